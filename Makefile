@@ -1,0 +1,100 @@
+# Everything a newcomer needs: `make demo`, `make test`. Run as root on Debian 12 or 13; each target installs what it needs.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The system's own interpreter: tasks run it too, and the C extension of grpc is laid into their sandboxes.
+SYSTEM_PYTHON := /usr/bin/python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PYTEST := $(PYTHON) -m pytest
+PATHS := manager volunteer client_api cli tests examples
+GO_PACKAGES := golang-go golang-google-grpc-dev golang-google-protobuf-dev golang-github-golang-protobuf-1-5-dev \
+  protobuf-compiler protoc-gen-go protoc-gen-go-grpc
+
+# $(call need,PACKAGES): installs those that are missing, and asks apt for nothing when none is.
+define need
+@missing=; for package in $(1); do \
+   dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$package"; done; \
+ if [ -n "$$missing" ]; then echo "installing$$missing" >&2; \
+   [ "$$(id -u)" = 0 ] || { echo "error: missing:$$missing; run this as root, or install them first" >&2; exit 1; }; \
+   log=$$(mktemp); \
+   { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $$missing; } \
+     >$$log 2>&1 || { cat $$log >&2; rm -f $$log; exit 1; }; rm -f $$log; fi
+endef
+
+.PHONY: help
+help: ## Lists the targets.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(call need,python3 python3-venv ca-certificates)
+	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed" >&2; exit 1; }
+	@echo "making $(VENV)" >&2
+	@$(SYSTEM_PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -r requirements.lock
+	@$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Makes the virtual environment.
+
+.PHONY: system-packages
+system-packages:
+	$(call need,make bubblewrap iproute2 nftables util-linux tar)
+
+.PHONY: demo
+demo: setup system-packages ## Ten slots, two distributed systems, faults, and what they found.
+	$(call need,redis-server)
+	@$(PYTHON) examples/demo.py
+
+.PHONY: test
+test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 8 min).
+	$(call need,redis-server)
+	@$(PYTEST) -q -m "not system"
+
+.PHONY: test-system
+test-system: setup system-packages ## Whole clusters on this machine (at most 25 min).
+	$(call need,redis-server $(GO_PACKAGES))
+	@$(PYTEST) -q -m system --timeout 300
+
+.PHONY: check
+check: setup ## Lint, types, who may import whom, stubs as their protos say.
+	@$(VENV)/bin/ruff check -q $(PATHS)
+	@$(VENV)/bin/ruff format -q --check $(PATHS)
+	@$(VENV)/bin/mypy --no-error-summary
+	@$(VENV)/bin/lint-imports --no-cache >build-lint.log 2>&1 || { cat build-lint.log; rm -f build-lint.log; exit 1; }; rm -f build-lint.log
+	@out=$$(mktemp -d) && PYTHON=$(CURDIR)/$(PYTHON) protos/generate $$out && diff -r -x '*.proto' -x __init__.py -x py.typed -x __pycache__ \
+	   protos/syndicate/v1 $$out/syndicate/v1 >&2 || { echo "error: the committed stubs differ from their protos; run: make protos" >&2; exit 1; }; rm -rf $$out
+	@$(PYTHON) docs/generate.py --check
+	@echo "check: ok"
+
+.PHONY: protos
+protos: setup ## Makes the stubs again.
+	@PYTHON=$(CURDIR)/$(PYTHON) protos/generate
+
+.PHONY: docs
+docs: setup ## Draws the state tables of docs/architecture.md again from the code.
+	@$(PYTHON) docs/generate.py
+
+.PHONY: format
+format: setup
+	@$(VENV)/bin/ruff check -q --fix $(PATHS); $(VENV)/bin/ruff format -q $(PATHS)
+
+.PHONY: bench
+bench: setup system-packages ## Measures; one JSON object a line. ONLY=name,name for some.
+	@$(PYTHON) -m tests.bench $(if $(ONLY),--only $(ONLY))
+
+.PHONY: bench-check
+bench-check: setup system-packages ## Measures and holds the figures to tests/bench/limits.toml.
+	@$(PYTHON) -m tests.bench --check $(if $(ONLY),--only $(ONLY))
+
+.PHONY: wheel
+wheel: setup ## Builds the wheel and the source distribution into dist/.
+	@$(PYTHON) -m build -q --no-isolation
+
+.PHONY: lock
+lock: ## Takes the newest versions that pyproject.toml allows into requirements.lock.
+	$(call need,python3 python3-venv)
+	@tmp=$$(mktemp -d) && $(SYSTEM_PYTHON) -m venv $$tmp && $$tmp/bin/pip -q --disable-pip-version-check install -e '.[dev]' hatchling editables && \
+	 { echo "# Made by \`make lock\`."; $$tmp/bin/pip freeze --exclude-editable; } > requirements.lock; rm -rf $$tmp

@@ -1,0 +1,316 @@
+"""The commands of ``syndicatectl``, their options and their help. What they do is in the modules beside."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from importlib.metadata import version as installed_version
+from typing import Annotated, Any
+
+import typer
+from syndicate.cli import exit_codes, job_commands, local_commands, node_commands
+from syndicate.cli.context import Given, resolve
+from syndicate.cli.durations import parse_duration
+from syndicate.cli.follow import follow
+from syndicate.cli.submission import Wish
+from syndicate.cli.submission import submit as submit_job
+from syndicate.cli.terminal import Terminal, this_terminal
+from syndicate.client_api import SchedulerClient
+
+_HELP = f"""Submits jobs to a Syndicate cluster, watches them, and reads their results.
+
+On one Linux machine:  syndicatectl up && syndicatectl submit PATH --follow
+
+\b
+Exit codes:
+{exit_codes.table()}
+"""
+
+app = typer.Typer(
+    name="syndicatectl",
+    help=_HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+node_app = typer.Typer(
+    help="Takes a volunteer out of use, or back.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(node_app, name="node")
+
+ManagerOption = Annotated[
+    str | None,
+    typer.Option("--manager", metavar="HOST:PORT", help="The manager. Also SYNDICATE_MANAGER."),
+]
+TokenFileOption = Annotated[
+    str | None,
+    typer.Option("--token-file", metavar="FILE", help="Holds the token. Also SYNDICATE_TOKEN_FILE."),
+]
+TokenOption = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        help="The token itself; others on this machine can read it: prefer a file, or SYNDICATE_TOKEN.",
+    ),
+]
+UserOption = Annotated[
+    str | None,
+    typer.Option(
+        "--user", metavar="NAME", help="Whose jobs these are. Also SYNDICATE_USER; else the login name."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobArgument = Annotated[int, typer.Argument(metavar="JOB", help="The job's id.", min=1)]
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    manager: ManagerOption = None,
+    token_file: TokenFileOption = None,
+    token: TokenOption = None,
+    user: UserOption = None,
+) -> None:
+    ctx.obj = Given(manager, token, token_file, user)
+
+
+def connected(command: Callable[..., int]) -> Callable[..., None]:
+    """Gives a command a connection and the terminal, and the options that name the manager.
+
+    They stand before the command or behind it; behind it wins.
+    """
+    own = [
+        parameter
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
+        if name not in ("client", "terminal")
+    ]
+    shared = {
+        "manager": ManagerOption,
+        "token_file": TokenFileOption,
+        "token": TokenOption,
+        "user": UserOption,
+    }
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
+    added += [
+        inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in shared.items()
+    ]
+
+    def run(**values: Any) -> None:
+        ctx: typer.Context = values.pop("ctx")
+        given = Given(*(values.pop(name) for name in ("manager", "token", "token_file", "user")))
+        target = resolve(given.over(ctx.obj or Given()), os.environ)
+        with target.connect() as client:
+            code = command(client, this_terminal(), **values)
+        raise typer.Exit(code)
+
+    parameters = [parameter.replace(kind=keyword) for parameter in own] + added
+    # Typer reads options from the signature, their types from the annotations, name and help from the rest.
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # any attribute is allowed
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+@app.command()
+@connected
+def submit(
+    client: SchedulerClient,
+    terminal: Terminal,
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A folder, or a .tar, .tar.gz, .tgz, .tar.zst.")
+    ],
+    machines: Annotated[
+        int, typer.Option("-n", "--machines", metavar="MACHINES", help="1 master, the others slaves.")
+    ] = 1,
+    client_path: Annotated[
+        str | None, typer.Option("--client", metavar="PATH", help="The client's source.")
+    ] = None,
+    clients: Annotated[int | None, typer.Option("--clients", metavar="K", help="How many clients.")] = None,
+    no_client: Annotated[bool, typer.Option("--no-client", help="No client, also no default one.")] = False,
+    name: Annotated[
+        str, typer.Option("--name", help="For people: [a-z0-9-], made from PATH otherwise.")
+    ] = "",
+    time_limit: Annotated[
+        str, typer.Option("--time-limit", metavar="TIME", help="It may run so long: 90, 5m, 1h30m.")
+    ] = "",
+    follow: Annotated[bool, typer.Option("--follow", help="Print what happens until it ends.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Submits a job. Prints its id; with --follow, what happens, and ends as the job does."""
+    seconds = parse_duration(time_limit, "--time-limit") if time_limit else 0.0
+    wish = Wish(path, machines, client_path, clients, no_client, name, seconds, follow, json)
+    return submit_job(client, wish, terminal)
+
+
+@app.command()
+@connected
+def jobs(
+    client: SchedulerClient,
+    terminal: Terminal,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", help="Only in this state: queued,running; repeatable.")
+    ] = None,
+    owner: Annotated[str, typer.Option("--owner", help="Only of this owner.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Not only the newest 20.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Lists jobs, newest first."""
+    return job_commands.list_jobs(
+        client, terminal, states=state or (), owner=owner, everything=everything, as_json=json
+    )
+
+
+@app.command()
+@connected
+def show(client: SchedulerClient, terminal: Terminal, job: JobArgument, json: JsonOption = False) -> int:
+    """Shows a job on one page.
+
+    Tasks, addresses and faults on one time line, its story, or what it waits for.
+    """
+    return job_commands.show(client, terminal, job, json)
+
+
+@app.command()
+@connected
+def logs(
+    client: SchedulerClient,
+    terminal: Terminal,
+    job: JobArgument,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job has ended.")] = False,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="Only master, slave-0, client-0 …; repeatable.")
+    ] = None,
+    attempt: Annotated[int, typer.Option("--attempt", help="Of an earlier attempt.", min=0)] = 0,
+    json: JsonOption = False,
+) -> int:
+    """Prints the output of a job's tasks."""
+    return job_commands.logs(
+        client, terminal, job, tasks=task or (), follow=follow, attempt=attempt, as_json=json
+    )
+
+
+@app.command("follow")
+@connected
+def follow_job(
+    client: SchedulerClient, terminal: Terminal, job: JobArgument, json: JsonOption = False
+) -> int:
+    """Prints what happens in a job until it ends.
+
+    As `submit --follow` does: faults and output on one time line; and ends as the job does.
+    """
+    return follow(client, job, terminal, json)
+
+
+@app.command()
+@connected
+def wait(
+    client: SchedulerClient,
+    terminal: Terminal,
+    job: JobArgument,
+    timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", help="Wait no longer: 90, 5m.")] = "",
+    json: JsonOption = False,
+) -> int:
+    """Waits until a job has ended, and ends as it did."""
+    seconds = parse_duration(timeout, "--timeout") if timeout else None
+    return job_commands.wait(client, terminal, job, seconds, json)
+
+
+@app.command()
+@connected
+def cancel(client: SchedulerClient, terminal: Terminal, job: JobArgument) -> int:
+    """Ends a job."""
+    return job_commands.cancel(client, terminal, job)
+
+
+@app.command()
+@connected
+def result(client: SchedulerClient, terminal: Terminal, job: JobArgument, json: JsonOption = False) -> int:
+    """Prints what the clients of a job found.
+
+    Ends with 0 for a pass, 1 for a fail, 2 for unknown.
+    """
+    return job_commands.result(client, terminal, job, json)
+
+
+@app.command()
+@connected
+def nodes(client: SchedulerClient, terminal: Terminal, json: JsonOption = False) -> int:
+    """Lists the volunteers and their slots."""
+    return node_commands.list_nodes(client, terminal, json)
+
+
+@app.command()
+@connected
+def cluster(client: SchedulerClient, terminal: Terminal, json: JsonOption = False) -> int:
+    """Shows the cluster in numbers."""
+    return node_commands.cluster(client, terminal, json)
+
+
+NodesArgument = Annotated[list[str], typer.Argument(metavar="ID...", help="The volunteers' ids.")]
+
+
+@node_app.command()
+@connected
+def drain(client: SchedulerClient, terminal: Terminal, names: NodesArgument) -> int:
+    """Gives the volunteers no new job; jobs that they have go on."""
+    return node_commands.drain(client, terminal, names, draining=True)
+
+
+@node_app.command()
+@connected
+def resume(client: SchedulerClient, terminal: Terminal, names: NodesArgument) -> int:
+    """Takes the volunteers back into use."""
+    return node_commands.drain(client, terminal, names, draining=False)
+
+
+@app.command()
+def up(
+    slots: Annotated[int, typer.Option("--slots", metavar="N", help="Slots of this machine.", min=1)] = 4,
+    directory: Annotated[
+        str, typer.Option("--dir", metavar="DIR", help="Holds state and logs.")
+    ] = local_commands.DEFAULT_DIRECTORY,
+    port: Annotated[
+        int, typer.Option("--port", help="For users on 127.0.0.1; 0 for any free one.", min=0, max=65535)
+    ] = 7000,
+    volunteer_port: Annotated[
+        int | None, typer.Option("--volunteer-port", help="For the volunteer; else one more than --port.")
+    ] = None,
+    client_path: Annotated[
+        str | None, typer.Option("--client", metavar="PATH", help="The default client's source.")
+    ] = None,
+    clients: Annotated[int, typer.Option("--clients", metavar="K", help="How many of it a job has.")] = 1,
+    json: JsonOption = False,
+) -> None:
+    """Starts a whole cluster on this machine.
+
+    Linux only, as root. Later commands find it by themselves.
+    """
+    if volunteer_port is None:
+        volunteer_port = port + 1 if port else 0
+    wish = local_commands.UpWish(slots, directory, port, volunteer_port, client_path, clients, json)
+    raise typer.Exit(local_commands.up(wish, this_terminal()))
+
+
+@app.command()
+def down(
+    directory: Annotated[
+        str | None,
+        typer.Option("--dir", metavar="DIR", help="As given to `up`; else what `up` left word of."),
+    ] = None,
+    keep_state: Annotated[bool, typer.Option("--keep-state", help="Keep jobs and logs in DIR.")] = False,
+) -> None:
+    """Ends the cluster that `up` started.
+
+    Leaves nothing of it but, if asked to, its jobs and logs.
+    """
+    raise typer.Exit(local_commands.down(directory, keep_state, this_terminal()))
+
+
+@app.command()
+def version() -> None:
+    """Prints the version of this software."""
+    this_terminal().say(f"syndicatectl {installed_version('syndicate-cluster')}")

@@ -1,0 +1,64 @@
+"""How ``syndicatectl`` ends: stable numbers for scripts. ``--help`` and docs/cli.md hold the same table."""
+
+from __future__ import annotations
+
+from syndicate.v1.common_pb2 import JobState, Outcome
+from syndicate.v1.scheduler_pb2 import Job
+
+OK = 0
+JOB_FAILED = 1
+JOB_UNKNOWN = 2
+USAGE = 64
+BAD_SOURCE = 65
+NOT_FOUND = 66
+MANAGER_AWAY = 69
+INTERNAL = 70
+BAD_MACHINE = 71
+TRY_AGAIN = 75
+NOT_ALLOWED = 77
+INTERRUPTED = 130
+
+MEANINGS = {
+    OK: "done; the job succeeded",
+    JOB_FAILED: "the job failed: FAILED, TIMED_OUT, CANCELLED or LOST",
+    JOB_UNKNOWN: "the job's result is unknown: UNKNOWN",
+    USAGE: "wrong usage of a command",
+    BAD_SOURCE: "refused, nothing was submitted: source, targets, number of machines",
+    NOT_FOUND: "no such job, task or node",
+    MANAGER_AWAY: "the manager does not answer",
+    INTERNAL: "an error of syndicatectl or of the manager itself",
+    BAD_MACHINE: "this machine cannot run a cluster: a tool is missing, a port is in use",
+    TRY_AGAIN: "the time to wait ran out, or the job has not ended; try again",
+    NOT_ALLOWED: "not authenticated or not allowed; `up` and `down` need root",
+    INTERRUPTED: "Ctrl-C; a job that was submitted goes on",
+}
+
+
+def of_job(job: Job) -> int:
+    """How a command that waits for a job ends when the job has ended so."""
+    if job.state == JobState.JOB_STATE_SUCCEEDED:
+        return OK
+    return JOB_UNKNOWN if job.state == JobState.JOB_STATE_UNKNOWN else JOB_FAILED
+
+
+def of_result(job: Job) -> int:
+    """How ``result`` ends: by what the clients said, or by the job's end where they said nothing."""
+    by_outcome = {
+        Outcome.OUTCOME_PASS: OK,
+        Outcome.OUTCOME_FAIL: JOB_FAILED,
+        Outcome.OUTCOME_UNKNOWN: JOB_UNKNOWN,
+    }
+    # A job that was cut off has no verdict, whatever some of its clients said before.
+    judged = job.state in (
+        JobState.JOB_STATE_SUCCEEDED,
+        JobState.JOB_STATE_FAILED,
+        JobState.JOB_STATE_UNKNOWN,
+    )
+    if judged and job.HasField("result") and job.result.outcome in by_outcome:
+        return by_outcome[job.result.outcome]
+    return of_job(job)
+
+
+def table() -> str:
+    """The table for ``--help``."""
+    return "\n".join(f"{code:>4}  {meaning}" for code, meaning in MEANINGS.items())

@@ -1,0 +1,108 @@
+"""Follows a job to its end: its snapshots and its output, merged, as lines or as JSON lines."""
+
+from __future__ import annotations
+
+import time
+
+from syndicate.cli import exit_codes
+from syndicate.cli.failure import CliError
+from syndicate.cli.merge import Item, Merged
+from syndicate.cli.render.follow import FollowView
+from syndicate.cli.render.log_lines import LineCutter
+from syndicate.cli.render.plain import as_plain, document, log_as_plain
+from syndicate.cli.terminal import Terminal
+from syndicate.client_api import SchedulerClient, job_has_ended
+from syndicate.v1.scheduler_pb2 import Job
+
+_LAST_OUTPUT_S = 10.0
+"""So long the last output of a job that has ended is waited for."""
+
+
+def follow(client: SchedulerClient, job_id: int, terminal: Terminal, as_json: bool) -> int:
+    """Prints a job as it goes on. Returns the exit code for its end; Ctrl-C says that the job goes on."""
+    printer = _JsonPrinter(terminal) if as_json else _LinePrinter(terminal)
+    streams = {
+        "watch": lambda: client.watch(job_id),
+        "logs": lambda: client.logs(job_id, follow=True),
+    }
+    try:
+        with Merged(streams) as merged:
+            job = _until_ended(merged, printer)
+    except KeyboardInterrupt:
+        raise goes_on(job_id) from None
+    printer.end(job)
+    return exit_codes.of_job(job)
+
+
+def goes_on(job_id: int) -> CliError:
+    """Ctrl-C ends the command, not the job."""
+    return CliError(
+        f"interrupted; job {job_id} goes on",
+        f"Follow it again:  syndicatectl follow {job_id}     End it:  syndicatectl cancel {job_id}",
+        code=exit_codes.INTERRUPTED,
+    )
+
+
+def _until_ended(merged: Merged, printer: _LinePrinter | _JsonPrinter) -> Job:
+    ended: Job | None = None
+    open_streams = {"watch", "logs"}
+    give_up_at = float("inf")
+    while open_streams:
+        item = merged.next(None if ended is None else max(0.0, give_up_at - time.monotonic()))
+        if item is None:
+            break
+        if item.error is not None and (ended is None or item.stream == "watch"):
+            raise item.error
+        if item.ended:
+            open_streams.discard(item.stream)
+            if item.stream == "watch" and ended is None:
+                raise CliError("the manager ended the watch of a running job", code=exit_codes.INTERNAL)
+        elif item.stream == "watch":
+            printer.see(item)
+            if job_has_ended(item.value.job.state):
+                ended = item.value.job
+                give_up_at = time.monotonic() + _LAST_OUTPUT_S
+        else:
+            printer.hear(item)
+    if ended is None:
+        raise CliError("the manager ended both streams of a running job", code=exit_codes.INTERNAL)
+    return ended
+
+
+class _LinePrinter:
+    """For people."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._view = FollowView(terminal.width, terminal.palette)
+        self._cutter = LineCutter()
+
+    def see(self, item: Item) -> None:
+        self._terminal.say(self._view.see(item.value.job))
+
+    def hear(self, item: Item) -> None:
+        for line in self._cutter.feed(item.value):
+            self._terminal.say(self._view.hear(line))
+
+    def end(self, job: Job) -> None:
+        for line in self._cutter.rest():
+            self._terminal.say(self._view.hear(line))
+        self._terminal.say(self._view.end(f"syndicatectl show {job.job_id}"))
+
+
+class _JsonPrinter:
+    """For scripts: one JSON document a line; the last one is the job as it ended."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._pieces = 0
+
+    def see(self, item: Item) -> None:
+        self._terminal.say(document({"event": "job", **as_plain(item.value)}))
+
+    def hear(self, item: Item) -> None:
+        self._pieces += 1
+        self._terminal.say(document(log_as_plain(item.value, self._pieces)))
+
+    def end(self, job: Job) -> None:
+        self._terminal.say(document({"event": "end", "job": as_plain(job)}))

@@ -1,0 +1,307 @@
+"""A whole cluster on this machine: a keeper, a manager and a volunteer as background processes.
+
+DIR/manager, DIR/keeper, DIR/volunteer    the state of each part
+DIR/*.log                                 what each part writes
+DIR/up.json                               what runs: written after each start, read by `down`
+RUN                                       the sockets; /run/syndicate-INSTANCE
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syndicate.cli import exit_codes, processes
+from syndicate.cli.failure import CliError
+from syndicate.cli.processes import Process, StartFailed
+from syndicate.cli.render.quantities import plural
+from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
+from syndicate.client_api import SchedulerClient, SchedulerError
+
+DEFAULT_DIRECTORY = "/var/lib/syndicate/up"
+START_S = 30.0
+STOP_S = 15.0
+_POLL_S = 0.02
+_STOP_ORDER = ("volunteer", "manager", "keeper")
+OWN_NAMES = ("manager", "keeper", "volunteer", "client.tgz", "up.json", *(f"{p}.log" for p in _STOP_ORDER))
+_VOLUNTEER_ID = "local"
+_STATUS_FD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start. All paths are absolute."""
+
+    directory: Path
+    run_dir: Path
+    instance: str
+    """At most 5 letters and digits: it is part of every kernel name of this cluster."""
+    bin_dir: Path
+    """Holds the daemons' commands."""
+    slots: int
+    users_port: int
+    volunteers_port: int
+    client: bytes | None = None
+    """The default client's archive."""
+    clients: int = 1
+
+
+@dataclass(slots=True)
+class Running:
+    """What runs, as DIR/up.json says it."""
+
+    instance: str
+    run_dir: str
+    slots: int
+    manager: str = ""
+    volunteers: str = ""
+    parts: dict[str, Process] = field(default_factory=dict)
+
+    def missing(self) -> list[str]:
+        """The parts that do not run."""
+        return [name for name in _STOP_ORDER if name not in self.parts or not self.parts[name].is_alive()]
+
+
+def instance_of(directory: Path) -> str:
+    """A short name for the cluster in a folder, the same each time: ``up`` for the default one."""
+    if directory == Path(DEFAULT_DIRECTORY):
+        return "up"
+    return "u" + hashlib.sha256(os.fsencode(directory)).hexdigest()[:4]
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keeps a second `up` or `down` of the same folder out. Raises CliError when there is one."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise CliError(
+            f"another `syndicatectl up` or `down` works on {directory}",
+            "Wait for it.",
+            code=exit_codes.TRY_AGAIN,
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+def read_running(directory: Path) -> Running | None:
+    """What runs by DIR/up.json; None where there is no such file. Raises CliError for a damaged one."""
+    path = directory / "up.json"
+    try:
+        values = json.loads(path.read_text())
+        parts = {name: Process(**part) for name, part in values.pop("parts").items()}
+        return Running(**values, parts=parts)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CliError(f"{path} cannot be read ({error})", code=exit_codes.INTERNAL) from None
+
+
+def start(plan: Plan, tell: Callable[[str], None]) -> Running:
+    """Starts all parts and waits until every slot can be used.
+
+    On an error nothing of it is left but the logs. Raises CliError.
+    """
+    running = Running(plan.instance, str(plan.run_dir), plan.slots)
+    _make_folders(plan)
+    try:
+        deadline = time.monotonic() + START_S
+        _start_keeper(plan.directory, plan.bin_dir, running, deadline)
+        tell("keeper     ready")
+        _start_manager(plan, running, deadline)
+        tell(f"manager    ready on {running.manager}")
+        _start_volunteer(plan, running)
+        _await_slots(plan, running, deadline)
+        tell(f"volunteer  ready, {plural(plan.slots, 'slot')}")
+    except StartFailed as error:
+        stop(plan.directory, running)
+        raise CliError(str(error), code=exit_codes.BAD_MACHINE) from None
+    except BaseException:
+        stop(plan.directory, running)
+        raise
+    return running
+
+
+def stop(directory: Path, running: Running, bin_dir: Path | None = None) -> list[str]:
+    """Ends all parts, the keeper last, and removes the run folder. Returns those that were still there.
+
+    A keeper that had died is started once more from ``bin_dir``, so that it clears what it left in the
+    kernel. Raises CliError when that fails.
+    """
+    keeper = running.parts.get("keeper")
+    ended = [name for name in ("volunteer", "manager") if _stop_part(running, name)]
+    if keeper is not None and not keeper.is_alive() and bin_dir is not None:
+        _start_keeper(directory, bin_dir, running, time.monotonic() + START_S)
+        _stop_part(running, "keeper")
+    elif _stop_part(running, "keeper"):
+        ended.append("keeper")
+    _remove_tree(Path(running.run_dir))
+    (directory / "up.json").unlink(missing_ok=True)
+    return ended
+
+
+def _stop_part(running: Running, name: str) -> bool:
+    process = running.parts.get(name)
+    return process is not None and processes.stop(process, STOP_S)
+
+
+def remove_state(directory: Path) -> None:
+    """Removes what a cluster made in its folder, and the folder when nothing else is in it."""
+    for name in OWN_NAMES:
+        path = directory / name
+        if path.is_dir() and not path.is_symlink():
+            _remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if not any(directory.iterdir()):
+        directory.rmdir()
+
+
+def _make_folders(plan: Plan) -> None:
+    for name, owner in (("manager", UNPRIVILEGED_UID), ("volunteer", UNPRIVILEGED_UID), ("keeper", 0)):
+        path = plan.directory / name
+        path.mkdir(mode=0o700, exist_ok=True)
+        os.chown(path, owner, owner)
+    (plan.directory / "manager" / "manager.ready").unlink(missing_ok=True)
+    if plan.client is not None:
+        (plan.directory / "client.tgz").write_bytes(plan.client)
+
+
+def _environ() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PYTHONPATH", "TZ") if name in os.environ}
+    # The venv's own folder first: a part may look for its companions on PATH.
+    return {
+        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C.UTF-8", "HOME": "/",
+        "PYTHONDONTWRITEBYTECODE": "1", **kept,
+    }  # fmt: skip
+
+
+def _start_keeper(directory: Path, bin_dir: Path, running: Running, deadline: float) -> None:
+    run_dir = Path(running.run_dir)
+    run_dir.mkdir(mode=0o755, exist_ok=True)
+    socket = run_dir / "keeper.sock"
+    socket.unlink(missing_ok=True)
+    command = [
+        "env", "--chdir=/", str(bin_dir / "syndicate-keeper"),
+        "--instance", running.instance, "--run-dir", running.run_dir,
+        "--state-dir", str(directory / "keeper"), "--slots", str(running.slots),
+        "--cache-dir", str(directory / "volunteer" / "cache"),
+        "--volunteer-uid", str(UNPRIVILEGED_UID),
+    ]  # fmt: skip
+    keeper = processes.start(command, directory / "keeper.log", _environ())
+    _record(directory, running, "keeper", keeper)
+    _await_file(directory, "keeper", keeper, socket, deadline)
+
+
+def _start_manager(plan: Plan, running: Running, deadline: float) -> None:
+    state = plan.directory / "manager"
+    command = [
+        str(plan.bin_dir / "syndicate-manager"), "--state-dir", str(state),
+        "--listen-users", f"127.0.0.1:{plan.users_port}",
+        "--listen-volunteers", f"127.0.0.1:{plan.volunteers_port}",
+    ]  # fmt: skip
+    readable = [plan.bin_dir]
+    if plan.client is not None:
+        archive = plan.directory / "client.tgz"
+        readable.append(archive)
+        command += ["--client", str(archive), "--clients", str(plan.clients)]
+    wrapped = unprivileged_command(command, writable=[state], readable=readable, status_fd=_STATUS_FD)
+    manager = processes.start_wrapped(wrapped, plan.directory / "manager.log", _environ(), START_S)
+    _record(plan.directory, running, "manager", manager)
+    ready = state / "manager.ready"
+    _await_file(plan.directory, "manager", manager, ready, deadline)
+    try:
+        values = json.loads(ready.read_text())
+        running.manager, running.volunteers = str(values["users"]), str(values["volunteers"])
+    except (ValueError, KeyError) as error:
+        raise StartFailed(f"the manager's {ready} is damaged ({error})") from None
+    _write(plan.directory, running)
+
+
+def _start_volunteer(plan: Plan, running: Running) -> None:
+    state = plan.directory / "volunteer"
+    token = plan.directory / "manager" / "admin.token"
+    command = [
+        str(plan.bin_dir / "syndicate-volunteer"), "run", "--manager", running.volunteers,
+        "--token-file", str(token), "--keeper", str(plan.run_dir / "keeper.sock"),
+        "--state-dir", str(state), "--run-dir", str(plan.run_dir), "--id", _VOLUNTEER_ID,
+    ]  # fmt: skip
+    wrapped = unprivileged_command(
+        command, writable=[state, plan.run_dir], readable=[plan.bin_dir, token], status_fd=_STATUS_FD
+    )
+    volunteer = processes.start_wrapped(wrapped, plan.directory / "volunteer.log", _environ(), START_S)
+    _record(plan.directory, running, "volunteer", volunteer)
+
+
+def _record(directory: Path, running: Running, name: str, process: Process) -> None:
+    running.parts[name] = process
+    _write(directory, running)
+
+
+def _write(directory: Path, running: Running) -> None:
+    values: dict[str, Any] = asdict(running)
+    fresh = directory / f"up.json.{os.getpid()}"
+    fresh.write_text(json.dumps(values) + "\n")
+    fresh.replace(directory / "up.json")
+
+
+def _await_file(directory: Path, name: str, process: Process, path: Path, deadline: float) -> None:
+    while not path.exists():
+        _pause(directory, name, process, deadline, f"{path} did not appear")
+
+
+def _await_slots(plan: Plan, running: Running, deadline: float) -> None:
+    token = (plan.directory / "manager" / "admin.token").read_text()
+    with SchedulerClient(running.manager, token, timeout=5.0) as client:
+        while True:
+            why = "its slots did not become ready"
+            try:
+                if client.cluster().slots >= plan.slots:
+                    return
+            except SchedulerError as error:
+                why = f"the manager answers: {error}"
+            for name in ("manager", "keeper", "volunteer"):
+                _pause(plan.directory, name, running.parts[name], deadline, why)
+
+
+def _pause(directory: Path, name: str, process: Process, deadline: float, why: str) -> None:
+    """Waits a moment. Raises CliError when the process has ended meanwhile, or the deadline has passed."""
+    ended = processes.wait_for_end(process, _POLL_S)
+    if not ended and time.monotonic() < deadline:
+        return
+    log = directory / f"{name}.log"
+    what = "ended at once" if ended else f"was not ready in {START_S:g} s: {why}"
+    raise CliError(f"the {name} {what}", *_tail(log), f"All of it:  {log}", code=exit_codes.BAD_MACHINE)
+
+
+def _tail(log: Path, lines: int = 5) -> list[str]:
+    try:
+        return log.read_bytes()[-8192:].decode(errors="replace").rstrip().splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def _remove_tree(path: Path) -> None:
+    """Removes a folder of ours. Refuses while something is mounted in it: that would be removed as well."""
+    if not path.exists():
+        return
+    mounts = [os.fsdecode(line.split()[4]) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+    inside = [mount for mount in mounts if Path(mount).is_relative_to(path)]
+    if inside:
+        raise CliError(
+            f"{path} still holds a mount: {inside[0]}",
+            "The keeper did not clear up after itself; its log says why.",
+            code=exit_codes.BAD_MACHINE,
+        )
+    shutil.rmtree(path)

@@ -1,0 +1,199 @@
+"""``up`` and ``down``: checks first, then the local cluster, then what to do next."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from syndicate.cli import exit_codes, local_cluster
+from syndicate.cli.context import Context, context_path, read_context, write_context
+from syndicate.cli.failure import CliError
+from syndicate.cli.local_cluster import DEFAULT_DIRECTORY, Plan, Running
+from syndicate.cli.render.job_lines import labelled
+from syndicate.cli.render.plain import document
+from syndicate.cli.render.quantities import duration_text, plural
+from syndicate.cli.terminal import Terminal
+from syndicate.client_api import pack, require_targets
+
+__all__ = ["DEFAULT_DIRECTORY", "UpWish", "down", "up"]
+
+_DAEMONS = ("syndicate-manager", "syndicate-keeper", "syndicate-volunteer")
+# Each with the Debian package that has it.
+_TOOLS = {"bwrap": "bubblewrap", "setpriv": "util-linux", "make": "make", "env": "coreutils"}
+
+
+@dataclass(frozen=True, slots=True)
+class UpWish:
+    """What the command line of ``up`` asks for."""
+
+    slots: int = 4
+    directory: str = DEFAULT_DIRECTORY
+    port: int = 7000
+    volunteer_port: int = 7001
+    client: str | None = None
+    clients: int = 1
+    as_json: bool = False
+
+
+def up(wish: UpWish, terminal: Terminal) -> int:
+    """Starts a cluster on this machine, or says that it runs already. Returns the exit code."""
+    _need_root("up")
+    directory = Path(wish.directory).resolve()
+    plan = _plan(wish, directory, _check_tools())
+    _own_directory(directory)
+    with local_cluster.locked(directory):
+        running = _running_already(directory)
+        if running is not None:
+            _tell(wish, directory, running, terminal, "is up already")
+            return exit_codes.OK
+        _check_ports(wish)
+        started = time.monotonic()
+        running = local_cluster.start(plan, terminal.note)
+        token_file = str(directory / "manager" / "admin.token")
+        write_context(context_path(os.environ), Context(running.manager, token_file, str(directory)))
+    _tell(wish, directory, running, terminal, f"up in {duration_text(time.monotonic() - started)}")
+    return exit_codes.OK
+
+
+def _running_already(directory: Path) -> Running | None:
+    running = local_cluster.read_running(directory)
+    if running is not None and running.missing():
+        raise CliError(
+            f"the cluster in {directory} is up in part: no {' and no '.join(running.missing())}",
+            f"End it first:  syndicatectl down{_dir_option(directory)}",
+            code=exit_codes.BAD_MACHINE,
+        )
+    return running
+
+
+def down(directory_given: str | None, keep_state: bool, terminal: Terminal) -> int:
+    """Ends the cluster and leaves nothing of it. Without one it says so, and that is fine."""
+    _need_root("down")
+    path = context_path(os.environ)
+    context = read_context(path)
+    directory = Path(directory_given or (context.directory if context else DEFAULT_DIRECTORY)).resolve()
+    running = local_cluster.read_running(directory) if directory.is_dir() else None
+    if context is not None and Path(context.directory) == directory:
+        path.unlink(missing_ok=True)
+    if running is None:
+        terminal.say(f"no cluster is up in {directory}")
+        return exit_codes.OK
+    with local_cluster.locked(directory):
+        missing = running.missing()
+        ended = local_cluster.stop(directory, running, Path(sys.executable).parent)
+        if not keep_state:
+            local_cluster.remove_state(directory)
+    gone = f" ({', '.join(missing)} had ended before)" if missing else ""
+    terminal.say(f"down: ended {', '.join(ended) or 'nothing'}{gone}")
+    if keep_state:
+        terminal.say(f"kept {directory}")
+    return exit_codes.OK
+
+
+def _tell(wish: UpWish, directory: Path, running: Running, terminal: Terminal, how: str) -> None:
+    if wish.as_json:
+        values = {"manager": running.manager, "volunteers": running.volunteers, "slots": running.slots}
+        token_file = str(directory / "manager" / "admin.token")
+        terminal.say(document({**values, "directory": str(directory), "token_file": token_file}))
+        return
+    terminal.say(
+        [
+            labelled("cluster", f"{how}: {plural(running.slots, 'slot')}, manager {running.manager}"),
+            labelled("", f"state and logs in {directory}"),
+            labelled("", "Next:  syndicatectl submit PATH -n 2 --follow     End it:  syndicatectl down"),
+        ]
+    )
+
+
+def _need_root(command: str) -> None:
+    if sys.platform != "linux":
+        raise CliError(
+            f"`{command}` works on Linux only",
+            "On other systems:  syndicatectl --manager HOST:PORT …",
+            code=exit_codes.BAD_MACHINE,
+        )
+    if os.geteuid() != 0:
+        raise CliError(
+            f"`{command}` needs root: it makes network namespaces and cgroups",
+            f"sudo {sys.argv[0]} {command}",
+            code=exit_codes.NOT_ALLOWED,
+        )
+
+
+def _check_tools() -> Path:
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if missing:
+        packages = " ".join(_TOOLS[tool] for tool in missing)
+        plural_verb = "is" if len(missing) == 1 else "are"
+        raise CliError(
+            f"{' and '.join(missing)} {plural_verb} not installed",
+            f"apt-get install {packages}",
+            code=exit_codes.BAD_MACHINE,
+        )
+    bin_dir = Path(sys.executable).parent
+    lacking = [name for name in _DAEMONS if not (bin_dir / name).is_file()]
+    if lacking:
+        raise CliError(
+            f"{lacking[0]} is not installed beside {sys.executable}",
+            "pip install 'syndicate-cluster[all]'",
+            code=exit_codes.BAD_MACHINE,
+        )
+    return bin_dir
+
+
+def _check_ports(wish: UpWish) -> None:
+    for port, option in ((wish.port, "--port"), (wish.volunteer_port, "--volunteer-port")):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                raise CliError(
+                    f"port {port} on 127.0.0.1 is in use",
+                    f"Another one:  syndicatectl up {option} PORT     Any free ones:  --port 0",
+                    code=exit_codes.BAD_MACHINE,
+                ) from None
+
+
+def _plan(wish: UpWish, directory: Path, bin_dir: Path) -> Plan:
+    archive = None
+    if wish.client is not None:
+        with pack(wish.client) as source:
+            require_targets(source, ("client",), who="client")
+            archive = b"".join(source.chunks(1 << 20))
+    instance = local_cluster.instance_of(directory)
+    return Plan(
+        directory=directory,
+        run_dir=Path(f"/run/syndicate-{instance}"),
+        instance=instance,
+        bin_dir=bin_dir,
+        slots=wish.slots,
+        users_port=wish.port,
+        volunteers_port=wish.volunteer_port,
+        client=archive,
+        clients=wish.clients,
+    )
+
+
+def _own_directory(directory: Path) -> None:
+    """Makes the folder; one with other things in it is not ours to fill."""
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    strange = [name for name in sorted(os.listdir(directory)) if name not in local_cluster.OWN_NAMES]
+    if strange:
+        raise CliError(
+            f"{directory} holds other things ({strange[0]})",
+            "Name an empty folder:  --dir DIR",
+            code=exit_codes.BAD_MACHINE,
+        )
+
+
+def _dir_option(directory: Path) -> str:
+    return "" if directory == Path(DEFAULT_DIRECTORY) else f" --dir {directory}"

@@ -1,0 +1,189 @@
+"""One line a fact about a job: where it stands, what became of it, what to do."""
+
+from __future__ import annotations
+
+import textwrap
+from datetime import UTC, datetime, tzinfo
+
+from syndicate.cli.render import words
+from syndicate.cli.render.neutralise import neutralise_lines, neutralise_text
+from syndicate.cli.render.palette import Palette
+from syndicate.cli.render.quantities import duration_text, plural, seconds_between
+from syndicate.cli.render.timeline import in_order
+from syndicate.v1.common_pb2 import Fault, FaultKind, JobState, Outcome, Reason, Result, Role, Stamp
+from syndicate.v1.scheduler_pb2 import Job
+
+LABEL = 11
+"""Columns of the first word of a line (``job 12     ``)."""
+_GOOD = (JobState.JOB_STATE_SUCCEEDED,)
+_BAD = (
+    JobState.JOB_STATE_FAILED,
+    JobState.JOB_STATE_TIMED_OUT,
+    JobState.JOB_STATE_LOST,
+    JobState.JOB_STATE_CANCELLED,
+)
+# Reasons that say no more than the state does.
+_SAID_BY_STATE = frozenset(
+    (
+        Reason.REASON_UNSPECIFIED,
+        Reason.REASON_EXITED_ZERO,
+        Reason.REASON_CLIENT_PASSED,
+        Reason.REASON_CLIENT_FAILED,
+        Reason.REASON_CANCELLED,
+    )
+)
+
+
+def labelled(label: str, text: str) -> str:
+    """A line of its own label and text, aligned with its neighbours."""
+    return f"{label:<{LABEL}}{text}".rstrip()
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """A long text on several lines, each indented below the label."""
+    indent = " " * LABEL
+    return textwrap.wrap(
+        text, max(40, width), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+
+
+def state_word(job: Job, palette: Palette) -> str:
+    """The job's state, in colour when it has ended."""
+    word = words.job_state(job.state)
+    if job.state in _GOOD:
+        return palette.good(word)
+    if job.state in _BAD:
+        return palette.bad(word)
+    return palette.odd(word) if job.state == JobState.JOB_STATE_UNKNOWN else word
+
+
+def queue_text(job: Job) -> str:
+    """``queued, place 2 of 3: waits for 2 of 6 slots``."""
+    text = "queued"
+    if job.queue_place:
+        text += f", place {job.queue_place} of {max(job.queue_place, job.queue_length)}"
+    if not job.waits_for:
+        return text
+    waits = "" if job.waits_for.startswith("its slots are") else "waits for "
+    return f"{text}: {waits}{neutralise_text(job.waits_for)}"
+
+
+def started_text(job: Job) -> str:
+    """``reserved 6 slots, prepared, started in 19 ms``."""
+    text = f"reserved {plural(len(job.tasks), 'slot')}, prepared, started"
+    return f"{text} in {duration_text(job.gang_start_ns / 1e9)}" if job.gang_start_ns else text
+
+
+def member_lines(job: Job, width: int) -> list[str]:
+    """Who has which address on which machine, as many on a line as fit."""
+    places = [
+        f"{task.ref.task} {task.address} {neutralise_text(task.volunteer_id)}".strip()
+        for task in in_order(job.tasks)
+    ]
+    indent = " " * LABEL
+    lines: list[str] = []
+    for place in places:
+        if lines and len(lines[-1]) + 3 + len(place) <= width:
+            lines[-1] += "   " + place
+        else:
+            lines.append(indent + place)
+    return lines
+
+
+def detail_lines(job: Job) -> list[str]:
+    """What the manager says about the job's end, then the remedy; the first line belongs behind the state."""
+    lines = [line for line in neutralise_lines(job.detail) if line.strip()]
+    remedy = words.REMEDIES.get(job.reason)
+    if remedy and len(lines) < 2:
+        # The manager's own remedy is its detail's second sentence, and knows more than the general one.
+        said, _, own = (lines[0] if lines else "").partition(". ")
+        lines = [said, own or remedy]
+    return lines
+
+
+def end_lines(job: Job, palette: Palette, hint: str = "") -> list[str]:
+    """What became of a job that has ended; for one that failed, first what can be mended."""
+    parts = [state_word(job, palette)]
+    if job.reason not in _SAID_BY_STATE:
+        parts.append(words.reason(job.reason))
+    # What a client that passed had to say stands in its result.
+    details = detail_lines(job) if job.state != JobState.JOB_STATE_SUCCEEDED else []
+    if details and details[0]:
+        parts.append(details[0])
+    if job.HasField("result"):
+        parts.append(result_text(job.result))
+    start = job.started_at if job.HasField("started_at") else None
+    if start is not None and job.HasField("ended_at"):
+        parts.append(" " + duration_text(seconds_between(start, job.ended_at)))
+    if hint:
+        parts.append(" " + hint)
+    indent = " " * LABEL
+    return [labelled(f"job {job.job_id}", "  ".join(parts)), *(indent + line.strip() for line in details[1:])]
+
+
+def result_text(result: Result) -> str:
+    """``pass  score 0.97``; empty where the clients said nothing."""
+    parts = [words.outcome(result.outcome)] if result.outcome else []
+    if result.HasField("score"):
+        parts.append(f"score {result.score:g}")
+    return "  ".join(parts)
+
+
+def result_lines(job: Job, palette: Palette) -> list[str]:
+    """Outcome, score, metrics and text of a job's clients, each in full."""
+    result = job.result
+    outcome = words.outcome(result.outcome) or "none"
+    paint = {Outcome.OUTCOME_PASS: palette.good, Outcome.OUTCOME_FAIL: palette.bad}.get(
+        result.outcome, palette.odd
+    )
+    lines = [labelled("outcome", paint(outcome)), labelled("job", state_word(job, palette))]
+    if result.HasField("score"):
+        lines.append(labelled("score", f"{result.score:g}"))
+    names = sorted(result.metrics)
+    longest = max(map(len, names), default=0)
+    for index, name in enumerate(names):
+        value = f"{neutralise_text(name):<{longest}}  {result.metrics[name]:,.10g}"
+        lines.append(labelled("metrics" if index == 0 else "", value))
+    for index, line in enumerate(neutralise_lines(result.text)):
+        lines.append(labelled("text" if index == 0 else "", line))
+    if not job.HasField("result"):
+        lines += [" " * LABEL + line.strip() for line in detail_lines(job) if line]
+    return lines
+
+
+def fault_word(fault: Fault) -> str:
+    """``killed``, ``revived``, ``cut``, ``healed``."""
+    return {
+        FaultKind.FAULT_KIND_KILL: "killed",
+        FaultKind.FAULT_KIND_REVIVE: "revived",
+        FaultKind.FAULT_KIND_DISCONNECT: "cut",
+        FaultKind.FAULT_KIND_RECONNECT: "healed",
+    }.get(fault.kind, "fault")
+
+
+def fault_text(fault: Fault, peers: list[str]) -> str:
+    """What stands behind a fault's word: `` (4 processes)``, ``, disk kept``, `` from master``."""
+    if fault.kind == FaultKind.FAULT_KIND_KILL:
+        return f" ({plural(fault.processes, 'process', 'processes')})"
+    if fault.kind == FaultKind.FAULT_KIND_REVIVE:
+        disk = "disk kept" if fault.with_disk else "fresh disk"
+        return f", {disk}" + (f", generation {fault.generation}" if fault.generation else "")
+    if fault.kind == FaultKind.FAULT_KIND_DISCONNECT and peers:
+        return f" from {', '.join(peers)}"
+    return ""
+
+
+def cut_peers(job: Job, task: str) -> list[str]:
+    """The members that a disconnect cuts a task from: all masters and slaves but itself."""
+    others = (other.ref.task for other in in_order(job.tasks) if other.role != Role.ROLE_CLIENT)
+    return [other for other in others if other != task]
+
+
+def applied_text(fault: Fault) -> str:
+    """``applied in 0.9 ms``; from the request to the effect, on the manager's clock."""
+    return f"applied in {duration_text(fault.duration_ns / 1e9)}" if fault.duration_ns else ""
+
+
+def time_of_day(stamp: Stamp, zone: tzinfo | None) -> str:
+    """``14:02:11`` in a time zone; None stands for this machine's."""
+    return datetime.fromtimestamp(stamp.utc_ns / 1e9, UTC).astimezone(zone).strftime("%H:%M:%S")

@@ -1,0 +1,126 @@
+"""``show``: everything about one job on one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import tzinfo
+
+from syndicate.cli.render import words
+from syndicate.cli.render.job_lines import (
+    LABEL,
+    applied_text,
+    cut_peers,
+    detail_lines,
+    fault_text,
+    fault_word,
+    labelled,
+    member_lines,
+    queue_text,
+    result_lines,
+    state_word,
+    time_of_day,
+    wrapped,
+)
+from syndicate.cli.render.lanes import UNICODE_GLYPHS, Glyphs, draw_lanes
+from syndicate.cli.render.neutralise import neutralise_lines, neutralise_text
+from syndicate.cli.render.palette import PLAIN, Palette
+from syndicate.cli.render.quantities import duration_text, seconds_between
+from syndicate.cli.render.timeline import fault_time, job_start, timeline
+from syndicate.v1.common_pb2 import Fault, JobState, Stamp
+from syndicate.v1.scheduler_pb2 import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page is drawn for."""
+
+    width: int = 80
+    glyphs: Glyphs = UNICODE_GLYPHS
+    palette: Palette = PLAIN
+    zone: tzinfo | None = None
+    """For times of day; None is this machine's zone."""
+
+
+def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
+    """The headline, why it failed or what it waits for, its time line, its result, its story."""
+    lines = [_headline(job, now, page)]
+    if job.state == JobState.JOB_STATE_QUEUED:
+        lines += wrapped(queue_text(job), page.width)
+    lines += _why(job, page)
+    drawn = timeline(job, now)
+    if drawn is not None and drawn.lanes:
+        lines += draw_lanes(drawn, page.width, page.glyphs)
+        lines += ["", "members", *member_lines(job, page.width)]
+    if job.HasField("result"):
+        lines += ["", *result_lines(job, page.palette)]
+    story = story_lines(job, page.width)
+    if story:
+        lines += ["", "story", *story]
+    return lines
+
+
+def story_lines(job: Job, width: int = 80) -> list[str]:
+    """Every step of a job in order: seconds since its start, whom it is about, what happened."""
+    zero = job_start(job) or job.submitted_at
+    rows: list[tuple[float, str, str]] = []
+    for line in job.story:
+        if line.event.startswith("fault."):
+            continue  # the ledger knows more about them
+        attempt = f" (attempt {line.attempt})" if line.attempt and line.attempt != job.attempt else ""
+        texts = neutralise_lines(line.text) or [_words_of(line.event)]
+        who = neutralise_text(line.task) or "job"
+        rows.append((seconds_between(zero, line.at), who, texts[0] + attempt))
+        rows += [(seconds_between(zero, line.at), "", text.strip()) for text in texts[1:] if text.strip()]
+    rows += [row for fault in job.faults if (row := _fault_row(job, fault, zero)) is not None]
+    rows.sort(key=lambda row: row[0])  # stable: what has one time keeps its order
+    label = max([LABEL, *(len(who) + 2 for _, who, _ in rows)])
+    return [f"{seconds:>9.3f} s   {who:<{label}}{text}".rstrip() for seconds, who, text in rows]
+
+
+def _headline(job: Job, now: Stamp, page: Page) -> str:
+    outcome = words.outcome(job.result.outcome) if job.HasField("result") else ""
+    state = state_word(job, page.palette) + (f" ({outcome})" if outcome else "")
+    facts = [f"submitted {time_of_day(job.submitted_at, page.zone)}"]
+    start = job_start(job)
+    if start is not None:
+        facts.append(f"waited {duration_text(max(0.0, seconds_between(job.submitted_at, start)))}")
+        end = job.ended_at if job.HasField("ended_at") else now
+        ran = duration_text(max(0.0, seconds_between(start, end)))
+        facts.append(f"{'ran' if job.HasField('ended_at') else 'runs for'} {ran}")
+    elif not job.HasField("ended_at"):
+        facts.append(f"waits for {duration_text(max(0.0, seconds_between(job.submitted_at, now)))}")
+    facts.append(f"attempt {job.attempt}")
+    name, owner = neutralise_text(job.spec.name), neutralise_text(job.owner)
+    return f"job {job.job_id}  {name}  {owner}  {state}   {', '.join(facts)}"
+
+
+def _why(job: Job, page: Page) -> list[str]:
+    if job.state in (JobState.JOB_STATE_QUEUED, JobState.JOB_STATE_SUCCEEDED):
+        return []
+    details = detail_lines(job)
+    reason = words.reason(job.reason)
+    if not details and not reason:
+        return []
+    first = "  ".join(part for part in (page.palette.bad(reason), details[0] if details else "") if part)
+    return [labelled("reason", first), *(" " * LABEL + line.strip() for line in details[1:])]
+
+
+def _fault_row(job: Job, fault: Fault, zero: Stamp) -> tuple[float, str, str] | None:
+    by = f"by {neutralise_text(fault.requested_by)}" if fault.requested_by else ""
+    text = fault_word(fault) + fault_text(fault, cut_peers(job, fault.task))
+    asked = seconds_between(zero, fault.requested_at)
+    if fault.error:
+        why = neutralise_text(fault.error)
+        return asked, fault.task, f"could not be {fault_word(fault)}  {by}: {why}"
+    at = fault_time(fault)
+    if at is None:
+        return asked, fault.task, f"to be {fault_word(fault)}  {by}, not applied yet"
+    when = seconds_between(zero, at)
+    error = fault.applied_error_ns / 1e9
+    bound = f" (at ± {duration_text(error)})" if error else ""
+    took = applied_text(fault) or "applied"
+    return when, fault.task, f"{text}  {by}, {took}{bound}"
+
+
+def _words_of(event: str) -> str:
+    return neutralise_text(event.rpartition(".")[2].replace("_", " "))

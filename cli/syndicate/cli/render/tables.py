@@ -1,0 +1,96 @@
+"""Tables of plain text: columns aligned, no boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from syndicate.cli.render import words
+from syndicate.cli.render.job_lines import state_word
+from syndicate.cli.render.neutralise import neutralise_text
+from syndicate.cli.render.palette import PLAIN, Palette
+from syndicate.cli.render.quantities import age_text, duration_text, plural, seconds_between
+from syndicate.v1.common_pb2 import Stamp
+from syndicate.v1.scheduler_pb2 import GetClusterResponse, Job, Node
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Left-aligned columns, three blanks apart; the last one is as wide as it likes."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    return [
+        "   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]
+
+
+def jobs_table(jobs: Sequence[Job], now: Stamp, palette: Palette = PLAIN) -> list[str]:
+    """ID, NAME, OWNER, STATE, SLOTS, RESULT, AGE, RAN, of each job."""
+    rows = [_job_row(job, now) for job in jobs]
+    if not rows:
+        return ["no jobs"]
+    drawn = table(("ID", "NAME", "OWNER", "STATE", "MACHINES", "RESULT", "AGE", "RAN"), rows)
+    return [drawn[0], *(_coloured(line, job, palette) for line, job in zip(drawn[1:], jobs, strict=True))]
+
+
+def _coloured(line: str, job: Job, palette: Palette) -> str:
+    word = words.job_state(job.state)
+    return line.replace(word, state_word(job, palette), 1)
+
+
+def _job_row(job: Job, now: Stamp) -> tuple[str, ...]:
+    clients = f"+{job.spec.clients}" if job.spec.clients else ""
+    result = words.outcome(job.result.outcome) if job.HasField("result") else ""
+    if job.HasField("result") and job.result.HasField("score"):
+        result += f" {job.result.score:g}"
+    ran = ""
+    if job.HasField("started_at"):
+        end = job.ended_at if job.HasField("ended_at") else now
+        ran = duration_text(max(0.0, seconds_between(job.started_at, end)))
+    return (
+        str(job.job_id),
+        neutralise_text(job.spec.name),
+        neutralise_text(job.owner),
+        words.job_state(job.state),
+        f"{job.spec.machines}{clients}",
+        result,
+        age_text(seconds_between(job.submitted_at, now)),
+        ran,
+    )
+
+
+def nodes_table(nodes: Sequence[Node], now: Stamp) -> list[str]:
+    """ID, STATE, SLOTS (free of all), JOBS, CPUS, MEMORY, HEARD, VERSION, of each volunteer."""
+    if not nodes:
+        return ["no volunteers"]
+    rows = []
+    for node in nodes:
+        busy = sorted({slot.job_id for slot in node.slots if slot.job_id})
+        free = sum(1 for slot in node.slots if not slot.job_id)
+        heard = seconds_between(node.last_heard_at, now) if node.HasField("last_heard_at") else None
+        rows.append(
+            (
+                neutralise_text(node.volunteer_id),
+                words.node_state(node.state),
+                f"{free} of {len(node.slots)} free",
+                ", ".join(map(str, busy)) or "-",
+                str(node.total.cpus),
+                f"{node.total.memory_bytes / (1 << 30):.1f} GiB",
+                f"{age_text(heard)} ago" if heard is not None else "never",
+                neutralise_text(node.version),
+            )
+        )
+    return table(("ID", "STATE", "SLOTS", "JOBS", "CPUS", "MEMORY", "HEARD", "VERSION"), rows)
+
+
+def cluster_lines(cluster: GetClusterResponse) -> list[str]:
+    """The cluster in numbers, a line each."""
+    drained = f", {cluster.drained_slots} more drained" if cluster.drained_slots else ""
+    client = cluster.default_client_sha256
+    default = f"sha256:{client[:8]}…, {plural(cluster.default_clients, 'client')} a job" if client else "none"
+    return [
+        f"cluster        {neutralise_text(cluster.cluster_id)}, epoch {cluster.epoch}",
+        f"slots          {cluster.free_slots} of {cluster.slots} free{drained}",
+        f"jobs           {cluster.active_jobs} active, {cluster.queued_jobs} queued",
+        f"default client {default}",
+        f"source limit   {cluster.max_source_bytes / (1 << 20):g} MiB",
+        f"version        {neutralise_text(cluster.version)}",
+    ]

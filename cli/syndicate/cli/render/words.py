@@ -1,0 +1,52 @@
+"""The words that people and scripts read for the enums of ``syndicate.v1``, and the remedies for reasons."""
+
+from __future__ import annotations
+
+from syndicate.v1 import common_pb2, scheduler_pb2
+from syndicate.v1.common_pb2 import JobState, Outcome, Reason
+
+REMEDIES = {
+    Reason.REASON_NOTHING_RUN: (
+        "A file or folder of the target's name hides it. Add to the Makefile:  .PHONY: master slave client"
+    ),
+    Reason.REASON_NO_MAKEFILE: "A source needs a Makefile at its root.",
+    Reason.REASON_NO_TARGET: (
+        "A job's Makefile needs the targets `master` and `slave`, a client's the target `client`."
+    ),
+    Reason.REASON_BAD_SOURCE: "Pack the folder again, or submit the folder itself.",
+    Reason.REASON_TIME_LIMIT: "Give it longer with --time-limit, or let it end by itself.",
+}
+
+
+def job_state(state: JobState.ValueType) -> str:
+    """``RUNNING``."""
+    return _name(common_pb2.JobState, state, "JOB_STATE_")
+
+
+def task_state(state: common_pb2.TaskState.ValueType) -> str:
+    """``RUNNING``."""
+    return _name(common_pb2.TaskState, state, "TASK_STATE_")
+
+
+def node_state(state: scheduler_pb2.NodeState.ValueType) -> str:
+    """``READY``."""
+    return _name(scheduler_pb2.NodeState, state, "NODE_STATE_")
+
+
+def reason(value: Reason.ValueType) -> str:
+    """``NOTHING_RUN``; empty for none."""
+    return _name(common_pb2.Reason, value, "REASON_") if value else ""
+
+
+def outcome(value: Outcome.ValueType) -> str:
+    """``pass``; empty for none."""
+    return _name(common_pb2.Outcome, value, "OUTCOME_").lower() if value else ""
+
+
+def _name(enum: object, value: int, prefix: str) -> str:
+    # A newer manager may know values that these stubs do not.
+    try:
+        name: str = enum.Name(value)  # type: ignore[attr-defined]  # the stubs give enums no common base
+    except ValueError:
+        return str(value)
+    return name.removeprefix(prefix)

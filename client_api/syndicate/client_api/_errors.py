@@ -1,0 +1,254 @@
+"""Every error that this package raises, and the table that makes them of gRPC's.
+
+The whole tree, with the side that is to blame::
+
+    SyndicateError
+    ├── ChaosError              a call of Chaos failed
+    │   ├── NotConfigured       SYNDICATE_CHAOS is not set                 the surroundings
+    │   ├── NotAnAddress        the argument is no IPv4 address            the caller
+    │   ├── NoSuchMember        the address is nobody's in this job        the caller
+    │   ├── TaskAlive           a live task cannot lose its disk           the caller
+    │   ├── ClientFinished      this client has finished already           the caller
+    │   ├── NotAClient          only client tasks may call                 the caller
+    │   ├── JobNotRunning       the job is ending or has ended             the job
+    │   ├── AttemptEnded        the job was requeued meanwhile             the job
+    │   ├── Unavailable         manager or volunteer is away               the cluster
+    │   ├── DeadlineExceeded    no answer in time; the effect may hold     the cluster
+    │   └── FaultFailed         the volunteer could not apply it           the cluster
+    ├── SchedulerError          a call of SchedulerClient failed
+    │   ├── BadRequest          a field is malformed                       the caller
+    │   ├── NotAuthenticated    no token, or a wrong one                   the caller
+    │   ├── NotAllowed          the token's role may not do this           the caller
+    │   ├── NoSuchJob           no job of this id                          the caller
+    │   ├── NoSuchNode          no volunteer of this id                    the caller
+    │   ├── SourceRefused       the manager does not take this source      the caller
+    │   ├── TooLarge            more slots than the cluster has            the caller
+    │   └── Unreachable         the manager does not answer                the cluster
+    └── PackError               a source cannot be sent                    the caller
+        ├── NoMakefile          it has none at its root
+        ├── MissingTarget       its Makefile lacks a target
+        └── SourceTooLarge      it is larger than the manager takes
+
+An error of the server carries ``code`` (gRPC's name), ``reason`` (a constant word) and ``metadata``. The
+manager says the last two in ``grpc-status-details-bin`` for everybody, and in plain trailing metadata
+(``syndicate-reason``, ``syndicate-meta-KEY``), which is what is read here: it needs no more than grpcio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import grpc
+
+REASON_KEY = "syndicate-reason"
+METADATA_PREFIX = "syndicate-meta-"
+
+
+class SyndicateError(Exception):
+    """Anything that this package raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the server said when it refused a call, taken apart."""
+
+    code: str
+    """The gRPC status code's name, for instance ``NOT_FOUND``."""
+    text: str = ""
+    """The server's sentence."""
+    reason: str = ""
+    """A constant word such as ``NO_SUCH_MEMBER``; empty where the server gave none."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Named values that belong to the reason."""
+
+
+class _ServerError(SyndicateError):
+    """An error that a server may have said."""
+
+    def __init__(self, text: str, failure: Failure | None = None) -> None:
+        super().__init__(text)
+        self.code = failure.code if failure else ""
+        self.reason = failure.reason if failure else ""
+        self.metadata: Mapping[str, str] = dict(failure.metadata) if failure else {}
+
+
+class ChaosError(_ServerError):
+    """A call of Chaos failed."""
+
+
+class NotConfigured(ChaosError):
+    """SYNDICATE_CHAOS is not set: this process is no client task of a job."""
+
+
+class NotAnAddress(ChaosError):
+    """The argument is not an IPv4 address."""
+
+
+class NoSuchMember(ChaosError):
+    """The address belongs to no member of the caller's job."""
+
+
+class TaskAlive(ChaosError):
+    """A task that lives cannot be revived without its disk; kill it first."""
+
+
+class ClientFinished(ChaosError):
+    """This client has called ``finish`` already; it may list members and ping, nothing else."""
+
+
+class NotAClient(ChaosError):
+    """The call did not come through a client's socket."""
+
+
+class JobNotRunning(ChaosError):
+    """The job is ending or has ended."""
+
+
+class AttemptEnded(ChaosError):
+    """The job was requeued while the call waited: this run of it is over."""
+
+
+class Unavailable(ChaosError):
+    """The manager, or the volunteer of the member, was away until the deadline."""
+
+
+class DeadlineExceeded(ChaosError):
+    """No answer came until the deadline. It is not known whether the effect holds."""
+
+
+class FaultFailed(ChaosError):
+    """The volunteer could not apply it; the text says why."""
+
+
+class SchedulerError(_ServerError):
+    """A call of SchedulerClient failed."""
+
+
+class BadRequest(SchedulerError):
+    """A field of the request is malformed; the text names it."""
+
+
+class NotAuthenticated(SchedulerError):
+    """There is no token, or the manager does not know it."""
+
+
+class NotAllowed(SchedulerError):
+    """The manager knows the token, and its role may not do this."""
+
+
+class NoSuchJob(SchedulerError):
+    """The manager has no job of this id."""
+
+
+class NoSuchNode(SchedulerError):
+    """The manager has no volunteer of this id."""
+
+
+class SourceRefused(SchedulerError):
+    """The manager does not take this source: empty, torn, too large, or not a tar archive."""
+
+
+class TooLarge(SchedulerError):
+    """More slots than the cluster has; ``metadata`` holds ``largest_machines`` and a ``hint`` for people."""
+
+
+class Unreachable(SchedulerError):
+    """The manager did not answer. ``address``, ``cause`` and ``tried_for_s`` say who, why and how long."""
+
+    def __init__(self, address: str, cause: str, tried_for_s: float, failure: Failure | None = None) -> None:
+        super().__init__(f"no manager at {address} ({cause}, tried for {tried_for_s:.0f} s)", failure)
+        self.address = address
+        self.cause = cause
+        self.tried_for_s = tried_for_s
+
+
+class PackError(SyndicateError):
+    """A source cannot be sent; ``remedy`` says what to do, where there is something to say."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class NoMakefile(PackError):
+    """The source has no Makefile at its root."""
+
+
+class MissingTarget(PackError):
+    """The source's Makefile lacks a target."""
+
+
+class SourceTooLarge(PackError):
+    """The source is larger than the manager takes."""
+
+
+_CHAOS_BY_REASON: dict[str, type[ChaosError]] = {
+    "NOT_AN_ADDRESS": NotAnAddress,
+    "NO_SUCH_MEMBER": NoSuchMember,
+    "TASK_ALIVE": TaskAlive,
+    "CLIENT_FINISHED": ClientFinished,
+    "JOB_NOT_RUNNING": JobNotRunning,
+    "ATTEMPT_ENDED": AttemptEnded,
+    "MANAGER_AWAY": Unavailable,
+    "VOLUNTEER_AWAY": Unavailable,
+    "FAULT_FAILED": FaultFailed,
+}
+
+# For an answer without a reason, for instance gRPC's own.
+_CHAOS_BY_CODE: dict[str, type[ChaosError]] = {
+    "NOT_FOUND": NoSuchMember,
+    "PERMISSION_DENIED": NotAClient,
+    "ABORTED": AttemptEnded,
+    "UNAVAILABLE": Unavailable,
+    "DEADLINE_EXCEEDED": DeadlineExceeded,
+}
+
+_SCHEDULER_BY_REASON: dict[str, type[SchedulerError]] = {
+    "BAD_TOKEN": NotAuthenticated,
+    "NO_SUCH_JOB": NoSuchJob,
+    "NO_SUCH_NODE": NoSuchNode,
+    "TOO_LARGE": TooLarge,
+    "NO_SLOTS": TooLarge,
+    "EMPTY_SOURCE": SourceRefused,
+    "NOT_A_TAR": SourceRefused,
+    "TRUNCATED_SOURCE": SourceRefused,
+    "NO_MAKEFILE": SourceRefused,
+    "DIGEST_MISMATCH": SourceRefused,
+    "SOURCE_TOO_LARGE": SourceRefused,
+    "NO_SUCH_SOURCE": SourceRefused,
+}
+
+_SCHEDULER_BY_CODE: dict[str, type[SchedulerError]] = {
+    "INVALID_ARGUMENT": BadRequest,
+    "UNAUTHENTICATED": NotAuthenticated,
+    "PERMISSION_DENIED": NotAllowed,
+}
+
+
+def read_failure(error: grpc.RpcError) -> Failure:
+    """Takes a failed call apart, of grpc or of grpc.aio."""
+    if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
+        return Failure("UNKNOWN", str(error))
+    values: dict[str, str] = {}
+    for key, value in error.trailing_metadata() or ():
+        values[key] = value if isinstance(value, str) else value.decode("ascii", "replace")
+    metadata = {
+        key.removeprefix(METADATA_PREFIX): value
+        for key, value in values.items()
+        if key.startswith(METADATA_PREFIX)
+    }
+    return Failure(error.code().name, error.details() or "", values.get(REASON_KEY, ""), metadata)
+
+
+def chaos_error(failure: Failure) -> ChaosError:
+    """Makes the error that a failed call of ChaosControl stands for."""
+    kind = _CHAOS_BY_REASON.get(failure.reason) or _CHAOS_BY_CODE.get(failure.code) or ChaosError
+    return kind(failure.text or failure.reason or failure.code, failure)
+
+
+def scheduler_error(failure: Failure) -> SchedulerError:
+    """Makes the error that a failed call of Scheduler stands for, unless the manager was not reached."""
+    kind = _SCHEDULER_BY_REASON.get(failure.reason) or _SCHEDULER_BY_CODE.get(failure.code) or SchedulerError
+    return kind(failure.text or failure.reason or failure.code, failure)

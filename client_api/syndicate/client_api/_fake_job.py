@@ -1,0 +1,200 @@
+"""A job in memory that obeys the rules of ChaosControl: what the fakes of ``testing`` stand on."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from google.protobuf.message import Message
+from syndicate.client_api._errors import ChaosError, Failure, chaos_error
+from syndicate.client_api._results import MemberState, Role, TaskState
+from syndicate.v1 import chaos_pb2, common_pb2
+
+FAKE_BOOT_ID = "fake-boot"
+_FIRST_NS = 1_000_000_000
+_STEP_NS = 1_000_000
+_FAKE_PROCESSES = 2  # make and what it started
+
+_CODE_OF_REASON = {
+    "NOT_AN_ADDRESS": "INVALID_ARGUMENT",
+    "NO_SUCH_MEMBER": "NOT_FOUND",
+    "TASK_ALIVE": "FAILED_PRECONDITION",
+    "CLIENT_FINISHED": "FAILED_PRECONDITION",
+    "JOB_NOT_RUNNING": "FAILED_PRECONDITION",
+    "MANAGER_AWAY": "UNAVAILABLE",
+    "VOLUNTEER_AWAY": "UNAVAILABLE",
+    "FAULT_FAILED": "INTERNAL",
+    "ATTEMPT_ENDED": "ABORTED",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """One call that the fake was asked for."""
+
+    caller: str
+    """The client task that called."""
+    rpc: str
+    """``Kill``, ``Revive``, ``Disconnect``, ``Reconnect``, ``Finish``, ``ListMembers`` or ``Ping``."""
+    request: Message
+    """As it was sent."""
+    error: str
+    """The reason it was refused for; empty where it was not."""
+
+
+def refusal(reason: str, text: str) -> ChaosError:
+    """The error that the manager would give for a reason of chaos.proto."""
+    return chaos_error(Failure(_CODE_OF_REASON[reason], text, reason))
+
+
+class FakeJob:
+    """The members of one job, the ledger of its faults, and every call that was made.
+
+    Stamps are deterministic: the first is 1 s after boot, each later one 1 ms more. Thread-safe.
+    """
+
+    def __init__(
+        self, members: Sequence[str | MemberState], clients: Sequence[str] = ("10.77.0.250",)
+    ) -> None:
+        self.calls: list[RecordedCall] = []
+        self.results: dict[str, common_pb2.Result] = {}
+        self._members = {member.address: member for member in _named(members, clients)}
+        self._answers: dict[str, Message] = {}
+        self._failures: dict[str, deque[ChaosError]] = {}
+        self._running = True
+        self._faults = 0
+        self._now_ns = _FIRST_NS
+        self._lock = threading.Lock()
+
+    @property
+    def members(self) -> tuple[MemberState, ...]:
+        """All members as they are now."""
+        return tuple(self._members.values())
+
+    def fail_next(self, rpc: str, reason: str, text: str = "asked for by the test") -> None:
+        """Makes the next call of ``rpc`` that is not answered yet fail for a reason of chaos.proto."""
+        self._failures.setdefault(rpc, deque()).append(refusal(reason, text))
+
+    def end(self) -> None:
+        """Lets the job leave RUNNING, as a time limit or a cancellation does."""
+        self._running = False
+
+    def answer(self, caller: str, rpc: str, request: Any) -> Message:
+        """Does one call as the manager would. Raises ChaosError."""
+        with self._lock:
+            try:
+                response = self._answer(caller, rpc, request)
+            except ChaosError as error:
+                self.calls.append(RecordedCall(caller, rpc, request, error.reason))
+                raise
+            self.calls.append(RecordedCall(caller, rpc, request, ""))
+            return response
+
+    def _answer(self, caller: str, rpc: str, request: Any) -> Message:
+        request_id = getattr(request, "request_id", "")
+        if request_id and request_id in self._answers:
+            return self._answers[request_id]
+        if self._failures.get(rpc):
+            raise self._failures[rpc].popleft()
+        if rpc == "ListMembers":
+            return chaos_pb2.ListMembersResponse(members=[_to_wire(member) for member in self.members])
+        if rpc == "Ping":
+            return chaos_pb2.PingResponse(manager_at=self._stamp())
+        if caller in self.results:
+            raise refusal("CLIENT_FINISHED", f"{caller} has finished already")
+        if not self._running:
+            raise refusal("JOB_NOT_RUNNING", "the job is no longer running")
+        response = self._finish(caller, request) if rpc == "Finish" else self._fault(rpc, request)
+        if request_id:
+            self._answers[request_id] = response
+        return response
+
+    def _finish(self, caller: str, request: chaos_pb2.FinishRequest) -> Message:
+        self.results[caller] = request.result
+        clients = [member for member in self.members if member.role is Role.CLIENT]
+        return chaos_pb2.FinishResponse(
+            finished_at=self._stamp(), clients_left=max(0, len(clients) - len(self.results))
+        )
+
+    def _fault(self, rpc: str, request: Any) -> Message:
+        member = self._member(request.ip)
+        if rpc == "Kill":
+            return self._kill(member)
+        if rpc == "Revive":
+            return self._revive(member, request.with_disk if request.HasField("with_disk") else True)
+        cut = rpc == "Disconnect"
+        already = member.disconnected == cut
+        self._members[member.address] = replace(member, disconnected=cut)
+        applied = self._applied(already)
+        if cut:
+            return chaos_pb2.DisconnectResponse(applied=applied)
+        return chaos_pb2.ReconnectResponse(applied=applied)
+
+    def _kill(self, member: MemberState) -> Message:
+        already = member.state is not TaskState.RUNNING
+        if not already:
+            self._members[member.address] = replace(member, state=TaskState.KILLED)
+        processes = 0 if already else _FAKE_PROCESSES
+        return chaos_pb2.KillResponse(applied=self._applied(already), processes=processes)
+
+    def _revive(self, member: MemberState, with_disk: bool) -> Message:
+        already = member.state is TaskState.RUNNING
+        if already and not with_disk:
+            raise refusal("TASK_ALIVE", f"{member.task} lives; kill it before it is revived without its disk")
+        generation = member.generation if already else member.generation + 1
+        self._members[member.address] = replace(member, state=TaskState.RUNNING, generation=generation)
+        return chaos_pb2.ReviveResponse(applied=self._applied(already), generation=generation)
+
+    def _member(self, ip: str) -> MemberState:
+        try:
+            address = str(ipaddress.IPv4Address(ip))
+        except ValueError:
+            raise refusal("NOT_AN_ADDRESS", f"{ip!r} is not an IPv4 address") from None
+        if address not in self._members:
+            raise refusal("NO_SUCH_MEMBER", f"{address} is no member of this job")
+        return self._members[address]
+
+    def _applied(self, already: bool) -> chaos_pb2.FaultApplied:
+        if not already:
+            self._faults += 1
+        return chaos_pb2.FaultApplied(
+            fault_id=0 if already else self._faults,
+            already=already,
+            applied_at=self._stamp(),
+            clock=common_pb2.ClockBound(boot_id=FAKE_BOOT_ID, offset_ns=0, error_ns=0),
+        )
+
+    def _stamp(self) -> common_pb2.Stamp:
+        now, self._now_ns = self._now_ns, self._now_ns + _STEP_NS
+        return common_pb2.Stamp(boot_id=FAKE_BOOT_ID, monotonic_ns=now, utc_ns=now)
+
+
+def _named(members: Sequence[str | MemberState], clients: Sequence[str]) -> list[MemberState]:
+    """Plain addresses become master, slave-0, slave-1 …, as a job would name them."""
+    named: list[MemberState] = []
+    for index, member in enumerate(members):
+        if isinstance(member, MemberState):
+            named.append(member)
+        elif index == 0:
+            named.append(MemberState("master", Role.MASTER, member))
+        else:
+            named.append(MemberState(f"slave-{index - 1}", Role.SLAVE, member))
+    named += [MemberState(f"client-{index}", Role.CLIENT, address) for index, address in enumerate(clients)]
+    return named
+
+
+def _to_wire(member: MemberState) -> chaos_pb2.MemberState:
+    return chaos_pb2.MemberState(
+        member=common_pb2.Member(
+            task=member.task,
+            role=common_pb2.Role.Value(f"ROLE_{member.role.name}"),
+            address=member.address,
+        ),
+        state=common_pb2.TaskState.Value(f"TASK_STATE_{member.state.name}"),
+        generation=member.generation,
+        disconnected=member.disconnected,
+    )

@@ -1,0 +1,348 @@
+"""``SchedulerClient``: what users ask of the manager, in plain blocking calls."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from syndicate.client_api._errors import (
+    Failure,
+    NotAuthenticated,
+    SchedulerError,
+    Unreachable,
+    read_failure,
+    scheduler_error,
+)
+from syndicate.client_api._logs import LogResume
+from syndicate.client_api._pack import Source
+from syndicate.client_api._retry import RetryPolicy
+from syndicate.v1 import scheduler_pb2, scheduler_pb2_grpc
+from syndicate.v1.common_pb2 import JobState
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 512 * 1024
+_EARLY_ANSWER_S = 0.02
+_UPLOAD_TIMEOUT_S = 300.0
+_PAUSES = RetryPolicy(first_pause_s=0.05, longest_pause_s=0.5)
+_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # How long one connection attempt may hang; gRPC's own 20 s would outlast `connect_for`.
+    ("grpc.min_reconnect_backoff_ms", 5000),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    # A stream that says nothing for long notices a dead machine. Servers refuse pings oftener than 5 min.
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+_ENDED = frozenset(
+    (
+        JobState.JOB_STATE_SUCCEEDED,
+        JobState.JOB_STATE_FAILED,
+        JobState.JOB_STATE_UNKNOWN,
+        JobState.JOB_STATE_CANCELLED,
+        JobState.JOB_STATE_TIMED_OUT,
+        JobState.JOB_STATE_LOST,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A source is stored."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+    already_known: bool
+    """True when the manager had it before."""
+    sent_bytes: int
+    """How many of its bytes went out before the manager answered."""
+
+
+def job_has_ended(state: JobState.ValueType) -> bool:
+    """Whether a job in this state stays in it."""
+    return state in _ENDED
+
+
+class SchedulerClient:
+    """A connection to a manager's users' side. Usable from several threads.
+
+    ``address`` is ``HOST:PORT``. While the manager is not there, a call tries for ``connect_for`` seconds and
+    raises Unreachable; a mutation keeps its request id meanwhile, so that it happens once. ``timeout`` bounds
+    each single call, in seconds. Streams that ran and broke are opened again for ``reconnect_for`` seconds.
+    ``user`` (``[a-z0-9-]``) says whose jobs are submitted, where the token leaves that open. Every call
+    raises SchedulerError.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        *,
+        user: str = "",
+        connect_for: float = 5.0,
+        timeout: float = 30.0,
+        reconnect_for: float = 60.0,
+    ) -> None:
+        token = token.strip()
+        if not (token.isascii() and token.isprintable()):
+            raise NotAuthenticated("the token holds characters that no token has")
+        self.address = address
+        credential = [("authorization", f"Bearer {token}")] if token else []
+        self._metadata = tuple(credential + ([("syndicate-user", user)] if user else []))
+        self._connect_for = connect_for
+        self._timeout = timeout
+        self._reconnect_for = reconnect_for
+        self._closed = threading.Event()
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._stub = scheduler_pb2_grpc.SchedulerStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the connection back; streams that run in other threads end with an error."""
+        self._closed.set()
+        self._channel.close()
+
+    def upload(
+        self,
+        source: Source,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> Uploaded:
+        """Sends a source. The manager may answer before all of it went out: then the sending stops.
+
+        ``progress(sent, size)`` is called for each piece, from another thread. Raises SourceRefused.
+        """
+        header = scheduler_pb2.UploadHeader(
+            request_id=str(uuid.uuid4()), sha256=source.sha256, size=source.size
+        )
+
+        def once(try_timeout: float) -> Uploaded:
+            upload = _Upload(source, header, progress)
+            call = self._stub.UploadSource.future(
+                upload.requests(), timeout=try_timeout, metadata=self._metadata
+            )
+            call.add_done_callback(lambda _: upload.answered.set())
+            answer: scheduler_pb2.UploadSourceResponse = call.result()
+            return Uploaded(answer.sha256, answer.size, answer.already_known, upload.sent)
+
+        return self._try(once, _UPLOAD_TIMEOUT_S if timeout is None else timeout)
+
+    def submit(self, spec: scheduler_pb2.JobSpec, *, request_id: str | None = None) -> int:
+        """Queues a job and returns its id. Raises TooLarge, SourceRefused (NO_SUCH_SOURCE), BadRequest."""
+        request = scheduler_pb2.SubmitRequest(request_id=request_id or str(uuid.uuid4()), spec=spec)
+        answer: scheduler_pb2.SubmitResponse = self._unary(self._stub.Submit, request)
+        return answer.job_id
+
+    def cancel(self, job_id: int) -> JobState.ValueType:
+        """Ends a job and returns its state now. Raises NoSuchJob."""
+        request = scheduler_pb2.CancelJobRequest(request_id=str(uuid.uuid4()), job_id=job_id)
+        answer: scheduler_pb2.CancelJobResponse = self._unary(self._stub.CancelJob, request)
+        return answer.state
+
+    def job(self, job_id: int) -> scheduler_pb2.Job:
+        """One job with tasks, faults and story. Raises NoSuchJob."""
+        answer: scheduler_pb2.GetJobResponse = self._unary(
+            self._stub.GetJob, scheduler_pb2.GetJobRequest(job_id=job_id)
+        )
+        return answer.job
+
+    def jobs(
+        self, *, owner: str = "", states: Sequence[JobState.ValueType] = (), page_size: int = 0
+    ) -> Iterator[scheduler_pb2.Job]:
+        """Jobs, newest first, fetched page by page as they are taken."""
+        token = ""
+        while True:
+            request = scheduler_pb2.ListJobsRequest(
+                page_size=page_size, page_token=token, owner=owner, states=states
+            )
+            answer: scheduler_pb2.ListJobsResponse = self._unary(self._stub.ListJobs, request)
+            yield from answer.jobs
+            token = answer.next_page_token
+            if not token:
+                return
+
+    def nodes(self, *, page_size: int = 0) -> Iterator[scheduler_pb2.Node]:
+        """Volunteers by id, fetched page by page as they are taken."""
+        token = ""
+        while True:
+            request = scheduler_pb2.ListNodesRequest(page_size=page_size, page_token=token)
+            answer: scheduler_pb2.ListNodesResponse = self._unary(self._stub.ListNodes, request)
+            yield from answer.nodes
+            token = answer.next_page_token
+            if not token:
+                return
+
+    def drain(self, volunteer_id: str, draining: bool = True) -> scheduler_pb2.NodeState.ValueType:
+        """Takes a volunteer out of use for new jobs, or back. Raises NoSuchNode."""
+        request = scheduler_pb2.DrainNodeRequest(
+            request_id=str(uuid.uuid4()), volunteer_id=volunteer_id, draining=draining
+        )
+        answer: scheduler_pb2.DrainNodeResponse = self._unary(self._stub.DrainNode, request)
+        return answer.state
+
+    def cluster(self) -> scheduler_pb2.GetClusterResponse:
+        """The cluster in numbers."""
+        answer: scheduler_pb2.GetClusterResponse = self._unary(
+            self._stub.GetCluster, scheduler_pb2.GetClusterRequest()
+        )
+        return answer
+
+    def watch(self, job_id: int) -> Iterator[scheduler_pb2.WatchJobResponse]:
+        """The job now and whenever it changes, until it has ended; opened again when the stream breaks."""
+        request = scheduler_pb2.WatchJobRequest(job_id=job_id)
+        for answer in self._stream(lambda: self._stub.WatchJob(request, metadata=self._metadata)):
+            if answer is None:
+                continue
+            yield answer
+            if job_has_ended(answer.job.state):
+                return
+
+    def logs(
+        self, job_id: int, *, tasks: Sequence[str] = (), follow: bool = False, attempt: int = 0
+    ) -> Iterator[scheduler_pb2.ReadLogsResponse]:
+        """The output of a job's tasks, in the order in which it was read.
+
+        When the stream breaks it is opened again, and pieces that were given already are left out.
+        """
+        request = scheduler_pb2.ReadLogsRequest(job_id=job_id, tasks=tasks, follow=follow, attempt=attempt)
+        resume = LogResume()
+        for answer in self._stream(
+            lambda: self._stub.ReadLogs(request, metadata=self._metadata), until_end=True
+        ):
+            if answer is None:
+                resume.reopened()
+            elif (fresh := resume.fresh(answer)) is not None:
+                yield fresh
+
+    def _unary(self, method: Any, request: Any) -> Any:
+        return self._try(
+            lambda try_timeout: method(request, timeout=try_timeout, metadata=self._metadata), self._timeout
+        )
+
+    def _try(self, once: Callable[[float], T], timeout: float) -> T:
+        """Does a call, again while the manager is away, for as long as ``connect_for``."""
+        started = time.monotonic()
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return once(timeout)
+            except grpc.RpcError as error:
+                failure = read_failure(error)
+                tried_for = time.monotonic() - started
+                if failure.code != "UNAVAILABLE" or tried_for >= self._connect_for:
+                    raise self._error(failure, tried_for) from None
+            self._pause(tries, self._connect_for - tried_for)
+
+    def _stream(self, open_stream: Callable[[], Any], until_end: bool = False) -> Iterator[Any]:
+        """The answers of a stream that is opened again when it breaks; None stands for each new opening.
+
+        A stream that the server closes cleanly is over if ``until_end``, else it counts as broken.
+        """
+        budget = self._connect_for
+        away_since = time.monotonic()
+        tries = 0
+        while True:
+            tries += 1
+            call = open_stream()
+            failure = Failure("UNAVAILABLE", "the stream ended")
+            try:
+                yield None
+                for answer in call:
+                    budget, tries = self._reconnect_for, 0
+                    yield answer
+                    away_since = time.monotonic()
+                if until_end:
+                    return
+            except grpc.RpcError as error:
+                failure = read_failure(error)
+            finally:
+                call.cancel()
+            tried_for = time.monotonic() - away_since
+            if not _is_broken(failure) or self._closed.is_set() or tried_for >= budget:
+                raise self._error(failure, tried_for)
+            self._pause(max(1, tries), budget - tried_for)
+
+    def _pause(self, tries: int, at_most: float) -> None:
+        dice = random.random()  # noqa: S311 - jitter, no secret
+        self._closed.wait(min(_PAUSES.pause_s(tries, dice), max(0.0, at_most)))
+
+    def _error(self, failure: Failure, tried_for: float) -> SchedulerError:
+        if _is_broken(failure) or (failure.code == "DEADLINE_EXCEEDED" and not failure.reason):
+            return Unreachable(self.address, _cause(failure), tried_for, failure)
+        return scheduler_error(failure)
+
+
+class _Upload:
+    """The pieces of one upload, with a count of what went out."""
+
+    def __init__(
+        self,
+        source: Source,
+        header: scheduler_pb2.UploadHeader,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.sent = 0
+        self.answered = threading.Event()
+        self._source = source
+        self._header = header
+        self._progress = progress
+
+    def requests(self) -> Iterator[scheduler_pb2.UploadSourceRequest]:
+        yield scheduler_pb2.UploadSourceRequest(header=self._header)
+        # A manager that knows the source answers the header alone; a moment's patience saves the sending.
+        if self.answered.wait(_EARLY_ANSWER_S):
+            return
+        for chunk in self._source.chunks(CHUNK_BYTES):
+            if self.answered.is_set():
+                return
+            self.sent += len(chunk)
+            yield scheduler_pb2.UploadSourceRequest(chunk=chunk)
+            if self._progress is not None:
+                self._progress(self.sent, self._source.size)
+
+
+def _is_broken(failure: Failure) -> bool:
+    # A connection that is reset in the middle of a stream comes as INTERNAL or UNKNOWN from some versions.
+    if failure.code == "UNAVAILABLE":
+        return True
+    torn = "RST_STREAM" in failure.text or "Stream removed" in failure.text
+    return failure.code in ("INTERNAL", "UNKNOWN") and torn and not failure.reason
+
+
+def _cause(failure: Failure) -> str:
+    text = failure.text.lower()
+    known = {
+        "connection refused": "connection refused",
+        "dns resolution failed": "no such host",
+        "lookup failed": "no such host",
+        "no route to host": "no route to host",
+        "network is unreachable": "network unreachable",
+        "timeout": "no answer",
+        "fd shutdown": "no answer",
+        "deadline": "no answer",
+        "socket closed": "connection lost",
+        "connection reset": "connection lost",
+        "stream ended": "connection lost",
+        "rst_stream": "connection lost",
+    }
+    found = next((cause for sign, cause in known.items() if sign in text), None)
+    return found or (failure.text.splitlines()[0] if failure.text else failure.code.lower())

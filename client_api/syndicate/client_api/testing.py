@@ -1,0 +1,165 @@
+"""Doubles of ChaosControl for tests of client code: no cluster, no network, no clock.
+
+``FakeChaos`` and ``AioFakeChaos`` have the methods of ``Chaos`` and ``AioChaos`` (and are such), keep the
+rules of the manager, and record every call::
+
+    chaos = FakeChaos(members=["10.77.0.11", "10.77.0.12", "10.77.0.13"])
+    my_client.run(chaos)
+    assert [call.rpc for call in chaos.job.calls] == ["Disconnect", "Reconnect", "Finish"]
+
+The first address is the master's, the others are slaves'. ``chaos.job.fail_next("Kill", "VOLUNTEER_AWAY")``
+scripts a failure; it is raised at once, without the retries of the real thing. ``FakeChaosServer`` serves the
+same job on a Unix socket, for code in any language on the bare stubs.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent import futures
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import grpc
+from google.protobuf.message import Message
+from syndicate.client_api._aio_chaos import AioChaos
+from syndicate.client_api._chaos import DEFAULT_TIMEOUT_S, ENVIRONMENT_NAME, Chaos
+from syndicate.client_api._errors import METADATA_PREFIX, REASON_KEY, ChaosError
+from syndicate.client_api._fake_job import FAKE_BOOT_ID, FakeJob, RecordedCall
+from syndicate.client_api._results import MemberState
+from syndicate.client_api._retry import RetryPolicy
+from syndicate.v1 import chaos_pb2, chaos_pb2_grpc
+
+__all__ = ["AioFakeChaos", "FakeChaos", "FakeChaosServer", "FakeJob", "RecordedCall"]
+
+_NO_RETRY = RetryPolicy(retries=False)
+_STOP_S = 5.0
+
+
+class FakeChaos(Chaos):
+    """``Chaos`` upon a ``FakeJob``: give it members, or a job that it shares with others."""
+
+    def __init__(
+        self,
+        members: Sequence[str | MemberState] = (),
+        *,
+        job: FakeJob | None = None,
+        caller: str = "client-0",
+    ) -> None:
+        # The base opens a channel; here there is nothing to connect to.
+        self.job = job or FakeJob(members)
+        self._caller = caller
+        self._timeout = DEFAULT_TIMEOUT_S
+        self._retry = _NO_RETRY
+        self._boot_id = FAKE_BOOT_ID
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _invoke(self, rpc: str, request: Message, timeout: float) -> Any:
+        return self.job.answer(self._caller, rpc, request)
+
+
+class AioFakeChaos(AioChaos):
+    """``AioChaos`` upon a ``FakeJob``."""
+
+    def __init__(
+        self,
+        members: Sequence[str | MemberState] = (),
+        *,
+        job: FakeJob | None = None,
+        caller: str = "client-0",
+    ) -> None:
+        self.job = job or FakeJob(members)
+        self._caller = caller
+        self._timeout = DEFAULT_TIMEOUT_S
+        self._retry = _NO_RETRY
+        self._boot_id = FAKE_BOOT_ID
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _invoke(self, rpc: str, request: Message, timeout: float) -> Any:
+        return self.job.answer(self._caller, rpc, request)
+
+
+class FakeChaosServer:
+    """Serves ChaosControl of a ``FakeJob`` on a Unix socket while its ``with`` block runs.
+
+    ``address`` is what SYNDICATE_CHAOS would hold, ``environ`` the environment with it in. Plain grpc: a
+    refusal carries its reason in the trailing metadata ``syndicate-reason``.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[str | MemberState] = (),
+        *,
+        job: FakeJob | None = None,
+        caller: str = "client-0",
+    ) -> None:
+        self.job = job or FakeJob(members)
+        self._directory = tempfile.TemporaryDirectory(prefix="syn-chaos-")
+        self.address = f"unix:{Path(self._directory.name) / 'chaos.sock'}"
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+        chaos_pb2_grpc.add_ChaosControlServicer_to_server(_Servicer(self.job, caller), self._server)
+        self._server.add_insecure_port(self.address)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """This process's environment with SYNDICATE_CHAOS set, for a child process."""
+        return {**os.environ, ENVIRONMENT_NAME: self.address}
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.stop(grace=None).wait(_STOP_S)
+        self._directory.cleanup()
+
+
+class _Servicer(chaos_pb2_grpc.ChaosControlServicer):
+    """Each RPC is the fake job's."""
+
+    def __init__(self, job: FakeJob, caller: str) -> None:
+        self._job = job
+        self._caller = caller
+
+    def Kill(self, request: chaos_pb2.KillRequest, context: Any) -> Any:
+        return self._answer("Kill", request, context)
+
+    def Revive(self, request: chaos_pb2.ReviveRequest, context: Any) -> Any:
+        return self._answer("Revive", request, context)
+
+    def Disconnect(self, request: chaos_pb2.DisconnectRequest, context: Any) -> Any:
+        return self._answer("Disconnect", request, context)
+
+    def Reconnect(self, request: chaos_pb2.ReconnectRequest, context: Any) -> Any:
+        return self._answer("Reconnect", request, context)
+
+    def Finish(self, request: chaos_pb2.FinishRequest, context: Any) -> Any:
+        return self._answer("Finish", request, context)
+
+    def ListMembers(self, request: chaos_pb2.ListMembersRequest, context: Any) -> Any:
+        return self._answer("ListMembers", request, context)
+
+    def Ping(self, request: chaos_pb2.PingRequest, context: Any) -> Any:
+        return self._answer("Ping", request, context)
+
+    def _answer(self, rpc: str, request: Message, context: grpc.ServicerContext) -> Message:
+        try:
+            return self._job.answer(self._caller, rpc, request)
+        except ChaosError as error:
+            _abort(context, error)
+
+
+def _abort(context: grpc.ServicerContext, error: ChaosError) -> NoReturn:
+    metadata = [(REASON_KEY, error.reason)]
+    metadata += [(METADATA_PREFIX + key, value) for key, value in error.metadata.items()]
+    context.set_trailing_metadata(tuple(metadata))
+    context.abort(grpc.StatusCode[error.code], str(error))
+    raise AssertionError("abort returns never")

@@ -1,0 +1,1 @@
+"""Breaks a Raft key-value store while it is used, and says whether it kept its word."""

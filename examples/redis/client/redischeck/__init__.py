@@ -1,0 +1,1 @@
+"""Shows what asynchronous replication costs: stale reads, and acknowledged writes that are lost."""

@@ -1,0 +1,109 @@
+"""syndicate-manager: the command.
+
+Exit status, after sysexits.h: 0 stopped as asked; 64 wrong usage; 65 the default client's source is bad; 69 an
+address cannot be listened on; 70 the manager found itself wrong (the story is in the log); 74 the state directory
+cannot be read or written; 75 another manager runs on it; 78 settings that make no sense, or a database of a newer
+version.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+EX_USAGE: Final = 64
+EX_DATAERR: Final = 65
+EX_UNAVAILABLE: Final = 69
+EX_SOFTWARE: Final = 70
+EX_IOERR: Final = 74
+EX_TEMPFAIL: Final = 75
+EX_CONFIG: Final = 78
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"error: {message}\n")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = _Parser(prog="syndicate-manager", description="Multiplexes jobs onto volunteers.")
+    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="everything that survives a restart")
+    parser.add_argument("--listen-users", metavar="HOST:PORT", help="default 127.0.0.1:7000; port 0 for any")
+    parser.add_argument(
+        "--listen-volunteers", metavar="HOST:PORT", help="default 127.0.0.1:7001; port 0 for any"
+    )
+    parser.add_argument("--client", type=Path, metavar="CLIENT.tgz", help="client of jobs that bring none")
+    parser.add_argument("--clients", type=int, metavar="K", help="how many of it; default 1")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    parser.add_argument("--log-format", choices=["json", "console"], help="default console")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    return parser.parse_args(arguments)
+
+
+def main() -> NoReturn:
+    """Run the command and exit."""
+    # gRPC's own log says on several lines what is said here in one.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    flags = vars(parse())
+    if flags.pop("version"):
+        from .app import software_version
+
+        sys.stdout.write(f"syndicate-manager {software_version()}\n")
+        sys.exit(0)
+    sys.exit(_run(flags))
+
+
+def _run(flags: dict[str, object]) -> int:
+    from .app import BadClient, serve
+    from .core.errors import InvariantError
+    from .log_setup import configure
+    from .rpc import PortInUse
+    from .settings import BadSettings, load
+    from .store import StateDirBusy, StoreError, StoreTooNew
+
+    config = flags.pop("config")
+    try:
+        settings = load(flags, config if isinstance(config, Path) else None)
+    except BadSettings as error:
+        return _say(error, EX_CONFIG)
+    configure(settings.log_format)
+    # The store's thread wants the interpreter a few times per commit, for microseconds; beside a busy loop it gets
+    # it at the end of this interval.
+    sys.setswitchinterval(0.001)
+    try:
+        asyncio.run(serve(settings, _announce))
+    except BadClient as error:
+        return _say(error, EX_DATAERR)
+    except PortInUse as error:
+        return _say(error, EX_UNAVAILABLE)
+    except StateDirBusy as error:
+        return _say(error, EX_TEMPFAIL)
+    except StoreTooNew as error:
+        return _say(error, EX_CONFIG)
+    except (StoreError, OSError) as error:
+        return _say(error, EX_IOERR)
+    except InvariantError as error:
+        sys.stderr.write(f"error: the manager found itself wrong and stops; this is a bug.\n{error}\n")
+        raise
+    return 0
+
+
+def _announce(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _say(error: Exception, status: int) -> int:
+    for line in str(error).splitlines():
+        sys.stderr.write(f"error: {line}\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()

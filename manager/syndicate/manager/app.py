@@ -1,0 +1,210 @@
+"""The composition root: builds the parts of the manager, runs them, and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import resource
+import secrets
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import structlog
+from syndicate.v1 import (
+    chaos_pb2,
+    chaos_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+    scheduler_pb2,
+    scheduler_pb2_grpc,
+)
+
+from .blobs import BlobDirectory, check_source
+from .clock import Clock
+from .core.errors import CoreError
+from .core.machine import Machine
+from .core.model import Source
+from .engine import Engine
+from .logs import LogStore
+from .rpc import ChaosControl, Desk, Listener, Registry, Scheduler
+from .settings import Settings
+from .store import SqliteStore
+from .wakers import Wakers
+
+_log = structlog.get_logger()
+
+
+class BadClient(Exception):
+    """The default client's source cannot be used; the text is one line for the operator."""
+
+
+def software_version() -> str:
+    """The version of the distribution."""
+    return version("syndicate-cluster")
+
+
+async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Run a manager until SIGTERM or SIGINT. `announce` gets the line that says that it is ready.
+
+    Raises StoreError, PortInUse, BadClient and OSError where it cannot start, and what went wrong where it cannot
+    go on (InvariantError, CommitFailed).
+    """
+    _raise_open_files()
+    store = SqliteStore.open(settings.state_dir)
+    files = ThreadPoolExecutor(4, thread_name_prefix="files")
+    try:
+        await _serve(settings, store, files, announce)
+    finally:
+        await store.close()
+        files.shutdown()
+
+
+async def _serve(
+    settings: Settings, store: SqliteStore, files: ThreadPoolExecutor, announce: Callable[[str], None]
+) -> None:
+    clock = Clock()
+    token = _admin_token(settings.state_dir / "admin.token")
+    blobs = BlobDirectory(settings.state_dir / "blobs", settings.max_source_bytes)
+    client = _take_client(blobs, settings.client) if settings.client is not None else None
+    config = settings.config(store.cluster_id, store.epoch, clock.boot_id, client)
+    machine = Machine.restore(config, store.restore(config.keep_ended), clock.now())
+    engine = Engine(machine, config, store, clock)
+    logs = LogStore(settings.state_dir / "logs", settings.log_cap_bytes)
+    logs_changed = Wakers()
+
+    desk = Desk(
+        engine, store, blobs, logs, logs_changed, files, software_version(), settings.upload_timeout_s
+    )
+    registry = Registry(engine, blobs, logs, logs_changed, files)
+    users, volunteers = _listeners(engine, token, Scheduler(desk), registry)
+    users.bind(settings.listen_users)
+    volunteers.bind(settings.listen_volunteers)
+
+    logs.start(registry.logs_stored, _log_trouble)
+    stop = _on_signals()
+    ready = settings.state_dir / "manager.ready"
+    try:
+        engine.start()
+        for listener in (users, volunteers):
+            await listener.start()
+        _write_ready(ready, users, volunteers, store)
+        announce(
+            f"ready users={users.address} volunteers={volunteers.address} "
+            f"cluster={store.cluster_id} epoch={store.epoch}"
+        )
+        _log.info("manager.ready", cluster_id=store.cluster_id, epoch=store.epoch)
+        until: list[asyncio.Future[Any]] = [stop, engine.failed]
+        await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ready.unlink(missing_ok=True)
+        _log.info("manager.stopping")
+        engine.stop()
+        await asyncio.gather(users.stop(settings.stop_grace_s), volunteers.stop(settings.stop_grace_s))
+        await logs.close()
+    if engine.failed.done():
+        raise engine.failed.result()
+
+
+def _listeners(
+    engine: Engine, token: str, scheduler: Scheduler, registry: Registry
+) -> tuple[Listener, Listener]:
+    users = Listener("users", "--listen-users", token, lambda: engine.stopping)
+    volunteers = Listener("volunteers", "--listen-volunteers", token, lambda: engine.stopping)
+    users.add(
+        scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].full_name,
+        scheduler_pb2_grpc.add_SchedulerServicer_to_server,
+        scheduler,
+    )
+    volunteers.add(
+        registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name,
+        registry_pb2_grpc.add_RegistryServicer_to_server,
+        registry,
+    )
+    volunteers.add(
+        chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name,
+        chaos_pb2_grpc.add_ChaosControlServicer_to_server,
+        ChaosControl(engine),
+    )
+    return users, volunteers
+
+
+def _on_signals() -> asyncio.Future[None]:
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def on_signal() -> None:
+        if not stop.done():
+            stop.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+def _raise_open_files() -> None:
+    # Each volunteer and each user is an open file; the usual soft limit is 1,024.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _admin_token(path: Path) -> str:
+    """The one token of this manager; made at the first start, for its owner's eyes only."""
+    if not path.exists():
+        _write_whole(path, f"{secrets.token_urlsafe(32)}\n", 0o600)
+        _log.info("token.made", path=str(path))
+    token = path.read_text().strip()
+    if not token:
+        raise OSError(f"{path} is empty: remove it, and the next start makes a new token")
+    return token
+
+
+def _take_client(blobs: BlobDirectory, path: Path) -> Source:
+    """Check the default client's tarball and put it among the sources. Raises BadClient."""
+    try:
+        size = path.stat().st_size
+        if size > blobs.max_bytes:
+            raise BadClient(f"--client {path} has {size:,} bytes; sources have at most {blobs.max_bytes:,}")
+        data = path.read_bytes()
+        upload = blobs.begin(hashlib.sha256(data).hexdigest(), len(data))
+        try:
+            upload.add(data)
+            return upload.finish(check_source)
+        finally:
+            upload.abandon()
+    except OSError as error:
+        raise BadClient(f"--client {path} cannot be read: {error.strerror or error}") from None
+    except CoreError as error:
+        raise BadClient(f"--client {path}: {error.detail} ({error.reason})") from None
+
+
+def _write_ready(path: Path, users: Listener, volunteers: Listener, store: SqliteStore) -> None:
+    content = {
+        "users": users.address,
+        "volunteers": volunteers.address,
+        "cluster_id": store.cluster_id,
+        "epoch": store.epoch,
+        "pid": os.getpid(),
+    }
+    _write_whole(path, json.dumps(content) + "\n", 0o644)
+
+
+def _write_whole(path: Path, text: str, mode: int) -> None:
+    """Write a file so that whoever sees it sees all of it."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _log_trouble(path: Path, error: OSError) -> None:
+    _log.error("log.dropped", path=str(path), error=str(error))

@@ -1,0 +1,1 @@
+"""The manager's pure core: events in, records and effects out."""

@@ -1,0 +1,151 @@
+"""Whether a job may wait at all: its fields are right, and the cluster could ever run it."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import BadRequest, Exhausted, Refused
+from .events import SubmitJob
+from .model import JobSpec, JobState, Source
+from .records import JobRecord
+from .state import LiveJob
+from .stopping import enqueue
+from .words import count
+from .world import REMEMBERED_SUBMITS, World
+
+_NAME = re.compile(r"[a-z0-9-]{1,63}\Z")
+
+
+def submitted(world: World, event: SubmitJob) -> int:
+    """Queues a job and returns its id; the first answer where the request is repeated.
+
+    Raises BadRequest, Refused (TOO_LARGE, NO_SLOTS) or Exhausted (QUEUE_FULL).
+    """
+    if event.request_id and (known := world.submits.get(event.request_id)) is not None:
+        job = world.jobs.get(known)
+        if job is not None and job.record.owner != event.owner:
+            raise _bad("request_id", "was used by somebody else")
+        return known
+    job_id = world.next_job_id
+    spec = _spec_of(world, event, job_id)
+    if len(world.queue) >= world.config.max_queued:
+        raise Exhausted("QUEUE_FULL", f"{count(len(world.queue), 'job')} wait already; try again later")
+    _require_room(world, spec)
+    world.next_job_id += 1
+    request_id = event.request_id or f"job-{job_id}"
+    record = JobRecord(job_id, request_id, event.owner, spec, JobState.QUEUED, 1, world.now, world.now)
+    job = world.jobs[job_id] = LiveJob(record)
+    world.save_job(job, record)
+    remember_submit(world, request_id, job_id)
+    enqueue(world, job)
+    world.plan_new.append(job_id)
+    return job_id
+
+
+def remember_submit(world: World, request_id: str, job_id: int) -> None:
+    """A repeat of this request gets this job."""
+    world.submits[request_id] = job_id
+    if len(world.submits) > REMEMBERED_SUBMITS:
+        del world.submits[next(iter(world.submits))]
+
+
+def capacity(world: World) -> dict[str, tuple[int, int]]:
+    """Slots of each domain as (usable, drained). Volunteers that are away count: they return."""
+    if not world.capacity_known:
+        found: dict[str, tuple[int, int]] = {}
+        for _, node in sorted(world.nodes.items()):
+            domain, slots = node.record.reach_domain, len(node.record.slots)
+            usable, drained = found.get(domain, (0, 0))
+            found[domain] = (usable, drained + slots) if node.record.drained else (usable + slots, drained)
+        world.capacity, world.capacity_known = found, True
+    return world.capacity
+
+
+def _spec_of(world: World, event: SubmitJob, job_id: int) -> JobSpec:
+    config = world.config
+    name = event.name or f"job-{job_id}"
+    if not _NAME.match(name):
+        raise _bad("name", "must be of a to z, 0 to 9 and '-', 1 to 63 of them")
+    if event.machines < 1:
+        raise _bad("machines", f"must be at least 1, not {event.machines}")
+    limit = event.time_limit_s or config.default_time_limit_s
+    if not 0 < limit <= config.max_time_limit_s:  # also refuses what is not a number
+        raise _bad("time_limit_s", f"must be above 0 and at most {config.max_time_limit_s:g}, not {limit:g}")
+    client, clients = _clients_of(world, event)
+    return JobSpec(name, event.source, event.machines, client, clients, limit, config.limits)
+
+
+def _clients_of(world: World, event: SubmitJob) -> tuple[Source | None, int]:
+    config = world.config
+    if event.clients is not None and event.clients < 0:
+        raise _bad("clients", f"must be at least 0, not {event.clients}")
+    if event.no_client:
+        if event.client is not None or event.clients:
+            raise _bad("no_client", "contradicts the client that is given")
+        return None, 0
+    client = event.client or config.default_client
+    clients = event.clients
+    if clients is None:
+        clients = 1 if event.client is not None else config.default_clients
+    if clients and client is None:
+        raise _bad("clients", f"{count(clients, 'client')} asked for, but no client's source is given")
+    return (client, clients) if clients else (None, 0)
+
+
+def _require_room(world: World, spec: JobSpec) -> None:
+    if spec.slots > world.config.max_slots_per_job:
+        largest = world.config.max_slots_per_job - spec.clients
+        raise _too_large(
+            spec, f"a job has at most {count(world.config.max_slots_per_job, 'slot')}", largest, 0, ""
+        )
+    domains = capacity(world)
+    if not domains:
+        raise Refused(
+            "NO_SLOTS",
+            "the cluster has no volunteer yet",
+            hint="Start one: `systemctl start syndicate-volunteer`, or `syndicatectl up` for a cluster here",
+        )
+    most = max(usable for usable, _ in domains.values())
+    if spec.slots > most:
+        _refuse_size(world, spec, most)
+
+
+def _refuse_size(world: World, spec: JobSpec, most: int) -> None:
+    domains = capacity(world)
+    drained = sum(slots for _, slots in domains.values())
+    slots = drained + sum(usable for usable, _ in domains.values())
+    has = f"the cluster has {count(slots, 'slot')}"
+    if drained:
+        has += f" ({drained} of them drained)"
+    if len(domains) > 1:
+        has += f", {most} of them can reach each other"
+    # Resuming is worth a word only in the domain where it makes room for most.
+    best = max(sorted(domains), key=lambda domain: sum(domains[domain]))
+    resumable = sum(domains[best])
+    hint = f"At most -n {most - spec.clients} fits now" if most > spec.clients else "Nothing fits now"
+    if resumable > max(most, spec.clients):
+        names = sorted(
+            name
+            for name, node in world.nodes.items()
+            if node.record.drained and node.record.reach_domain == best
+        )
+        hint += f", -n {resumable - spec.clients} after `syndicatectl node resume {' '.join(names)}`"
+    raise _too_large(spec, has, most - spec.clients, slots, hint)
+
+
+def _too_large(spec: JobSpec, has: str, largest: int, slots: int, hint: str) -> Refused:
+    asked = count(spec.machines, "machine")
+    if spec.clients:
+        asked += f" and {count(spec.clients, 'client')}"
+    largest = max(largest, 0)
+    return Refused(
+        "TOO_LARGE",
+        f"{asked} asked for, {has}",
+        slots=str(slots),
+        largest_machines=str(largest),
+        hint=hint or f"At most -n {largest} is allowed",
+    )
+
+
+def _bad(field: str, text: str) -> BadRequest:
+    return BadRequest("BAD_FIELD", f"{field} {text}", field=field)

@@ -1,0 +1,220 @@
+"""What the machine wants done: the one vocabulary that comes out of `Machine.handle`.
+
+`Step.saves` are committed first. An effect goes out only when every save so far is durable, except where
+`before_commit` is True: a Reserve may overtake its commit, since a reservation that nobody remembers lapses
+by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .errors import CoreError
+from .model import ClockBound, JobState, Limits, Member, NodeState, Role, Source, Stamp, TaskRef, TaskState
+from .records import Record
+
+# ---- commands to a volunteer ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Lock the slot; the lock lapses after `ttl_s` seconds without a Prepare."""
+
+    ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Fetch, unpack, mount, connect."""
+
+    source: Source
+    role: Role
+    members: tuple[Member, ...]
+    limits: Limits
+    job_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Exec make."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End every process of the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """Start the generation of the command's task."""
+
+    with_disk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetNetwork:
+    """The full set of addresses that the slot is cut from."""
+
+    cut: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Leave nothing of the task and unlock the slot."""
+
+
+Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | Release
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command; sent again under the same id until it is answered."""
+
+    command_id: str
+    epoch: int
+    ref: TaskRef
+    slot: int
+    action: Action
+
+
+# ---- answers to callers ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitReply:
+    """It is queued."""
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReply:
+    """Its state now."""
+
+    state: JobState
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReply:
+    """Its state now."""
+
+    state: NodeState
+
+
+@dataclass(frozen=True, slots=True)
+class FaultReply:
+    """It holds; `fault_id` 0 and `already` True where nothing had to be done."""
+
+    fault_id: int
+    already: bool
+    applied_at: Stamp
+    clock: ClockBound | None
+    processes: int = 0
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReply:
+    """It is written down."""
+
+    finished_at: Stamp
+    clients_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """A member and its state."""
+
+    member: Member
+    state: TaskState
+    generation: int
+    disconnected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MembersReply:
+    """master, slaves, clients, in this order."""
+
+    members: tuple[MemberView, ...]
+
+
+Answer = SubmitReply | CancelReply | DrainReply | FaultReply | FinishReply | MembersReply
+
+
+# ---- effects --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Push a command to a volunteer's stream."""
+
+    session: str
+    command: Command
+    before_commit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendWelcome:
+    """Accept a volunteer."""
+
+    session: str
+    prefix: str
+    warm: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendDrain:
+    """Tell a volunteer to take no new reservation, or to take them again."""
+
+    session: str
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendWarm:
+    """Tell a volunteer to hold a source ready."""
+
+    session: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class AckEvent:
+    """An event is written down."""
+
+    session: str
+    event_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End a stream, with its reason."""
+
+    session: str
+    error: CoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer an RPC."""
+
+    call: int
+    value: Answer | CoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Something of a job changed: wake those who watch it."""
+
+    job_id: int
+
+
+Effect = Send | SendWelcome | SendDrain | SendWarm | AckEvent | Close | Reply | Changed
+
+
+@dataclass(slots=True)
+class Step:
+    """What one event came to: records to save, in order, then effects, in order."""
+
+    saves: list[Record] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)

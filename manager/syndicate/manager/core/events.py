@@ -1,0 +1,217 @@
+"""What can happen to the manager: the one vocabulary that goes into `Machine.handle`.
+
+`call` names the RPC that waits for a `Reply`; the edges make it up and keep it. `session` names one stream of
+one volunteer. Every stamp in an event is of the machine that made it; the manager's own `now` is an argument
+of `handle`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .model import AnswerCode, Hello, Resources, Result, Source, Stamp, TaskExit, TaskRef
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitJob:
+    """A user submits. Reply: SubmitReply.
+
+    Errors: BadRequest, Refused(TOO_LARGE, NO_SLOTS), Exhausted(QUEUE_FULL).
+
+    `source` and `client` are known blobs (the edge has looked them up). `clients` None means: not said.
+    """
+
+    call: int
+    request_id: str
+    owner: str
+    name: str
+    source: Source
+    machines: int
+    client: Source | None = None
+    clients: int | None = None
+    no_client: bool = False
+    time_limit_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    """A user cancels. Reply: CancelReply. Errors: NotFound."""
+
+    call: int
+    request_id: str
+    job_id: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrainNode:
+    """Take a volunteer out of use, or back. Reply: DrainReply. Errors: NotFound."""
+
+    call: int
+    request_id: str
+    volunteer_id: str
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VolunteerAttached:
+    """A stream's Hello came. Effects: Welcome, or Close with a Conflict/Refused."""
+
+    session: str
+    hello: Hello
+    sent_at: Stamp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VolunteerDetached:
+    """A stream ended. The volunteer is lost only when `lost_after_s` have passed without another."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReceived:
+    """A volunteer lives. The edge has acknowledged it already, with its own stamps.
+
+    `exchange` holds the four stamps of the last complete exchange, for the clock bound: sent by the
+    volunteer, received by the manager, ack sent by the manager, ack received by the volunteer; None before
+    the first.
+    """
+
+    session: str
+    sent_at: Stamp
+    free: Resources
+    exchange: tuple[Stamp, Stamp, Stamp, Stamp] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReceived:
+    """A volunteer answers a command."""
+
+    session: str
+    command_id: str
+    code: AnswerCode
+    detail: str = ""
+    address: str = ""
+    processes: int = 0
+    applied_at: Stamp | None = None
+    duration_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskExited:
+    """A generation ended by itself or by the keeper. Repeated until acknowledged (AckEvent)."""
+
+    session: str
+    event_id: int
+    ref: TaskRef
+    at: Stamp
+    exit: TaskExit
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosCaller:
+    """The client task that calls, as its volunteer attests; the core checks that the volunteer holds it."""
+
+    volunteer_id: str
+    ref: TaskRef
+
+
+@dataclass(frozen=True, slots=True)
+class KillRequested:
+    """ChaosControl.Kill. Reply: FaultReply."""
+
+    call: int
+    request_id: str
+    caller: ChaosCaller
+    ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviveRequested:
+    """ChaosControl.Revive. Reply: FaultReply."""
+
+    call: int
+    request_id: str
+    caller: ChaosCaller
+    ip: str
+    with_disk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectRequested:
+    """ChaosControl.Disconnect. Reply: FaultReply."""
+
+    call: int
+    request_id: str
+    caller: ChaosCaller
+    ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconnectRequested:
+    """ChaosControl.Reconnect. Reply: FaultReply."""
+
+    call: int
+    request_id: str
+    caller: ChaosCaller
+    ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRequested:
+    """ChaosControl.Finish. Reply: FinishReply."""
+
+    call: int
+    request_id: str
+    caller: ChaosCaller
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class MembersRequested:
+    """ChaosControl.ListMembers. Reply: MembersReply."""
+
+    call: int
+    caller: ChaosCaller
+
+
+@dataclass(frozen=True, slots=True)
+class CallGone:
+    """The caller of an RPC went away or its deadline passed: no Reply is wanted any more."""
+
+    call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has come to `Machine.next_wake`, or passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesWarmed:
+    """The set of sources that every volunteer should hold ready has changed (the default client)."""
+
+    sources: tuple[Source, ...] = field(default=())
+
+
+ChaosRequest = KillRequested | ReviveRequested | DisconnectRequested | ReconnectRequested
+Event = (
+    SubmitJob
+    | CancelJob
+    | DrainNode
+    | VolunteerAttached
+    | VolunteerDetached
+    | HeartbeatReceived
+    | AnswerReceived
+    | TaskExited
+    | KillRequested
+    | ReviveRequested
+    | DisconnectRequested
+    | ReconnectRequested
+    | FinishRequested
+    | MembersRequested
+    | CallGone
+    | Tick
+    | SourcesWarmed
+)

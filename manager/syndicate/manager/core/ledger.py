@@ -1,0 +1,270 @@
+"""The ledger of faults: what was asked for, in order, written down before it is done.
+
+A target has at most one operation under way; the others wait behind it in the order in which they were asked
+for, so that a Kill and a Revive sent together come out as that. Whether an operation is needed at all is
+decided when its turn comes. The line in the ledger is saved when the command goes out: what was never sent
+leaves no line.
+
+An operation outlives its callers: when the answer is late they are told that it is not known whether it holds
+(TooLate), and the line stays open until the volunteer answers or the attempt ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from . import commands
+from .clock import bound
+from .effects import Action, FaultReply, Kill, Revive, SetNetwork
+from .errors import Away, CoreError, Ended, FaultFailed, Refused, TooLate
+from .model import ClockBound, FaultKind, Role, Stamp, TaskState
+from .records import FaultRecord
+from .state import FaultOp, LiveJob, LiveTask, Node
+from .world import World, nanoseconds
+
+# Operations that may wait in one job, lines that one attempt may have, answers that are kept for repeats.
+MAX_WAITING = 1000
+MAX_LINES = 100_000
+MAX_REMEMBERED = 10_000
+HEALER = "job end"
+# An operation waits while its target is on the way to its first start.
+_READY_FOR_FAULTS = frozenset({TaskState.RUNNING, TaskState.KILLED, TaskState.EXITED, TaskState.LOST})
+
+
+def clock_of(world: World, node: Node) -> ClockBound | None:
+    """How a volunteer's clock stands to the manager's now."""
+    return None if node.clock is None else bound(node.clock, world.ns)
+
+
+def add(world: World, job: LiveJob, task: LiveTask, op: FaultOp, call: int) -> None:
+    """The operation takes its place behind the others of its target; its caller waits."""
+    task.ops.append(op)
+    job.ops_waiting += 1
+    world.ops[op.number] = op
+    if op.request_id:
+        job.requests[op.request_id] = op
+    join(world, op, call)
+    pump(world, job, task)
+
+
+def join(world: World, op: FaultOp, call: int) -> None:
+    """One more call waits for the operation's answer, for `command_timeout_s` from now."""
+    op.waiters.append(call)
+    world.calls[call] = op
+    world.timers.set(("fault", op.number), world.ns + nanoseconds(world.config.command_timeout_s))
+
+
+def leave(world: World, call: int) -> None:
+    """The call waits no more; the operation goes on."""
+    op = world.calls.pop(call, None)
+    if op is not None:
+        op.waiters.remove(call)
+
+
+def pump(world: World, job: LiveJob, task: LiveTask) -> None:
+    """Begins the target's next operation, if none is under way; answers those that need no command."""
+    while task.ops and task.ops[0].fault is None and task.record.state in _READY_FOR_FAULTS:
+        op = task.ops[0]
+        node = world.node_of(task)
+        alive = task.record.state is TaskState.RUNNING
+        if _holds_already(op, task, alive):
+            generation = task.record.generation
+            close(world, job, task, FaultReply(0, True, world.now, clock_of(world, node), 0, generation))
+        elif task.record.state is TaskState.LOST:
+            close(world, job, task, FaultFailed("FAULT_FAILED", f"the machine of {op.task} is gone"))
+        elif op.kind is FaultKind.REVIVE and alive:
+            close(
+                world,
+                job,
+                task,
+                Refused("TASK_ALIVE", f"{op.task} lives: only a dead task can lose its disk"),
+            )
+        elif node.session is None:
+            close(
+                world,
+                job,
+                task,
+                Away("VOLUNTEER_AWAY", f"{node.record.volunteer_id}, which has {op.task}, is away"),
+            )
+        else:
+            _write_down(world, job, task, op)
+            send(world, job, task, op)
+
+
+def send(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
+    """Sends the command of an operation that is written down; again under the same name after a restart."""
+    fault = op.fault
+    assert fault is not None, "an operation is written down before it is sent"  # noqa: S101  # for the type checker
+    action: Action
+    generation = task.record.generation
+    match op.kind:
+        case FaultKind.KILL:
+            action = Kill()
+        case FaultKind.REVIVE:
+            action, generation = Revive(op.with_disk), fault.generation
+        case FaultKind.DISCONNECT:
+            action = SetNetwork(_cut_set(job, task))
+        case FaultKind.RECONNECT:
+            action = SetNetwork(())
+    op.command_id = commands.issue(
+        world,
+        world.node_of(task),
+        world.ref(task, generation),
+        task.record.slot,
+        action,
+        command_id=commands.fault_command_id(world, fault.job_id, fault.fault_id),
+        since_ns=fault.requested_at.monotonic_ns if fault.requested_at.boot_id == world.now.boot_id else None,
+    )
+
+
+def close(world: World, job: LiveJob, task: LiveTask, value: FaultReply | CoreError) -> None:
+    """The target's first operation is over: answers its callers, and remembers what a repeat is to be told.
+
+    What was refused, or not tried because a volunteer is away, is not remembered: a repeat is looked at
+    afresh.
+    """
+    op = task.ops.popleft()
+    _answer(world, op, value)
+    _drop(world, job, op)
+    if op.request_id and isinstance(value, FaultReply | FaultFailed):
+        job.requests[op.request_id] = value
+        oldest = next(iter(job.requests))
+        if len(job.requests) > MAX_REMEMBERED and not isinstance(job.requests[oldest], FaultOp):
+            del job.requests[oldest]
+
+
+def overdue(world: World, number: int) -> None:
+    """The callers of an operation have waited long enough. One that was not sent yet will not be."""
+    op = world.ops.get(number)
+    if op is None:
+        return
+    timeout = world.config.command_timeout_s
+    text = f"{op.task} has not answered for {timeout:g} s; the same request may be sent again"
+    _answer(world, op, TooLate("FAULT_UNDER_WAY", text))
+    if op.fault is None:
+        job = world.jobs[op.job_id]
+        job.tasks[op.task].ops.remove(op)
+        _drop(world, job, op)
+
+
+def target_lost(world: World, job: LiveJob, task: LiveTask, why: str) -> None:
+    """The job goes on without a target: what is under way there has failed, what waits behind it is looked at."""
+    if task.ops and (fault := task.ops[0].fault) is not None:
+        commands.forget(world.node_of(task), task.ops[0].command_id)
+        world.save_fault(job, replace(fault, error=why))
+        close(world, job, task, FaultFailed("FAULT_FAILED", why))
+    pump(world, job, task)
+
+
+def end_attempt(world: World, job: LiveJob) -> None:
+    """The attempt is over: nobody waits for its faults any more, and open lines are closed."""
+    for task in job.tasks.values():
+        for op in task.ops:
+            _answer(
+                world, op, Ended("ATTEMPT_ENDED", f"attempt {job.record.attempt} of the job ended meanwhile")
+            )
+            _drop(world, job, op)
+            if op.fault is not None:
+                commands.forget(world.node_of(task), op.command_id)
+                world.save_fault(job, replace(op.fault, error="the attempt ended before it was answered"))
+        task.ops.clear()
+
+
+def heal(world: World, job: LiveJob) -> None:
+    """Writes down that the end of the job takes back the cuts in force; Release does it."""
+    for task in job.tasks.values():
+        if task.record.disconnected:
+            fault_id = _next_fault_id(job)
+            line = FaultRecord(
+                job.record.job_id,
+                fault_id,
+                job.record.attempt,
+                "",
+                FaultKind.RECONNECT,
+                task.record.task,
+                HEALER,
+                world.now,
+            )
+            world.save_fault(job, line)
+
+
+def healed(
+    world: World, job: LiveJob, task: LiveTask, applied_at: Stamp | None, since_ns: int | None
+) -> None:
+    """The slot of a task that was cut off is given back, or lost: closes its healing line."""
+    for fault in list(job.faults.values()):
+        if fault.task != task.record.task or fault.requested_by != HEALER or fault.applied_at or fault.error:
+            continue
+        if applied_at is None:
+            world.save_fault(job, replace(fault, error="its machine is gone"))
+        else:
+            at, error_ns = world.on_clock(world.node_of(task), applied_at, since_ns)
+            world.save_fault(
+                job, replace(fault, applied_at=applied_at, applied_at_manager=at, applied_error_ns=error_ns)
+            )
+
+
+def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
+    match op.kind:
+        case FaultKind.KILL:
+            generation = task.record.generation
+        case FaultKind.REVIVE:
+            # Never one that was tried before, not even by a revival that failed.
+            generation = max(task.record.generation, task.tried) + 1
+            task.tried = generation
+        case _:
+            generation = 0
+    op.fault = FaultRecord(
+        job.record.job_id,
+        _next_fault_id(job),
+        job.record.attempt,
+        op.request_id,
+        op.kind,
+        op.task,
+        op.requested_by,
+        op.requested_at,
+        op.with_disk,
+        generation,
+    )
+    world.save_fault(job, op.fault)
+
+
+def _next_fault_id(job: LiveJob) -> int:
+    job.next_fault_id += 1
+    return job.next_fault_id - 1
+
+
+def _holds_already(op: FaultOp, task: LiveTask, alive: bool) -> bool:
+    match op.kind:
+        case FaultKind.KILL:
+            return not alive
+        case FaultKind.REVIVE:
+            return alive and op.with_disk
+        case FaultKind.DISCONNECT:
+            return task.record.disconnected
+        case FaultKind.RECONNECT:
+            return not task.record.disconnected
+
+
+def _cut_set(job: LiveJob, task: LiveTask) -> tuple[str, ...]:
+    """All master and slave addresses of the job but the target's own."""
+    return tuple(
+        other.record.address
+        for other in job.tasks.values()
+        if other.record.role is not Role.CLIENT and other is not task
+    )
+
+
+def _answer(world: World, op: FaultOp, value: FaultReply | CoreError) -> None:
+    for call in op.waiters:
+        del world.calls[call]
+        world.reply(call, value)
+    op.waiters.clear()
+
+
+def _drop(world: World, job: LiveJob, op: FaultOp) -> None:
+    del world.ops[op.number]
+    job.ops_waiting -= 1
+    world.timers.cancel(("fault", op.number))
+    if op.request_id:
+        del job.requests[op.request_id]

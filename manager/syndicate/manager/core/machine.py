@@ -1,0 +1,295 @@
+"""The manager as one value that takes events and makes steps: records to save, then effects to perform.
+
+    machine = Machine(config)
+    step = machine.handle(event, now)      # the only mutator
+    ...save step.saves, then perform step.effects...
+    machine.next_wake()                    # when it wants a Tick
+
+Everything else reads. The same events at the same times give the same steps: the core has no clock and no
+chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from . import (
+    admission,
+    clients,
+    commands,
+    faults,
+    gang,
+    ledger,
+    nodes,
+    recovery,
+    scheduler,
+    show,
+    stopping,
+    story,
+    validate,
+)
+from .effects import (
+    AckEvent,
+    Answer,
+    CancelReply,
+    DrainReply,
+    Prepare,
+    Release,
+    Reserve,
+    Start,
+    Step,
+    SubmitReply,
+)
+from .errors import CoreError, NotFound
+from .events import (
+    AnswerReceived,
+    CallGone,
+    CancelJob,
+    ChaosRequest,
+    DrainNode,
+    Event,
+    FinishRequested,
+    HeartbeatReceived,
+    MembersRequested,
+    SourcesWarmed,
+    SubmitJob,
+    TaskExited,
+    Tick,
+    VolunteerAttached,
+    VolunteerDetached,
+)
+from .lives import exited
+from .model import ClockBound, Config, JobState, Stamp, TaskRef
+from .records import Record
+from .state import LiveJob
+from .timers import TimerKey
+from .verdict import verdict
+from .views import ClusterView, JobView, NodeView
+from .world import World
+
+_Call = SubmitJob | CancelJob | DrainNode | FinishRequested | MembersRequested
+
+
+class Machine:
+    """The manager's core. Not for several threads at once."""
+
+    def __init__(self, config: Config) -> None:
+        self._world = World(config)
+        self._to_resume = False
+
+    @classmethod
+    def restore(cls, config: Config, records: Iterable[Record], now: Stamp) -> Machine:
+        """The machine after a restart, from what was saved. `config.epoch` must be larger than before.
+
+        What recovery changes comes out with the first step; `next_wake` asks for it at once. Raises
+        InvariantError where the records contradict each other.
+        """
+        machine = cls(config)
+        recovery.load(machine._world, records, now)
+        machine._to_resume = True
+        return machine
+
+    def handle(self, event: Event, now: Stamp) -> Step:
+        """Takes one event in; returns what is to be saved and then done. `now` is the manager's clock.
+
+        Raises InvariantError where the core itself is wrong: the manager must then stop, and restore.
+        """
+        world = self._world
+        world.now = now
+        if self._to_resume:
+            self._to_resume = False
+            recovery.resume(world)
+            self._settle()
+        self._take(event)
+        self._settle()
+        return world.take_step()
+
+    def next_wake(self) -> int | None:
+        """When the machine wants a Tick, on the manager's monotonic clock; None for not by itself."""
+        return self._world.ns if self._to_resume else self._world.timers.next()
+
+    # ---- for readers ---------------------------------------------------------------------------------------
+
+    def job(self, job_id: int) -> JobView | None:
+        """A job whole; None where it never was, or ended before the last `keep_ended`."""
+        job = self._world.jobs.get(job_id)
+        return None if job is None else show.job_whole(self._world, job)
+
+    def jobs(self) -> list[JobView]:
+        """The jobs in memory, newest first, without tasks, faults and story."""
+        return [show.job_row(self._world, job) for _, job in sorted(self._world.jobs.items(), reverse=True)]
+
+    def nodes(self) -> list[NodeView]:
+        """The volunteers ever seen, by id."""
+        return [show.node_view(self._world, node) for _, node in sorted(self._world.nodes.items())]
+
+    def cluster(self) -> ClusterView:
+        """The cluster in numbers."""
+        return show.cluster(self._world)
+
+    def clock(self, volunteer_id: str) -> ClockBound | None:
+        """How a volunteer's clock stands to the manager's, as of the last event."""
+        node = self._world.nodes.get(volunteer_id)
+        return None if node is None else ledger.clock_of(self._world, node)
+
+    def may_log(self, session: str, ref: TaskRef) -> bool:
+        """Whether the volunteer of this stream holds the task, or held it in this attempt."""
+        node, found = self._world.node_of_session(session), self._world.find(ref)
+        return (
+            node is not None
+            and found is not None
+            and found[1].record.volunteer_id == node.record.volunteer_id
+        )
+
+    def story(self, job_id: int) -> str:
+        """The job's history as text, for a crash message or a failing test."""
+        job = self._world.jobs.get(job_id)
+        return f"job {job_id}: not in memory" if job is None else story.retell(job)
+
+    def validate(self) -> None:
+        """Raises InvariantError, with the story of the job concerned, where something does not hold.
+
+        Between `restore` and the first event nothing is checked: what is to hold comes with the first step.
+        """
+        if not self._to_resume:
+            validate.validate(self._world)
+
+    # ---- events --------------------------------------------------------------------------------------------
+
+    def _take(self, event: Event) -> None:
+        world = self._world
+        match event:
+            case HeartbeatReceived():
+                nodes.heard(world, event)
+            case AnswerReceived():
+                self._answer(event)
+            case TaskExited():
+                self._exited(event)
+            case SubmitJob() | CancelJob() | DrainNode() | FinishRequested() | MembersRequested():
+                try:
+                    world.reply(event.call, self._call(event))
+                except CoreError as error:
+                    world.reply(event.call, error)
+            case Tick():
+                for key in world.timers.pop_due(world.ns):
+                    self._timer(key)
+            case CallGone():
+                ledger.leave(world, event.call)
+            case VolunteerAttached():
+                nodes.attached(world, event)
+            case VolunteerDetached():
+                nodes.detached(world, event.session)
+            case SourcesWarmed():
+                nodes.warmed(world, event)
+            case _:
+                self._fault(event)
+
+    def _call(self, event: _Call) -> Answer:
+        world = self._world
+        match event:
+            case SubmitJob():
+                return SubmitReply(admission.submitted(world, event))
+            case CancelJob():
+                job = self._job(event.job_id)
+                stopping.cancel(world, job, event.by)
+                return CancelReply(job.record.state)
+            case DrainNode():
+                return DrainReply(nodes.drain(world, event))
+            case FinishRequested():
+                return clients.finish(world, event)
+            case MembersRequested():
+                return clients.members(world, event)
+
+    def _fault(self, event: ChaosRequest) -> None:
+        try:
+            faults.requested(self._world, event)
+        except CoreError as error:
+            self._world.reply(event.call, error)
+
+    def _job(self, job_id: int) -> LiveJob:
+        job = self._world.jobs.get(job_id)
+        if job is None:
+            raise NotFound("NO_SUCH_JOB", f"there is no job {job_id}")
+        return job
+
+    def _answer(self, event: AnswerReceived) -> None:
+        """Answers through a stream that was replaced mean nothing: the command was sent again."""
+        world = self._world
+        node = world.node_of_session(event.session)
+        pending = node.pending.pop(event.command_id, None) if node is not None else None
+        if node is None or pending is None:
+            return
+        code, detail, at = event.code, event.detail, event.applied_at
+        match pending.command.action:
+            case Reserve():
+                gang.reserve_answered(world, node, pending, code, event.address, detail)
+            case Prepare():
+                gang.prepare_answered(world, pending, code, detail)
+            case Start():
+                gang.start_answered(world, node, pending, code, detail, at)
+            case Release():
+                stopping.released(world, node, pending, code, at)
+            case _:
+                faults.answered(world, node, pending, code, detail, event.processes, at, event.duration_ns)
+
+    def _exited(self, event: TaskExited) -> None:
+        """An end is acknowledged whether it still means something or not, else it would be told for ever."""
+        world = self._world
+        node = world.node_of_session(event.session)
+        if node is None:
+            return
+        world.emit(AckEvent(event.session, event.event_id))
+        found = world.find(event.ref)
+        if found is not None and found[1].record.volunteer_id == node.record.volunteer_id:
+            exited(world, *found, event.ref.generation, event.exit, event.at)
+
+    # ---- time ----------------------------------------------------------------------------------------------
+
+    def _timer(self, key: TimerKey) -> None:
+        world = self._world
+        match key:
+            case ("job", int(job_id)):
+                self._job_timer(world.jobs[job_id])
+            case ("node", str(name)):
+                nodes.overdue(world, name)
+            case ("resend", str(name)):
+                commands.resend_late(world, world.nodes[name])
+            case ("slot", str(name), int(number)):
+                nodes.slot_back(world, name, number)
+            case ("fault", int(number)):
+                ledger.overdue(world, number)
+
+    def _job_timer(self, job: LiveJob) -> None:
+        match job.record.state:
+            case JobState.RESERVING | JobState.PREPARING:
+                gang.overdue(self._world, job)
+            case JobState.RUNNING:
+                stopping.time_out(self._world, job)
+            case JobState.STOPPING:
+                stopping.overdue(self._world, job)
+
+    # ---- what follows --------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Lets every job that was touched go on, and places what can be placed, until all is still."""
+        world = self._world
+        while world.touched or world.plan_all or world.plan_new:
+            while world.touched:
+                job_id = next(iter(world.touched))
+                del world.touched[job_id]
+                job = world.jobs.get(job_id)
+                if job is not None:
+                    self._advance(job)
+            scheduler.run(world)
+
+    def _advance(self, job: LiveJob) -> None:
+        world = self._world
+        match job.record.state:
+            case JobState.RESERVING | JobState.PREPARING:
+                gang.advance(world, job)
+            case JobState.RUNNING:
+                end = verdict([task.record for task in job.tasks.values()])
+                if end is not None:
+                    stopping.stop(world, job, end.state, end.reason, end.detail, end.result)
+            case JobState.STOPPING:
+                stopping.advance(world, job)

@@ -1,0 +1,278 @@
+"""The words of the core as values: states, identities, limits, results.
+
+The numbers of the enums are those of ``syndicate.v1``; a test holds them together, so that the edges convert
+by number and the core needs no protobuf.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Role(IntEnum):
+    """What a member of a job does."""
+
+    MASTER = 1
+    SLAVE = 2
+    CLIENT = 3
+
+
+class JobState(IntEnum):
+    """The life of a job; `transitions` holds the table."""
+
+    QUEUED = 1
+    RESERVING = 2
+    PREPARING = 3
+    RUNNING = 4
+    STOPPING = 5
+    SUCCEEDED = 6
+    FAILED = 7
+    UNKNOWN = 8
+    CANCELLED = 9
+    TIMED_OUT = 10
+    LOST = 11
+
+
+class TaskState(IntEnum):
+    """The life of a task, one member in one attempt; `transitions` holds the table."""
+
+    RESERVING = 1
+    RESERVED = 2
+    PREPARING = 3
+    PREPARED = 4
+    STARTING = 5
+    RUNNING = 6
+    KILLED = 7
+    EXITED = 8
+    RELEASED = 9
+    LOST = 10
+
+
+class Reason(IntEnum):
+    """Why a task or a job ended as it did."""
+
+    UNSPECIFIED = 0
+    EXITED_ZERO = 1
+    EXITED_NONZERO = 2
+    SIGNALED = 3
+    KILLED_BY_FAULT = 4
+    STOPPED = 5
+    NOTHING_RUN = 6
+    NO_MAKEFILE = 7
+    NO_TARGET = 8
+    BAD_SOURCE = 9
+    TIME_LIMIT = 10
+    LEASE_EXPIRED = 11
+    VOLUNTEER_LOST = 12
+    INFRASTRUCTURE = 13
+    CANCELLED = 14
+    CLIENT_FAILED = 15
+    CLIENT_UNKNOWN = 16
+    CLIENT_PASSED = 17
+
+
+class Outcome(IntEnum):
+    """What a client found; the larger, the worse."""
+
+    PASS = 1
+    UNKNOWN = 2
+    FAIL = 3
+
+
+class FaultKind(IntEnum):
+    """What was done to a member."""
+
+    KILL = 1
+    REVIVE = 2
+    DISCONNECT = 3
+    RECONNECT = 4
+
+
+class AnswerCode(IntEnum):
+    """What became of a command."""
+
+    DONE = 1
+    READY = 2
+    BUSY = 3
+    STALE = 4
+    FAILED = 5
+    BAD_SOURCE = 6
+    UNKNOWN_TASK = 7
+
+
+class NodeState(IntEnum):
+    """Whether a volunteer can be used."""
+
+    READY = 1
+    DRAINED = 2
+    AWAY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """One instant on one machine: boot id, CLOCK_BOOTTIME and UTC in nanoseconds."""
+
+    boot_id: str
+    monotonic_ns: int
+    utc_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClockBound:
+    """Another machine's monotonic clock minus the manager's, in nanoseconds, right to ± `error_ns`."""
+
+    boot_id: str
+    offset_ns: int
+    error_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """One run of one member. `task` is `master`, `slave-0`, `client-0`; `generation` counts from 1."""
+
+    cluster_id: str
+    job_id: int
+    attempt: int
+    task: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source tarball: SHA-256 in hexadecimal, and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one task; 0 means no bound for memory and pids."""
+
+    disk_bytes: int = 256 << 20
+    disk_inodes: int = 100_000
+    log_head_bytes: int = 8 << 20
+    log_tail_bytes: int = 1 << 20
+    memory_bytes: int = 0
+    pids: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What to run, with every default filled in.
+
+    `clients` is 0 exactly where `client` is None. `time_limit_s` is in seconds and above 0.
+    """
+
+    name: str
+    source: Source
+    machines: int
+    client: Source | None
+    clients: int
+    time_limit_s: float
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def slots(self) -> int:
+        """How many slots the job needs: machines and clients."""
+        return self.machines + self.clients
+
+
+@dataclass(frozen=True, slots=True)
+class TaskExit:
+    """How a task ended: reason, make's status, the failed recipe's status, one line for people."""
+
+    reason: Reason
+    exit_status: int = 0
+    recipe_status: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a client said when it finished."""
+
+    outcome: Outcome
+    score: float | None = None
+    metrics: tuple[tuple[str, float], ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a job as the others know it."""
+
+    task: str
+    role: Role
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a machine has, or has left: processors, bytes of memory, bytes of disk."""
+
+    cpus: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HeldTask:
+    """A task that a volunteer says it holds."""
+
+    ref: TaskRef
+    slot: int
+    address: str
+    state: TaskState
+    exit: TaskExit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What a volunteer says of itself first. `slots` maps slot number to fixed address ("" for none)."""
+
+    volunteer_id: str
+    boot_id: str
+    slots: tuple[tuple[int, str], ...]
+    resources: Resources
+    host_address: str
+    prefix: str
+    capabilities: tuple[str, ...]
+    held: tuple[HeldTask, ...]
+    highest_epoch: int
+    cluster_id: str
+    network: str  # "fabric" or "host"
+    reach_domain: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the operator decides; built once by the edges.
+
+    Durations are in seconds. `lost_after_s` must be at least `orphan_after_s` plus the time a kill takes plus
+    10 %. `prefixes` is the pool (CIDR) from which volunteers without a prefix of their own get a /24 each.
+    """
+
+    cluster_id: str
+    epoch: int
+    boot_id: str
+    heartbeat_interval_s: float = 5.0
+    orphan_after_s: float = 30.0
+    lost_after_s: float = 40.0
+    reserve_ttl_s: float = 10.0
+    prepare_timeout_s: float = 60.0
+    command_timeout_s: float = 15.0
+    stop_timeout_s: float = 30.0
+    busy_backoff_s: float = 0.5
+    max_attempts: int = 3
+    max_queued: int = 100_000
+    max_slots_per_job: int = 1000
+    default_time_limit_s: float = 600.0
+    max_time_limit_s: float = 86_400.0
+    default_client: Source | None = None
+    default_clients: int = 0
+    prefixes: str = "10.77.0.0/16"
+    keep_ended: int = 1000
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,141 @@
+"""What must survive the manager: rows with a key, saved whole.
+
+A save replaces the row of the same key. `Machine.restore` takes them back. What can be derived is not kept:
+the line "queued" of a story comes from its job's row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .model import (
+    FaultKind,
+    JobSpec,
+    JobState,
+    Reason,
+    Resources,
+    Result,
+    Role,
+    Stamp,
+    TaskExit,
+    TaskState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job. Key: job_id; request_id is unique too.
+
+    While STOPPING, `verdict` says what it will be: the terminal state, or QUEUED for a requeue.
+    """
+
+    job_id: int
+    request_id: str
+    owner: str
+    spec: JobSpec
+    state: JobState
+    attempt: int
+    submitted_at: Stamp
+    queued_at: Stamp
+    reason: Reason = Reason.UNSPECIFIED
+    detail: str = ""
+    verdict: JobState | None = None
+    result: Result | None = None
+    reserved_at: Stamp | None = None
+    started_at: Stamp | None = None
+    ended_at: Stamp | None = None
+    gang_start_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A member in one attempt. Key: job_id, attempt, task."""
+
+    job_id: int
+    attempt: int
+    task: str
+    role: Role
+    volunteer_id: str
+    boot_id: str
+    slot: int
+    state: TaskState
+    address: str = ""
+    generation: int = 0
+    disconnected: bool = False
+    exit: TaskExit | None = None
+    result: Result | None = None
+    finished_at: Stamp | None = None
+    finish_request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One generation of a task, on the manager's clock. Key: job_id, attempt, task, generation."""
+
+    job_id: int
+    attempt: int
+    task: str
+    generation: int
+    started_at: Stamp
+    ended_at: Stamp | None = None
+    exit: TaskExit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """One line of the ledger. Key: job_id, fault_id. Saved with intent before, again when it holds or failed.
+
+    `applied_at` is the volunteer's stamp, `applied_at_manager` the same on the manager's clock ±
+    `applied_error_ns`.
+    """
+
+    job_id: int
+    fault_id: int
+    attempt: int
+    request_id: str
+    kind: FaultKind
+    task: str
+    requested_by: str
+    requested_at: Stamp
+    with_disk: bool = True
+    generation: int = 0
+    processes: int = 0
+    applied_at: Stamp | None = None
+    applied_at_manager: Stamp | None = None
+    applied_error_ns: int = 0
+    duration_ns: int = 0
+    already: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoryRecord:
+    """One line of a job's story. Key: job_id, sequence. Never changed once written."""
+
+    job_id: int
+    sequence: int
+    attempt: int
+    at: Stamp
+    task: str
+    event: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A volunteer that was seen. Key: volunteer_id."""
+
+    volunteer_id: str
+    boot_id: str
+    slots: tuple[tuple[int, str], ...]
+    prefix: str
+    network: str
+    reach_domain: str
+    capabilities: tuple[str, ...]
+    version: str
+    resources: Resources
+    drained: bool
+    last_seen_at: Stamp
+
+
+Record = JobRecord | TaskRecord | RunRecord | FaultRecord | StoryRecord | NodeRecord

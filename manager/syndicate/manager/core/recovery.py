@@ -1,0 +1,203 @@
+"""A manager that starts again: takes the rows back, then decides what becomes of each job.
+
+    QUEUED                  waits on
+    RESERVING               waits again, as a new attempt; the locks lapse by themselves
+    PREPARING               STOPPING, to be requeued: what was prepared is released
+    RUNNING                 goes on; volunteers have `lost_after_s` to come back with the tasks
+    STOPPING                goes on to its verdict; every slot is told again
+    faults without an answer   are sent again under the same name, and written down when they are answered
+
+`load` only reads, so that the first step of the machine carries everything that recovery changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from . import ledger, stopping
+from .admission import remember_submit
+from .errors import InvariantError
+from .faults import reply_of
+from .model import FaultKind, JobState, Reason, Stamp
+from .records import FaultRecord, JobRecord, NodeRecord, Record, RunRecord, StoryRecord, TaskRecord
+from .state import FaultOp, LiveJob, LiveTask, Node, Slot
+from .story import tell
+from .transitions import ACTIVE_JOB_STATES, FINAL_TASK_STATES, TERMINAL_JOB_STATES
+from .world import World, nanoseconds
+
+_Row = TypeVar("_Row", bound=Record)
+
+
+def load(world: World, records: Iterable[Record], now: Stamp) -> None:
+    """Takes the rows in, in any order. Rows of attempts that are over or of unknown jobs mean nothing."""
+    world.now = now
+    rows = list(records)
+    for node_row in _of(rows, NodeRecord):
+        _load_node(world, node_row)
+    for job_row in sorted(_of(rows, JobRecord), key=lambda row: row.job_id):
+        world.jobs[job_row.job_id] = LiveJob(job_row)
+        world.next_job_id = max(world.next_job_id, job_row.job_id + 1)
+        remember_submit(world, job_row.request_id, job_row.job_id)
+    for line in sorted(_of(rows, StoryRecord), key=lambda row: row.sequence):
+        if (job := world.jobs.get(line.job_id)) is not None:
+            job.story.append(line)
+            job.failures += line.event == "job.requeued"
+    for task_row in sorted(_of(rows, TaskRecord), key=_rank):
+        if (job := _in_attempt(world, task_row)) is not None:
+            job.tasks[task_row.task] = LiveTask(task_row, tried=task_row.generation)
+    for run in sorted(_of(rows, RunRecord), key=lambda row: row.generation):
+        if (job := _in_attempt(world, run)) is not None:
+            task = job.tasks[run.task]
+            task.runs[run.generation] = run
+            task.tried = max(task.tried, run.generation)
+    for fault in sorted(_of(rows, FaultRecord), key=lambda row: row.fault_id):
+        _load_fault(world, fault)
+    for job in world.jobs.values():
+        if job.record.state in ACTIVE_JOB_STATES:
+            world.active[job.record.job_id] = job
+            world.timers.set(("job", job.record.job_id), world.ns)
+            _load_slots(world, job)
+            _load_requests(world, job)
+    _take_places(world)
+
+
+def resume(world: World) -> None:
+    """Goes on with every job; part of the first step."""
+    for job in [job for _, job in sorted(world.active.items())]:
+        match job.record.state:
+            case JobState.RESERVING:
+                stopping.refuse(world, job, "the manager was restarted")
+            case JobState.PREPARING:
+                why = "the manager was restarted while it was prepared"
+                stopping.fail(world, job, Reason.INFRASTRUCTURE, why)
+            case JobState.RUNNING:
+                _go_on(world, job)
+            case _:
+                ledger.end_attempt(world, job)
+                stopping.release_all(world, job)
+    world.plan_all = True
+
+
+def _load_node(world: World, row: NodeRecord) -> None:
+    node = world.nodes[row.volunteer_id] = Node(row, world.now)
+    for number, address in row.slots:
+        node.slots[number] = Slot(number, address, offered=True)
+    due = world.ns + nanoseconds(world.config.lost_after_s)
+    world.timers.set(("node", row.volunteer_id), due)
+    world.capacity_known = False
+
+
+def _of(rows: list[Record], kind: type[_Row]) -> list[_Row]:
+    return [row for row in rows if isinstance(row, kind)]
+
+
+def _in_attempt(world: World, row: TaskRecord | RunRecord | FaultRecord) -> LiveJob | None:
+    """The job of a row that is about its current attempt."""
+    job = world.jobs.get(row.job_id)
+    if job is None or row.attempt != job.record.attempt or job.record.state is JobState.QUEUED:
+        return None
+    return job
+
+
+def _load_fault(world: World, fault: FaultRecord) -> None:
+    if fault.job_id in world.jobs:
+        # Lines are counted over all attempts.
+        known = world.jobs[fault.job_id]
+        known.next_fault_id = max(known.next_fault_id, fault.fault_id + 1)
+    job = _in_attempt(world, fault)
+    if job is None:
+        return
+    job.faults[fault.fault_id] = fault
+    task = job.tasks[fault.task]
+    task.tried = max(task.tried, fault.generation)
+    if fault.kind is FaultKind.KILL and fault.applied_at is not None:
+        task.killed = (fault.generation, fault.processes)
+
+
+def _rank(record: TaskRecord) -> tuple[int, int]:
+    """The order master, slaves, clients, each by number."""
+    _, _, number = record.task.partition("-")
+    return record.role, int(number or 0)
+
+
+def _load_slots(world: World, job: LiveJob) -> None:
+    for task in job.tasks.values():
+        record = task.record
+        node = world.nodes.get(record.volunteer_id)
+        if node is None:
+            raise InvariantError(f"job {record.job_id}: the store does not have {record.volunteer_id}")
+        job.domain = node.record.reach_domain
+        if record.state in FINAL_TASK_STATES:
+            continue
+        slot = node.slots.setdefault(record.slot, Slot(record.slot))
+        if record.boot_id == node.record.boot_id:
+            world.lock(node, slot, world.ref(task))
+
+
+def _load_requests(world: World, job: LiveJob) -> None:
+    for fault in job.faults.values():
+        if fault.requested_by == ledger.HEALER:
+            continue
+        task = job.tasks[fault.task]
+        if fault.applied_at is None and not fault.error:
+            _load_op(world, job, task, fault)
+        elif fault.request_id:
+            job.requests[fault.request_id] = reply_of(world, world.node_of(task), fault)
+
+
+def _load_op(world: World, job: LiveJob, task: LiveTask, fault: FaultRecord) -> None:
+    world.ops_made += 1
+    op = FaultOp(
+        world.ops_made,
+        job.record.job_id,
+        fault.task,
+        fault.kind,
+        fault.request_id,
+        fault.requested_by,
+        fault.requested_at,
+        fault.with_disk,
+        fault=fault,
+    )
+    world.ops[op.number] = op
+    task.ops.append(op)
+    job.ops_waiting += 1
+    if op.request_id:
+        job.requests[op.request_id] = op
+
+
+def _take_places(world: World) -> None:
+    """Fills the queue; owners' turns are in the order in which their jobs last got slots, by the calendar."""
+    for job in world.jobs.values():
+        state = job.record.state
+        if state is JobState.QUEUED:
+            stopping.enqueue(world, job)
+        elif state in TERMINAL_JOB_STATES:
+            world.ended.append(job.record.job_id)
+    started = [job.record for job in world.jobs.values() if job.record.reserved_at is not None]
+    started += [job.record for job in world.active.values() if job.record.reserved_at is None]
+    for record in sorted(started, key=lambda row: (row.reserved_at or world.now).utc_ns):
+        world.queue.started(record.owner, record.spec.slots)
+        if record.state not in ACTIVE_JOB_STATES:
+            world.queue.ended(record.owner, record.spec.slots)
+
+
+def _go_on(world: World, job: LiveJob) -> None:
+    record = job.record
+    limit_ns = nanoseconds(record.spec.time_limit_s)
+    # After a reboot of the manager's machine its clock says nothing of the start: the limit counts from now.
+    known = record.started_at is not None and record.started_at.boot_id == world.now.boot_id
+    started_ns = record.started_at.monotonic_ns if known and record.started_at else world.ns
+    job.limit_deadline_ns = started_ns + limit_ns
+    world.timers.set(("job", record.job_id), job.limit_deadline_ns)
+    tell(world, job, "manager.restarted", "it goes on")
+    for task in job.tasks.values():
+        for op in task.ops:
+            ledger.send(world, job, task, op)
+        if task.record.state not in FINAL_TASK_STATES and not world.holds(task):
+            # The volunteer was rebooted, and the manager died between its Hello and what follows from it.
+            why = f"{task.record.volunteer_id} was rebooted"
+            stopping.member_lost(world, job, task, Reason.VOLUNTEER_LOST, why)
+            if job.record.state is not JobState.RUNNING:
+                return
+    world.touch(job)

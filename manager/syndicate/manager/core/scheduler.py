@@ -1,0 +1,111 @@
+"""Between the machine and placement: makes the snapshot, verifies the plan against the present, begins it.
+
+Placement looks at the first `DEPTH` jobs in turn, and only when something changed that could let one of them
+in. A job that was just submitted is looked at alone, beside the head: nothing else can have become possible
+through it.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from . import gang
+from .model import JobState
+from .placement import plan, shadow_of
+from .snapshot import Placement, Running, Shadow, Snapshot, Waiting
+from .state import LiveJob
+from .words import count, duration
+from .world import NEVER, World, nanoseconds
+
+DEPTH = 100
+
+
+def run(world: World) -> None:
+    """Begins every job that can have its slots now."""
+    new, everything = world.plan_new, world.plan_all
+    world.plan_new, world.plan_all = [], False
+    room = world.pool.most()
+    if room == 0 or not len(world.queue):
+        return
+    if everything:
+        waiting = list(islice(world.queue.order(), DEPTH))
+    else:
+        candidates = [world.queue.get(job_id) for job_id in new if job_id in world.queue]
+        candidates = [job for job in candidates if job.slots <= room]
+        if not candidates:
+            return
+        waiting = _beside_the_head(world, candidates)
+    for placement in plan(snapshot(world, waiting), world.ns):
+        if _stands(world, placement):
+            gang.begin(world, world.jobs[placement.job_id], placement)
+
+
+def snapshot(world: World, waiting: list[Waiting]) -> Snapshot:
+    """The cluster as it is now, with these jobs waiting."""
+    return Snapshot(tuple(world.pool.free_nodes()), tuple(_running(world)), tuple(waiting))
+
+
+def waits_for(world: World, job: LiveJob) -> str:
+    """What a job in the queue waits for, for people."""
+    need = job.record.spec.slots
+    free = world.pool.counts()
+    most = max(free.values(), default=0)
+    if most >= need:
+        head = world.queue.head()
+        if head is None or head.job_id == job.record.job_id:
+            return "its slots are about to be asked"
+        return f"its turn: job {head.job_id} goes first"
+    text = f"{need - most} of {count(need, 'slot')}"
+    shadow = shadow_of(free, _running(world), need, world.ns)
+    if shadow is not None:
+        return f"{text} ({_until(world, shadow)})"
+    away = sorted(n for n, node in world.nodes.items() if node.session is None and not node.record.drained)
+    if away:
+        names = ", ".join(away[:3]) + (", …" if len(away) > 3 else "")
+        return f"{text} ({names} {'is' if len(away) == 1 else 'are'} away)"
+    return text
+
+
+def _until(world: World, shadow: Shadow) -> str:
+    left_ns = shadow.at_ns - world.ns
+    if left_ns <= 0:
+        return f"job {shadow.job_id} is ending"
+    return f"job {shadow.job_id} ends in at most {duration(left_ns)}"
+
+
+def _beside_the_head(world: World, candidates: list[Waiting]) -> list[Waiting]:
+    """The candidates behind the head that they might delay; all in turn where it is promised nothing."""
+    head = world.queue.head()
+    if head is None or head in candidates:
+        return candidates
+    if shadow_of(world.pool.counts(), _running(world), head.slots, world.ns) is None:
+        return list(islice(world.queue.order(), DEPTH))
+    return [head, *candidates]
+
+
+def _running(world: World) -> list[Running]:
+    """What each job that has slots gives back, and when at the latest."""
+    found = []
+    for job in world.active.values():
+        slots = sum(1 for task in job.tasks.values() if world.node_of(task).usable and world.holds(task))
+        found.append(Running(job.record.job_id, job.domain, slots, _ends_ns(world, job)))
+    return found
+
+
+def _ends_ns(world: World, job: LiveJob) -> int | None:
+    """The time limit counts from when a job runs; one that is getting ready is taken to run from now."""
+    match job.record.state:
+        case JobState.RUNNING:
+            ends_ns = job.limit_deadline_ns
+        case JobState.STOPPING:
+            ends_ns = world.ns
+        case _:
+            ends_ns = world.ns + nanoseconds(job.record.spec.time_limit_s)
+    return ends_ns if ends_ns < NEVER else None
+
+
+def _stands(world: World, placement: Placement) -> bool:
+    """Whether the plan is still right: the job waits, and every slot is free in the domain."""
+    if placement.job_id not in world.queue:
+        return False
+    return all(world.pool.has(placement.domain, volunteer_id, slot) for volunteer_id, slot in placement.slots)

@@ -1,0 +1,129 @@
+"""What the machine remembers between events: mutable, private to the core, reached through `World` alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from .clock import Interval
+from .effects import Command, FaultReply, FinishReply
+from .errors import CoreError
+from .model import FaultKind, Resources, Stamp, TaskRef
+from .records import FaultRecord, JobRecord, NodeRecord, RunRecord, StoryRecord, TaskRecord
+
+# A task in one attempt, whichever its generation: job id, attempt, task.
+TaskKey = tuple[int, int, str]
+
+
+def key_of(ref: TaskRef) -> TaskKey:
+    """The task that a ref names, without its generation."""
+    return ref.job_id, ref.attempt, ref.task
+
+
+@dataclass(slots=True)
+class Pending:
+    """A command without an answer. `session` is the stream that it was last sent through.
+
+    `first_sent_ns` bounds from below when its effect can have come about; None where an earlier manager sent
+    it.
+    """
+
+    command: Command
+    first_sent_ns: int | None
+    sent_ns: int
+    session: str | None
+
+
+@dataclass(slots=True)
+class Slot:
+    """A slot of a volunteer. `ref` is the task that it is locked for; free to be chosen from `back_at_ns` on.
+
+    One that is not `offered` any more only waits for its task to go.
+    """
+
+    number: int
+    address: str = ""
+    offered: bool = False
+    ref: TaskRef | None = None
+    back_at_ns: int = 0
+    refusals: int = 0
+
+
+@dataclass(slots=True)
+class Node:
+    """A volunteer. `session` is None while it is away; `gone` once its tasks were given up.
+
+    `welcomed` once it was heard after its Welcome, which is sent when its row is durable: what is sent before
+    that would overtake the Welcome, and mean nothing to the volunteer.
+    """
+
+    record: NodeRecord
+    heard: Stamp
+    session: str | None = None
+    welcomed: bool = False
+    free: Resources = field(default_factory=Resources)
+    clock: Interval | None = None
+    slots: dict[int, Slot] = field(default_factory=dict)
+    pending: dict[str, Pending] = field(default_factory=dict)
+    seen: bool = False
+    gone: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether jobs may be placed on it."""
+        return self.session is not None and not self.record.drained
+
+
+@dataclass(slots=True)
+class FaultOp:
+    """A fault that was asked for and is not answered; `fault` is its line in the ledger, once sent."""
+
+    number: int
+    job_id: int
+    task: str
+    kind: FaultKind
+    request_id: str
+    requested_by: str
+    requested_at: Stamp
+    with_disk: bool
+    waiters: list[int] = field(default_factory=list)
+    fault: FaultRecord | None = None
+    command_id: str = ""
+
+
+@dataclass(slots=True)
+class LiveTask:
+    """A member in the current attempt. `command_id` is its unanswered Reserve, Prepare, Start or Release.
+
+    `tried` is the highest generation that any start was asked for; `killed` is what the last Kill that was
+    answered found, as (generation, processes).
+    """
+
+    record: TaskRecord
+    runs: dict[int, RunRecord] = field(default_factory=dict)
+    ops: deque[FaultOp] = field(default_factory=deque)
+    command_id: str = ""
+    tried: int = 0
+    killed: tuple[int, int] = (0, 0)
+
+
+@dataclass(slots=True)
+class LiveJob:
+    """A job in memory. `tasks` is in the order master, slaves, clients; `faults` is of the current attempt.
+
+    `requests` remembers by request id what fault calls were answered, or the one that waits. `finishes` does
+    the same by client. `failures` counts what `max_attempts` bounds.
+    """
+
+    record: JobRecord
+    tasks: dict[str, LiveTask] = field(default_factory=dict)
+    faults: dict[int, FaultRecord] = field(default_factory=dict)
+    story: list[StoryRecord] = field(default_factory=list)
+    requests: dict[str, FaultOp | FaultReply | CoreError] = field(default_factory=dict)
+    finishes: dict[str, FinishReply] = field(default_factory=dict)
+    next_fault_id: int = 1
+    failures: int = 0
+    ops_waiting: int = 0
+    phase_deadline_ns: int = 0
+    limit_deadline_ns: int = 0
+    domain: str = ""

@@ -1,0 +1,200 @@
+"""Everything that the machine knows, and the step that the event at hand makes of it.
+
+The modules of the core are functions over one `World`. A record that changes several times in one step is
+saved once, as it is at the end; what a job's change leads to next is settled after the event (`touch`), so
+that no handler depends on the order in which others see things.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from .clock import on_manager_clock
+from .effects import Answer, Changed, Effect, Reply, Step
+from .errors import CoreError, InvariantError
+from .model import Config, JobState, Source, Stamp, TaskRef
+from .pool import Pool
+from .queue import Queue
+from .records import FaultRecord, JobRecord, NodeRecord, Record, RunRecord, StoryRecord, TaskRecord
+from .state import FaultOp, LiveJob, LiveTask, Node, Slot, key_of
+from .timers import Timers
+from .transitions import ACTIVE_JOB_STATES, JobCause, TaskCause, job_after, task_after
+
+# Request ids of submissions that are remembered, so that a repeated Submit gets its first answer.
+REMEMBERED_SUBMITS = 100_000
+# A time that no clock reaches.
+NEVER = 1 << 61
+
+
+def nanoseconds(seconds: float) -> int:
+    """Seconds in nanoseconds; NEVER for infinity."""
+    return int(min(seconds * 1e9, float(NEVER)))
+
+
+class World:
+    """The state of the machine."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.now = Stamp(config.boot_id, 0, 0)
+        self.jobs: dict[int, LiveJob] = {}
+        self.active: dict[int, LiveJob] = {}
+        self.ended: deque[int] = deque()
+        self.submits: dict[str, int] = {}
+        self.nodes: dict[str, Node] = {}
+        self.sessions: dict[str, str] = {}
+        self.calls: dict[int, FaultOp] = {}
+        self.ops: dict[int, FaultOp] = {}
+        self.pool = Pool()
+        self.queue = Queue()
+        self.timers = Timers()
+        self.warm: tuple[Source, ...] = (config.default_client,) if config.default_client else ()
+        self.next_job_id = 1
+        self.commands_made = 0
+        self.ops_made = 0
+        self.capacity_known = False
+        self.capacity: dict[str, tuple[int, int]] = {}
+        # What placement has to look at: everything, or only jobs that were submitted since it last did.
+        self.plan_all = False
+        self.plan_new: list[int] = []
+        self.touched: dict[int, None] = {}
+        self._unsaved: dict[tuple[object, ...], Record] = {}
+        self._effects: list[Effect] = []
+        self._changed: dict[int, None] = {}
+
+    # ---- the step ------------------------------------------------------------------------------------------
+
+    @property
+    def ns(self) -> int:
+        """Now, on the manager's monotonic clock."""
+        return self.now.monotonic_ns
+
+    def take_step(self) -> Step:
+        """What has come together since the last step."""
+        effects = self._effects
+        effects += [Changed(job_id) for job_id in self._changed]
+        step = Step(list(self._unsaved.values()), effects)
+        self._unsaved, self._effects, self._changed = {}, [], {}
+        return step
+
+    def emit(self, effect: Effect) -> None:
+        """The effect goes out with this step."""
+        self._effects.append(effect)
+
+    def reply(self, call: int, value: Answer | CoreError) -> None:
+        """An RPC gets its answer with this step."""
+        self._effects.append(Reply(call, value))
+
+    def touch(self, job: LiveJob) -> None:
+        """The job has changed: tell watchers, and see what follows from it once the event is handled."""
+        self.touched[job.record.job_id] = None
+        self._changed[job.record.job_id] = None
+
+    # ---- records -------------------------------------------------------------------------------------------
+
+    def save_job(self, job: LiveJob, record: JobRecord) -> None:
+        """The job's row is this from now on."""
+        job.record = record
+        self._unsaved["job", record.job_id] = record
+        self._changed[record.job_id] = None
+
+    def move_job(self, job: LiveJob, cause: JobCause, **changes: object) -> None:
+        """The job takes the cause; further fields of its row change with it."""
+        state = job_after(job.record.state, cause)
+        if state in ACTIVE_JOB_STATES:
+            self.active[job.record.job_id] = job
+        else:
+            self.active.pop(job.record.job_id, None)
+        self.save_job(job, replace(job.record, state=state, **changes))  # type: ignore[arg-type]  # fields by name
+
+    def save_task(self, job: LiveJob, task: LiveTask, record: TaskRecord) -> None:
+        """The task's row is this from now on. A mere reservation is kept in memory: it lapses by itself."""
+        task.record = record
+        self._changed[record.job_id] = None
+        if job.record.state is not JobState.RESERVING:
+            self._unsaved["task", record.job_id, record.attempt, record.task] = record
+
+    def move_task(self, job: LiveJob, task: LiveTask, cause: TaskCause, **changes: object) -> None:
+        """The task takes the cause; further fields of its row change with it."""
+        state = task_after(task.record.state, cause)
+        self.save_task(job, task, replace(task.record, state=state, **changes))  # type: ignore[arg-type]  # as above
+
+    def save_run(self, task: LiveTask, run: RunRecord) -> None:
+        """The row of one generation is this from now on."""
+        task.runs[run.generation] = run
+        self._unsaved["run", run.job_id, run.attempt, run.task, run.generation] = run
+
+    def save_fault(self, job: LiveJob, fault: FaultRecord) -> None:
+        """The ledger's line is this from now on."""
+        job.faults[fault.fault_id] = fault
+        self._unsaved["fault", fault.job_id, fault.fault_id] = fault
+        self._changed[fault.job_id] = None
+
+    def save_story(self, job: LiveJob, line: StoryRecord) -> None:
+        """The story has one more line."""
+        job.story.append(line)
+        self._unsaved["story", line.job_id, line.sequence] = line
+
+    def save_node(self, node: Node, record: NodeRecord) -> None:
+        """The volunteer's row is this from now on."""
+        node.record = record
+        self._unsaved["node", record.volunteer_id] = record
+        self.capacity_known = False
+
+    # ---- looking up ----------------------------------------------------------------------------------------
+
+    def find(self, ref: TaskRef) -> tuple[LiveJob, LiveTask] | None:
+        """The live task of a ref, in its job's current attempt."""
+        job = self.jobs.get(ref.job_id)
+        if job is None or job.record.attempt != ref.attempt or ref.cluster_id != self.config.cluster_id:
+            return None
+        task = job.tasks.get(ref.task)
+        return None if task is None else (job, task)
+
+    def ref(self, task: LiveTask, generation: int | None = None) -> TaskRef:
+        """The ref of a task, of its latest generation or of the one named."""
+        record = task.record
+        number = record.generation if generation is None else generation
+        return TaskRef(self.config.cluster_id, record.job_id, record.attempt, record.task, number)
+
+    def node_of_session(self, session: str) -> Node | None:
+        """The volunteer that speaks through a stream; None where the stream was replaced or has ended."""
+        volunteer_id = self.sessions.get(session)
+        return None if volunteer_id is None else self.nodes[volunteer_id]
+
+    def node_of(self, task: LiveTask) -> Node:
+        """The volunteer that the task is placed on."""
+        return self.nodes[task.record.volunteer_id]
+
+    def holds(self, task: LiveTask) -> bool:
+        """Whether the task's slot is still locked for it."""
+        slot = self.node_of(task).slots.get(task.record.slot)
+        return slot is not None and slot.ref is not None and key_of(slot.ref) == key_of(self.ref(task))
+
+    def on_clock(self, node: Node, stamp: Stamp | None, since_ns: int | None = None) -> tuple[Stamp, int]:
+        """A volunteer's stamp on the manager's clock ± nanoseconds; see `clock.on_manager_clock`."""
+        return on_manager_clock(stamp, node.clock, self.now, since_ns)
+
+    # ---- slots ---------------------------------------------------------------------------------------------
+
+    def lock(self, node: Node, slot: Slot, ref: TaskRef) -> None:
+        """The slot is the task's."""
+        if slot.ref is not None:
+            raise InvariantError(f"slot {slot.number} of {node.record.volunteer_id} has {slot.ref} already")
+        slot.ref = ref
+        self.refresh(node, slot)
+
+    def unlock(self, node: Node, slot: Slot) -> None:
+        """The slot is nobody's."""
+        slot.ref = None
+        self.refresh(node, slot)
+
+    def refresh(self, node: Node, slot: Slot) -> None:
+        """Brings the pool up to date with one slot."""
+        where = (node.record.reach_domain, node.record.volunteer_id, slot.number)
+        if node.usable and slot.offered and slot.ref is None and slot.back_at_ns <= self.ns:
+            if self.pool.put(*where):
+                self.plan_all = True
+        else:
+            self.pool.take(*where)

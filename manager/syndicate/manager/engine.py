@@ -1,0 +1,247 @@
+"""The loop: event → machine → store → effects.
+
+Events are handled where they arise, in the coroutine of the RPC that brings them: one thread, no queue
+between. What a step wants saved goes to the store's writer at once, and its effects wait until that is
+durable, in the order of the steps. So nothing is acknowledged that a crash could take back. A step that
+saves nothing, with nothing before it that waits, is performed before `handle` returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from .clock import Clock
+from .core.effects import (
+    AckEvent,
+    Answer,
+    Changed,
+    Close,
+    Effect,
+    Reply,
+    Send,
+    SendDrain,
+    SendWarm,
+    SendWelcome,
+)
+from .core.errors import Away, CoreError
+from .core.events import CallGone, Event, Tick
+from .core.machine import Machine
+from .core.model import Config
+from .store import Store
+from .wakers import Wakers
+
+# A timer of the loop stands still while the machine sleeps, the machine's own clock does not: look this
+# often.
+_LONGEST_SLEEP_S: Final = 10.0
+
+
+class Link(Protocol):
+    """One volunteer's stream, as effects reach it. No method blocks or fails: a stream in trouble ends itself."""
+
+    def send(self, effect: Send) -> None:
+        """Push a command."""
+
+    def welcome(self, effect: SendWelcome) -> None:
+        """Accept the volunteer."""
+
+    def drain(self, effect: SendDrain) -> None:
+        """Take no new reservation, or take them again."""
+
+    def warm(self, effect: SendWarm) -> None:
+        """Hold a source ready."""
+
+    def ack_event(self, effect: AckEvent) -> None:
+        """An event is written down."""
+
+    def close(self, error: CoreError) -> None:
+        """End the stream."""
+
+
+class Engine:
+    """Owns the machine, and is the only one who tells it anything. Made and used on one event loop."""
+
+    def __init__(self, machine: Machine, config: Config, store: Store, clock: Clock) -> None:
+        self.machine: Machine = machine
+        self.config: Config = config
+        self.clock: Clock = clock
+        self.links: dict[str, Link] = {}
+        self.changed: Wakers = Wakers()
+        # Set with what went wrong when the manager cannot go on.
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._store = store
+        self._stopping: CoreError | None = None
+        self._call_ids = itertools.count(1)
+        self._calls: dict[int, asyncio.Future[Answer | CoreError]] = {}
+        # Both are in the order of their tickets. The store bounds what waits: see `full` there.
+        self._held: deque[tuple[int, list[Effect]]] = deque()
+        self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_for: int | None = None
+        self._perform: dict[type[Effect], Callable[..., None]] = {
+            Send: lambda e: self._on_link(e.session, "send", e),
+            SendWelcome: lambda e: self._on_link(e.session, "welcome", e),
+            SendDrain: lambda e: self._on_link(e.session, "drain", e),
+            SendWarm: lambda e: self._on_link(e.session, "warm", e),
+            AckEvent: lambda e: self._on_link(e.session, "ack_event", e),
+            Close: lambda e: self._on_link(e.session, "close", e.error),
+            Reply: self._reply,
+            Changed: lambda e: self.changed.wake(e.job_id),
+        }
+
+    def start(self) -> None:
+        """Begin to write and to keep time; a restored machine says first what it makes of its past."""
+        self._store.start(self._on_durable, self._on_failure)
+        self.handle(Tick())
+
+    # ---- events -----------------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> None:
+        """Tell the machine, save what it wants saved, perform what may be performed.
+
+        Raises Away once the machine has failed or the manager stops.
+        """
+        if self._stopping is not None:
+            raise self._stopping
+        try:
+            step = self.machine.handle(event, self.clock.now())
+        except Exception as error:
+            # Half of a step may have happened: from here on the machine's word is worth nothing.
+            self._on_failure(error)
+            raise Away("MANAGER_AWAY", "the manager has failed and stops") from error
+        store = self._store
+        ticket = store.submit(step.saves) if step.saves else store.submitted
+        if step.effects:
+            if ticket <= store.durable:
+                for effect in step.effects:
+                    self._perform[type(effect)](effect)
+            else:
+                self._hold(ticket, step.effects)
+        if self.machine.next_wake() != self._timer_for:
+            self._set_timer()
+
+    async def call(self, make: Callable[[int], Event]) -> Answer:
+        """Handle the event that `make` builds around a call's number, and wait for its reply.
+
+        Raises the CoreError that the machine replies, and Away where the manager stops or has too much to write.
+        """
+        if self._store.full:
+            raise Away("MANAGER_BUSY", "the manager has more to write than its disk takes; try again shortly")
+        call = next(self._call_ids)
+        reply: asyncio.Future[Answer | CoreError] = asyncio.get_running_loop().create_future()
+        self._calls[call] = reply
+        try:
+            self.handle(make(call))
+            value = await reply
+        except asyncio.CancelledError:
+            if call in self._calls and self._stopping is None:
+                self.handle(CallGone(call))
+            raise
+        finally:
+            self._calls.pop(call, None)
+        if isinstance(value, CoreError):
+            raise value
+        return value
+
+    async def durable(self) -> None:
+        """Wait until what the machine knows now would survive a crash: readers see nothing else."""
+        ticket = self._store.submitted
+        if ticket <= self._store.durable:
+            return
+        if self._stopping is not None:
+            raise self._stopping
+        barrier = asyncio.get_running_loop().create_future()
+        self._barriers.append((ticket, barrier))
+        await barrier
+
+    async def room(self) -> None:
+        """Wait while too much waits to be written: the back-pressure on volunteers."""
+        while self._store.full:
+            await self.durable()
+
+    def stop(self) -> None:
+        """Take no more events; who waits for a reply is told to try again, links are closed."""
+        self._stop(Away("MANAGER_AWAY", "the manager is stopping; try again"))
+
+    # ---- effects ----------------------------------------------------------------------------------------
+
+    def _hold(self, ticket: int, effects: list[Effect]) -> None:
+        later: list[Effect] = []
+        for effect in effects:
+            if type(effect) is Send and effect.before_commit:
+                self._perform[Send](effect)
+            else:
+                later.append(effect)
+        if later:
+            self._held.append((ticket, later))
+
+    def _on_durable(self, ticket: int) -> None:
+        while self._held and self._held[0][0] <= ticket:
+            for effect in self._held.popleft()[1]:
+                self._perform[type(effect)](effect)
+        while self._barriers and self._barriers[0][0] <= ticket:
+            barrier = self._barriers.popleft()[1]
+            if not barrier.done():
+                barrier.set_result(None)
+
+    def _on_link(self, session: str, method: str, argument: object) -> None:
+        link = self.links.get(session)
+        if link is not None:
+            getattr(link, method)(argument)
+
+    def _reply(self, effect: Reply) -> None:
+        reply = self._calls.pop(effect.call, None)
+        if reply is not None and not reply.done():
+            reply.set_result(effect.value)
+
+    # ---- time and failure -------------------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_for = self.machine.next_wake()
+        if self._timer_for is None or self._stopping is not None:
+            return
+        wait_s = (self._timer_for - self.clock.now().monotonic_ns) / 1e9
+        wait_s = min(max(wait_s, 0.0), _LONGEST_SLEEP_S)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        due = self._timer_for
+        self._timer_for = None
+        if due is not None and self._stopping is None and due <= self.clock.now().monotonic_ns:
+            try:
+                self.handle(Tick())
+            except Away:
+                return  # the failure is reported already
+        self._set_timer()
+
+    def _on_failure(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
+        self._stop(Away("MANAGER_AWAY", "the manager has failed and stops"))
+
+    def _stop(self, why: CoreError) -> None:
+        if self._stopping is not None:
+            return
+        self._stopping = why
+        self._set_timer()
+        for reply in self._calls.values():
+            if not reply.done():
+                reply.set_result(why)
+        for _, barrier in self._barriers:
+            if not barrier.done():
+                barrier.set_exception(why)
+        self._barriers.clear()
+        for link in list(self.links.values()):
+            link.close(why)
+        self.changed.wake_all()
+
+    @property
+    def stopping(self) -> CoreError | None:
+        """Why nothing is taken any more; None while all is well."""
+        return self._stopping

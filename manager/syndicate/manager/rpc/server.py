@@ -1,0 +1,89 @@
+"""One listener: a grpc.aio server with its services, health and reflection, all behind one guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection_pb2_grpc
+from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
+from grpc_reflection.v1alpha.reflection import aio as reflection
+
+from ..core.errors import CoreError
+from .guard import Guard
+
+_HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # A second manager on the same port must fail, not share the calls in silence.
+    ("grpc.so_reuseport", 0),
+    # Beyond about a thousand pending calls gRPC cancels some at random unless told otherwise.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+    # A peer that is gone is noticed within about 20 s; heartbeats notice volunteers sooner. Without the last
+    # of these a ping that is not answered counts only after a minute.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Peers may ping as often as this, else they are told off (ENHANCE_YOUR_CALM).
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+class PortInUse(Exception):
+    """The address cannot be bound; the text is one line for the operator."""
+
+
+class Listener:
+    """A server on one address. `what` says for whom it is, `flag` how to move it."""
+
+    def __init__(self, what: str, flag: str, token: str, stopping: Callable[[], CoreError | None]) -> None:
+        self.guard: Guard = Guard(token, stopping)
+        self.address: str = ""
+        self._what = what
+        self._flag = flag
+        self._health = health.HealthServicer()
+        self._services: list[str] = []
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._server.add_generic_rpc_handlers((self.guard,))
+
+    def add(self, service: str, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
+        """Serve a service, by its generated `add_…_to_server`."""
+        add_to_server(servicer, self.guard)
+        self._services.append(service)
+
+    def bind(self, address: str) -> None:
+        """Take the address (`host:port`, port 0 for any). Raises PortInUse."""
+        add_health: Any = (
+            health_pb2_grpc.add_HealthServicer_to_server
+        )  # typed for servers; the guard stands in for one
+        add_health(self._health, self.guard)
+        names = (*self._services, _HEALTH, REFLECTION)
+        add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+        add_reflection(reflection.ReflectionServicer(names), self.guard)
+        host, _, port = address.rpartition(":")
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise PortInUse(
+                f"cannot listen for {self._what} on {address}: the port is in use, or {host or 'the address'} is not "
+                f"of this machine. Who has it?  ss -ltnp 'sport = :{port}'   Another address?  {self._flag} HOST:PORT"
+            ) from None
+        self.address = f"{host}:{bound}"
+
+    async def start(self) -> None:
+        """Serve."""
+        await self._server.start()
+        for service in self._services:
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace_s: float) -> None:
+        """Say NOT_SERVING, take no new call, give those under way `grace_s` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)

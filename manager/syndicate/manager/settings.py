@@ -1,0 +1,161 @@
+"""What the operator decides: flags over environment (`SYNDICATE_MANAGER_…`) over a TOML file over defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from .core import model
+
+# What a volunteer may need to kill everything once its lease has run out.
+_KILL_S = 2.0
+
+
+class BadSettings(Exception):
+    """The settings make no sense; the text is one line for each mistake."""
+
+
+class Limits(BaseModel):
+    """Bounds of each task; 0 means no bound for memory and pids."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    disk_bytes: int = Field(default=256 << 20, gt=0)
+    disk_inodes: int = Field(default=100_000, gt=0)
+    log_head_bytes: int = Field(default=8 << 20, ge=0)
+    log_tail_bytes: int = Field(default=1 << 20, ge=0)
+    memory_bytes: int = Field(default=0, ge=0)
+    pids: int = Field(default=0, ge=0)
+
+
+class Settings(BaseSettings):
+    """All settings. Durations are in seconds, sizes in bytes. Build with `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SYNDICATE_MANAGER_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    state_dir: Path
+    listen_users: str = "127.0.0.1:7000"
+    listen_volunteers: str = "127.0.0.1:7001"
+    client: Path | None = None
+    clients: int | None = Field(None, ge=0)
+    log_format: Literal["json", "console"] = "console"
+    stop_grace_s: float = Field(3.0, ge=0)
+
+    max_source_bytes: int = Field(10 << 20, gt=0)
+    upload_timeout_s: float = Field(300.0, gt=0)
+    log_cap_bytes: int = Field(64 << 20, gt=0)
+
+    heartbeat_interval_s: float = Field(5.0, gt=0)
+    orphan_after_s: float = Field(30.0, gt=0)
+    lost_after_s: float = Field(40.0, gt=0)
+    default_time_limit_s: float = Field(600.0, gt=0)
+    max_time_limit_s: float = Field(86_400.0, gt=0)
+    max_attempts: int = Field(3, ge=1)
+    max_queued: int = Field(100_000, ge=1)
+    max_slots_per_job: int = Field(1000, ge=1)
+    keep_ended: int = Field(1000, ge=1)
+    prefixes: str = "10.77.0.0/16"
+    limits: Limits = Limits()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, file; no other."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("listen_users", "listen_volunteers")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isascii() and port.isdecimal() and int(port) <= 65_535):
+            raise ValueError(f"{value!r} is not HOST:PORT")
+        return value
+
+    @field_validator("prefixes")
+    @classmethod
+    def _prefixes(cls, value: str) -> str:
+        ipaddress.IPv4Network(value)
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        least = 1.1 * (self.orphan_after_s + _KILL_S)
+        if self.lost_after_s < least:
+            raise ValueError(
+                f"lost_after_s is {self.lost_after_s:g}: with orphan_after_s {self.orphan_after_s:g} it must be at "
+                f"least {least:g}, or a task could still run where its slot is given away"
+            )
+        if self.orphan_after_s < 3 * self.heartbeat_interval_s:
+            raise ValueError("orphan_after_s must be at least three times heartbeat_interval_s")
+        if self.clients and self.client is None:
+            raise ValueError("clients are asked for, but no client's source is given (--client)")
+        return self
+
+    @property
+    def default_clients(self) -> int:
+        """How many clients a job gets that does not say: one, where there is a default client."""
+        if self.client is None:
+            return 0
+        return 1 if self.clients is None else self.clients
+
+    def config(
+        self, cluster_id: str, epoch: int, boot_id: str, default_client: model.Source | None
+    ) -> model.Config:
+        """What of it the core works with."""
+        return model.Config(
+            cluster_id=cluster_id,
+            epoch=epoch,
+            boot_id=boot_id,
+            heartbeat_interval_s=self.heartbeat_interval_s,
+            orphan_after_s=self.orphan_after_s,
+            lost_after_s=self.lost_after_s,
+            max_attempts=self.max_attempts,
+            max_queued=self.max_queued,
+            max_slots_per_job=self.max_slots_per_job,
+            default_time_limit_s=self.default_time_limit_s,
+            max_time_limit_s=self.max_time_limit_s,
+            default_client=default_client,
+            default_clients=self.default_clients,
+            prefixes=self.prefixes,
+            keep_ended=self.keep_ended,
+            limits=model.Limits(**self.limits.model_dump()),
+        )
+
+
+def load(flags: dict[str, Any], file: Path | None) -> Settings:
+    """The settings from all sources; flags that are None were not given. Raises BadSettings."""
+    if file is not None and not file.is_file():
+        raise BadSettings(f"there is no configuration file {file}")
+
+    class FromFile(Settings):
+        """Settings, with the file among the sources."""
+
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return FromFile(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in e['loc']) or 'settings'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors(include_url=False)
+        ]
+        raise BadSettings("\n".join(lines)) from None
+    except ValueError as error:  # tomllib's
+        raise BadSettings(f"{file}: {error}") from None

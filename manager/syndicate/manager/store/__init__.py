@@ -1,0 +1,9 @@
+"""What must survive the manager, and how it is made durable."""
+
+from __future__ import annotations
+
+from .errors import CommitFailed, StateDirBusy, StoreError, StoreTooNew
+from .protocol import Store
+from .sqlite import SqliteStore
+
+__all__ = ["CommitFailed", "SqliteStore", "StateDirBusy", "Store", "StoreError", "StoreTooNew"]

@@ -1,0 +1,298 @@
+"""The SQLite engine: WAL, synchronous=FULL, one writer thread with group commit, one reader thread."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import functools
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from ..core.model import JobState
+from ..core.records import FaultRecord, JobRecord, Record, RunRecord, StoryRecord, TaskRecord
+from ..core.show import picture
+from ..core.views import JobView
+from . import rows, schema
+from .errors import CommitFailed, StateDirBusy
+from .migrate import migrate
+from .writer import GroupWriter
+
+T = TypeVar("T")
+
+_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+class SqliteStore:
+    """A `Store` in one file of the state directory. Made by `open`; `max_waiting` bounds what waits, in records."""
+
+    def __init__(
+        self,
+        lock: int,
+        writer: sa.Connection,
+        reader: sa.Connection,
+        cluster_id: str,
+        epoch: int,
+        max_waiting: int,
+    ) -> None:
+        self.cluster_id: str = cluster_id
+        self.epoch: int = epoch
+        self.submitted: int = 0
+        self.durable: int = 0
+        self.has_old_jobs: bool = False
+        self._lock = lock
+        self._writer = writer
+        self._raw = cast(sqlite3.Connection, writer.connection.driver_connection)
+        self._reader = reader
+        self._reads = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._max_waiting = max_waiting
+        self._waiting = 0
+        self._group_writer: GroupWriter | None = None
+        self._failed = False
+
+    @classmethod
+    def open(cls, state_dir: Path, max_waiting: int = 50_000) -> SqliteStore:
+        """Lock the directory, migrate, and take the next epoch durably. Blocks.
+
+        Raises StateDirBusy and StoreTooNew.
+        """
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _lock(state_dir / "lock")
+        opened: list[sa.Connection] = []
+        try:
+            engine = _engine(state_dir / "manager.db")
+            writer = engine.connect()
+            opened.append(writer)
+            with writer.begin():
+                migrate(writer)
+                cluster_id, epoch = _next_epoch(writer)
+            reader = engine.connect()
+            opened.append(reader)
+        except BaseException:
+            for connection in opened:
+                connection.close()
+            os.close(lock)
+            raise
+        return cls(lock, writer, reader, cluster_id, epoch, max_waiting)
+
+    @property
+    def full(self) -> bool:
+        """True while `max_waiting` records or more wait to be written."""
+        return self._waiting >= self._max_waiting
+
+    # ---- writing ----------------------------------------------------------------------------------------
+
+    def start(self, on_durable: Callable[[int], None], on_failure: Callable[[BaseException], None]) -> None:
+        """Begin to take records; see `Store.start`."""
+        loop = asyncio.get_running_loop()
+
+        def on_loop(ticket: int, records: int) -> None:
+            self.durable = ticket
+            self._waiting -= records
+            on_durable(ticket)
+
+        def failed_on_loop(error: BaseException) -> None:
+            self._failed = True
+            failure = CommitFailed(f"the store cannot make records durable: {error}")
+            failure.__cause__ = error
+            on_failure(failure)
+
+        self._group_writer = GroupWriter(
+            self._commit,
+            lambda ticket, records: _tell(loop, on_loop, ticket, records),
+            lambda error: _tell(loop, failed_on_loop, error),
+        )
+
+    def submit(self, records: Sequence[Record]) -> int:
+        """Queue records; see `Store.submit`."""
+        assert self._group_writer is not None, "start() comes first"  # noqa: S101 - a caller's bug
+        self.submitted += 1
+        self._waiting += len(records)
+        self._group_writer.put(self.submitted, records)
+        return self.submitted
+
+    def _commit(self, group: list[Record]) -> None:
+        # The last save of a key wins, so one row per key is written. Tables do not refer to each other: their order
+        # within a transaction is nobody's business.
+        newest: dict[str, dict[tuple[Any, ...], str]] = {}
+        for record in group:
+            table, row = rows.to_row(record)
+            newest.setdefault(table, {})[tuple(row[: rows.KEY_LENGTH[table]])] = _encode(row)
+        statements = [
+            (schema.UPSERT[table], f"[{','.join(saved.values())}]") for table, saved in newest.items()
+        ]
+        # Past SQLAlchemy, which takes longer for one statement than SQLite for ten rows; and each statement less
+        # is a wait for the interpreter less: one alone is a transaction by itself.
+        if len(statements) == 1:
+            self._raw.execute(statements[0][0], (statements[0][1],))
+            return
+        self._raw.execute("BEGIN IMMEDIATE")
+        for statement, values in statements:
+            self._raw.execute(statement, (values,))
+        self._raw.execute("COMMIT")
+
+    async def close(self) -> None:
+        """Make durable what was submitted, and let go of the state directory."""
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
+
+    def _close(self) -> None:
+        if (
+            self._group_writer is not None
+            and not self._failed
+            and not self._group_writer.finish(timeout_s=30.0)
+        ):
+            raise CommitFailed("the store's writer did not end within 30 s")
+        self._reads.shutdown()
+        self._reader.close()
+        self._writer.close()
+        os.close(self._lock)
+
+    # ---- reading ----------------------------------------------------------------------------------------
+
+    def restore(self, keep_ended: int) -> Iterator[Record]:
+        """What the machine needs to go on; see `Store.restore`."""
+        job = schema.job
+        with self._reader.begin():
+            yield from self._records(sa.select(schema.node))
+            # One more than is wanted tells whether any is left out.
+            ended = (
+                sa.select(job.c.job_id)
+                .where(job.c.state > schema.LAST_LIVE)
+                .order_by(job.c.job_id.desc())
+                .limit(keep_ended + 1)
+            )
+            newest = list(self._reader.execute(ended).scalars())
+            self.has_old_jobs = len(newest) > keep_ended
+            oldest_kept = newest[:keep_ended][-1] if newest else 0
+            chosen = sa.union(
+                sa.select(job.c.job_id).where(job.c.state <= schema.LAST_LIVE),
+                sa.select(job.c.job_id).where(job.c.state > schema.LAST_LIVE, job.c.job_id >= oldest_kept),
+            ).subquery()
+            for table in (job, schema.task, schema.run, schema.fault, schema.story):
+                query = (
+                    sa.select(table).where(table.c.job_id.in_(sa.select(chosen))).order_by(*table.primary_key)
+                )
+                yield from self._records(query)
+
+    async def load_job(self, job_id: int) -> JobView | None:
+        """One job whole; see `Store.load_job`."""
+        return await self._read(functools.partial(self._load_job, job_id))
+
+    async def list_jobs(
+        self, before_id: int | None, limit: int, owner: str, states: Sequence[JobState]
+    ) -> list[JobRecord]:
+        """Jobs, newest first; see `Store.list_jobs`."""
+        job = schema.job
+        query = sa.select(job).order_by(job.c.job_id.desc()).limit(limit)
+        if before_id is not None:
+            query = query.where(job.c.job_id < before_id)
+        if owner:
+            query = query.where(job.c.owner == owner)
+        if states:
+            query = query.where(job.c.state.in_([int(s) for s in states]))
+            if max(states) <= schema.LAST_LIVE:
+                # Implied, but only said so does it let SQLite use the partial index.
+                query = query.where(sa.text(f"state <= {schema.LAST_LIVE}"))
+        found = await self._read(lambda: list(self._records(query)))
+        return [r for r in found if isinstance(r, JobRecord)]
+
+    async def find_request(self, request_id: str) -> tuple[int, str] | None:
+        """The job of a request id and its owner; see `Store.find_request`."""
+        job = schema.job
+        query = sa.select(job.c.job_id, job.c.owner).where(
+            job.c.request_id == request_id, sa.text(f"state > {schema.LAST_LIVE}")
+        )
+        found = await self._read(lambda: self._reader.execute(query).one_or_none())
+        return None if found is None else (found[0], found[1])
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        def in_thread() -> T:
+            with self._reader.begin():
+                return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._reads, in_thread)
+
+    def _load_job(self, job_id: int) -> JobView | None:
+        found: dict[type[Any], list[Any]] = {kind: [] for kind in rows.TABLE_OF}
+        for table in (schema.job, schema.task, schema.run, schema.fault, schema.story):
+            for record in self._records(sa.select(table).where(table.c.job_id == job_id)):
+                found[type(record)].append(record)
+        if not found[JobRecord]:
+            return None
+        return picture(
+            found[JobRecord][0], found[TaskRecord], found[RunRecord], found[FaultRecord], found[StoryRecord]
+        )
+
+    def _records(self, query: sa.Select[Any]) -> Iterator[Record]:
+        table = query.get_final_froms()[0].name  # type: ignore[attr-defined]  # every query here is of one table
+        for *columns, doc in self._reader.execute(query):
+            yield rows.from_row(table, [*columns, json.loads(doc)])
+
+
+def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: object) -> None:
+    try:
+        loop.call_soon_threadsafe(callback, *args)
+    except RuntimeError:
+        # The loop was closed before its store: nobody is left to be told, and nothing was acknowledged.
+        return
+
+
+def _lock(path: Path) -> int:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise StateDirBusy(
+            f"another manager (pid {holder}) runs on {path.parent}: stop it, or give another --state-dir"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _engine(path: Path) -> sa.Engine:
+    # Each connection is used by one thread at a time, but made by another than the one that uses it.
+    engine = sa.create_engine(
+        f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False}
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def connect(dbapi: Any, _record: Any) -> None:
+        # The driver's own transactions begin late and never for DDL: take them over.
+        dbapi.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "busy_timeout=5000",
+            "foreign_keys=ON",
+            "wal_autocheckpoint=4000",
+        ):
+            dbapi.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _next_epoch(connection: sa.Connection) -> tuple[str, int]:
+    found = {row.name: row.value for row in connection.execute(sa.select(schema.meta))}
+    cluster_id = found.get("cluster_id") or f"c-{secrets.token_hex(6)}"
+    epoch = int(found.get("epoch", "0")) + 1
+    connection.execute(sa.delete(schema.meta))
+    connection.execute(
+        sa.insert(schema.meta),
+        [{"name": "cluster_id", "value": cluster_id}, {"name": "epoch", "value": str(epoch)}],
+    )
+    return cluster_id, epoch

@@ -1,0 +1,54 @@
+"""64 callers in one process: `callers submit ADDRESS TOKEN DIGEST` or `callers echo ADDRESS`. Prints calls a second."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+import grpc
+from syndicate.v1 import scheduler_pb2 as scheduler
+from syndicate.v1 import scheduler_pb2_grpc
+
+CALLERS = 64
+CALLS = 6_000
+
+
+async def rate(call: Callable[[], Awaitable[object]]) -> float:
+    """Calls a second, all callers together."""
+
+    async def caller() -> None:
+        for _ in range(CALLS // CALLERS):
+            await call()
+
+    begin = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CALLERS):
+            group.create_task(caller())
+    return CALLS // CALLERS * CALLERS / (time.perf_counter() - begin)
+
+
+async def main(kind: str, address: str, token: str = "", digest: str = "") -> None:
+    """Measures one kind of call."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        if kind == "echo":
+            method = channel.unary_unary("/bench.Echo/Echo")
+            # As many bytes as a submit has.
+            measured = rate(lambda: method(b"x" * 120))
+        else:
+            stub = scheduler_pb2_grpc.SchedulerStub(channel)  # type: ignore[no-untyped-call]  # generated
+            metadata = (("authorization", f"Bearer {token}"),)
+            spec = scheduler.JobSpec(source_sha256=digest, machines=1, no_client=True)
+            measured = rate(
+                lambda: stub.Submit(
+                    scheduler.SubmitRequest(request_id=str(uuid.uuid4()), spec=spec), metadata=metadata
+                )
+            )
+        print(json.dumps({"per_second": await measured}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

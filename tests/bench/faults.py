@@ -1,0 +1,45 @@
+"""Faults as a client calls them: beside an empty call over the same relay, and four kills at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from tests.bench.figure import Figure, of
+from tests.bench.place import JOBS, cluster
+from tests.support.cluster import Cluster, ended, output
+
+NAMES = ("disconnect", "reconnect", "kill4_keeper", "kill4_caller")
+KILL = 1
+PING = "empty ChaosControl call over the same relay"
+
+
+def kills_at_keeper(faults: list[object]) -> list[float]:
+    """Milliseconds from the first kill's begin to the last one's end, for each round of four."""
+    kills = [fault for fault in faults if fault.kind == KILL]  # type: ignore[attr-defined]  # a Fault message
+    spans = []
+    for first in range(0, len(kills), 4):
+        four = kills[first : first + 4]
+        begin = min(fault.applied_at.monotonic_ns - fault.duration_ns for fault in four)
+        spans.append((max(fault.applied_at.monotonic_ns for fault in four) - begin) / 1e6)
+    return spans
+
+
+def measure() -> Iterator[Figure]:
+    """One job of a master, four slaves and the measuring client."""
+    with cluster(10) as place:
+        yield from measured(place)
+
+
+def measured(place: Cluster) -> Iterator[Figure]:
+    """The figures of one run of the measuring client."""
+    job = place.run(JOBS / "daemons", machines=5, client=JOBS / "measure")
+    text = output(place, job, "client-0")
+    if ended(job) != "succeeded":
+        raise RuntimeError(f"the measuring client failed:\n{text}\n{place.daemon_logs()}")
+    times = json.loads(text.splitlines()[-1])
+    yield of("disconnect", "ms", times["disconnect"], PING, times["ping"])
+    yield of("reconnect", "ms", times["reconnect"], PING, times["ping"])
+    at_keeper = kills_at_keeper(list(job.faults))
+    yield of("kill4_keeper", "ms", at_keeper, "", [])
+    yield of("kill4_caller", "ms", times["kill4_caller"], "at the keeper's clock", at_keeper)

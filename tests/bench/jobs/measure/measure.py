@@ -1,0 +1,71 @@
+"""Runs as a client inside a job: times faults beside an empty call over the same relay, interleaved.
+
+Prints one JSON object: lists of milliseconds by name.
+"""
+
+import asyncio
+import json
+import time
+
+from syndicate.client_api import AioChaos, Chaos
+
+ROUNDS = 200
+KILLS = 12
+
+
+def timed(call) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
+
+
+def faults() -> dict[str, list[float]]:
+    """Empty calls, cuts and heals, one after the other in turn."""
+    times: dict[str, list[float]] = {"ping": [], "disconnect": [], "reconnect": []}
+    with Chaos.from_env() as chaos:
+        slave = next(member for member in chaos.members() if member.task == "slave-0").address
+        for round_ in range(ROUNDS + 20):
+            sample = {
+                "ping": timed(chaos.ping),
+                "disconnect": timed(lambda: chaos.disconnect(slave)),
+                "reconnect": timed(lambda: chaos.reconnect(slave)),
+            }
+            if round_ >= 20:  # the first ones warm caches and connections
+                for name, took in sample.items():
+                    times[name].append(took)
+    return times
+
+
+async def kills() -> dict[str, list[float]]:
+    """Four slots at once, ten daemonised processes in each; the revivals in between are not timed."""
+    caller = []
+    async with AioChaos.from_env() as chaos:
+        members = await chaos.members()
+        targets = [member.address for member in members if member.role == "slave"][:4]
+        for _ in range(KILLS):
+            await asyncio.gather(*(ready(target) for target in targets))
+            start = time.perf_counter()
+            answers = await asyncio.gather(*(chaos.kill(target) for target in targets))
+            caller.append((time.perf_counter() - start) * 1e3)
+            assert all(answer.processes >= 11 for answer in answers), answers
+            await asyncio.gather(*(chaos.revive(target) for target in targets))
+        await chaos.finish("pass")
+    return {"kill4_caller": caller}
+
+
+async def ready(address: str) -> None:
+    """Waits until the slave serves, which it does when its ten processes are there."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(address, 9000)
+            writer.close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+times = faults()
+times |= asyncio.run(kills())
+print(json.dumps(times))

@@ -1,0 +1,28 @@
+"""Resident memory of the daemons of ten idle slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bench.figure import Figure
+from tests.bench.place import cluster
+
+NAMES = ("manager_rss", "volunteer_rss")
+
+
+def rss_mb(pid: int) -> float:
+    """Megabytes (10^6 bytes) of resident memory."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ValueError(f"process {pid} has no resident memory")
+
+
+def measure() -> Iterator[Figure]:
+    """The manager, and volunteer and keeper together."""
+    with cluster(10) as place:
+        pids = {name: daemon.pid for name, daemon in place.daemons.items()}
+        yield Figure("manager_rss", rss_mb(pids["manager"]), "MB", None, "", None, 1)
+        volunteer, keeper = rss_mb(pids["volunteer"]), rss_mb(pids["keeper"])
+        yield Figure("volunteer_rss", volunteer + keeper, "MB", None, "the keeper alone", keeper, 1)

@@ -1,0 +1,54 @@
+"""Durable submits a second at 64 callers, beside an echo RPC at 64 callers.
+
+A volunteer whose slots are taken is attached, so that each job is queued and none starts: the figure is of the way from
+the call to the disk. Callers sit in a process of their own, for both.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from tests.bench.figure import Figure, of
+from tests.bench.place import JOBS, cluster
+from tests.support.cluster import Cluster
+
+NAMES = ("submit64",)
+ROUNDS = 5
+
+
+def callers(*words: str) -> float:
+    """Calls a second that one process with 64 callers gets through."""
+    line = [sys.executable, "-m", "tests.bench.callers", *words]
+    answer = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
+    return float(json.loads(answer.stdout)["per_second"])
+
+
+def measure() -> Iterator[Figure]:
+    """Submits and echoes in turn."""
+    with cluster(1) as place:
+        yield from measured(place)
+
+
+def measured(place: Cluster) -> Iterator[Figure]:
+    """Both rates, in five rounds after one that warms up."""
+    digest = place.upload(JOBS / "nothing")
+    holder = place.submit(JOBS / "nothing", machines=1)
+    place.until_running(holder)
+    echo = subprocess.Popen([sys.executable, "-m", "tests.bench.echo"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert echo.stdout is not None
+        port = echo.stdout.readline().strip()
+        submits, echoes = [], []
+        for round_ in range(ROUNDS + 1):
+            submit = callers("submit", place.address, place.token, digest)
+            plain = callers("echo", f"127.0.0.1:{port}")
+            if round_:
+                submits.append(submit)
+                echoes.append(plain)
+    finally:
+        echo.terminate()
+        echo.wait(10)
+    yield of("submit64", "calls/s", submits, "echo RPC at 64 callers", echoes)

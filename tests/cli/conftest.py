@@ -1,0 +1,79 @@
+"""A fake manager, and `syndicatectl` run against it inside this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from syndicate.cli.__main__ import run
+
+from tests.cli.fake_scheduler import TOKEN, FakeManager
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Standard output as one JSON document."""
+        return json.loads(self.out)
+
+    @property
+    def documents(self) -> list[Any]:
+        """Standard output as JSON lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Ctl:
+    """Runs commands as a user would, with a state folder of its own."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *words: str) -> Outcome:
+        self._capsys.readouterr()
+        code = run(list(words))
+        seen = self._capsys.readouterr()
+        return Outcome(code, seen.out, seen.err)
+
+
+@pytest.fixture
+def manager() -> Iterator[FakeManager]:
+    with FakeManager() as fake:
+        yield fake
+
+
+@pytest.fixture
+def bare_ctl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Ctl:
+    """`syndicatectl` that knows no manager."""
+    for name in ("SYNDICATE_MANAGER", "SYNDICATE_TOKEN", "SYNDICATE_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("COLUMNS", "120")
+    return Ctl(capsys)
+
+
+@pytest.fixture
+def ctl(manager: FakeManager, bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> Ctl:
+    """`syndicatectl` whose environment names the fake manager."""
+    monkeypatch.setenv("SYNDICATE_MANAGER", manager.address)
+    monkeypatch.setenv("SYNDICATE_TOKEN", TOKEN)
+    return bare_ctl
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A source with both targets."""
+    folder = tmp_path / "lab4"
+    folder.mkdir()
+    (folder / "Makefile").write_text(".PHONY: master slave\nmaster:\n\t./run\nslave:\n\t./run\n")
+    return folder

@@ -1,0 +1,312 @@
+"""A manager's users' side in this process, with scripted jobs: what the command line is tried against."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any, Self
+
+import grpc
+from syndicate.v1 import common_pb2 as common
+from syndicate.v1 import scheduler_pb2 as scheduler
+from syndicate.v1 import scheduler_pb2_grpc
+from syndicate.v1.common_pb2 import JobState, Reason, Role, TaskState
+
+TOKEN = "a-token-of-tests"
+BOOT = "boot-m"
+WAIT_S = 10.0
+
+
+def stamp(seconds: float, boot: str = BOOT) -> common.Stamp:
+    """An instant so many seconds after the job's start, on the manager's clock unless told otherwise."""
+    return common.Stamp(
+        boot_id=boot,
+        monotonic_ns=1_000_000_000_000 + int(seconds * 1e9),
+        utc_ns=1_750_000_000_000_000_000 + int(seconds * 1e9),
+    )
+
+
+def task(name: str, number: int, *, node: str = "node-a") -> scheduler.Task:
+    """A member that runs since the job's start."""
+    role = {"m": Role.ROLE_MASTER, "s": Role.ROLE_SLAVE, "c": Role.ROLE_CLIENT}[name[0]]
+    return scheduler.Task(
+        ref=common.TaskRef(task=name, job_id=12, attempt=1, generation=1),
+        role=role,
+        address=f"10.77.0.{11 + number}",
+        volunteer_id=node,
+        slot=number,
+        state=TaskState.TASK_STATE_RUNNING,
+        runs=[scheduler.TaskRun(generation=1, started_at=stamp(0))],
+    )
+
+
+def queued_job(job_id: int = 12) -> scheduler.Job:
+    """A job that waits."""
+    return scheduler.Job(
+        job_id=job_id,
+        spec=scheduler.JobSpec(name="raft-kv", machines=3, clients=1, source_sha256="ab" * 32),
+        owner="alice",
+        state=JobState.JOB_STATE_QUEUED,
+        attempt=1,
+        queue_place=2,
+        queue_length=3,
+        waits_for="2 of 4 slots (job 9 ends in ≤ 4 min 10 s)",
+        submitted_at=stamp(-3.1),
+    )
+
+
+def running_job(job_id: int = 12) -> scheduler.Job:
+    """The same one, with all members running."""
+    job = queued_job(job_id)
+    job.state = JobState.JOB_STATE_RUNNING
+    job.queue_place = job.queue_length = 0
+    job.waits_for = ""
+    job.tasks.extend(
+        task(name, index) for index, name in enumerate(("master", "slave-0", "slave-1", "client-0"))
+    )
+    job.reserved_at.CopyFrom(stamp(-0.05))
+    job.started_at.CopyFrom(stamp(0))
+    job.gang_start_ns = 19_000_000
+    job.story.append(
+        scheduler.StoryLine(at=stamp(-3.1), event="job.queued", text="submitted by alice", attempt=1)
+    )
+    job.story.append(scheduler.StoryLine(at=stamp(0), event="job.started", attempt=1))
+    return job
+
+
+def fault(number: int, kind: common.FaultKind.ValueType, who: str, at: float, **values: Any) -> common.Fault:
+    """A fault that client-0 asked for and that holds."""
+    return common.Fault(
+        fault_id=number,
+        kind=kind,
+        task=who,
+        requested_by="client-0",
+        requested_at=stamp(at - 0.001),
+        applied_at=stamp(at + 77, "boot-v"),
+        applied_at_manager=stamp(at),
+        applied_error_ns=200_000,
+        duration_ns=900_000,
+        **values,
+    )
+
+
+def ended_job(job_id: int = 12) -> scheduler.Job:
+    """The same one, broken, mended and passed after 15.4 s."""
+    job = running_job(job_id)
+    job.state = JobState.JOB_STATE_SUCCEEDED
+    job.reason = Reason.REASON_CLIENT_PASSED
+    job.ended_at.CopyFrom(stamp(15.4))
+    job.faults.extend(
+        (
+            fault(1, common.FAULT_KIND_DISCONNECT, "slave-1", 3.02),
+            fault(2, common.FAULT_KIND_KILL, "slave-0", 5.10, processes=4),
+            fault(3, common.FAULT_KIND_REVIVE, "slave-0", 7.00, with_disk=True, generation=2),
+            fault(4, common.FAULT_KIND_RECONNECT, "slave-1", 8.20),
+        )
+    )
+    broken = job.tasks[1]
+    broken.runs[0].ended_at.CopyFrom(stamp(5.10))
+    broken.runs.append(scheduler.TaskRun(generation=2, started_at=stamp(7.0), ended_at=stamp(15.4)))
+    for other in (job.tasks[0], job.tasks[2]):
+        other.runs[0].ended_at.CopyFrom(stamp(15.4))
+    client = job.tasks[3]
+    client.runs[0].ended_at.CopyFrom(stamp(15.3))
+    client.finished_at.CopyFrom(stamp(15.3))
+    client.result.CopyFrom(common.Result(outcome=common.OUTCOME_PASS, score=0.97))
+    for member in job.tasks:
+        member.state = TaskState.TASK_STATE_RELEASED
+    job.result.CopyFrom(
+        common.Result(
+            outcome=common.OUTCOME_PASS,
+            score=0.97,
+            metrics={"operations": 42310, "lost": 0},
+            text="all acknowledged writes were there",
+        )
+    )
+    return job
+
+
+def log(
+    who: str, offset: int, data: bytes, at: float, *, dropped: int = 0, generation: int = 1
+) -> scheduler.ReadLogsResponse:
+    """A piece of output."""
+    return scheduler.ReadLogsResponse(
+        task=who,
+        generation=generation,
+        at=stamp(at),
+        piece=common.LogPiece(
+            offset=offset,
+            stream=common.LOG_STREAM_STDOUT,
+            read_at=stamp(at + 77, "boot-v"),
+            data=data,
+            dropped_before=dropped,
+        ),
+    )
+
+
+def node(name: str, state: scheduler.NodeState.ValueType, slots: int) -> scheduler.Node:
+    """A volunteer."""
+    return scheduler.Node(
+        volunteer_id=name,
+        state=state,
+        slots=[scheduler.NodeSlot(slot=number) for number in range(slots)],
+        total=common.Resources(cpus=2, memory_bytes=4 << 30),
+        last_heard_at=stamp(0),
+        version="0.1.0",
+    )
+
+
+class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
+    """Answers from what the test laid into it; a break in a stream is `None` in its script."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, scheduler.Job] = {}
+        self.watches: dict[int, list[list[scheduler.Job | None]]] = {}
+        """For each opening of a watch: the snapshots, and None where the stream breaks."""
+        self.logs: dict[int, list[list[scheduler.ReadLogsResponse | None]]] = {}
+        self.hold = threading.Event()
+        """A watch that has told all of a job that goes on waits for this."""
+        self.nodes = [node("node-a", scheduler.NODE_STATE_READY, 8)]
+        self.cluster = scheduler.GetClusterResponse(
+            cluster_id="c-1", epoch=3, slots=8, free_slots=6, max_source_bytes=10 << 20, now=stamp(20)
+        )
+        self.known: dict[str, bytes] = {}
+        self.received_bytes = 0
+        self.submitted: list[scheduler.SubmitRequest] = []
+        self.cancelled: list[int] = []
+        self.submit_error: tuple[grpc.StatusCode, str, str, dict[str, str]] | None = None
+        self.upload_error: tuple[grpc.StatusCode, str, str] | None = None
+        self.unavailable = 0
+        """So many calls are refused as by a manager that is starting."""
+
+    def _enter(self, context: grpc.ServicerContext) -> None:
+        metadata = dict(context.invocation_metadata())
+        if metadata.get("authorization") != f"Bearer {TOKEN}":
+            refuse(context, grpc.StatusCode.UNAUTHENTICATED, "BAD_TOKEN", "no such token")
+        if self.unavailable:
+            self.unavailable -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the manager is starting")
+
+    def UploadSource(self, requests: Iterator[scheduler.UploadSourceRequest], context: Any) -> Any:
+        self._enter(context)
+        header = next(requests).header
+        if self.upload_error:
+            refuse(context, *self.upload_error)
+        if header.sha256 in self.known:
+            return scheduler.UploadSourceResponse(sha256=header.sha256, size=header.size, already_known=True)
+        data = bytearray()
+        for request in requests:
+            data += request.chunk
+            self.received_bytes += len(request.chunk)
+        assert hashlib.sha256(data).hexdigest() == header.sha256
+        assert len(data) == header.size
+        self.known[header.sha256] = bytes(data)
+        return scheduler.UploadSourceResponse(sha256=header.sha256, size=header.size)
+
+    def Submit(self, request: scheduler.SubmitRequest, context: Any) -> Any:
+        self._enter(context)
+        if self.submit_error:
+            refuse(context, *self.submit_error)
+        self.submitted.append(request)
+        return scheduler.SubmitResponse(job_id=12)
+
+    def CancelJob(self, request: scheduler.CancelJobRequest, context: Any) -> Any:
+        self._job(request.job_id, context)
+        self.cancelled.append(request.job_id)
+        return scheduler.CancelJobResponse(state=JobState.JOB_STATE_STOPPING)
+
+    def GetJob(self, request: scheduler.GetJobRequest, context: Any) -> Any:
+        return scheduler.GetJobResponse(job=self._job(request.job_id, context))
+
+    def ListJobs(self, request: scheduler.ListJobsRequest, context: Any) -> Any:
+        self._enter(context)
+        found = [
+            job
+            for _, job in sorted(self.jobs.items(), reverse=True)
+            if (not request.states or job.state in request.states)
+            and (not request.owner or job.owner == request.owner)
+        ]
+        start, size = int(request.page_token or 0), request.page_size or 2
+        rest = str(start + size) if start + size < len(found) else ""
+        return scheduler.ListJobsResponse(jobs=found[start : start + size], next_page_token=rest)
+
+    def WatchJob(self, request: scheduler.WatchJobRequest, context: Any) -> Any:
+        job = self._job(request.job_id, context)
+        scripts = self.watches.get(request.job_id)
+        for snapshot in scripts.pop(0) if scripts else [job]:
+            if snapshot is None:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            yield scheduler.WatchJobResponse(job=snapshot, now=stamp(20))
+            job = snapshot
+        if job.state < JobState.JOB_STATE_SUCCEEDED:
+            self.hold.wait(WAIT_S)
+
+    def ReadLogs(self, request: scheduler.ReadLogsRequest, context: Any) -> Any:
+        self._job(request.job_id, context)
+        scripts = self.logs.get(request.job_id, [])
+        for piece in scripts.pop(0) if scripts else []:
+            if piece is None:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            elif not request.tasks or piece.task in request.tasks:
+                yield piece
+
+    def ListNodes(self, request: scheduler.ListNodesRequest, context: Any) -> Any:
+        self._enter(context)
+        return scheduler.ListNodesResponse(nodes=self.nodes)
+
+    def DrainNode(self, request: scheduler.DrainNodeRequest, context: Any) -> Any:
+        self._enter(context)
+        for found in self.nodes:
+            if found.volunteer_id == request.volunteer_id:
+                found.state = scheduler.NODE_STATE_DRAINED if request.draining else scheduler.NODE_STATE_READY
+                return scheduler.DrainNodeResponse(state=found.state)
+        refuse(context, grpc.StatusCode.NOT_FOUND, "NO_SUCH_NODE", f"no volunteer {request.volunteer_id}")
+
+    def GetCluster(self, request: scheduler.GetClusterRequest, context: Any) -> Any:
+        self._enter(context)
+        return self.cluster
+
+    def _job(self, job_id: int, context: grpc.ServicerContext) -> scheduler.Job:
+        self._enter(context)
+        if job_id not in self.jobs:
+            refuse(context, grpc.StatusCode.NOT_FOUND, "NO_SUCH_JOB", f"no job {job_id}")
+        return self.jobs[job_id]
+
+
+def refuse(
+    context: grpc.ServicerContext,
+    code: grpc.StatusCode,
+    reason: str,
+    text: str,
+    values: dict[str, str] | None = None,
+) -> None:
+    """Ends a call as the manager does, with its reason in plain trailing metadata."""
+    metadata = [("syndicate-reason", reason)]
+    metadata += [(f"syndicate-meta-{key}", value) for key, value in (values or {}).items()]
+    context.set_trailing_metadata(tuple(metadata))
+    context.abort(code, text)
+
+
+class FakeManager:
+    """Serves a FakeScheduler on a free port of 127.0.0.1 while its `with` block runs."""
+
+    def __init__(self) -> None:
+        self.scheduler = FakeScheduler()
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
+        scheduler_pb2_grpc.add_SchedulerServicer_to_server(self.scheduler, self._server)
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return f"127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.scheduler.hold.set()
+        self._server.stop(grace=None).wait(WAIT_S)

@@ -1,0 +1,283 @@
+"""What is shown, exactly: neutralised bytes, lanes, numbers, tables, lines of output."""
+
+from __future__ import annotations
+
+import pytest
+from syndicate.cli.render.follow import FollowView
+from syndicate.cli.render.lanes import ASCII_GLYPHS, draw_lanes
+from syndicate.cli.render.log_lines import MAX_LINE_BYTES, LineCutter
+from syndicate.cli.render.neutralise import neutralise, neutralise_lines, neutralise_text
+from syndicate.cli.render.palette import Palette
+from syndicate.cli.render.plain import as_plain, document
+from syndicate.cli.render.quantities import age_text, bytes_text, duration_text, seconds_between
+from syndicate.cli.render.show import Page, show_job, story_lines
+from syndicate.cli.render.tables import table
+from syndicate.cli.render.timeline import in_order, timeline
+from syndicate.v1 import common_pb2 as common
+from syndicate.v1 import scheduler_pb2 as scheduler
+
+from tests.cli.fake_scheduler import ended_job, fault, log, queued_job, running_job, stamp, task
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (b"plain \xc3\xa4 \xe2\x82\xac text", "plain ä € text"),
+        (b"a\tb", "a\tb"),
+        (b"\x1b[31mred\x1b[0m", r"\x1b[31mred\x1b[0m"),
+        (b"\x1b]52;c;aGk=\x07", r"\x1b]52;c;aGk=\x07"),
+        (b"\x00\x08\x0b\x7f", r"\x00\x08\x0b\x7f"),
+        ("\u009b31m".encode(), r"\u009b31m"),
+        (b"\x9b31m", r"\x9b31m"),
+        (b"\xff\xfe half \xe2\x82", r"\xff\xfe half \xe2\x82"),
+        (b"\xed\xa0\x80", r"\xed\xa0\x80"),
+        ("a\u202eb\u2066c\u2069".encode(), r"a\u202eb\u2066c\u2069"),
+        ("a\u2028b\ufeff".encode(), r"a\u2028b\ufeff"),
+        ("\U000e0041".encode(), r"\U000e0041"),
+        (b"progress\rover", r"progress\x0dover"),
+        (b"dos line\r", "dos line"),
+        (b"[bold]not markup[/bold] :smile:", "[bold]not markup[/bold] :smile:"),
+    ],
+)
+def test_bytes_of_a_job_cannot_steer_a_terminal(data: bytes, shown: str) -> None:
+    """Controls, overrides of direction and bytes that are no UTF-8 are shown as escapes, no more."""
+    assert neutralise(data) == shown
+
+
+def test_every_byte_comes_out_printable() -> None:
+    """No single byte is let through unless it is printable or a tab; nor is a control beyond ASCII."""
+    for code in range(256):
+        assert all(letter.isprintable() or letter == "\t" for letter in neutralise(bytes([code])))
+    controls = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F))]
+    assert not any(control in neutralise_text("".join(controls)).replace("\t", "") for control in controls)
+
+
+def test_text_of_several_lines_stays_so() -> None:
+    """Only newlines break a text for people."""
+    assert neutralise_lines("one\r\ntwo\x1b\nthree\x0bfour") == ["one", r"two\x1b", r"three\x0bfour"]
+
+
+def test_lanes_of_a_job_that_was_broken() -> None:
+    """A kill, a revival, a cut and a finish stand in their columns, with notes behind."""
+    line = timeline(ended_job(), stamp(99))
+    assert line is not None
+    assert draw_lanes(line, 100) == [
+        "            0 s            5 s             10 s           15 s",
+        "master      ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━",
+        "slave-0     ━━━━━━━━━━━━━━━╳     ┏━━━━━━━━━━━━━━━━━━━━━━━━━━   "
+        "killed 5.10, revived 7.00 (disk kept)",
+        "slave-1     ━━━━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌━━━━━━━━━━━━━━━━━━━━━━━   cut 3.02–8.20",
+        "client-0    ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━▮   finished: pass",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 80, 81, 100, 120, 200])
+def test_lanes_fit_the_terminal(width: int) -> None:
+    """No line is wider than the terminal (or than 80, which is the least that is drawn for)."""
+    job = ended_job()
+    for number in range(40):
+        job.faults.append(fault(10 + number, common.FAULT_KIND_KILL, "slave-1", 1 + number / 5))
+    line = timeline(job, stamp(99))
+    assert line is not None
+    assert max(map(len, draw_lanes(line, width))) <= max(80, width)
+
+
+def test_many_faults_are_counted() -> None:
+    """Where there is no room for every fault's time, the note says how many there were."""
+    job = ended_job()
+    for number in range(40):
+        job.faults.append(fault(10 + number, common.FAULT_KIND_KILL, "slave-1", 1 + number / 5))
+    line = timeline(job, stamp(99))
+    assert line is not None
+    assert "killed 40 times, cut 1 time" in "\n".join(draw_lanes(line, 80))
+
+
+def test_lanes_without_unicode() -> None:
+    """An output that cannot carry box drawing gets plain letters."""
+    line = timeline(ended_job(), stamp(99))
+    assert line is not None
+    drawn = "\n".join(draw_lanes(line, 80, ASCII_GLYPHS))
+    assert drawn.isascii()
+    assert "X" in drawn
+    assert "[" in drawn
+
+
+def test_a_cut_shorter_than_a_column_is_seen() -> None:
+    """A fault is never lost to rounding."""
+    job = running_job()
+    job.ended_at.CopyFrom(stamp(3600))
+    job.faults.append(fault(1, common.FAULT_KIND_DISCONNECT, "slave-0", 100.0))
+    job.faults.append(fault(2, common.FAULT_KIND_RECONNECT, "slave-0", 100.1))
+    line = timeline(job, stamp(3600))
+    assert line is not None
+    assert draw_lanes(line, 80)[2].count("╌") == 1
+
+
+def test_a_fault_that_failed_is_not_drawn() -> None:
+    """Only what held is on the time line."""
+    job = running_job()
+    job.faults.append(fault(1, common.FAULT_KIND_KILL, "slave-0", 1.0, error="no"))
+    line = timeline(job, stamp(5))
+    assert line is not None
+    assert "╳" not in "".join(draw_lanes(line, 80))
+
+
+@pytest.mark.parametrize("seconds", [0.004, 0.3, 1, 9.9, 61, 599, 3601, 90000, 900000])
+def test_the_axis_has_room_for_its_labels(seconds: float) -> None:
+    """Labels never touch, from milliseconds to days."""
+    job = running_job()
+    line = timeline(job, stamp(seconds))
+    assert line is not None
+    axis = draw_lanes(line, 80)[0]
+    assert axis.split("  ")[0] == ""
+    assert len([label for label in axis.split("  ") if label.strip()]) >= 2
+
+
+def test_members_stand_in_their_order() -> None:
+    """Master, slaves, clients, by number and not by letters."""
+    names = ["client-0", "master", "slave-0", "slave-1", "slave-10", "slave-2"]
+    ordered = [one.ref.task for one in in_order([task(name, 0) for name in names])]
+    assert ordered == ["master", "slave-0", "slave-1", "slave-2", "slave-10", "client-0"]
+
+
+def test_show_of_a_job_without_slots_has_no_lanes() -> None:
+    """A queued job has a headline and its queue, nothing to draw."""
+    lines = show_job(queued_job(), stamp(1), Page())
+    assert lines[0].startswith("job 12  raft-kv  alice  QUEUED")
+    assert not any("━" in line for line in lines)
+
+
+def test_story_is_in_order_and_harmless() -> None:
+    """Story lines and faults are merged by time; markup and escapes in them are text."""
+    job = ended_job()
+    job.story.append(
+        scheduler.StoryLine(at=stamp(6), task="slave-0", event="task.exited", text="\x1b[2J[red]x", attempt=1)
+    )
+    lines = story_lines(job)
+    assert [line.split()[0] for line in lines] == sorted((line.split()[0] for line in lines), key=float)
+    assert any(r"\x1b[2J[red]x" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0009, "0.9 ms"), (0.019, "19 ms"), (0.25, "250 ms"), (15.4, "15.4 s"), (59.99, "1 min"),
+        (250, "4 min 10 s"), (7500, "2 h 5 min"), (3600 * 28, "1 d 4 h"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    """Durations have the unit that suits them."""
+    assert duration_text(seconds) == text
+
+
+def test_sizes_and_ages() -> None:
+    """Sizes are decimal, ages short."""
+    assert [bytes_text(count) for count in (812, 14_200, 3_100_000)] == ["812 B", "14.2 KB", "3.1 MB"]
+    assert [age_text(seconds) for seconds in (5, 130, 7300, 200_000)] == ["5s", "2m", "2h", "2d"]
+
+
+def test_stamps_of_two_boots_are_compared_by_the_time_of_day() -> None:
+    """Monotonic clocks of two boots have nothing to do with each other."""
+    assert seconds_between(stamp(0), stamp(2)) == 2.0
+    before = common.Stamp(boot_id="a", monotonic_ns=9_000_000_000, utc_ns=1_000_000_000)
+    after = common.Stamp(boot_id="b", monotonic_ns=1, utc_ns=3_000_000_000)
+    assert seconds_between(before, after) == 2.0
+
+
+def test_table_is_aligned() -> None:
+    """Columns start where their headers do."""
+    assert table(("ID", "NAME"), [("1", "x"), ("200", "y")]) == ["ID    NAME", "1     x", "200   y"]
+
+
+def test_colour_is_only_added() -> None:
+    """With colour the text is the same between the codes."""
+    assert Palette(enabled=True).bad("FAILED") == "\x1b[31mFAILED\x1b[0m"
+    assert Palette().bad("FAILED") == "FAILED"
+
+
+def test_messages_as_plain_values() -> None:
+    """Numbers stay numbers, enums become words, what is unset is null, what is not finite is text."""
+    plain = as_plain(ended_job())
+    assert plain["state"] == "succeeded"
+    assert plain["reason"] == "client_passed"
+    assert plain["faults"][0]["applied_at_manager"]["monotonic_ns"] == 1_003_020_000_000
+    assert plain["tasks"][0]["result"] is None
+    assert plain["tasks"][3]["role"] == "client"
+    assert as_plain(common.Result(metrics={"x": float("nan")}))["metrics"] == {"x": "nan"}
+    assert document({"text": "\x1b\u202e"}).isascii()
+
+
+def test_lines_are_cut_by_task_and_generation() -> None:
+    """Pieces of two tasks do not mix in a line; a line may come in pieces."""
+    cutter = LineCutter()
+    seen = []
+    for piece in (
+        log("master", 0, b"ab", 1),
+        log("slave-0", 0, b"x\ny", 1),
+        log("master", 2, b"c\n", 2),
+        log("slave-0", 0, b"z\n", 3, generation=2),
+    ):
+        seen += [(line.task, line.text) for line in cutter.feed(piece)]
+    seen += [(line.task, line.text) for line in cutter.rest()]
+    assert seen == [("slave-0", "x"), ("master", "abc"), ("slave-0", "z"), ("slave-0", "y")]
+
+
+def test_a_line_without_end_is_bounded() -> None:
+    """Output with no newline is shown in parts instead of being held."""
+    cutter = LineCutter()
+    lines = list(cutter.feed(log("master", 0, b"x" * (3 * MAX_LINE_BYTES + 5), 1)))
+    assert [len(line.text) for line in lines] == [MAX_LINE_BYTES] * 3
+
+
+def test_follow_holds_output_until_the_start_is_known() -> None:
+    """Output that overtakes the news of the start is printed behind it, at its time."""
+    view = FollowView()
+    cutter = LineCutter()
+    (line,) = cutter.feed(log("master", 0, b"early\n", 0.25))
+    assert view.hear(line) == []
+    assert view.see(running_job())[-1] == "  0.25 s   master    | early"
+
+
+def test_follow_tells_each_thing_once() -> None:
+    """The same snapshot again adds no line."""
+    view = FollowView()
+    assert view.see(ended_job())
+    assert view.see(ended_job()) == []
+
+
+def test_follow_tells_of_a_task_that_ended_by_itself() -> None:
+    """A task whose make ended is a line with its status."""
+    view = FollowView()
+    view.see(running_job())
+    job = running_job()
+    job.tasks[1].state = common.TASK_STATE_EXITED
+    job.tasks[1].exit.CopyFrom(
+        common.TaskExit(reason=common.REASON_EXITED_NONZERO, exit_status=2, recipe_status=7)
+    )
+    job.tasks[1].runs[0].ended_at.CopyFrom(stamp(4.1))
+    assert view.see(job) == ["  4.10 s   slave-0   ended: make exited 2 (its recipe 7)"]
+
+
+def test_follow_of_a_requeued_job_begins_anew() -> None:
+    """A new attempt is told, and its faults are its own."""
+    view = FollowView()
+    first = running_job()
+    first.faults.append(fault(1, common.FAULT_KIND_KILL, "slave-0", 1.0))
+    view.see(first)
+    again = running_job()
+    again.attempt = 2
+    again.faults.append(fault(1, common.FAULT_KIND_KILL, "slave-1", 1.0))
+    lines = view.see(again)
+    assert lines[0] == "job 12     requeued, attempt 2"
+    assert any("killed    slave-1" in line for line in lines)
+
+
+def test_follow_does_not_count_the_seconds_of_a_wait() -> None:
+    """A queued job is told again when its place or what it lacks changes, not as time runs."""
+    view = FollowView(width=120)
+    job = queued_job()
+    assert len(view.see(job)) == 1
+    job.waits_for = "2 of 4 slots (job 9 ends in at most 4 min 9 s)"
+    assert view.see(job) == []
+    job.queue_place = 1
+    assert view.see(job)[0].startswith("job 12     queued, place 1 of 3: waits for 2 of 4 slots")

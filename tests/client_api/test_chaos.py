@@ -1,0 +1,343 @@
+"""Chaos and AioChaos against a server that may be away, late or refuse; and the fakes for client code."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from syndicate.client_api import (
+    AioChaos,
+    AttemptEnded,
+    Chaos,
+    ChaosError,
+    ClientFinished,
+    DeadlineExceeded,
+    FaultFailed,
+    JobNotRunning,
+    MemberState,
+    NoSuchMember,
+    NotAClient,
+    NotAnAddress,
+    NotConfigured,
+    Outcome,
+    RetryPolicy,
+    Role,
+    TaskAlive,
+    TaskState,
+    Unavailable,
+)
+from syndicate.client_api.testing import AioFakeChaos, FakeChaos, FakeChaosServer, FakeJob
+from syndicate.v1 import chaos_pb2, chaos_pb2_grpc, common_pb2
+
+MASTER, SLAVE, CLIENT = "10.77.0.11", "10.77.0.12", "10.77.0.250"
+
+
+class Scripted(chaos_pb2_grpc.ChaosControlServicer):
+    """Answers Kill and Ping by a script: a status code to refuse with, "hang", or "ok"."""
+
+    def __init__(self, *script: tuple[grpc.StatusCode, str] | str) -> None:
+        self.script = list(script)
+        self.request_ids: list[str] = []
+        self.over = threading.Event()
+
+    def Kill(self, request: chaos_pb2.KillRequest, context: grpc.ServicerContext) -> Any:
+        self.request_ids.append(request.request_id)
+        self._step(context)
+        return chaos_pb2.KillResponse(processes=4)
+
+    def Ping(self, request: chaos_pb2.PingRequest, context: grpc.ServicerContext) -> Any:
+        self._step(context)
+        at = common_pb2.Stamp(boot_id="m", monotonic_ns=7)
+        return chaos_pb2.PingResponse(manager_at=at)
+
+    def _step(self, context: grpc.ServicerContext) -> None:
+        step = self.script.pop(0) if self.script else "ok"
+        if step == "hang":
+            self.over.wait(10)
+        elif isinstance(step, tuple):
+            context.set_trailing_metadata((("syndicate-reason", step[1]), ("syndicate-meta-ip", "x")))
+            context.abort(step[0], "why")
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    return f"unix:{tmp_path}/chaos.sock"
+
+
+class Served:
+    """A servicer on a Unix socket while the block runs."""
+
+    def __init__(self, servicer: Scripted, address: str) -> None:
+        self._servicer = servicer
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+        chaos_pb2_grpc.add_ChaosControlServicer_to_server(servicer, self._server)
+        self._server.add_insecure_port(address)
+
+    def __enter__(self) -> Scripted:
+        self._server.start()
+        return self._servicer
+
+    def __exit__(self, *_: object) -> None:
+        self._servicer.over.set()
+        self._server.stop(None).wait(5)
+
+
+def test_unavailable_is_tried_again_under_one_request_id(address: str) -> None:
+    """While the manager is away a call is repeated as the same call, so that its effect happens once."""
+    away = (grpc.StatusCode.UNAVAILABLE, "MANAGER_AWAY")
+    with Served(Scripted(away, away, "ok"), address) as served, Chaos(address) as chaos:
+        assert chaos.kill(SLAVE).processes == 4
+    assert len(served.request_ids) == 3
+    assert len(set(served.request_ids)) == 1
+
+
+def test_two_calls_have_two_request_ids(address: str) -> None:
+    """Each call is its own."""
+    with Served(Scripted(), address) as served, Chaos(address) as chaos:
+        chaos.kill(SLAVE)
+        chaos.kill(SLAVE)
+    assert len(set(served.request_ids)) == 2
+
+
+def test_a_try_that_hangs_is_given_up_and_repeated(address: str) -> None:
+    """A relay that swallowed a call does not hold it until the deadline."""
+    retry = RetryPolicy(per_try_s=0.2)
+    with Served(Scripted("hang", "ok"), address) as served, Chaos(address, retry=retry) as chaos:
+        assert chaos.kill(SLAVE).processes == 4
+    assert len(set(served.request_ids)) == 1
+
+
+def test_a_call_that_is_never_answered_ends_at_its_deadline(address: str) -> None:
+    """Past the deadline it is not known whether the effect holds."""
+    with Served(Scripted("hang"), address), Chaos(address) as chaos:
+        started = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            chaos.kill(SLAVE, timeout=0.3)
+        assert time.monotonic() - started < 2
+
+
+def test_a_socket_with_nobody_behind_it(address: str) -> None:
+    """Nobody listening is Unavailable, after some tries and within the deadline."""
+    with Chaos(address, timeout=0.3) as chaos:
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            chaos.members()
+        assert 0.1 < time.monotonic() - started < 2
+
+
+def test_a_server_that_comes_late_is_found(address: str) -> None:
+    """A call that begins before its server succeeds once it is there."""
+    late = Served(Scripted(), address)
+    threading.Timer(0.3, late.__enter__).start()
+    with Chaos(address) as chaos:
+        assert chaos.kill(SLAVE).processes == 4
+    late.__exit__()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        ("INVALID_ARGUMENT", "NOT_AN_ADDRESS", NotAnAddress),
+        ("NOT_FOUND", "NO_SUCH_MEMBER", NoSuchMember),
+        ("FAILED_PRECONDITION", "JOB_NOT_RUNNING", JobNotRunning),
+        ("FAILED_PRECONDITION", "CLIENT_FINISHED", ClientFinished),
+        ("FAILED_PRECONDITION", "TASK_ALIVE", TaskAlive),
+        ("PERMISSION_DENIED", "", NotAClient),
+        ("ABORTED", "ATTEMPT_ENDED", AttemptEnded),
+        ("INTERNAL", "FAULT_FAILED", FaultFailed),
+        ("INTERNAL", "", ChaosError),
+    ],
+)
+def test_refusals_have_their_own_errors(address: str, code: str, reason: str, kind: type[ChaosError]) -> None:
+    """Code and reason choose the error, which keeps them and the server's metadata; it is not tried again."""
+    refusal = (grpc.StatusCode[code], reason)
+    with (
+        Served(Scripted(refusal), address) as served,
+        Chaos(address) as chaos,
+        pytest.raises(ChaosError) as caught,
+    ):
+        chaos.kill(SLAVE)
+    assert type(caught.value) is kind
+    assert (caught.value.code, caught.value.reason) == (code, reason)
+    assert caught.value.metadata == {"ip": "x"}
+    assert str(caught.value) == "why"
+    assert len(served.request_ids) == 1
+
+
+def test_ping_bounds_the_clock(address: str) -> None:
+    """The manager's stamp lies between the two ends: the offset is right to within half the round trip."""
+    with Served(Scripted(), address), Chaos(address) as chaos:
+        pong = chaos.ping()
+    assert pong.manager_at.monotonic_ns == 7
+    assert abs(pong.clock.error_ns - pong.round_trip_ns / 2) <= 1
+    assert pong.clock.offset_ns > 0
+
+
+async def test_aio_calls_do_the_same(address: str) -> None:
+    """AioChaos retries under one request id and raises the same errors."""
+    away = (grpc.StatusCode.UNAVAILABLE, "VOLUNTEER_AWAY")
+    missing = (grpc.StatusCode.NOT_FOUND, "NO_SUCH_MEMBER")
+    with Served(Scripted(away, "ok", missing), address) as served:
+        async with AioChaos(address) as chaos:
+            assert (await chaos.kill(SLAVE)).processes == 4
+            with pytest.raises(NoSuchMember):
+                await chaos.kill(SLAVE)
+            assert (await chaos.ping()).manager_at.boot_id == "m"
+    assert len(set(served.request_ids[:2])) == 1
+
+
+async def test_aio_deadline(address: str) -> None:
+    """A call of AioChaos ends at its deadline too."""
+    async with AioChaos(address, timeout=0.2) as chaos:
+        with pytest.raises(Unavailable):
+            await chaos.members()
+
+
+def test_from_env_needs_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without SYNDICATE_CHAOS it says that this is no client task."""
+    monkeypatch.delenv("SYNDICATE_CHAOS", raising=False)
+    with pytest.raises(NotConfigured, match="SYNDICATE_CHAOS is not set"):
+        Chaos.from_env()
+    with pytest.raises(NotConfigured):
+        AioChaos.from_env()
+
+
+@pytest.fixture(params=["in memory", "over a socket"])
+def chaos(request: pytest.FixtureRequest) -> Iterator[Chaos]:
+    """The fake itself, and the real thing on the fake's server: they must not differ."""
+    if request.param == "in memory":
+        with FakeChaos(members=[MASTER, SLAVE]) as fake:
+            yield fake
+        return
+    with FakeChaosServer(members=[MASTER, SLAVE]) as server, Chaos(server.address) as real:
+        yield real
+
+
+def test_kill_and_revive(chaos: Chaos) -> None:
+    """A kill ends processes, a second one finds it so; a revival counts generations."""
+    first, second = chaos.kill(SLAVE), chaos.kill(SLAVE)
+    assert (first.already, first.fault_id, first.processes) == (False, 1, 2)
+    assert (second.already, second.fault_id, second.processes) == (True, 0, 0)
+    revived = chaos.revive(SLAVE, with_disk=False)
+    assert (revived.already, revived.generation) == (False, 2)
+    assert second.applied_at.monotonic_ns > first.applied_at.monotonic_ns
+
+
+def test_revive_of_a_live_task(chaos: Chaos) -> None:
+    """With disk, said or unsaid, it is left alone; without disk it is refused."""
+    assert chaos.revive(MASTER).already
+    assert chaos.revive(MASTER, with_disk=True).already
+    with pytest.raises(TaskAlive):
+        chaos.revive(MASTER, with_disk=False)
+
+
+def test_disconnect_and_reconnect(chaos: Chaos) -> None:
+    """A cut persists over a kill and a revival; what is so already says so."""
+    assert not chaos.disconnect(SLAVE).already
+    chaos.kill(SLAVE)
+    chaos.revive(SLAVE)
+    assert chaos.disconnect(SLAVE).already
+    assert [member.disconnected for member in chaos.members()] == [False, True, False]
+    assert not chaos.reconnect(SLAVE).already
+    assert chaos.reconnect(SLAVE).already
+
+
+def test_only_addresses_of_the_job(chaos: Chaos) -> None:
+    """What is no address, and what is nobody's, are two errors."""
+    with pytest.raises(NotAnAddress):
+        chaos.kill("slave-0")
+    with pytest.raises(NoSuchMember):
+        chaos.disconnect("10.77.0.99")
+
+
+def test_after_finish_only_reading_is_allowed(chaos: Chaos) -> None:
+    """A client that has finished may list members and ping."""
+    done = chaos.finish("fail", score=0.5, metrics={"lost": 3}, text="three writes lost")
+    assert done.clients_left == 0
+    for call in (lambda: chaos.kill(SLAVE), lambda: chaos.finish(), lambda: chaos.reconnect(SLAVE)):
+        with pytest.raises(ClientFinished):
+            call()
+    assert len(chaos.members()) == 3
+    assert chaos.ping().manager_at.boot_id == "fake-boot"
+
+
+def test_members_have_roles_and_states(chaos: Chaos) -> None:
+    """Members come as master, slaves, clients."""
+    chaos.kill(SLAVE)
+    master, slave, client = chaos.members()
+    assert (master.task, master.role, master.address) == ("master", Role.MASTER, MASTER)
+    assert (slave.task, slave.state) == ("slave-0", TaskState.KILLED)
+    assert (client.role, client.address) == (Role.CLIENT, CLIENT)
+
+
+def test_the_fake_records_and_is_deterministic() -> None:
+    """Every call is recorded with who made it, and two runs give the same stamps."""
+
+    def play() -> FakeChaos:
+        fake = FakeChaos(members=[MASTER, SLAVE])
+        fake.kill(SLAVE)
+        fake.finish(Outcome.PASS, text="fine")
+        return fake
+
+    first, second = play(), play()
+    assert [(call.caller, call.rpc, call.error) for call in first.job.calls] == [
+        ("client-0", "Kill", ""),
+        ("client-0", "Finish", ""),
+    ]
+    assert first.job.results["client-0"].text == "fine"
+    assert first.ping().manager_at == second.ping().manager_at
+
+
+def test_the_fake_fails_as_it_is_told() -> None:
+    """A scripted failure comes once and at once, as the error of the real thing."""
+    fake = FakeChaos(members=[MASTER, SLAVE])
+    fake.job.fail_next("Kill", "VOLUNTEER_AWAY")
+    with pytest.raises(Unavailable):
+        fake.kill(SLAVE)
+    assert fake.kill(SLAVE).processes == 2
+    fake.job.end()
+    with pytest.raises(JobNotRunning):
+        fake.kill(SLAVE)
+
+
+async def test_two_fakes_share_a_job() -> None:
+    """Clients of one job see each other's faults; the last one to finish leaves none."""
+    members = [MemberState("master", Role.MASTER, MASTER)]
+    job = FakeJob(members, clients=[CLIENT, "10.77.0.251"])
+    one, two = AioFakeChaos(job=job), FakeChaos(job=job, caller="client-1")
+    await one.kill(MASTER)
+    assert two.kill(MASTER).already
+    assert (await one.finish()).clients_left == 1
+    assert two.finish().clients_left == 0
+
+
+def test_a_repeated_request_id_gets_the_first_answer() -> None:
+    """Over bare stubs: the same request twice has one effect and one answer."""
+    with FakeChaosServer(members=[MASTER, SLAVE]) as server, grpc.insecure_channel(server.address) as channel:
+        stub = chaos_pb2_grpc.ChaosControlStub(channel)
+        request = chaos_pb2.KillRequest(request_id="5f0c", ip=SLAVE)
+        assert stub.Kill(request) == stub.Kill(request)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Kill(chaos_pb2.KillRequest(request_id="other", ip="nonsense"))
+        assert ("syndicate-reason", "NOT_AN_ADDRESS") in caught.value.trailing_metadata()
+
+
+def test_finish_refuses_an_outcome_that_there_is_not() -> None:
+    """A word that is no outcome is a bug of the caller."""
+    with pytest.raises(ValueError, match="great"):
+        FakeChaos(members=[MASTER]).finish("great")
+
+
+def test_a_text_that_is_too_long_is_cut() -> None:
+    """A result is never lost to the length of its text."""
+    fake = FakeChaos(members=[MASTER])
+    fake.finish("pass", text="ä" * 100_000)
+    text = fake.job.results["client-0"].text
+    assert len(text.encode()) <= 64 * 1024
+    assert text.endswith("(200000 bytes in all, cut here)")

@@ -1,0 +1,132 @@
+"""``syndicate-chaos``: words in, a line or a document out, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from syndicate.client_api import chaos_command
+from syndicate.client_api.testing import FakeChaosServer
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeChaosServer]:
+    with FakeChaosServer(members=["10.77.0.11", "10.77.0.12"]) as fake:
+        monkeypatch.setenv("SYNDICATE_CHAOS", fake.address)
+        yield fake
+
+
+def test_faults_are_one_line_each(server: FakeChaosServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each fault prints what it did, or that it was so."""
+    for words in ("kill", "kill", "revive", "disconnect", "reconnect"):
+        assert chaos_command.run([words, "10.77.0.12"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "killed        10.77.0.12  2 processes",
+        "killed        10.77.0.12  (already so)",
+        "revived       10.77.0.12  generation 2",
+        "disconnected  10.77.0.12",
+        "reconnected   10.77.0.12",
+    ]
+
+
+def test_json_has_every_field(server: FakeChaosServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json, before or behind the command, prints the whole answer."""
+    assert chaos_command.run(["--json", "kill", "10.77.0.12"]) == 0
+    killed = json.loads(capsys.readouterr().out)
+    assert killed["processes"] == 2
+    assert killed["applied_at"]["boot_id"] == "fake-boot"
+    assert chaos_command.run(["members", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["members"][1]["state"] == "killed"
+
+
+def test_with_and_without_disk(server: FakeChaosServer) -> None:
+    """The disk options reach the wire; neither leaves it unset."""
+    for words in ([], ["--with-disk"], ["--without-disk"]):
+        chaos_command.run(["revive", "10.77.0.12", *words])
+    disks = [
+        call.request.with_disk if call.request.HasField("with_disk") else None for call in server.job.calls
+    ]
+    assert disks == [None, True, False]
+
+
+def test_finish_says_all(server: FakeChaosServer) -> None:
+    """Outcome, score, metrics and text are passed on."""
+    words = [
+        "finish",
+        "--outcome",
+        "fail",
+        "--score",
+        "0.5",
+        "--metric",
+        "a=1",
+        "--metric",
+        "b=2.5",
+        "--text",
+        "t",
+    ]
+    assert chaos_command.run(words) == 0
+    result = server.job.results["client-0"]
+    assert (result.score, dict(result.metrics), result.text) == (0.5, {"a": 1.0, "b": 2.5}, "t")
+
+
+def test_a_refusal_is_exit_1(server: FakeChaosServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the manager refuses is one line with its reason."""
+    assert chaos_command.run(["kill", "1.2.3.4"]) == 1
+    assert capsys.readouterr().err == "error: 1.2.3.4 is no member of this job (NO_SUCH_MEMBER)\n"
+
+
+def test_nobody_there_is_exit_3(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A socket with nobody behind it is told apart from a refusal."""
+    monkeypatch.setenv("SYNDICATE_CHAOS", "unix:/nonexistent/chaos.sock")
+    assert chaos_command.run(["ping", "--timeout", "0.2"]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_outside_of_a_job_is_exit_4(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without SYNDICATE_CHAOS it says so."""
+    monkeypatch.delenv("SYNDICATE_CHAOS", raising=False)
+    assert chaos_command.run(["members"]) == 4
+    assert "SYNDICATE_CHAOS is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["kill"], ["finish", "--metric", "a"], ["ping", "--timeout", "-1"]])
+def test_wrong_usage_is_exit_2(words: list[str]) -> None:
+    """argparse ends a wrong command line with 2."""
+    with pytest.raises(SystemExit) as ended:
+        chaos_command.run(words)
+    assert ended.value.code == 2
+
+
+def test_it_runs_as_a_process(server: FakeChaosServer) -> None:
+    """The module is a command of its own, as a Makefile would call it."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "syndicate.client_api.chaos_command", "members"],
+        env={**os.environ, "SYNDICATE_CHAOS": server.address},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[0] == "master     10.77.0.11      running   generation 1"
+
+
+def test_the_base_install_is_enough() -> None:
+    """client_api imports nothing beyond grpcio, protobuf and the standard library."""
+    code = (
+        "import sys, syndicate.client_api, syndicate.client_api.testing, syndicate.client_api.chaos_command;"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}"
+        " & {'grpc_status', 'typer', 'rich', 'structlog', 'pydantic', 'pyroute2', 'sqlalchemy'}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert ended.stdout == "[]\n"

@@ -1,0 +1,84 @@
+"""A fake job whose members really run: each is `make` in a folder and on an address of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from syndicate.client_api.testing import FakeJob
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+STOP_S = 5.0
+
+
+class MadeJob(FakeJob):
+    """The fake job of client_api, whose kills and revivals also happen.
+
+    Args:
+        members: what make is told for each address, the master's first.
+    """
+
+    def __init__(self, folder: Path, source: Path, members: Mapping[str, Sequence[str]]) -> None:
+        self.master, *self.slaves = members
+        super().__init__(members=list(members))
+        self._folder = folder
+        self._source = source
+        self._targets = members
+        self._made: dict[str, subprocess.Popen[str]] = {}
+
+    def __enter__(self) -> MadeJob:
+        for ip in self._targets:
+            self.start(ip, with_disk=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for ip in list(self._made):
+            self.stop(ip)
+
+    def answer(self, caller: str, rpc: str, request: Any) -> Any:
+        """What the fake answers, after the effect."""
+        if rpc == "Kill":
+            self.stop(request.ip)
+        elif rpc == "Revive":
+            self.start(request.ip, with_disk=request.with_disk or not request.HasField("with_disk"))
+        return super().answer(caller, rpc, request)
+
+    def start(self, ip: str, with_disk: bool) -> None:
+        """Starts a member that does not run."""
+        folder = self._folder / ip
+        if not with_disk:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(self._source, folder, ignore=shutil.ignore_patterns("client", "__pycache__"))
+        environment = {
+            **os.environ,
+            "SYNDICATE_ADDRESS": ip,
+            "SYNDICATE_MASTER": self.master,
+            "SYNDICATE_SLAVES": ",".join(self.slaves),
+            "SYNDICATE_TASK": "master" if ip == self.master else f"slave-{self.slaves.index(ip)}",
+        }
+        # A group of its own, so that a kill gets make and what it started.
+        self._made[ip] = subprocess.Popen(
+            ["make", "-s", *self._targets[ip]],
+            cwd=folder,
+            env=environment,
+            process_group=0,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def stop(self, ip: str) -> None:
+        """Ends every process of a member; its folder stays."""
+        member = self._made.pop(ip)
+        os.killpg(member.pid, 9)
+        member.communicate(timeout=STOP_S)
+
+    def ended(self, ip: str) -> tuple[int, str]:
+        """Waits until a member ends by itself; its status and what it printed."""
+        member = self._made.pop(ip)
+        printed, _ = member.communicate(timeout=STOP_S)
+        return member.returncode, printed

@@ -1,0 +1,96 @@
+"""The Redis example's client, against real servers, and its reading of the protocol."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from redis_pair import Pair
+from redischeck.plan import Plan, UndecidedError, story
+from redischeck.resp import Redis, RedisError, SilentError
+from syndicate.client_api.testing import FakeChaos
+
+
+def test_stale_reads_and_lost_writes_are_found_with_their_faults(tmp_path: Path) -> None:
+    """A cut replica answers with what is old; a primary without its disk has lost what it acknowledged."""
+    said: list[str] = []
+    with Pair(tmp_path, "127.78.1") as pair:
+        names = {pair.master: "master", pair.slaves[0]: "slave-0"}
+
+        report = Plan(FakeChaos(job=pair), names, lambda _at, text: said.append(text), writes=20).run()
+
+    assert [(finding.kind, finding.count) for finding in report.findings] == [
+        ("stale", 20),
+        ("lost", 0),  # killed with its disk: the append-only file has everything
+        ("lost", 20),
+    ]
+    stale, lost, totals = story(report)
+    assert stale.startswith("20 of 20 reads were stale at slave-0 127.78.1.2: cut slave-0 127.78.1.2 off at ")
+    assert stale.endswith(" s (fault 1)")
+    assert [part.split(" at ")[0].strip() for part in lost.split(": ", 1)[1].split(";")] == [
+        "cut slave-0 127.78.1.2 off",
+        "killed master 127.78.1.1",
+        "revived master 127.78.1.1 without its disk",
+    ]
+    assert totals.endswith("stale reads: 20, lost acknowledged writes: 20")
+
+
+def test_without_a_replica_there_is_nothing_to_tell() -> None:
+    """A job of one machine is refused in one line that says what to do."""
+    chaos = FakeChaos(members=["127.78.2.1"])
+
+    with pytest.raises(UndecidedError, match="-n 2 or more"):
+        Plan(chaos, {"127.78.2.1": "master"}, lambda *_: None, writes=1)
+
+
+@contextmanager
+def _server(answer: bytes) -> Iterator[Redis]:
+    """A server that answers whatever comes with the same bytes, one at a time, and then says nothing."""
+    with socket.create_server(("127.78.3.1", 0)) as listener:
+
+        def serve() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(1 << 16)
+                for byte in answer:
+                    sock.sendall(bytes([byte]))
+                sock.recv(1)  # until the client closes
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        client = Redis("127.78.3.1", listener.getsockname()[1])
+        yield client
+        client.close()
+        thread.join(timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply"),
+    [
+        (b"+OK\r\n", "OK"),
+        (b":42\r\n", 42),
+        (b"$5\r\nhe\r\nx\r\n", "he\r\nx"),
+        (b"$-1\r\n", None),
+        (b"*2\r\n:1\r\n$1\r\na\r\n", [1, "a"]),
+    ],
+)
+def test_replies_are_read(answer: bytes, reply: object) -> None:
+    """Each kind of reply is understood, however it is cut into pieces."""
+    with _server(answer) as client:
+        assert client.call("PING") == reply
+
+
+def test_a_refusal_is_an_error_with_the_servers_text() -> None:
+    """An error reply is raised with what the server said."""
+    with _server(b"-READONLY You can't write\r\n") as client, pytest.raises(RedisError, match="READONLY"):
+        client.call("SET", "a", 1)
+
+
+def test_silence_ends_with_the_deadline() -> None:
+    """A server that stops in the middle of a reply does not hold the client."""
+    with _server(b"$5\r\nab") as client, pytest.raises(SilentError, match="timed out"):
+        client.call("GET", "a", seconds=0.2)

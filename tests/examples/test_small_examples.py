@@ -1,0 +1,72 @@
+"""The small examples: each does what its first lines say, run through its own Makefile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from made_job import EXAMPLES, MadeJob
+from syndicate.client_api.testing import FakeChaosServer
+
+
+def _client(example: str, job: MadeJob) -> str:
+    """Runs an example's client to its end against a job; what it printed."""
+    with FakeChaosServer(job=job) as chaos:
+        environment = {
+            **chaos.environ,
+            # As in the sandbox: `python3` finds the stubs, and `syndicate-chaos` is on the path.
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SYNDICATE_MASTER": job.master,
+            "SYNDICATE_SLAVES": ",".join(job.slaves),
+        }
+        target = [f"MASTER={job.master}", f"SLAVES={','.join(job.slaves)}", "client"]
+        done = subprocess.run(
+            ["make", "-s", "-C", str(EXAMPLES / example), *target],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _counter(folder: Path, net: str) -> MadeJob:
+    members = {f"{net}.1": ["master"], f"{net}.2": [f"MASTER={net}.1", "slave"]}
+    return MadeJob(folder, EXAMPLES / "counter", members)
+
+
+def test_hello_exchanges_one_line(tmp_path: Path) -> None:
+    """Each slave greets the master and is greeted, and all end with status 0."""
+    net = "127.79.1"
+    slaves = {f"{net}.{number}": [f"MASTER={net}.1", "slave"] for number in (2, 3)}
+    with MadeJob(tmp_path, EXAMPLES / "hello", {f"{net}.1": ["master"], **slaves}) as job:
+        master, first, second = (job.ended(ip) for ip in (job.master, *job.slaves))
+
+    assert first == (0, "hello slave-0, this is the master\n")
+    assert second == (0, "hello slave-1, this is the master\n")
+    assert sorted(master[1].splitlines()) == ["slave-0 says hello", "slave-1 says hello"]
+    assert master[0] == 0
+
+
+def test_bare_stubs_revive_with_the_disk(tmp_path: Path) -> None:
+    """A client on the stubs alone kills and revives the master, which keeps its disk, and finishes."""
+    with _counter(tmp_path, "127.79.2") as job:
+        printed = _client("bare-stubs", job)
+
+    assert "generation 2, 1 then 2 starts" in printed
+    assert [call.rpc for call in job.calls] == ["Kill", "Revive", "Finish"]
+    assert job.results["client-0"].text == "the disk was kept"
+
+
+def test_shell_client_makes_every_call(tmp_path: Path) -> None:
+    """A client in shell cuts, heals, kills and revives without disk through `syndicate-chaos`."""
+    with _counter(tmp_path, "127.79.3") as job:
+        printed = _client("shell-client", job)
+
+    assert "counted 1 starts, and 1 after it lost its disk" in printed
+    assert [call.rpc for call in job.calls] == ["Disconnect", "Reconnect", "Kill", "Revive", "Finish"]
+    result = job.results["client-0"]
+    assert (result.score, dict(result.metrics), result.text) == (1.0, {"starts": 1.0}, "the disk was fresh")

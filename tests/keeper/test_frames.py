@@ -1,0 +1,254 @@
+"""The bytes of the local protocol: everything that is valid comes back, nothing else gets in."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from syndicate.volunteer import frames, local
+from syndicate.volunteer.frames import FrameError, decode, encode
+
+_IDS = st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True)
+_TASKS = st.sampled_from(["master", "slave-0", "slave-12", "client-0"])
+_NATURAL = st.integers(0, (1 << 63) - 1)
+_POSITIVE = st.integers(1, (1 << 63) - 1)
+_ADDRESSES = st.ip_addresses(v=4).map(str)
+_BOOTS = st.uuids().map(str)
+_LINES = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=50)
+_STATUS = st.integers(0, 255)
+
+_task_ids = st.builds(local.TaskId, _IDS, _POSITIVE, _NATURAL, _TASKS)
+_members = st.builds(local.Member, _TASKS, st.sampled_from(local.Role), _ADDRESSES)
+_stamps = st.builds(local.Stamp, _BOOTS, _NATURAL, _NATURAL)
+_limits = st.builds(local.Limits, *[_NATURAL] * 6)
+_exits = st.builds(
+    local.Exit,
+    *(_POSITIVE, _STATUS, st.booleans(), st.sampled_from(["", "kill", "release", "lease"]), _stamps),
+    *(st.binary(max_size=40), st.binary(max_size=40), _NATURAL),
+)
+_generations = st.builds(local.GenerationInfo, _POSITIVE, st.none() | _stamps, st.none() | _exits, _NATURAL)
+
+
+def _many(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(items, max_size=3).map(tuple)
+
+
+_requests = st.one_of(
+    st.just(local.Sync()),
+    st.just(local.Audit()),
+    st.builds(
+        local.Prepare,
+        *(_NATURAL, _task_ids, _NATURAL, st.sampled_from(local.Role), _ADDRESSES, st.integers(1, 32)),
+        *(_many(_members), st.from_regex("[0-9a-f]{64}", fullmatch=True), _LINES, _limits),
+    ),
+    st.builds(local.Start, _NATURAL, _task_ids, _POSITIVE),
+    st.builds(local.Kill, _NATURAL, _task_ids, _POSITIVE),
+    st.builds(local.Revive, _NATURAL, _task_ids, _POSITIVE, st.booleans()),
+    st.builds(local.SetCut, _NATURAL, _task_ids, _many(_ADDRESSES)),
+    st.builds(local.Release, _NATURAL, _task_ids),
+    st.builds(local.Renew, _IDS, _NATURAL),
+    st.builds(local.ReadLog, _NATURAL, _task_ids, _POSITIVE, _NATURAL, st.integers(1, 1000)),
+)
+_slots = st.builds(
+    local.SlotInfo,
+    *(_NATURAL, st.sampled_from(local.SlotState), st.none() | _task_ids),
+    *(st.none() | st.sampled_from(local.Role), st.just("") | _ADDRESSES),
+    *(_many(_members), _many(_ADDRESSES), _many(_generations)),
+)
+_pieces = st.builds(
+    local.LogPiece, _NATURAL, st.sampled_from(local.LogStream), _stamps, st.binary(max_size=300), _NATURAL
+)
+_replies = st.one_of(
+    st.builds(
+        local.Synced,
+        *(_IDS, _BOOTS, st.sampled_from(["fabric", "host"]), st.just("") | _ADDRESSES, _many(_IDS)),
+        *(st.dictionaries(_IDS, _NATURAL, max_size=3), _many(_slots)),
+    ),
+    st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans()),
+    st.builds(local.LogRead, _many(_pieces), _NATURAL, st.booleans()),
+    st.builds(local.Audited, _many(_LINES), _many(_LINES)),
+    st.builds(local.Refused, st.sampled_from(local.ErrorCode), _LINES),
+)
+_events = st.one_of(
+    st.builds(local.Exited, _NATURAL, _task_ids, _exits),
+    st.builds(local.LogGrew, _NATURAL, _task_ids, _POSITIVE, _NATURAL),
+)
+_frames = st.one_of(
+    st.builds(local.RequestFrame, _NATURAL, _requests),
+    st.builds(local.ReplyFrame, _NATURAL, _replies),
+    st.builds(local.EventFrame, _events),
+)
+
+_TASK = local.TaskId("c1", 7, 1, "slave-0")
+_KILL = local.RequestFrame(3, local.Kill(0, _TASK, 1))
+
+
+def _body(head: object, raw: bytes = b"") -> bytes:
+    text = json.dumps(head).encode()
+    return struct.pack(">I", len(text)) + text + raw
+
+
+def _head_of(frame: local.Frame) -> dict[str, Any]:
+    body = encode(frame)[frames.PREFIX_BYTES :]
+    length = struct.unpack_from(">I", body)[0]
+    head: dict[str, Any] = json.loads(body[4 : 4 + length])
+    return head
+
+
+@given(_frames)
+def test_every_value_comes_back(frame: local.Frame) -> None:
+    """What is encoded decodes to the same, and the prefix tells its length."""
+    data = encode(frame)
+
+    assert frames.body_length(data[: frames.PREFIX_BYTES]) == len(data) - frames.PREFIX_BYTES
+    assert decode(data[frames.PREFIX_BYTES :]) == frame
+
+
+def test_every_kind_is_tried() -> None:
+    """The strategies of this file know every kind of the protocol."""
+    kinds = set(get_args(local.Request)) | set(get_args(local.Reply)) | set(get_args(local.Event))
+
+    assert len(kinds) == 10 + 5 + 2
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_refused(data: bytes) -> None:
+    """Random bytes raise FrameError and nothing else."""
+    with pytest.raises(FrameError):
+        decode(data)
+
+
+@given(_frames, st.data())
+def test_damaged_frame_is_refused_or_valid(frame: local.Frame, data: st.DataObject) -> None:
+    """A frame with one byte changed raises FrameError or is another valid frame; it never fails otherwise."""
+    body = bytearray(encode(frame)[frames.PREFIX_BYTES :])
+    at = data.draw(st.integers(0, len(body) - 1))
+    body[at] = data.draw(st.integers(0, 255))
+
+    try:
+        found = decode(bytes(body))
+    except FrameError:
+        return
+    assert encode(found)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    )
+)
+def test_other_json_is_refused(head: object) -> None:
+    """JSON that is no frame raises FrameError and nothing else."""
+    with pytest.raises(FrameError):
+        decode(_body(head))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("frame",), "reply"),
+        (("kind",), "Explode"),
+        (("number",), -1),
+        (("number",), True),
+        (("extra",), 1),
+        (("value", "slot"), -1),
+        (("value", "slot"), "0"),
+        (("value", "slot"), 1.0),
+        (("value", "slot"), None),
+        (("value", "generation"), 0),
+        (("value", "generation"), 1 << 63),
+        (("value", "more"), 1),
+        (("value", "task", "cluster_id"), "C1"),
+        (("value", "task", "cluster_id"), "../etc"),
+        (("value", "task", "cluster_id"), ""),
+        (("value", "task", "cluster_id"), "a" * 64),
+        (("value", "task", "cluster_id"), "a\n"),
+        (("value", "task", "task"), "slave-01"),
+        (("value", "task", "task"), "root"),
+    ],
+)
+def test_field_out_of_bounds_is_refused(path: tuple[str, ...], value: object) -> None:
+    """Each field takes its own type and range only."""
+    head = _head_of(_KILL)
+    place = head
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+
+    with pytest.raises(FrameError):
+        decode(_body(head))
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0", "10.0.0.01", "::1", "10.0.0.256", "localhost", "", "10.0.0.1 "]
+)
+def test_what_is_no_ipv4_address_is_refused(address: str) -> None:
+    """Addresses are IPv4, written as the kernel writes them; encode refuses the others as well."""
+    with pytest.raises(FrameError):
+        encode(local.RequestFrame(1, local.SetCut(0, _TASK, (address,))))
+
+
+@pytest.mark.parametrize("digest", ["../" + "a" * 61, "A" * 64, "a" * 63, "a" * 65])
+def test_source_is_a_digest(digest: str) -> None:
+    """A source's name cannot leave the cache folder."""
+    head = _head_of(
+        local.RequestFrame(
+            1,
+            local.Prepare(0, _TASK, 1, local.Role.SLAVE, "10.0.0.1", 24, (), "a" * 64, "x", local.Limits()),
+        )
+    )
+    head["value"]["source"] = digest
+
+    with pytest.raises(FrameError):
+        decode(_body(head))
+
+
+def test_raw_part_must_fit_exactly() -> None:
+    """Bytes that are missing or left over are refused."""
+    read = local.LogRead(
+        (local.LogPiece(0, local.LogStream.STDOUT, local.Stamp("b0", 1, 2), b"abc"),), 3, True
+    )
+    body = encode(local.ReplyFrame(1, read))[frames.PREFIX_BYTES :]
+
+    for damaged in (body[:-1], body + b"d"):
+        with pytest.raises(FrameError):
+            decode(damaged)
+
+
+def test_length_is_bounded() -> None:
+    """A frame larger than the protocol allows is refused before it is read, and is never made."""
+    with pytest.raises(FrameError):
+        frames.body_length(struct.pack(">I", local.MAX_FRAME_BYTES + 1))
+    with pytest.raises(FrameError):
+        frames.body_length(struct.pack(">I", 0))
+    with pytest.raises(FrameError):
+        encode(local.ReplyFrame(1, local.Audited(("x" * 4000,) * 2000, ())))
+
+
+def test_deep_and_repeated_json_is_refused() -> None:
+    """Nesting that exhausts a parser, doubled fields, and numbers that JSON does not have."""
+    for text in (
+        b"[" * 100_000,
+        b'{"frame":"event","frame":"event"}',
+        b'{"number":NaN}',
+        b"\xff",
+        b"1" * 5000,
+    ):
+        with pytest.raises(FrameError):
+            decode(struct.pack(">I", len(text)) + text)
+
+
+def test_number_of_a_bad_request_is_told() -> None:
+    """An error about a request whose number could be read carries it, so that it can be answered."""
+    head = _head_of(_KILL)
+    head["value"]["slot"] = "x"
+
+    with pytest.raises(FrameError) as caught:
+        decode(_body(head))
+
+    assert caught.value.number == 3

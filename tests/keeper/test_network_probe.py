@@ -1,0 +1,75 @@
+"""What the kernel can do, found out and told with a remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from syndicate.volunteer.keeper.network import NetworkError, probe
+from syndicate.volunteer.keeper.network._namespace import held_namespaces
+
+NAMES = {"netns", "veth", "bridge", "nft_tables", "nft_sets", "nft_ingress", "nft_egress", "nft_skuid"}
+
+UNPRIVILEGED = """
+import os
+from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError, probe
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+print(probe()["netns"])
+print(probe()["veth"])
+try:
+    FabricNetwork("tst").open()
+except NetworkError as error:
+    print(error)
+"""
+
+
+def test_this_kernel_can_do_all() -> None:
+    """Where these tests run, every thing that slots need is there, and finding out leaves nothing."""
+    held, descriptors = held_namespaces(), len(os.listdir("/proc/self/fd"))
+
+    findings = probe()
+
+    assert findings == dict.fromkeys(NAMES, "ok")
+    assert held_namespaces() == held
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_lack_of_rights_is_told_with_the_remedy() -> None:
+    """Without root neither probe nor open raises anything but one line that says what to do."""
+    refusal = "make a network namespace: Operation not permitted; run the keeper as root with CAP_SYS_ADMIN"
+
+    told = subprocess.run(
+        [sys.executable, "-c", UNPRIVILEGED], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.splitlines()
+
+    assert told[0].startswith(refusal)
+    assert told[1] == "not tried: no network namespace"
+    assert told[2].startswith(refusal)
+
+
+NEEDS = "; the kernel needs CONFIG_NET_NS"
+
+
+@pytest.mark.parametrize(
+    ("code", "ending"),
+    [
+        (errno.EOPNOTSUPP, "Operation not supported; needs Linux 5.16 or newer with CONFIG_NETFILTER_EGRESS"),
+        (
+            errno.EPERM,
+            "run the keeper as root with CAP_SYS_ADMIN and CAP_NET_ADMIN; the kernel needs CONFIG_NET_NS",
+        ),
+        (errno.EEXIST, "File exists"),
+    ],
+)
+def test_remedy_fits_the_error(code: int, ending: str) -> None:
+    """A missing capability names the kernel's version, a missing right names root, others name nothing."""
+    error = NetworkError.refused("make chain egress in table syn_probe", code).with_remedy("nft_egress")
+
+    assert str(error).startswith("make chain egress in table syn_probe: ")
+    assert str(error).endswith(ending)
+    assert error.code == code

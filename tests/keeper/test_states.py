@@ -1,0 +1,77 @@
+"""The slot's transition table, leases and epochs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from syndicate.volunteer.keeper.clock import Clock
+from syndicate.volunteer.keeper.epochs import Epochs
+from syndicate.volunteer.keeper.errors import KeeperError
+from syndicate.volunteer.keeper.lease import Leases
+from syndicate.volunteer.keeper.states import NEXT, Step, after
+from syndicate.volunteer.local import ErrorCode, SlotState
+
+
+def test_every_state_can_be_left_and_reached() -> None:
+    """No state of a slot is a dead end or out of reach."""
+    assert {state for state, _ in NEXT} == set(SlotState) == set(NEXT.values())
+
+
+def test_step_that_the_table_lacks_is_a_broken_invariant() -> None:
+    """An empty slot cannot start: that is a bug, and crashes."""
+    with pytest.raises(RuntimeError, match="cannot start"):
+        after(SlotState.EMPTY, Step.START)
+
+
+async def test_lease_lapses_once() -> None:
+    """A lease that is renewed holds, and one that runs out is told once."""
+    lapsed: list[str] = []
+    told = asyncio.Event()
+
+    def tell(cluster: str) -> None:
+        lapsed.append(cluster)
+        told.set()
+
+    clock = Clock()
+    leases = Leases(clock, tell)
+    assert not leases.holds("a")
+    leases.renew("a", clock.now_ns() + 20_000_000)
+    leases.renew("b", clock.now_ns() + 10_000_000_000)
+    assert leases.holds("a")
+
+    async with asyncio.timeout(5):
+        await told.wait()
+
+    assert lapsed == ["a"]
+    assert not leases.holds("a")
+    assert leases.holds("b")
+    leases.close()
+
+
+async def test_lease_in_the_past_lapses_at_once() -> None:
+    """A renewal until an instant that is over ends the cluster's tasks."""
+    lapsed: list[str] = []
+    leases = Leases(Clock(), lapsed.append)
+
+    leases.renew("a", time.clock_gettime_ns(time.CLOCK_BOOTTIME) - 1)
+
+    assert lapsed == ["a"]
+    leases.close()
+
+
+def test_epochs_outlive_the_keeper(tmp_path: Path) -> None:
+    """A new keeper refuses what the last one had seen superseded."""
+    epochs = Epochs(tmp_path / "epochs.json")
+    epochs.admit("c1", 4)
+    epochs.save()
+
+    again = Epochs(tmp_path / "epochs.json")
+
+    with pytest.raises(KeeperError) as caught:
+        again.admit("c1", 3)
+    assert caught.value.code is ErrorCode.WRONG_STATE
+    again.admit("c1", 4)
+    again.admit("c2", 1)

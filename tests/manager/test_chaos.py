@@ -1,0 +1,236 @@
+"""ChaosControl as a volunteer relays it: attestation, faults, Finish."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from syndicate.v1 import chaos_pb2 as chaos
+from syndicate.v1 import chaos_pb2_grpc as chaos_grpc
+from syndicate.v1 import common_pb2 as common
+
+from tests.manager.conftest import Running
+from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, reason, tarball, upload
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Client:
+    """A client task, as its volunteer relays its calls."""
+
+    def __init__(
+        self, manager: Running, volunteer: ScriptedVolunteer, job_id: int, stub: chaos_grpc.ChaosControlStub
+    ):
+        ref = volunteer.task("client-0")
+        task = f"{ref.cluster_id}/{ref.job_id}/{ref.attempt}/{ref.task}/{ref.generation}"
+        self.job_id = job_id
+        self.stub = stub
+        self.volunteer = volunteer
+        self.metadata: Metadata = (
+            *bearer(manager.token),
+            ("syndicate-volunteer", volunteer.volunteer_id),
+            ("syndicate-task", task),
+        )
+
+    @property
+    def credentials(self) -> dict[str, object]:
+        """What a relayed call carries."""
+        return {"metadata": self.metadata, "timeout": WAIT_S}
+
+    def address(self, task: str) -> str:
+        """The address of a member."""
+        prepare = self.volunteer.commands("prepare")[-1].prepare
+        return next(m.address for m in prepare.members if m.task == task)
+
+
+@asynccontextmanager
+async def client_of_a_job(manager: Running) -> AsyncIterator[Client]:
+    """A job of two machines and a client runs."""
+    async with (
+        manager.volunteer().attached() as volunteer,
+        grpc.aio.insecure_channel(manager.volunteers) as channel,
+    ):
+        source = await upload(manager.scheduler, tarball(Makefile="client:\n"), manager.token)
+        job_id = await manager.submit(machines=2, client_sha256=source.sha256)
+        await manager.reaches(job_id, common.JOB_STATE_RUNNING)
+        yield Client(manager, volunteer, job_id, chaos_grpc.ChaosControlStub(channel))
+
+
+def new_id() -> str:
+    """A request id."""
+    return str(uuid.uuid4())
+
+
+async def test_a_cut_is_answered_when_it_holds(manager: Running) -> None:
+    """Disconnect sends the full set of peers and answers with the volunteer's stamp; again it says `already`."""
+    async with client_of_a_job(manager) as client:
+        request = chaos.DisconnectRequest(request_id=new_id(), ip=client.address("slave-0"))
+        first = await client.stub.Disconnect(request, **client.credentials)
+        again = await client.stub.Disconnect(
+            chaos.DisconnectRequest(request_id=new_id(), ip=client.address("slave-0")), **client.credentials
+        )
+        (command,) = client.volunteer.commands("set_network")
+
+    assert first.applied.fault_id == 1 and not first.applied.already
+    assert first.applied.applied_at.boot_id == "boot-1"
+    assert again.applied.already
+    assert command.task.task == "slave-0"
+    assert client.address("master") in command.set_network.cut
+
+
+async def test_the_ledger_has_its_intent_before_the_command(manager: Running) -> None:
+    """A fault that is under way stands in the job with no applied-at yet."""
+    async with client_of_a_job(manager) as client:
+        client.volunteer.answers = False
+        request = chaos.KillRequest(request_id=new_id(), ip=client.address("slave-0"))
+        call = asyncio.ensure_future(client.stub.Kill(request, **client.credentials))
+        await client.volunteer.until(lambda: bool(client.volunteer.commands("kill")))
+        before = await manager.job(client.job_id)
+        client.volunteer.answer(client.volunteer.commands("kill")[0], processes=3)
+        answer = await call
+        after = await manager.job(client.job_id)
+
+    assert not before.faults[0].HasField("applied_at")
+    assert before.faults[0].requested_by == "client-0"
+    assert answer.processes == 3
+    assert after.faults[0].HasField("applied_at")
+
+
+async def test_kill_and_revive_make_the_next_generation(manager: Running) -> None:
+    """Revive without a word about the disk keeps it, and answers the generation that runs."""
+    async with client_of_a_job(manager) as client:
+        ip = client.address("slave-0")
+        await client.stub.Kill(chaos.KillRequest(request_id=new_id(), ip=ip), **client.credentials)
+        revived = await client.stub.Revive(
+            chaos.ReviveRequest(request_id=new_id(), ip=ip), **client.credentials
+        )
+        (command,) = client.volunteer.commands("revive")
+        members = await client.stub.ListMembers(chaos.ListMembersRequest(), **client.credentials)
+
+    assert revived.generation == 2
+    assert (command.revive.with_disk, command.task.generation) == (True, 2)
+    assert {m.member.task: m.generation for m in members.members} == {
+        "master": 1,
+        "slave-0": 2,
+        "client-0": 1,
+    }
+
+
+async def test_a_repeated_fault_happens_once(manager: Running) -> None:
+    """The same request id gets the first answer, and no second command is sent."""
+    async with client_of_a_job(manager) as client:
+        request = chaos.KillRequest(request_id=new_id(), ip=client.address("master"))
+        first = await client.stub.Kill(request, **client.credentials)
+        again = await client.stub.Kill(request, **client.credentials)
+        kills = client.volunteer.commands("kill")
+
+    assert first == again
+    assert len(kills) == 1
+
+
+async def test_finish_decides_the_job(manager: Running) -> None:
+    """What the last client says becomes the job's result, and later calls are refused."""
+    async with client_of_a_job(manager) as client:
+        result = common.Result(
+            outcome=common.OUTCOME_FAIL, score=0.5, metrics={"lost": float("inf")}, text="lost a write"
+        )
+        answer = await client.stub.Finish(
+            chaos.FinishRequest(request_id=new_id(), result=result), **client.credentials
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.stub.Kill(
+                chaos.KillRequest(request_id=new_id(), ip=client.address("master")), **client.credentials
+            )
+        job = await manager.reaches(client.job_id, common.JOB_STATE_FAILED)
+
+    assert answer.clients_left == 0 and answer.finished_at.monotonic_ns > 0
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert job.result == result
+    assert job.reason == common.REASON_CLIENT_FAILED
+
+
+@pytest.mark.parametrize(
+    ("ip", "code", "word"),
+    [
+        ("slave-0", grpc.StatusCode.INVALID_ARGUMENT, "NOT_AN_ADDRESS"),
+        ("10.77.9.9", grpc.StatusCode.NOT_FOUND, "NO_SUCH_MEMBER"),
+    ],
+)
+async def test_addresses_that_are_no_member_are_refused(
+    manager: Running, ip: str, code: grpc.StatusCode, word: str
+) -> None:
+    """Only addresses of the caller's own job mean anything."""
+    async with client_of_a_job(manager) as client:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.stub.Kill(chaos.KillRequest(request_id=new_id(), ip=ip), **client.credentials)
+
+    assert (refused.value.code(), reason(refused)) == (code, word)
+
+
+@pytest.mark.parametrize(
+    "attested",
+    [
+        (),
+        (("syndicate-volunteer", "node-a"),),
+        (("syndicate-task", "c/1/1/client-0/1"),),
+        (("syndicate-volunteer", "node-a"), ("syndicate-task", "c/1/1/client-0")),
+        (("syndicate-volunteer", "node-a"), ("syndicate-task", "c/one/1/client-0/1")),
+    ],
+)
+async def test_calls_without_an_attested_client_are_refused(manager: Running, attested: Metadata) -> None:
+    """Every method wants to know which task calls, Ping too."""
+    metadata = (*bearer(manager.token), *attested)
+    async with grpc.aio.insecure_channel(manager.volunteers) as channel:
+        stub = chaos_grpc.ChaosControlStub(channel)
+        calls = [
+            (stub.Kill, chaos.KillRequest(request_id=new_id(), ip="10.77.0.2")),
+            (stub.Revive, chaos.ReviveRequest(request_id=new_id(), ip="10.77.0.2")),
+            (stub.Disconnect, chaos.DisconnectRequest(request_id=new_id(), ip="10.77.0.2")),
+            (stub.Reconnect, chaos.ReconnectRequest(request_id=new_id(), ip="10.77.0.2")),
+            (stub.Finish, chaos.FinishRequest(request_id=new_id())),
+            (stub.ListMembers, chaos.ListMembersRequest()),
+            (stub.Ping, chaos.PingRequest()),
+        ]
+        for method, request in calls:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await method(request, metadata=metadata, timeout=WAIT_S)
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert reason(refused) == "NOT_A_CLIENT"
+
+
+async def test_a_volunteer_cannot_speak_for_anothers_client(manager: Running) -> None:
+    """A task is believed only from the volunteer that holds it."""
+    async with client_of_a_job(manager) as client:
+        forged = tuple((k, "node-b" if k == "syndicate-volunteer" else v) for k, v in client.metadata)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.stub.Kill(
+                chaos.KillRequest(request_id=new_id(), ip=client.address("master")),
+                metadata=forged,
+                timeout=WAIT_S,
+            )
+
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_ping_tells_the_managers_clock(manager: Running) -> None:
+    """Ping changes nothing and answers with a stamp."""
+    async with client_of_a_job(manager) as client:
+        answer = await client.stub.Ping(chaos.PingRequest(), **client.credentials)
+
+    assert answer.manager_at.monotonic_ns > 0
+
+
+async def test_a_report_that_is_too_long_is_refused(manager: Running) -> None:
+    """The text of a result is bounded."""
+    async with client_of_a_job(manager) as client:
+        result = common.Result(text="x" * (64 << 10) + "x")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.stub.Finish(
+                chaos.FinishRequest(request_id=new_id(), result=result), **client.credentials
+            )
+
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

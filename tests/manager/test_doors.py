@@ -1,0 +1,173 @@
+"""Who may call what: tokens, listeners, health, reflection, and how errors travel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+from syndicate.manager.core import errors as core_errors
+from syndicate.manager.rpc.errors import STATUS_OF
+from syndicate.manager.rpc.guard import Guard
+from syndicate.v1 import chaos_pb2, registry_pb2, scheduler_pb2
+
+from tests.manager.conftest import Running
+from tests.manager.scripted import WAIT_S, bearer, reason, trailer
+
+USERS = [scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"]]
+VOLUNTEERS = [
+    registry_pb2.DESCRIPTOR.services_by_name["Registry"],
+    chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"],
+]
+REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
+
+
+def methods(*services: Any) -> list[str]:
+    """Full names of all methods of services, from their descriptors."""
+    return [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]
+
+
+async def knock(
+    address: str, method: str, metadata: tuple[tuple[str, str], ...] = ()
+) -> grpc.aio.AioRpcError:
+    """Call a method with one empty message, and return how it ended."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_stream(method)(b"", metadata=metadata, timeout=WAIT_S)
+        try:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        except grpc.aio.AioRpcError as error:
+            return error
+        return grpc.aio.AioRpcError(await call.code(), grpc.aio.Metadata(), await call.trailing_metadata())
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (),
+        bearer("wrong"),
+        bearer(""),
+        (("authorization", "Basic abc"),),
+        (("authorization", "bearer"),),
+        (("token", "x"),),
+    ],
+)
+async def test_no_method_opens_without_the_token(
+    manager: Running, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    """Every method of every service on both listeners refuses a missing or wrong token."""
+    for address, services in ((manager.users, USERS), (manager.volunteers, VOLUNTEERS)):
+        for method in methods(*services, REFLECTION):
+            error = await knock(address, method, metadata)
+            assert error.code() is grpc.StatusCode.UNAUTHENTICATED, method
+            assert trailer(error)["syndicate-reason"] == "BAD_TOKEN", method
+
+
+async def test_every_method_opens_with_the_token(manager: Running) -> None:
+    """No method that the protos have is missing or shut."""
+    shut = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN}
+    for address, services in ((manager.users, USERS), (manager.volunteers, VOLUNTEERS)):
+        for method in methods(*services, REFLECTION):
+            error = await knock(address, method, bearer(manager.token))
+            assert error.code() not in shut, method
+
+
+async def test_each_listener_refuses_the_others_methods(manager: Running) -> None:
+    """Scheduler is not served to volunteers, Registry and ChaosControl not to users."""
+    for address, services in ((manager.users, VOLUNTEERS), (manager.volunteers, USERS)):
+        for method in methods(*services):
+            error = await knock(address, method, bearer(manager.token))
+            assert error.code() is grpc.StatusCode.UNIMPLEMENTED, method
+
+
+async def test_health_is_told_to_anybody(manager: Running) -> None:
+    """Both listeners answer for themselves and for their services, without a token."""
+    for address, services in ((manager.users, USERS), (manager.volunteers, VOLUNTEERS)):
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            for name in ("", *(service.full_name for service in services)):
+                answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=WAIT_S)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING, name
+
+
+async def test_reflection_lists_the_services(manager: Running) -> None:
+    """A tool with the token can ask either listener what it has."""
+    for address, services in ((manager.users, USERS), (manager.volunteers, VOLUNTEERS)):
+        async with grpc.aio.insecure_channel(address) as channel:
+            call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+                iter([reflection_pb2.ServerReflectionRequest(list_services="")]),
+                metadata=bearer(manager.token),
+                timeout=WAIT_S,
+            )
+            listed = {
+                service.name async for answer in call for service in answer.list_services_response.service
+            }
+        assert listed >= {service.full_name for service in services}
+
+
+async def test_an_error_carries_its_reason_twice(manager: Running) -> None:
+    """The reason is in google.rpc.Status for those who have the protos, and in plain metadata for the others."""
+    request = scheduler_pb2.GetJobRequest(job_id=404)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await manager.scheduler.GetJob(request, **manager.credentials)
+
+    status = rpc_status.from_call(refused.value)
+    info = error_details_pb2.ErrorInfo()
+    assert status is not None and status.details[0].Unpack(info)
+    assert (info.reason, info.domain) == ("NO_SUCH_JOB", "syndicate")
+    assert reason(refused) == "NO_SUCH_JOB"
+    assert refused.value.details() == status.message == "there is no job 404"
+
+
+def test_every_domain_error_has_a_status() -> None:
+    """The table knows every class of the core's error tree, each by the code its docstring promises."""
+    promised = {
+        line.split()[1]: line.split()[-1]
+        for line in (core_errors.__doc__ or "").splitlines()
+        if line.startswith(("├──", "└──"))
+    }
+
+    assert {kind.__name__: code.name for kind, code in STATUS_OF.items()} == promised
+    assert set(STATUS_OF) == set(core_errors.CoreError.__subclasses__())
+
+
+async def test_an_unexpected_failure_tells_nothing_of_itself() -> None:
+    """A bug becomes INTERNAL with a number that is in the log, and none of its text."""
+
+    async def broken(_request: bytes, _context: object) -> bytes:
+        raise RuntimeError("the secret is in /etc/shadow")
+
+    guard = Guard("t", lambda: None)
+    guard.add_registered_method_handlers("x.X", {"Broken": grpc.unary_unary_rpc_method_handler(broken)})
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((guard,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await channel.unary_unary("/x.X/Broken")(b"", metadata=bearer("t"), timeout=WAIT_S)
+    finally:
+        await server.stop(0)
+
+    assert told.value.code() is grpc.StatusCode.INTERNAL
+    assert "secret" not in str(told.value.details())
+
+
+async def test_a_manager_that_stops_takes_nothing_more() -> None:
+    """Every call is answered UNAVAILABLE, so that callers try again."""
+    guard = Guard("t", lambda: core_errors.Away("MANAGER_AWAY", "stopping"))
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((guard,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        error = await knock(f"127.0.0.1:{port}", methods(*USERS)[0], bearer("t"))
+    finally:
+        await server.stop(0)
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE

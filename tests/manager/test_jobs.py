@@ -1,0 +1,314 @@
+"""Jobs over real channels: the real core, the real store, and volunteers that follow a script."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+import grpc
+import pytest
+from syndicate.v1 import common_pb2 as common
+from syndicate.v1 import scheduler_pb2 as scheduler
+
+from tests.manager.conftest import Running, Start
+from tests.manager.scripted import WAIT_S, bearer, reason, tarball, trailer, upload
+
+
+async def test_a_scripted_volunteer_takes_a_job_to_its_end(manager: Running) -> None:
+    """A job of two is reserved, prepared, started and, when both makes exit 0, SUCCEEDED."""
+    async with manager.volunteer().attached() as volunteer:
+        job_id = await manager.submit(machines=2, name="pair")
+        await volunteer.until(lambda: len(volunteer.commands("start")) == 2)
+        for task in ("master", "slave-0"):
+            volunteer.exit(volunteer.task(task))
+        job = await manager.reaches(job_id, common.JOB_STATE_SUCCEEDED)
+
+    assert [t.ref.task for t in job.tasks] == ["master", "slave-0"]
+    assert job.spec.name == "pair"
+    assert job.owner == "admin"
+    assert job.gang_start_ns > 0
+    assert {line.event for line in job.story} >= {"job.queued", "task.started"}
+    assert len(volunteer.commands("release")) == 2
+
+
+async def test_slaves_start_only_after_the_master_is_acknowledged(manager: Running) -> None:
+    """The start of a slave is sent after the master's was answered."""
+    async with manager.volunteer().attached() as volunteer:
+        await manager.submit(machines=3)
+        await volunteer.until(lambda: len(volunteer.commands("start")) == 3)
+
+    assert volunteer.commands("start")[0].task.task == "master"
+
+
+async def test_submitting_without_any_volunteer_is_refused(manager: Running) -> None:
+    """An empty cluster says so instead of queueing."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await manager.submit()
+
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason(refused) == "NO_SLOTS"
+
+
+async def test_too_large_a_job_says_what_fits(manager: Running) -> None:
+    """The refusal carries the cluster's slots and the largest number of machines."""
+    async with manager.volunteer(slots=4).attached():
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await manager.submit(machines=40)
+
+    told = trailer(refused.value)
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason(refused) == "TOO_LARGE"
+    assert told["syndicate-meta-slots"] == "4"
+    assert told["syndicate-meta-largest_machines"] == "4"
+
+
+async def test_a_repeated_request_gets_the_first_answer(manager: Running) -> None:
+    """Submitting twice under one request id makes one job."""
+    request_id = str(uuid.uuid4())
+    async with manager.volunteer().attached():
+        first = await manager.submit(request_id=request_id)
+        again = await manager.submit(request_id=request_id)
+        jobs = await manager.scheduler.ListJobs(scheduler.ListJobsRequest(), **manager.credentials)
+
+    assert first == again
+    assert len(jobs.jobs) == 1
+
+
+async def test_a_request_is_remembered_beyond_what_a_restart_restores(start: Start) -> None:
+    """A repeat gets the first answer from the store where the machine has forgotten the job."""
+    request_id = str(uuid.uuid4())
+    async with start(keep_ended=1) as manager, manager.volunteer(exit_at_start=True).attached():
+        first = await manager.submit(request_id=request_id)
+        await manager.reaches(first, common.JOB_STATE_SUCCEEDED)
+        other = await manager.submit()
+        await manager.reaches(other, common.JOB_STATE_SUCCEEDED)
+    async with start(keep_ended=1) as manager:
+        again = await manager.submit(request_id=request_id)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await manager.submit(request_id=request_id, user="mallory")
+
+    assert again == first
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_job_that_the_machine_forgot_is_still_shown(start: Start) -> None:
+    """GetJob, WatchJob and CancelJob answer from the store for jobs that ended long ago."""
+    async with start(keep_ended=1) as manager, manager.volunteer(exit_at_start=True).attached():
+        jobs = [await manager.submit() for _ in range(2)]
+        for job_id in jobs:
+            live = await manager.reaches(job_id, common.JOB_STATE_SUCCEEDED)
+    first = live.job_id - 1
+    async with start(keep_ended=1) as manager:
+        job = await manager.job(first)
+        watched = await manager.reaches(first, common.JOB_STATE_SUCCEEDED)
+        cancelled = await manager.scheduler.CancelJob(
+            scheduler.CancelJobRequest(request_id=str(uuid.uuid4()), job_id=first), **manager.credentials
+        )
+
+    assert job.state == common.JOB_STATE_SUCCEEDED
+    assert job.tasks[0].runs[0].exit.reason == common.REASON_EXITED_ZERO
+    assert job.story[0].event == "job.queued"
+    assert watched == job
+    assert cancelled.state == common.JOB_STATE_SUCCEEDED
+
+
+async def test_lists_are_paged_newest_first(manager: Running) -> None:
+    """Following the page tokens gives every job once, newest first."""
+    async with manager.volunteer(slots=1).attached():
+        made = [await manager.submit() for _ in range(5)]
+        seen: list[int] = []
+        token = ""
+        while True:
+            page = await manager.scheduler.ListJobs(
+                scheduler.ListJobsRequest(page_size=2, page_token=token), **manager.credentials
+            )
+            seen += [job.job_id for job in page.jobs]
+            token = page.next_page_token
+            if not token:
+                break
+
+    assert seen == sorted(made, reverse=True)
+
+
+async def test_lists_take_owner_and_states(manager: Running) -> None:
+    """Only the jobs of the owner and in the states asked for are listed, with their place in the queue."""
+    async with manager.volunteer(slots=1).attached() as volunteer:
+        await manager.submit(user="alice")
+        await volunteer.until(lambda: bool(volunteer.commands("start")))
+        waiting = await manager.submit(user="alice")
+        await manager.submit(user="bob")
+        page = await manager.scheduler.ListJobs(
+            scheduler.ListJobsRequest(owner="alice", states=[common.JOB_STATE_QUEUED]), **manager.credentials
+        )
+
+    assert [(job.job_id, job.owner) for job in page.jobs] == [(waiting, "alice")]
+    assert page.jobs[0].queue_length == 2
+    assert page.jobs[0].queue_place > 0
+    assert page.jobs[0].waits_for
+
+
+async def test_a_bad_page_token_is_refused(manager: Running) -> None:
+    """A token that no list gave is the caller's mistake."""
+    for token in ("x", "-1", "١", "9" * 40):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await manager.scheduler.ListJobs(
+                scheduler.ListJobsRequest(page_token=token), **manager.credentials
+            )
+        assert reason(refused) == "BAD_PAGE_TOKEN"
+
+
+async def test_cancel_ends_a_running_job(manager: Running) -> None:
+    """A cancelled job releases its slot and is CANCELLED."""
+    async with manager.volunteer().attached() as volunteer:
+        job_id = await manager.submit()
+        await volunteer.until(lambda: bool(volunteer.commands("start")))
+        answer = await manager.scheduler.CancelJob(
+            scheduler.CancelJobRequest(request_id=str(uuid.uuid4()), job_id=job_id), **manager.credentials
+        )
+        job = await manager.reaches(job_id, common.JOB_STATE_CANCELLED)
+
+    assert answer.state in (common.JOB_STATE_STOPPING, common.JOB_STATE_CANCELLED)
+    assert job.reason == common.REASON_CANCELLED
+
+
+async def test_unknown_jobs_are_not_found(manager: Running) -> None:
+    """Every RPC that names a job says NO_SUCH_JOB for one that never was."""
+    stub, credentials = manager.scheduler, manager.credentials
+    cancel = scheduler.CancelJobRequest(request_id=str(uuid.uuid4()), job_id=99)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: stub.GetJob(scheduler.GetJobRequest(job_id=99), **credentials),
+        lambda: stub.CancelJob(cancel, **credentials),
+        lambda: stub.WatchJob(scheduler.WatchJobRequest(job_id=99), **credentials).read(),
+        lambda: stub.ReadLogs(scheduler.ReadLogsRequest(job_id=99), **credentials).read(),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call()
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        assert reason(refused) == "NO_SUCH_JOB"
+
+
+async def test_malformed_requests_name_the_field(manager: Running) -> None:
+    """A request id that is no UUID, a digest that is none and a limit that is no number are refused by name."""
+    source = await upload(manager.scheduler, tarball(), manager.token)
+    good = scheduler.JobSpec(source_sha256=source.sha256, machines=1)
+    cases = {
+        "request_id": scheduler.SubmitRequest(request_id="again", spec=good),
+        "source_sha256": scheduler.SubmitRequest(
+            request_id=str(uuid.uuid4()), spec=scheduler.JobSpec(source_sha256="ABC", machines=1)
+        ),
+        "time_limit_s": scheduler.SubmitRequest(
+            request_id=str(uuid.uuid4()),
+            spec=scheduler.JobSpec(source_sha256=source.sha256, machines=1, time_limit_s=float("nan")),
+        ),
+        "machines": scheduler.SubmitRequest(
+            request_id=str(uuid.uuid4()), spec=scheduler.JobSpec(source_sha256=source.sha256, machines=0)
+        ),
+    }
+    for field, request in cases.items():
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await manager.scheduler.Submit(request, **manager.credentials)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert field in str(refused.value.details())
+
+
+async def test_submitting_an_unknown_source_is_not_found(manager: Running) -> None:
+    """A digest that was never uploaded is told as NO_SUCH_SOURCE."""
+    request = scheduler.SubmitRequest(
+        request_id=str(uuid.uuid4()), spec=scheduler.JobSpec(source_sha256="0" * 64, machines=1)
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await manager.scheduler.Submit(request, **manager.credentials)
+
+    assert reason(refused) == "NO_SUCH_SOURCE"
+
+
+async def test_a_watch_shows_changes_and_ends_with_the_job(manager: Running) -> None:
+    """The first picture comes at once, the last is of the ended job, and then the stream ends."""
+    async with manager.volunteer(answers=False).attached() as volunteer:
+        job_id = await manager.submit()
+        call = manager.scheduler.WatchJob(scheduler.WatchJobRequest(job_id=job_id), **manager.credentials)
+        pictures = aiter(call)
+        first = await anext(pictures)
+        await manager.scheduler.CancelJob(
+            scheduler.CancelJobRequest(request_id=str(uuid.uuid4()), job_id=job_id), **manager.credentials
+        )
+        await volunteer.until(lambda: bool(volunteer.commands("release")))
+        volunteer.answer(volunteer.commands("release")[0])
+        states = [picture.job.state async for picture in pictures]
+
+    assert first.job.state < common.JOB_STATE_STOPPING
+    assert first.now.monotonic_ns > 0
+    assert states[-1] == common.JOB_STATE_CANCELLED
+
+
+async def test_draining_takes_a_node_out_of_use(manager: Running) -> None:
+    """A drained node is told so and shown so, and comes back when resumed."""
+    async with manager.volunteer().attached() as volunteer:
+        for draining, state in ((True, scheduler.NODE_STATE_DRAINED), (False, scheduler.NODE_STATE_READY)):
+            answer = await manager.scheduler.DrainNode(
+                scheduler.DrainNodeRequest(
+                    request_id=str(uuid.uuid4()), volunteer_id="node-a", draining=draining
+                ),
+                **manager.credentials,
+            )
+            nodes = await manager.scheduler.ListNodes(scheduler.ListNodesRequest(), **manager.credentials)
+            assert (answer.state, nodes.nodes[0].state) == (state, state)
+        await volunteer.until(lambda: sum(m.HasField("drain") for m in volunteer.told) == 2)
+
+
+async def test_the_cluster_is_told_in_numbers(start: Start, tmp_path: object) -> None:
+    """GetCluster tells slots, epoch, limits and the default client."""
+    async with start(max_source_bytes=1 << 20) as manager, manager.volunteer(slots=3).attached() as volunteer:
+        cluster = await manager.scheduler.GetCluster(scheduler.GetClusterRequest(), **manager.credentials)
+
+    assert (cluster.slots, cluster.free_slots, cluster.queued_jobs) == (3, 3, 0)
+    assert cluster.cluster_id == volunteer.welcome.cluster_id
+    assert cluster.epoch == 1
+    assert cluster.max_source_bytes == 1 << 20
+    assert cluster.version
+
+
+async def test_users_take_turns(manager: Running) -> None:
+    """With one slot, a second user's first job goes before the first user's second."""
+    async with manager.volunteer(slots=1).attached() as volunteer:
+        running = await manager.submit(user="alice")
+        await volunteer.until(lambda: len(volunteer.commands("start")) == 1)
+        second = await manager.submit(user="alice")
+        other = await manager.submit(user="bob")
+        volunteer.exit(volunteer.task("master"))
+        await volunteer.until(lambda: len(volunteer.commands("start")) == 2)
+
+    order = [command.task.job_id for command in volunteer.commands("start")]
+    assert order == [running, other]
+    assert second not in order
+
+
+async def test_a_strange_user_name_is_not_believed(manager: Running) -> None:
+    """An owner that is no name falls back to the token's holder."""
+    async with manager.volunteer().attached():
+        source = await upload(manager.scheduler, tarball(), manager.token)
+        answer = await manager.scheduler.Submit(
+            scheduler.SubmitRequest(
+                request_id=str(uuid.uuid4()), spec=scheduler.JobSpec(source_sha256=source.sha256, machines=1)
+            ),
+            metadata=(*bearer(manager.token), ("syndicate-user", "../Root")),
+            timeout=WAIT_S,
+        )
+        job = await manager.job(answer.job_id)
+
+    assert job.owner == "admin"
+
+
+async def test_many_submissions_at_once_all_get_their_own_job(manager: Running) -> None:
+    """64 callers at once share commits, and each gets an id of its own."""
+    async with manager.volunteer().attached():
+        await manager.submit()
+        made = await asyncio.gather(*(manager.submit() for _ in range(64)))
+        page = await manager.scheduler.ListJobs(
+            scheduler.ListJobsRequest(page_size=1000), **manager.credentials
+        )
+
+    assert len(set(made)) == 64
+    assert {job.job_id for job in page.jobs} >= set(made)

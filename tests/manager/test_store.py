@@ -1,0 +1,326 @@
+"""The store: groups, order, what a restart finds, and what must stop a manager."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from syndicate.manager.core.model import (
+    FaultKind,
+    JobSpec,
+    JobState,
+    Resources,
+    Role,
+    Source,
+    Stamp,
+    TaskState,
+)
+from syndicate.manager.core.records import (
+    FaultRecord,
+    JobRecord,
+    NodeRecord,
+    Record,
+    RunRecord,
+    StoryRecord,
+    TaskRecord,
+)
+from syndicate.manager.store import CommitFailed, SqliteStore, StateDirBusy, StoreTooNew, schema
+from syndicate.manager.store.migrate import alembic_config
+
+AT = Stamp("boot", 1, 2)
+SPEC = JobSpec("job", Source("0" * 64, 10), 1, None, 0, 60.0)
+WAIT_S = 5.0
+
+
+def job(job_id: int, state: JobState = JobState.QUEUED, owner: str = "alice") -> JobRecord:
+    """A job's row."""
+    return JobRecord(job_id, f"request-{job_id}", owner, SPEC, state, 1, AT, AT)
+
+
+class Durable:
+    """What the store has told to be durable."""
+
+    def __init__(self) -> None:
+        self.tickets: list[int] = []
+        self.changed = asyncio.Event()
+        self.failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    def up_to(self, ticket: int) -> None:
+        """The store's callback."""
+        self.tickets.append(ticket)
+        self.changed.set()
+
+    async def until(self, ticket: int) -> None:
+        """Wait until a ticket is durable."""
+        async with asyncio.timeout(WAIT_S):
+            while not self.tickets or self.tickets[-1] < ticket:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@asynccontextmanager
+async def opened(path: Path, **options: int) -> AsyncIterator[tuple[SqliteStore, Durable]]:
+    """A store that takes records."""
+    store, durable = SqliteStore.open(path, **options), Durable()
+    store.start(durable.up_to, durable.failure.set_result)
+    try:
+        yield store, durable
+    finally:
+        await store.close()
+
+
+async def saved(path: Path, *records: Record) -> None:
+    """Save records and close."""
+    async with opened(path) as (store, durable):
+        await durable.until(store.submit(records))
+
+
+async def restored(path: Path, keep_ended: int = 1000) -> list[Record]:
+    """What a restart finds."""
+    store = SqliteStore.open(path)
+    found = list(store.restore(keep_ended))
+    await store.close()
+    return found
+
+
+async def test_what_was_saved_is_restored(tmp_path: Path) -> None:
+    """One record of each kind comes back equal."""
+    records: list[Record] = [
+        NodeRecord("node-a", "b", ((0, ""),), "10.77.0.0/24", "fabric", "", (), "1", Resources(), False, AT),
+        job(1, JobState.RUNNING),
+        TaskRecord(1, 1, "master", Role.MASTER, "node-a", "b", 0, TaskState.RUNNING, "10.77.0.2", 1),
+        RunRecord(1, 1, "master", 1, AT),
+        FaultRecord(1, 1, 1, "request", FaultKind.KILL, "master", "client-0", AT),
+        StoryRecord(1, 1, 1, AT, "master", "task.started", "pid 1"),
+    ]
+    await saved(tmp_path, *records)
+
+    assert sorted(await restored(tmp_path), key=str) == sorted(records, key=str)
+
+
+async def test_the_last_save_of_a_key_wins(tmp_path: Path) -> None:
+    """Within a group and across groups a key's newest row stands."""
+    async with opened(tmp_path) as (store, durable):
+        store.submit([job(1), replace(job(1), state=JobState.RESERVING)])
+        await durable.until(store.submit([replace(job(1), state=JobState.PREPARING)]))
+        await durable.until(store.submit([replace(job(1), state=JobState.RUNNING)]))
+
+    (found,) = await restored(tmp_path)
+    assert isinstance(found, JobRecord) and found.state is JobState.RUNNING
+
+
+async def test_what_gathers_during_a_commit_is_one_group(tmp_path: Path) -> None:
+    """While the disk is busy submissions gather, and are told durable with one call."""
+    async with opened(tmp_path) as (store, durable):
+        began, go = threading.Event(), threading.Event()
+        commit = store._commit
+
+        def slow(group: list[Record]) -> None:
+            began.set()
+            assert go.wait(WAIT_S)
+            commit(group)
+
+        store._group_writer._commit = slow  # type: ignore[union-attr]  # started above
+        store.submit([job(1)])
+        await asyncio.to_thread(began.wait, WAIT_S)
+        last = [store.submit([job(number)]) for number in range(2, 101)][-1]
+        go.set()
+        await durable.until(last)
+
+    assert durable.tickets == [1, 100]
+
+
+async def test_a_full_store_says_so(tmp_path: Path) -> None:
+    """`full` holds while as many records wait as the bound says, and no longer."""
+    async with opened(tmp_path, max_waiting=3) as (store, durable):
+        ticket = store.submit([job(1), job(2), job(3)])
+        full = store.full
+        await durable.until(ticket)
+
+        assert (full, store.full) == (True, False)
+
+
+async def test_restart_keeps_live_jobs_and_the_newest_ended(tmp_path: Path) -> None:
+    """Old ended jobs stay in the store; all live ones come back with their rows."""
+    story = [StoryRecord(number, 1, 1, AT, "", "job.ended", "") for number in range(1, 7)]
+    live = [job(1, JobState.RUNNING), job(4)]
+    ended = [job(number, JobState.FAILED) for number in (2, 3, 5, 6)]
+    await saved(tmp_path, *live, *ended, *story)
+
+    store = SqliteStore.open(tmp_path)
+    found = list(store.restore(keep_ended=2))
+    has_old = store.has_old_jobs
+    await store.close()
+
+    assert {r.job_id for r in found if isinstance(r, JobRecord)} == {1, 4, 5, 6}
+    assert {r.job_id for r in found if isinstance(r, StoryRecord)} == {1, 4, 5, 6}
+    assert has_old
+
+
+async def test_lists_filter_and_page(tmp_path: Path) -> None:
+    """Jobs come newest first, below an id, of an owner, in states."""
+    async with opened(tmp_path) as (store, durable):
+        rows = [
+            job(n, JobState.RUNNING if n % 2 else JobState.FAILED, "ab"[n % 3 == 0]) for n in range(1, 11)
+        ]
+        await durable.until(store.submit(rows))
+
+        newest = await store.list_jobs(None, 3, "", [])
+        below = await store.list_jobs(8, 2, "", [])
+        live = await store.list_jobs(None, 100, "", [JobState.RUNNING])
+        mixed = await store.list_jobs(None, 100, "b", [JobState.RUNNING, JobState.FAILED])
+
+    assert [r.job_id for r in newest] == [10, 9, 8]
+    assert [r.job_id for r in below] == [7, 6]
+    assert [r.job_id for r in live] == [9, 7, 5, 3, 1]
+    assert [r.job_id for r in mixed] == [9, 6, 3]
+
+
+async def test_requests_of_ended_jobs_are_found(tmp_path: Path) -> None:
+    """A request id leads to its job and owner once the job has ended."""
+    async with opened(tmp_path) as (store, durable):
+        await durable.until(store.submit([job(1, JobState.FAILED), job(2)]))
+
+        assert await store.find_request("request-1") == (1, "alice")
+        assert await store.find_request("request-3") is None
+
+
+async def test_the_cluster_id_lasts_and_the_epoch_grows(tmp_path: Path) -> None:
+    """Every start has a larger epoch of the same cluster."""
+    seen = []
+    for _ in range(3):
+        store = SqliteStore.open(tmp_path)
+        seen.append((store.cluster_id, store.epoch))
+        await store.close()
+
+    assert [epoch for _, epoch in seen] == [1, 2, 3]
+    assert len({cluster_id for cluster_id, _ in seen}) == 1
+    assert len(seen[0][0]) == 14 and seen[0][0].startswith("c-")
+
+
+async def test_two_managers_cannot_share_a_state_directory(tmp_path: Path) -> None:
+    """The second is told who has it, and the first one's end frees it."""
+    first = SqliteStore.open(tmp_path)
+    with pytest.raises(StateDirBusy, match=f"pid {os.getpid()}"):
+        SqliteStore.open(tmp_path)
+    await first.close()
+
+    await SqliteStore.open(tmp_path).close()
+
+
+async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    """A revision that this software does not know stops the start, and leaves the database alone."""
+    await SqliteStore.open(tmp_path).close()
+    with sqlite3.connect(tmp_path / "manager.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+
+    with pytest.raises(StoreTooNew, match="9999"):
+        SqliteStore.open(tmp_path)
+    with pytest.raises(StoreTooNew):  # the lock was let go of
+        SqliteStore.open(tmp_path)
+
+
+async def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
+    """The newest migration is the one in the code, and from nothing it leads to the tables of the schema."""
+    from alembic.autogenerate import compare_metadata
+
+    await SqliteStore.open(tmp_path).close()
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'manager.db'}")
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), schema.metadata)
+        made = _indexes(connection)
+    engine.dispose()
+    fresh = sa.create_engine("sqlite://")
+    with fresh.connect() as connection:
+        schema.metadata.create_all(connection)
+        wanted = _indexes(connection)
+    fresh.dispose()
+
+    assert differences == []
+    assert made == wanted
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [schema.HEAD]
+
+
+def _indexes(connection: sa.Connection) -> set[str]:
+    query = "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    return {" ".join(sql.split()) for (sql,) in connection.exec_driver_sql(query)}
+
+
+async def test_a_failed_commit_is_told_and_nothing_more_is_durable(tmp_path: Path) -> None:
+    """When the database refuses a row the store reports it once, and acknowledges nothing after."""
+    async with opened(tmp_path) as (store, durable):
+        await durable.until(store.submit([job(1, JobState.FAILED)]))
+        store.submit([replace(job(2, JobState.FAILED), request_id="request-1")])
+        store.submit([job(3)])
+        async with asyncio.timeout(WAIT_S):
+            failure = await durable.failure
+
+    assert isinstance(failure, CommitFailed)
+    assert durable.tickets == [1]
+    assert [r.job_id for r in await restored(tmp_path) if isinstance(r, JobRecord)] == [1]
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    """A writer that is killed without warning leaves every job that it had acknowledged."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert writer.stdout is not None
+    acknowledged = 0
+    while acknowledged < 200:
+        acknowledged = int(writer.stdout.readline())
+    writer.send_signal(signal.SIGKILL)
+    acknowledged = max([acknowledged, *(int(line) for line in writer.stdout.read().split("\n")[:-1])])
+    writer.wait(WAIT_S)
+    writer.stdout.close()
+
+    found = {r.job_id for r in asyncio.run(restored(tmp_path)) if isinstance(r, JobRecord)}
+
+    assert found >= set(range(1, acknowledged + 1))
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from tests.manager.test_store import job
+from syndicate.manager.store import SqliteStore
+
+async def main():
+    store = SqliteStore.open(Path(sys.argv[1]))
+    store.start(lambda ticket: print(ticket, flush=True), print)
+    number = 0
+    while True:
+        number += 1
+        store.submit([job(number)])
+        await asyncio.sleep(0 if number % 7 else 0.001)
+
+asyncio.run(main())
+"""
+
+
+async def test_nothing_is_lost_at_a_close(tmp_path: Path) -> None:
+    """Closing makes durable what was submitted before."""
+    store, durable = SqliteStore.open(tmp_path), Durable()
+    store.start(durable.up_to, durable.failure.set_result)
+    for number in range(1, 501):
+        store.submit([job(number)])
+    await store.close()
+
+    assert len(await restored(tmp_path)) == 500

@@ -1,0 +1,488 @@
+"""A manager's core with volunteers around it that do what they are told, on a clock that the test moves.
+
+`Volunteer` is a small model of a volunteer: it keeps slots, answers commands, remembers its answers. `Cluster` carries
+commands and answers between them and the machine, keeps what was saved as a store would, and validates the machine
+after every event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from syndicate.manager.core import effects as fx
+from syndicate.manager.core import events as ev
+from syndicate.manager.core.machine import Machine
+from syndicate.manager.core.model import (
+    AnswerCode,
+    Config,
+    HeldTask,
+    Hello,
+    JobState,
+    Outcome,
+    Reason,
+    Resources,
+    Result,
+    Role,
+    Source,
+    Stamp,
+    TaskExit,
+    TaskRef,
+    TaskState,
+)
+from syndicate.manager.core.records import (
+    FaultRecord,
+    JobRecord,
+    NodeRecord,
+    Record,
+    RunRecord,
+    StoryRecord,
+    TaskRecord,
+)
+from syndicate.manager.core.views import JobView
+
+SECOND = 1_000_000_000
+START_NS = 1_000 * SECOND
+UTC_NS = 1_700_000_000 * SECOND
+SOURCE = Source("a" * 64, 1000)
+CLIENT = Source("c" * 64, 500)
+CLUSTER_ID = "test"
+
+
+def config(**changes: Any) -> Config:
+    """A configuration with short names; the durations are the defaults."""
+    return Config(**{"cluster_id": CLUSTER_ID, "epoch": 1, "boot_id": "manager-boot", **changes})
+
+
+def key_of(record: Record) -> tuple[object, ...]:
+    """The key under which a store keeps a record."""
+    match record:
+        case JobRecord():
+            return "job", record.job_id
+        case TaskRecord():
+            return "task", record.job_id, record.attempt, record.task
+        case RunRecord():
+            return "run", record.job_id, record.attempt, record.task, record.generation
+        case FaultRecord():
+            return "fault", record.job_id, record.fault_id
+        case StoryRecord():
+            return "story", record.job_id, record.sequence
+        case NodeRecord():
+            return "node", record.volunteer_id
+
+
+@dataclass
+class Held:
+    """What a slot holds."""
+
+    ref: TaskRef
+    state: TaskState
+    address: str
+    cut: tuple[str, ...] = ()
+    exit: TaskExit | None = None
+    locked_until_ns: int = 0
+
+
+@dataclass
+class Volunteer:
+    """A volunteer that does what it is told. `mute` names commands (`Prepare`, …) that it does, but does not answer.
+
+    `refuse` answers a command with something else than DONE or READY; None means: go on as usual.
+    """
+
+    name: str
+    slots: int = 4
+    boot_id: str = ""
+    domain: str = "lan"
+    prefix: str = ""
+    network: str = "fabric"
+    fixed: dict[int, str] = field(default_factory=dict)
+    mute: set[str] = field(default_factory=set)
+    refuse: Callable[[fx.Command], tuple[AnswerCode, str] | None] = lambda command: None
+    session: str = ""
+    highest_epoch: int = 0
+    cluster_id: str = ""
+    clock_ahead_ns: int = 7 * SECOND
+    held: dict[int, Held] = field(default_factory=dict)
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    received: list[fx.Command] = field(default_factory=list)
+    starts: list[tuple[int, int, str, int]] = field(default_factory=list)
+    made: int = 0
+    net: int = 0
+    # With a lease the volunteer ends its tasks when it was not heard for `orphan_after_s`, and locks lapse.
+    lease_s: float = 0.0
+    renewed_ns: int = 0
+
+    def stamp(self, ns: int) -> Stamp:
+        """Its own clock at the manager's `ns`."""
+        return Stamp(self.boot_id, ns + self.clock_ahead_ns, UTC_NS + ns)
+
+    def hello(self) -> Hello:
+        """What it says first."""
+        return Hello(
+            volunteer_id=self.name,
+            boot_id=self.boot_id,
+            slots=tuple((n, self.fixed.get(n, "")) for n in range(self.slots)),
+            resources=Resources(2, 1 << 30, 1 << 33),
+            host_address="",
+            prefix=self.prefix,
+            capabilities=("cut", "kill"),
+            held=tuple(HeldTask(h.ref, n, h.address, h.state, h.exit) for n, h in sorted(self.held.items())),
+            highest_epoch=self.highest_epoch,
+            cluster_id=self.cluster_id,
+            network=self.network,
+            reach_domain=self.domain,
+            version="0.1.0",
+        )
+
+    def reboot(self) -> None:
+        """It forgets everything, and has another boot id."""
+        self.boot_id = self.boot_id.split("+")[0] + f"+{self.made}.{len(self.answers)}.{len(self.received)}"
+        self.held.clear()
+        self.answers.clear()
+        self.session = ""
+
+    def expire(self, ns: int) -> None:
+        """What nobody renewed in time is over."""
+        if not self.lease_s:
+            return
+        for number, held in list(self.held.items()):
+            if held.state is TaskState.RESERVED and ns >= held.locked_until_ns:
+                del self.held[number]
+            elif held.state is TaskState.RUNNING and ns - self.renewed_ns > self.lease_s * SECOND:
+                held.state, held.exit = TaskState.EXITED, TaskExit(Reason.LEASE_EXPIRED, 137)
+
+    def carry_out(self, command: fx.Command, ns: int) -> dict[str, Any]:
+        """Does a command, once, and says what became of it."""
+        if command.command_id not in self.answers:
+            code, fields = self._do(command, ns)
+            self.answers[command.command_id] = {"code": code, "applied_at": self.stamp(ns), **fields}
+        return self.answers[command.command_id]
+
+    def _do(self, command: fx.Command, ns: int) -> tuple[AnswerCode, dict[str, Any]]:
+        refused = self.refuse(command)
+        if refused is not None:
+            return refused[0], {"detail": refused[1]}
+        if command.epoch < self.highest_epoch:
+            return AnswerCode.STALE, {"detail": "an older epoch"}
+        self.highest_epoch, self.cluster_id = command.epoch, command.ref.cluster_id
+        held = self.held.get(command.slot)
+        mine = held is not None and _same(held.ref, command.ref)
+        if isinstance(command.action, fx.Reserve):
+            return self._reserve(command, held if mine else None, held is not None, ns)
+        if held is None or not mine:
+            done = isinstance(command.action, fx.Release)
+            return (AnswerCode.DONE if done else AnswerCode.UNKNOWN_TASK), {}
+        return self._act(command, held, ns)
+
+    def _reserve(
+        self, command: fx.Command, mine: Held | None, taken: bool, ns: int
+    ) -> tuple[AnswerCode, dict[str, Any]]:
+        if mine is None and taken:
+            return AnswerCode.BUSY, {}
+        if mine is None:
+            self.made += 1
+            address = (
+                self.fixed.get(command.slot) or f"10.{self.net}.{self.made // 250}.{self.made % 250 + 1}"
+            )
+            mine = self.held[command.slot] = Held(command.ref, TaskState.RESERVED, address)
+            assert isinstance(command.action, fx.Reserve)
+            mine.locked_until_ns = ns + int(command.action.ttl_s * SECOND)
+        return AnswerCode.READY, {"address": mine.address}
+
+    def _act(self, command: fx.Command, held: Held, ns: int) -> tuple[AnswerCode, dict[str, Any]]:
+        fields: dict[str, Any] = {}
+        match command.action:
+            case fx.Prepare():
+                held.state = TaskState.PREPARED
+            case fx.Start() | fx.Revive():
+                if command.ref.generation <= held.ref.generation:
+                    return AnswerCode.STALE, {}
+                held.ref, held.state, held.exit = command.ref, TaskState.RUNNING, None
+                self.starts.append(
+                    (command.ref.job_id, command.ref.attempt, command.ref.task, command.ref.generation)
+                )
+            case fx.Kill():
+                fields["processes"] = 3 if held.state is TaskState.RUNNING else 0
+                if held.state is TaskState.RUNNING:
+                    held.state, held.exit = TaskState.KILLED, TaskExit(Reason.KILLED_BY_FAULT)
+            case fx.SetNetwork(cut):
+                held.cut = cut
+            case fx.Release():
+                del self.held[command.slot]
+        return AnswerCode.DONE, fields
+
+
+def _same(one: TaskRef, other: TaskRef) -> bool:
+    return (one.cluster_id, one.job_id, one.attempt, one.task) == (
+        other.cluster_id,
+        other.job_id,
+        other.attempt,
+        other.task,
+    )
+
+
+class Cluster:
+    """One manager and its volunteers."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.config = config(**changes)
+        self.machine = Machine(self.config)
+        self.ns = START_NS
+        self.store: dict[tuple[object, ...], Record] = {}
+        self.volunteers: dict[str, Volunteer] = {}
+        self.replies: dict[int, Any] = {}
+        self.closed: dict[str, Any] = {}
+        self.acked: list[tuple[str, int]] = []
+        self.inbox: list[tuple[str, fx.Command]] = []
+        self.steps: list[fx.Step] = []
+        self._calls = 0
+        self._sessions = 0
+        self._events = 0
+
+    # ---- events ----------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> Stamp:
+        """The manager's clock."""
+        return Stamp(self.config.boot_id, self.ns, UTC_NS + self.ns)
+
+    def do(self, event: ev.Event) -> fx.Step:
+        """One event; what it saves is saved, what it sends lies in the inbox."""
+        step = self.machine.handle(event, self.now)
+        self.machine.validate()
+        self.steps.append(step)
+        for record in step.saves:
+            self.store[key_of(record)] = record
+        for effect in step.effects:
+            match effect:
+                case fx.Send():
+                    self.inbox.append((effect.session, effect.command))
+                case fx.Reply():
+                    assert effect.call not in self.replies, "a call was answered twice"
+                    self.replies[effect.call] = effect.value
+                case fx.Close():
+                    self.closed[effect.session] = effect.error
+                    for volunteer in self.volunteers.values():
+                        if volunteer.session == effect.session:
+                            volunteer.session = ""
+                case fx.AckEvent():
+                    self.acked.append((effect.session, effect.event_id))
+                case _:
+                    pass
+        return step
+
+    def call(self, make: Callable[[int], ev.Event]) -> int:
+        """An event that wants a reply; returns the number of the call."""
+        self._calls += 1
+        self.do(make(self._calls))
+        return self._calls
+
+    def ask(self, make: Callable[[int], ev.Event]) -> Any:
+        """An event that is answered at once."""
+        return self.replies[self.call(make)]
+
+    def submit(self, machines: int = 2, clients: int | None = None, **fields: Any) -> int:
+        """Submits a job that must be accepted; returns its id."""
+        reply = self.try_submit(machines, clients, **fields)
+        assert isinstance(reply, fx.SubmitReply), repr(reply)
+        return reply.job_id
+
+    def try_submit(self, machines: int = 2, clients: int | None = None, **fields: Any) -> Any:
+        """Submits a job; returns the reply, whatever it is."""
+        fields = {
+            "request_id": f"submit-{self._calls}",
+            "owner": "alice",
+            "name": "job",
+            "source": SOURCE,
+            **fields,
+        }
+        if clients is not None:
+            fields = {"clients": clients, **({"client": CLIENT} if clients else {}), **fields}
+        return self.ask(lambda call: ev.SubmitJob(call=call, machines=machines, **fields))
+
+    # ---- volunteers ------------------------------------------------------------------------------------
+
+    def volunteer(self, name: str = "node-a", slots: int = 4, **fields: Any) -> Volunteer:
+        """One more volunteer, attached."""
+        volunteer = Volunteer(name, slots, **{"boot_id": f"boot-{name}", **fields})
+        volunteer.net = len(self.volunteers)
+        self.volunteers[name] = volunteer
+        self.attach(volunteer)
+        return volunteer
+
+    def attach(self, volunteer: Volunteer) -> str:
+        """The volunteer opens a stream; returns the stream's name."""
+        self._sessions += 1
+        session = f"session-{self._sessions}"
+        volunteer.session, volunteer.renewed_ns = session, self.ns
+        self.do(ev.VolunteerAttached(session, volunteer.hello()))
+        return session
+
+    def detach(self, volunteer: Volunteer) -> None:
+        """The volunteer's stream ends; what was under way to it is lost."""
+        session, volunteer.session = volunteer.session, ""
+        self.inbox = [(to, command) for to, command in self.inbox if to != session]
+        self.do(ev.VolunteerDetached(session))
+
+    def heartbeat(self, volunteer: Volunteer, delay_ns: int = 1_000_000) -> None:
+        """The volunteer lives; `delay_ns` is what a message takes each way."""
+        ns = volunteer.renewed_ns = self.ns
+        exchange = (
+            volunteer.stamp(ns - delay_ns),
+            self.now,
+            self.now,
+            volunteer.stamp(ns + delay_ns),
+        )
+        self.do(ev.HeartbeatReceived(volunteer.session, volunteer.stamp(ns), Resources(), exchange))
+
+    def deliver_one(self) -> None:
+        """Takes the oldest command to its volunteer, and its answer back."""
+        session, command = self.inbox.pop(0)
+        volunteer = next((v for v in self.volunteers.values() if v.session == session), None)
+        if volunteer is None:
+            return
+        volunteer.received.append(command)
+        answer = volunteer.carry_out(command, self.ns)
+        if type(command.action).__name__ not in volunteer.mute:
+            self.do(ev.AnswerReceived(session, command.command_id, **answer))
+
+    def deliver(self) -> None:
+        """Takes commands and answers back and forth until there are none."""
+        while self.inbox:
+            self.deliver_one()
+
+    def exit(self, task: str, reason: Reason = Reason.EXITED_ZERO, *, job_id: int = 1, **fields: Any) -> None:
+        """The task's latest generation ends, and its volunteer says so."""
+        volunteer, held = self.holder(task, job_id)
+        status = {Reason.EXITED_ZERO: 0, Reason.EXITED_NONZERO: 2}.get(reason, 0)
+        held.exit = TaskExit(reason, **{"exit_status": status, **fields})
+        held.state = TaskState.EXITED
+        self.tell_exit(volunteer, held.ref, held.exit)
+        self.deliver()
+
+    def tell_exit(self, volunteer: Volunteer, ref: TaskRef, end: TaskExit) -> None:
+        """A volunteer tells an end."""
+        self._events += 1
+        at = volunteer.stamp(self.ns)
+        self.do(ev.TaskExited(volunteer.session, self._events, ref, at, end))
+
+    def holder(self, task: str, job_id: int = 1) -> tuple[Volunteer, Held]:
+        """The volunteer that holds a task, and what it holds."""
+        for volunteer in self.volunteers.values():
+            for held in volunteer.held.values():
+                if (held.ref.job_id, held.ref.task) == (job_id, task):
+                    return volunteer, held
+        raise AssertionError(f"nobody holds {task} of job {job_id}")
+
+    # ---- time ------------------------------------------------------------------------------------------
+
+    def advance(self, seconds: float, *, heartbeats: bool = True, deliver: bool = True) -> None:
+        """Lets time pass: Ticks when the machine wants them, and heartbeats of those attached."""
+        end = self.ns + int(seconds * SECOND)
+        beat = int(self.config.heartbeat_interval_s * SECOND)
+        next_beat = self.ns + beat
+        while True:
+            wake = self.machine.next_wake()
+            due = min(end, next_beat, end if wake is None else max(wake, self.ns))
+            self.ns = due
+            for volunteer in self.volunteers.values():
+                volunteer.expire(due)
+            if due == next_beat:
+                next_beat += beat
+                for volunteer in self.volunteers.values() if heartbeats else ():
+                    if volunteer.session:
+                        self.heartbeat(volunteer)
+            if wake is not None and due >= wake:
+                self.do(ev.Tick())
+            if deliver:
+                self.deliver()
+            wake = self.machine.next_wake()
+            if due >= end and (wake is None or wake > self.ns):
+                return
+
+    def restart(self, **changes: Any) -> None:
+        """The manager dies and starts again from what was saved; every stream ends."""
+        values = {name: getattr(self.config, name) for name in self.config.__dataclass_fields__}
+        self.config = Config(**{**values, "epoch": self.config.epoch + 1, **changes})
+        self.inbox.clear()
+        for volunteer in self.volunteers.values():
+            volunteer.session = ""
+        self.machine = Machine.restore(self.config, list(self.store.values()), self.now)
+        self.machine.validate()
+
+    # ---- looking ---------------------------------------------------------------------------------------
+
+    def job(self, job_id: int = 1) -> JobView:
+        """The job."""
+        view = self.machine.job(job_id)
+        assert view is not None
+        return view
+
+    def state(self, job_id: int = 1) -> JobState:
+        """The job's state."""
+        return self.job(job_id).job.state
+
+    def task(self, name: str, job_id: int = 1) -> TaskRecord:
+        """The task's row."""
+        return next(task for task in self.job(job_id).tasks if task.task == name)
+
+    def address(self, name: str, job_id: int = 1) -> str:
+        """The task's address."""
+        return self.task(name, job_id).address
+
+    def events(self, job_id: int = 1) -> list[str]:
+        """The words of the job's story."""
+        return [line.event for line in self.job(job_id).story]
+
+    def sent(self, kind: type, step: fx.Step | None = None) -> list[fx.Command]:
+        """Commands of a kind, of one step or of all."""
+        steps = self.steps if step is None else [step]
+        return [
+            effect.command
+            for one in steps
+            for effect in one.effects
+            if isinstance(effect, fx.Send) and isinstance(effect.command.action, kind)
+        ]
+
+    # ---- a client --------------------------------------------------------------------------------------
+
+    def caller(self, task: str = "client-0", job_id: int = 1) -> ev.ChaosCaller:
+        """A client as its volunteer attests it."""
+        record = self.task(task, job_id)
+        ref = TaskRef(self.config.cluster_id, job_id, record.attempt, task, max(record.generation, 1))
+        return ev.ChaosCaller(record.volunteer_id, ref)
+
+    def fault(self, kind: str, ip: str, request_id: str = "", **fields: Any) -> int:
+        """A client asks for a fault (`kill`, `revive`, …); returns the number of the call."""
+        make: Any = {
+            "kill": ev.KillRequested,
+            "revive": ev.ReviveRequested,
+            "disconnect": ev.DisconnectRequested,
+            "reconnect": ev.ReconnectRequested,
+        }[kind]
+        if kind == "revive":
+            fields = {"with_disk": True, **fields}
+        caller = fields.pop("caller", None) or self.caller()
+        request_id = request_id or f"fault-{self._calls}"
+        return self.call(lambda n: make(call=n, request_id=request_id, caller=caller, ip=ip, **fields))
+
+    def finish(self, task: str = "client-0", result: Result | None = None, request_id: str = "done") -> Any:
+        """A client calls Finish; returns the reply."""
+        caller = self.caller(task)
+        result = result or Result(Outcome.PASS)
+        return self.ask(lambda n: ev.FinishRequested(n, request_id, caller, result))
+
+
+def running(machines: int = 2, clients: int = 0, slots: int = 6, **changes: Any) -> Cluster:
+    """A cluster of one volunteer on which job 1 runs."""
+    cluster = Cluster(**changes)
+    cluster.volunteer("node-a", slots)
+    cluster.submit(machines, clients)
+    cluster.deliver()
+    assert cluster.state() is JobState.RUNNING, cluster.machine.story(1)
+    return cluster
+
+
+__all__ = ["CLIENT", "SOURCE", "Cluster", "Held", "Role", "Volunteer", "config", "key_of", "running"]

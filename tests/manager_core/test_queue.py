@@ -1,0 +1,76 @@
+"""The queue: owners take turns, inside an owner first come first served."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from syndicate.manager.core.queue import Queue
+from syndicate.manager.core.snapshot import Waiting
+
+
+def filled(*jobs: tuple[int, str]) -> Queue:
+    """A queue with jobs of one slot each, as (id, owner)."""
+    queue = Queue()
+    for job_id, owner in jobs:
+        queue.push(Waiting(job_id, 1, 1), owner)
+    return queue
+
+
+def order(queue: Queue) -> list[int]:
+    """The ids in turn."""
+    return [job.job_id for job in queue.order()]
+
+
+def test_owners_take_turns() -> None:
+    """Three jobs of one owner do not stand before the first of another."""
+    assert order(filled((1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "b"))) == [1, 4, 2, 5, 3]
+
+
+def test_who_uses_fewer_slots_goes_first() -> None:
+    """An owner with slots in use waits for one without, whoever came first."""
+    queue = filled((1, "a"), (2, "b"))
+    queue.started("a", 4)
+    assert order(queue) == [2, 1]
+    queue.ended("a", 4)
+    queue.started("b", 1)
+    assert order(queue) == [1, 2]
+
+
+def test_who_had_a_turn_longer_ago_goes_first() -> None:
+    """With equal shares the owner whose last start is older is next."""
+    queue = filled((1, "a"), (2, "b"))
+    for owner in ("b", "a"):
+        queue.started(owner, 1)
+        queue.ended(owner, 1)
+    assert order(queue) == [2, 1]
+
+
+def test_a_requeued_job_comes_before_later_ones() -> None:
+    """Inside an owner the lowest id is first, also when it comes back."""
+    queue = filled((5, "a"), (6, "a"))
+    queue.push(Waiting(3, 1, 1), "a")
+    assert order(queue) == [3, 5, 6]
+    assert [queue.place(job_id) for job_id in (3, 5, 6)] == [1, 2, 3]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.sampled_from("abc")), unique_by=lambda job: job[0]), st.data()
+)
+def test_the_order_is_what_starting_one_by_one_gives(
+    jobs: list[tuple[int, str]], data: st.DataObject
+) -> None:
+    """Looking at the order and starting head after head come to the same."""
+    queue = filled(*jobs)
+    owners = dict(jobs)
+    for _ in range(data.draw(st.integers(0, len(jobs)))):
+        gone = data.draw(st.sampled_from(sorted(owners)))
+        queue.remove(gone)
+        del owners[gone]
+    expected = order(queue)
+    actual = []
+    while (head := queue.head()) is not None:
+        actual.append(head.job_id)
+        queue.remove(head.job_id)
+        queue.started(owners[head.job_id], head.slots)
+    assert actual == expected
+    assert len(queue) == 0

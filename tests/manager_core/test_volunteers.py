@@ -1,0 +1,436 @@
+"""Volunteers attach, are told apart, are drained, go away, and are given up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from manager_core.harness import CLIENT, SOURCE, Cluster, Volunteer, running
+from syndicate.manager.core import effects as fx
+from syndicate.manager.core import events as ev
+from syndicate.manager.core.errors import Away, Conflict, Exhausted, NotFound, Refused
+from syndicate.manager.core.model import JobState, NodeState, Reason, TaskExit, TaskState
+
+
+def welcomes(cluster: Cluster) -> list[fx.SendWelcome]:
+    """Every Welcome so far."""
+    return [e for step in cluster.steps for e in step.effects if isinstance(e, fx.SendWelcome)]
+
+
+def second(cluster: Cluster, name: str, **fields: object) -> str:
+    """Another machine attaches under a name; returns its stream."""
+    return cluster.attach(Volunteer(name, **fields))  # type: ignore[arg-type]
+
+
+# ---- attaching --------------------------------------------------------------------------------------------
+
+
+def test_each_volunteer_gets_a_prefix_of_its_own_and_keeps_it() -> None:
+    """A /24 of the pool, the same after a reconnect and after a restart of the manager."""
+    cluster = Cluster()
+    a, b = cluster.volunteer("node-a"), cluster.volunteer("node-b")
+    cluster.detach(a)
+    cluster.attach(a)
+    cluster.restart()
+    cluster.attach(b)
+    cluster.volunteer("node-c")
+    assert [(w.prefix) for w in welcomes(cluster)] == [
+        "10.77.0.0/24",
+        "10.77.1.0/24",
+        "10.77.0.0/24",
+        "10.77.1.0/24",
+        "10.77.2.0/24",
+    ]
+
+
+def test_an_operators_own_prefix_is_taken_and_not_given_again() -> None:
+    """The pool gives around it."""
+    cluster = Cluster()
+    cluster.volunteer("node-a", prefix="10.77.0.0/23")
+    cluster.volunteer("node-b")
+    assert [w.prefix for w in welcomes(cluster)] == ["10.77.0.0/23", "10.77.2.0/24"]
+
+
+def test_a_volunteer_on_the_hosts_network_needs_no_prefix() -> None:
+    """Its slot has the host's address."""
+    cluster = Cluster()
+    cluster.volunteer(network="host", slots=1, fixed={0: "192.0.2.7"})
+    assert welcomes(cluster)[0].prefix == ""
+
+
+def test_a_used_up_pool_closes_the_stream() -> None:
+    """PREFIXES_EXHAUSTED."""
+    cluster = Cluster(prefixes="10.1.0.0/24")
+    cluster.volunteer("node-a")
+    error = cluster.closed[second(cluster, "node-b")]
+    assert isinstance(error, Exhausted)
+
+
+def test_overlapping_prefixes_of_operators_are_a_conflict() -> None:
+    """DUPLICATE_ADDRESS."""
+    cluster = Cluster()
+    cluster.volunteer("node-a", prefix="10.1.0.0/24")
+    error = cluster.closed[second(cluster, "node-b", prefix="10.1.0.128/25")]
+    assert isinstance(error, Conflict)
+    assert error.reason == "DUPLICATE_ADDRESS"
+
+
+def test_a_reconnect_of_the_same_boot_replaces_the_old_stream() -> None:
+    """The newer one wins; the older is closed, and what it says later means nothing."""
+    cluster = running(1)
+    volunteer = cluster.volunteers["node-a"]
+    old = volunteer.session
+    new = cluster.attach(volunteer)
+    assert isinstance(cluster.closed[old], Conflict)
+    cluster.do(ev.VolunteerDetached(old))
+    assert cluster.machine.nodes()[0].state is NodeState.READY
+    assert new not in cluster.closed
+
+
+def test_another_machine_of_the_same_id_is_turned_away_while_the_first_lives() -> None:
+    """DUPLICATE_VOLUNTEER for the newcomer."""
+    cluster = Cluster()
+    cluster.volunteer("node-a")
+    error = cluster.closed[second(cluster, "node-a", boot_id="another")]
+    assert isinstance(error, Conflict)
+    assert error.reason == "DUPLICATE_VOLUNTEER"
+
+
+def test_a_rebooted_machine_replaces_itself_once_the_old_stream_is_silent() -> None:
+    """After two heartbeat intervals without a word the old stream is dead."""
+    cluster = Cluster()
+    volunteer = cluster.volunteer("node-a")
+    old = volunteer.session
+    cluster.advance(11, heartbeats=False)
+    volunteer.reboot()
+    session = cluster.attach(volunteer)
+    assert old in cluster.closed
+    assert session not in cluster.closed
+
+
+def test_two_volunteers_with_one_fixed_address_are_a_conflict() -> None:
+    """DUPLICATE_ADDRESS while the first is attached."""
+    cluster = Cluster()
+    first = cluster.volunteer("node-a", slots=1, network="host", fixed={0: "192.0.2.7"})
+    other = Volunteer("node-b", 1, boot_id="b", network="host", fixed={0: "192.0.2.7"})
+    error = cluster.closed[cluster.attach(other)]
+    assert isinstance(error, Conflict)
+    assert error.reason == "DUPLICATE_ADDRESS"
+    cluster.detach(first)
+    assert cluster.attach(other) not in cluster.closed
+
+
+def test_a_manager_that_was_overtaken_is_refused() -> None:
+    """STALE_MANAGER where the volunteer has seen a newer epoch of this cluster, not of another."""
+    cluster = Cluster(epoch=3)
+    stale = second(cluster, "node-a", boot_id="x", highest_epoch=4, cluster_id="test")
+    other = second(cluster, "node-b", boot_id="x", highest_epoch=4, cluster_id="other")
+    assert isinstance(cluster.closed[stale], Refused)
+    assert cluster.closed[stale].reason == "STALE_MANAGER"
+    assert other not in cluster.closed
+
+
+def test_sources_are_warmed_at_the_welcome_and_when_they_change() -> None:
+    """The default client with the Welcome; a new one to everybody who is attached, once."""
+    cluster = Cluster(default_client=CLIENT, default_clients=1)
+    volunteer = cluster.volunteer()
+    assert welcomes(cluster)[0].warm == (CLIENT,)
+    step = cluster.do(ev.SourcesWarmed((CLIENT, SOURCE)))
+    assert step.effects == [fx.SendWarm(volunteer.session, SOURCE)]
+
+
+# ---- draining ---------------------------------------------------------------------------------------------
+
+
+def drain(cluster: Cluster, name: str, draining: bool = True) -> object:
+    """Takes a volunteer out of use, or back."""
+    return cluster.ask(lambda n: ev.DrainNode(n, "d", name, draining))
+
+
+def test_a_drained_volunteer_takes_no_new_job_and_finishes_the_old() -> None:
+    """What runs goes on; the next job waits until the volunteer is resumed."""
+    cluster = running(1, slots=2)
+    assert drain(cluster, "node-a") == fx.DrainReply(NodeState.DRAINED)
+    assert fx.SendDrain(cluster.volunteers["node-a"].session, True) in cluster.steps[-1].effects
+    assert cluster.try_submit(1).reason == "TOO_LARGE"
+    cluster.exit("master")
+    assert cluster.state() is JobState.SUCCEEDED
+    drain(cluster, "node-a", False)
+    assert cluster.state(cluster.submit(1)) is JobState.RESERVING
+
+
+def test_a_drained_volunteer_stays_drained() -> None:
+    """Over a reconnect and a restart of the manager, and it is told so again."""
+    cluster = Cluster()
+    volunteer = cluster.volunteer()
+    drain(cluster, "node-a")
+    cluster.restart()
+    session = cluster.attach(volunteer)
+    assert fx.SendDrain(session, True) in cluster.steps[-1].effects
+    assert cluster.machine.nodes()[0].state is NodeState.DRAINED
+    view = cluster.machine.cluster()
+    assert (view.slots, view.drained_slots) == (0, 4)
+
+
+def test_an_unknown_node_is_not_found() -> None:
+    """NO_SUCH_NODE."""
+    error = drain(Cluster(), "node-x")
+    assert isinstance(error, NotFound)
+    assert error.reason == "NO_SUCH_NODE"
+
+
+# ---- going away -------------------------------------------------------------------------------------------
+
+
+def test_a_lost_stream_alone_loses_no_task() -> None:
+    """The job runs on while the volunteer is away, and the volunteer takes its tasks up again."""
+    cluster = running(2)
+    volunteer = cluster.volunteers["node-a"]
+    cluster.detach(volunteer)
+    cluster.advance(39)
+    assert cluster.state() is JobState.RUNNING
+    cluster.attach(volunteer)
+    cluster.advance(60)
+    assert (cluster.state(), cluster.job().job.attempt) == (JobState.RUNNING, 1)
+
+
+@pytest.mark.parametrize("stream", ["ended", "silent"])
+def test_a_volunteer_that_is_not_heard_is_given_up_and_its_job_queued_again(stream: str) -> None:
+    """After `lost_after_s`, whether its stream has ended or is silent; the attempt goes up."""
+    cluster = Cluster()
+    lost = cluster.volunteer("node-a", 2)
+    cluster.submit(2)
+    cluster.deliver()
+    session = lost.session
+    if stream == "ended":
+        cluster.detach(lost)
+    cluster.advance(39, heartbeats=False)
+    assert cluster.state() is JobState.RUNNING
+    cluster.advance(2, heartbeats=False)
+    job = cluster.job().job
+    assert (job.state, job.attempt) == (JobState.QUEUED, 2)
+    assert (stream == "silent") == isinstance(cluster.closed.get(session), Away)
+    cluster.volunteer("node-b", 2)
+    cluster.deliver()
+    assert (cluster.state(), cluster.task("master").volunteer_id) == (JobState.RUNNING, "node-b")
+
+
+def test_a_job_that_loses_its_machines_too_often_is_lost() -> None:
+    """The third time ends it, with the reason."""
+    cluster = Cluster(max_attempts=3)
+    cluster.volunteer()
+    cluster.submit(1)
+    for _ in range(3):
+        cluster.deliver()
+        volunteer = cluster.volunteers["node-a"]
+        volunteer.reboot()
+        cluster.advance(11, heartbeats=False)
+        cluster.attach(volunteer)
+    job = cluster.job().job
+    assert (job.state, job.reason) == (JobState.LOST, Reason.VOLUNTEER_LOST)
+    assert "master: node-a was rebooted" in job.detail
+
+
+def test_a_reboot_loses_every_task_at_once() -> None:
+    """A new boot id: nothing of the old boot lives, whatever the time."""
+    cluster = running(2)
+    volunteer = cluster.volunteers["node-a"]
+    cluster.detach(volunteer)
+    volunteer.reboot()
+    cluster.attach(volunteer)
+    assert cluster.job().job.attempt == 2
+    cluster.deliver()
+    assert cluster.state() is JobState.RUNNING
+    assert cluster.task("master").boot_id == volunteer.boot_id
+
+
+def test_the_other_members_are_released_when_one_is_lost() -> None:
+    """The job is queued again only when the rest of its gang is gone."""
+    cluster = Cluster()
+    cluster.volunteer("node-a", 1)
+    lost = cluster.volunteer("node-b", 1)
+    cluster.submit(2)
+    cluster.deliver()
+    cluster.volunteers["node-a"].mute.add("Release")
+    cluster.detach(lost)
+    lost.reboot()
+    cluster.attach(lost)
+    assert cluster.state() is JobState.STOPPING
+    cluster.volunteers["node-a"].mute.clear()
+    cluster.advance(16)
+    assert (cluster.state(), cluster.job().job.attempt) == (JobState.RUNNING, 2)
+
+
+def test_a_task_that_has_told_everything_is_not_missed() -> None:
+    """Without clients, a machine that dies after its task has ended costs nothing."""
+    cluster = Cluster()
+    volunteers = {n: cluster.volunteer(n, 1) for n in ("node-a", "node-b")}
+    cluster.submit(2)
+    cluster.deliver()
+    cluster.exit("master")
+    gone = volunteers[cluster.task("master").volunteer_id]
+    cluster.detach(gone)
+    gone.reboot()
+    cluster.attach(gone)
+    assert cluster.state() is JobState.RUNNING
+    cluster.exit("slave-0")
+    assert cluster.state() is JobState.SUCCEEDED
+
+
+def test_a_client_that_has_finished_is_not_missed() -> None:
+    """Its word stands; a slave that is lost beside it costs the attempt."""
+    cluster = Cluster()
+    volunteers = {n: cluster.volunteer(n, 1) for n in ("node-a", "node-b", "node-c")}
+    cluster.submit(1, 2)
+    cluster.deliver()
+    cluster.finish("client-0")
+    gone = volunteers[cluster.task("client-0").volunteer_id]
+    cluster.detach(gone)
+    gone.reboot()
+    cluster.attach(gone)
+    assert cluster.state() is JobState.RUNNING
+    cluster.finish("client-1")
+    cluster.deliver()
+    assert cluster.state() is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("reason", [Reason.LEASE_EXPIRED, Reason.INFRASTRUCTURE, Reason.STOPPED])
+def test_an_end_that_the_machine_brought_about_is_not_the_students(reason: Reason) -> None:
+    """The job is queued again, and the slot is released before it is used."""
+    cluster = running(2)
+    cluster.exit("slave-0", reason)
+    cluster.deliver()
+    assert (cluster.state(), cluster.job().job.attempt) == (JobState.RUNNING, 2)
+    volunteer = cluster.volunteers["node-a"]
+    assert {held.ref.attempt for held in volunteer.held.values()} == {2}
+
+
+def test_a_volunteer_lost_during_the_reservation_costs_nothing() -> None:
+    """The job waits again; no attempt counts as failed."""
+    cluster = Cluster(max_attempts=1)
+    volunteer = cluster.volunteer(slots=2)
+    volunteer.mute.add("Reserve")
+    cluster.submit(2)
+    cluster.deliver()
+    cluster.detach(volunteer)
+    volunteer.reboot()
+    volunteer.mute.clear()
+    cluster.attach(volunteer)
+    cluster.deliver()
+    assert cluster.state() is JobState.RUNNING
+
+
+def test_cluster_and_node_views_count_slots() -> None:
+    """Slots in use are named with their job and task."""
+    cluster = running(2, slots=3)
+    view = cluster.machine.cluster()
+    assert (view.slots, view.free_slots, view.active_jobs, view.queued_jobs) == (3, 1, 1, 0)
+    [node] = cluster.machine.nodes()
+    assert node.busy == ((0, 1, "master"), (1, 1, "slave-0"))
+    assert (node.state, node.last_heard_at) == (NodeState.READY, cluster.now)
+
+
+def test_heartbeats_bound_the_clock() -> None:
+    """An exchange of 1 ms each way bounds the offset to 1 ms."""
+    cluster = Cluster()
+    volunteer = cluster.volunteer()
+    assert cluster.machine.clock("node-a") is None
+    cluster.heartbeat(volunteer, delay_ns=1_000_000)
+    bound = cluster.machine.clock("node-a")
+    assert bound is not None
+    assert (bound.offset_ns, bound.error_ns) == (volunteer.clock_ahead_ns, 1_000_000)
+    assert bound.boot_id == volunteer.boot_id
+
+
+def test_a_heartbeat_saves_nothing() -> None:
+    """A thousand volunteers write nothing while all is well."""
+    cluster = Cluster()
+    cluster.heartbeat(cluster.volunteer())
+    assert cluster.steps[-1] == fx.Step()
+
+
+# ---- reconciling ------------------------------------------------------------------------------------------
+
+
+def test_unanswered_commands_are_sent_again_in_order_through_the_new_stream() -> None:
+    """Once each, under their old ids."""
+    cluster = Cluster()
+    volunteer = cluster.volunteer()
+    cluster.submit(2)
+    before = [command for _, command in cluster.inbox]
+    cluster.detach(volunteer)
+    cluster.attach(volunteer)
+    assert [command for _, command in cluster.inbox] == before
+    cluster.deliver()
+    assert cluster.state() is JobState.RUNNING
+
+
+def test_tasks_that_nobody_wants_are_released_and_their_slots_wait_for_that() -> None:
+    """Of unknown jobs, of other attempts, of jobs that have ended."""
+    cluster = running(1, slots=1)
+    volunteer = cluster.volunteers["node-a"]
+    cluster.detach(volunteer)
+    cluster.advance(41)
+    assert cluster.job().job.attempt == 2
+    cluster.attach(volunteer)
+    assert cluster.state() is JobState.QUEUED
+    [(_, release)] = cluster.inbox
+    assert (type(release.action), release.ref.attempt) == (fx.Release, 1)
+    cluster.deliver()
+    assert cluster.state() is JobState.RUNNING
+
+
+def test_tasks_of_other_clusters_are_left_alone() -> None:
+    """A pool may serve several managers; a slot that another one has answers BUSY by itself."""
+    cluster = Cluster()
+    volunteer = Volunteer("node-a", 2, boot_id="b")
+    cluster.volunteers["node-a"] = volunteer
+    other = running(1, cluster_id="other").volunteers["node-a"].held[0]
+    volunteer.held[0] = other
+    cluster.attach(volunteer)
+    cluster.submit(1)
+    cluster.deliver()
+    cluster.advance(1)
+    assert volunteer.held[0] is other
+    assert cluster.sent(fx.Release) == []
+    assert cluster.state() is JobState.QUEUED or cluster.task("master").slot == 1
+
+
+def test_a_task_that_the_volunteer_does_not_hold_any_more_is_lost() -> None:
+    """Same boot, yet nothing there: the infrastructure has failed."""
+    cluster = running(2)
+    volunteer = cluster.volunteers["node-a"]
+    cluster.detach(volunteer)
+    del volunteer.held[1]
+    cluster.attach(volunteer)
+    cluster.deliver()
+    assert (cluster.state(), cluster.job().job.attempt) == (JobState.RUNNING, 2)
+    assert "task.lost" in cluster.events()
+
+
+def test_an_end_that_was_told_to_nobody_is_taken_from_the_hello() -> None:
+    """A held task that has exited counts as if its event had come; the event after it changes nothing."""
+    cluster = running(1)
+    volunteer = cluster.volunteers["node-a"]
+    cluster.detach(volunteer)
+    held = volunteer.held[0]
+    held.state, held.exit = TaskState.EXITED, TaskExit(Reason.EXITED_ZERO)
+    cluster.attach(volunteer)
+    assert cluster.job().job.verdict is JobState.SUCCEEDED
+    cluster.tell_exit(volunteer, held.ref, held.exit)
+    cluster.deliver()
+    assert cluster.state() is JobState.SUCCEEDED
+
+
+def test_logs_are_taken_from_whoever_holds_the_task() -> None:
+    """In this attempt, also after its end; from nobody else, and not of another attempt."""
+    cluster = running(1, slots=1)
+    cluster.volunteer("node-b", 1)
+    holder, other = cluster.volunteers["node-a"].session, cluster.volunteers["node-b"].session
+    ref = cluster.volunteers["node-a"].held[0].ref
+    assert cluster.machine.may_log(holder, ref)
+    assert not cluster.machine.may_log(other, ref)
+    cluster.exit("master")
+    assert cluster.machine.may_log(holder, ref)
+    assert not cluster.machine.may_log(holder, replace(ref, attempt=2))
+    assert not cluster.machine.may_log("no such session", ref)

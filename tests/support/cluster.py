@@ -1,0 +1,247 @@
+"""A whole cluster on this machine, as `syndicatectl up` makes it, with a handle on each of its processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from syndicate.cli import processes
+from syndicate.client_api import SchedulerClient, job_has_ended, pack
+from syndicate.v1 import common_pb2 as common
+from syndicate.v1 import scheduler_pb2 as scheduler
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+JOBS = ROOT / "tests" / "system" / "jobs"
+BIN = Path(sys.executable).parent
+WAIT_S = 60.0
+T = TypeVar("T")
+
+
+def tree(folder: Path, files: Mapping[str, str]) -> Path:
+    """Writes a source and returns its folder; a name that ends in `/x` is made executable."""
+    source = folder / f"source-{len(list(folder.iterdir()))}"
+    for name, text in files.items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return source
+
+
+def ended(job: scheduler.Job) -> str:
+    """The state of a job in one lower-case word."""
+    return common.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+
+
+def eventually(what: str, condition: Callable[[], T | None], deadline_s: float = WAIT_S) -> T:
+    """Waits until `condition` gives something true, and returns it. Polls: for facts that tell nobody of themselves."""
+    until = time.monotonic() + deadline_s
+    while True:
+        if found := condition():
+            return found
+        if time.monotonic() > until:
+            raise TimeoutError(f"never within {deadline_s:g} s: {what}")
+        time.sleep(0.02)
+
+
+class Daemon:
+    """One process of the cluster, which a test may end and start again with the same command line."""
+
+    def __init__(self, name: str, pid: int, log: Path) -> None:
+        self.name = name
+        self.pid = pid
+        self._log = log
+        wrapper = _parent(pid)
+        # The unprivileged daemons are children of bubblewrap, which is what has to be started again.
+        outer = wrapper if _argv(wrapper)[:1] == ["bwrap"] else pid
+        self._argv = _argv(outer)
+        self._environ = dict(
+            entry.split("=", 1)
+            for entry in Path(f"/proc/{outer}/environ").read_text().split("\0")
+            if "=" in entry
+        )
+        self.started: processes.Process | None = None
+
+    def kill(self) -> None:
+        """Ends it as a crash would, and waits until it is gone."""
+        descriptor = os.pidfd_open(self.pid)
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            assert select.select([descriptor], [], [], 10)[0], f"{self.name} does not end"
+        finally:
+            os.close(descriptor)
+        if self.started is not None:
+            processes.stop(self.started, 10.0)
+
+    def pause(self) -> None:
+        """Stops it, as a machine that hangs."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Starts it again with the same arguments and environment."""
+        if self._argv[0] == "bwrap":
+            self.started = processes.start_wrapped(self._argv, self._log, self._environ, 10.0)
+        else:
+            self.started = processes.start(self._argv, self._log, self._environ)
+        self.pid = self.started.pid
+
+
+class Cluster:
+    """Slots of one machine, a manager, and a connection for a user."""
+
+    def __init__(self, folder: Path, slots: int = 10, *extra: str) -> None:
+        self.folder = folder
+        self.slots = slots
+        self._extra = extra
+        self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "120"}
+
+    def __enter__(self) -> Cluster:
+        up = self.ctl(
+            "up",
+            "--slots",
+            str(self.slots),
+            "--dir",
+            str(self.dir),
+            "--port",
+            "0",
+            "--volunteer-port",
+            "0",
+            *self._extra,
+        )
+        assert up.returncode == 0, up.stderr + self.daemon_logs()
+        state = json.loads((self.dir / "up.json").read_text())
+        self.run_dir = Path(state["run_dir"])
+        self.address = str(state["manager"])
+        self.volunteers_address = str(state["volunteers"])
+        self.token = (self.dir / "manager" / "admin.token").read_text().strip()
+        self.daemons = {
+            name: Daemon(name, part["pid"], self.dir / f"{name}.log") for name, part in state["parts"].items()
+        }
+        self.users = SchedulerClient(self.address, self.token, connect_for=20.0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.users.close()
+        for name in ("volunteer", "manager", "keeper"):
+            # Those that a test started again are not in the record of `up`.
+            if (again := self.daemons[name].started) is not None:
+                processes.stop(again, 20.0)
+        down = self.ctl("down", "--dir", str(self.dir))
+        assert down.returncode == 0, down.stderr
+
+    @property
+    def dir(self) -> Path:
+        """Where `up` keeps its state."""
+        return self.folder / "c"
+
+    def ctl(self, *words: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Runs `syndicatectl` as a user would."""
+        return subprocess.run(
+            [str(BIN / "syndicatectl"), *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def submit(
+        self,
+        source: str | Path,
+        *,
+        machines: int,
+        client: str | Path | None = None,
+        clients: int | None = None,
+        time_limit_s: float = 0.0,
+    ) -> int:
+        """Uploads the sources and queues the job; a plain name is one of tests/system/jobs."""
+        spec = scheduler.JobSpec(
+            source_sha256=self.upload(source), machines=machines, time_limit_s=time_limit_s
+        )
+        if client is not None:
+            spec.client_sha256 = self.upload(client)
+        else:
+            spec.no_client = clients is None
+        if clients is not None:
+            spec.clients = clients
+        return self.users.submit(spec)
+
+    def upload(self, source: str | Path) -> str:
+        """Sends a source and returns its digest."""
+        with pack(str(JOBS / source if isinstance(source, str) else source)) as packed:
+            return self.users.upload(packed).sha256
+
+    def run(self, source: str | Path, **wish: object) -> scheduler.Job:
+        """Submits a job and waits until it has ended."""
+        return self.wait(self.submit(source, **wish))  # type: ignore[arg-type]  # passed on as they came
+
+    def watch(self, job_id: int, until: Callable[[scheduler.Job], bool]) -> scheduler.Job:
+        """Waits until a job is as wished; fails when it ends without."""
+        deadline = time.monotonic() + WAIT_S * 2
+        for answer in self.users.watch(job_id):
+            if until(answer.job):
+                return answer.job
+            assert time.monotonic() < deadline, f"job {job_id} is still {ended(answer.job)}"
+        raise AssertionError(f"job {job_id} ended otherwise:\n{self.ctl('show', str(job_id)).stdout}")
+
+    def wait(self, job_id: int) -> scheduler.Job:
+        """Waits until a job has ended, and for its slots to be free."""
+        return self.watch(job_id, lambda job: job_has_ended(job.state))
+
+    def until_running(self, job_id: int) -> scheduler.Job:
+        """Waits until all members of a job run."""
+        return self.watch(job_id, lambda job: ended(job) == "running")
+
+    def log_lines(self, job_id: int, task: str) -> Iterator[str]:
+        """The lines of one task as they come, until the job has ended."""
+        rest = b""
+        for answer in self.users.logs(job_id, tasks=[task], follow=True):
+            *lines, rest = (rest + answer.piece.data).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+
+    def reason(self, job: scheduler.Job) -> str:
+        """The reason of a job's end in one lower-case word."""
+        return common.Reason.Name(job.reason).removeprefix("REASON_").lower()
+
+    def audit(self) -> subprocess.CompletedProcess[str]:
+        """What the keeper has on the host, beyond what it always has."""
+        return subprocess.run(
+            [str(BIN / "syndicate-volunteer"), "audit", "--keeper", str(self.run_dir / "keeper.sock")],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    def daemon_logs(self) -> str:
+        """The last lines of each daemon, for a failing test."""
+        parts = []
+        for log in sorted(self.dir.glob("*.log")):
+            parts.append(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-25:]))
+        return "\n".join(parts)
+
+
+def output(cluster: Cluster, job: scheduler.Job, task: str = "") -> str:
+    """All output of a job or of one of its tasks, as text."""
+    pieces = cluster.users.logs(job.job_id, tasks=[task] if task else [])
+    return b"".join(answer.piece.data for answer in pieces).decode(errors="replace")
+
+
+def _argv(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -1,0 +1,10 @@
+"""Answers each connection with how often this disk has seen a start."""
+
+import os
+import socket
+
+server = socket.create_server((os.environ["SYNDICATE_ADDRESS"], 9000))
+while True:
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(open("starts", "rb").read())

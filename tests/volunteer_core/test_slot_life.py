@@ -1,0 +1,511 @@
+"""The life of a slot, command by command."""
+
+from __future__ import annotations
+
+import pytest
+from syndicate.volunteer import local
+from syndicate.volunteer.core import Config, effects, events
+from syndicate.volunteer.core.model import (
+    AnswerCode,
+    Kill,
+    Reason,
+    Release,
+    Reserve,
+    Revive,
+    SetNetwork,
+    Start,
+    TaskState,
+)
+from syndicate.volunteer.core.transitions import SlotState
+from volunteer_core.harness import SECOND, Harness, prepare, ref
+
+
+@pytest.fixture
+def bench() -> Harness:
+    """A volunteer with two slots, welcomed by one manager."""
+    harness = Harness()
+    harness.attach()
+    return harness
+
+
+def test_reserve_locks_a_slot_and_names_its_address(bench: Harness) -> None:
+    """A free slot is READY with the first address behind the gateway's."""
+    answer = bench.ask(Reserve(1000))
+
+    assert (answer.code, answer.address) == (AnswerCode.READY, "10.77.0.2")
+    assert bench.core.slot_state(0) is SlotState.RESERVED
+
+
+def test_reserve_of_the_same_task_is_ready_again_with_the_same_address(bench: Harness) -> None:
+    """Another command for what is locked already changes nothing."""
+    first = bench.ask(Reserve(1000))
+
+    assert bench.ask(Reserve(1000)).address == first.address
+
+
+def test_reserve_for_another_task_is_busy(bench: Harness) -> None:
+    """A slot locks on the first that reserves it."""
+    bench.ask(Reserve(1000))
+
+    assert bench.ask(Reserve(1000), ref("slave-0")).code is AnswerCode.BUSY
+
+
+def test_reserve_by_another_cluster_is_busy(bench: Harness) -> None:
+    """Several managers share the pool: the lock belongs to one cluster."""
+    bench.ask(Reserve(1000))
+    bench.connect(link="other", cluster="c2")
+
+    answer = bench.ask(Reserve(1000), ref(cluster="c2"), link="other")
+
+    assert answer.code is AnswerCode.BUSY
+
+
+def test_a_drained_volunteer_is_busy_until_it_is_resumed(bench: Harness) -> None:
+    """Drain refuses new reservations and nothing else."""
+    bench.tell(events.DrainReceived("manager:7001", True))
+    drained = bench.ask(Reserve(1000))
+    bench.tell(events.DrainReceived("manager:7001", False))
+
+    assert drained.code is AnswerCode.BUSY
+    assert bench.ask(Reserve(1000)).code is AnswerCode.READY
+
+
+def test_a_reservation_lapses_without_a_prepare(bench: Harness) -> None:
+    """A manager that vanishes leaves no lock."""
+    bench.ask(Reserve(1000))
+
+    bench.advance(1.0)
+
+    assert bench.core.slot_state(0) is SlotState.FREE
+
+
+def test_addresses_go_round_the_prefix(bench: Harness) -> None:
+    """Each job gets the next address, and the last one is followed by the first."""
+    seen = []
+    bench.connect(link="small", cluster="c2", prefix="10.9.9.0/29")
+    for job in range(1, 7):
+        task = ref(job=job, cluster="c2")
+        seen.append(bench.ask(Reserve(1000), task, link="small").address)
+        bench.ask(Release(), task, link="small")
+
+    assert seen == ["10.9.9.2", "10.9.9.3", "10.9.9.4", "10.9.9.5", "10.9.9.6", "10.9.9.2"]
+
+
+def test_a_prefix_that_is_used_up_is_a_failure_with_its_reason(bench: Harness) -> None:
+    """A /30 has room for one slot."""
+    bench.connect(link="small", cluster="c2", prefix="10.9.9.0/30")
+    bench.ask(Reserve(1000), ref(cluster="c2"), link="small")
+
+    answer = bench.ask(Reserve(1000), ref("slave-0", cluster="c2"), slot=1, link="small")
+
+    assert (answer.code, answer.detail) == (AnswerCode.FAILED, "no address of 10.9.9.0/30 is free")
+
+
+def test_a_task_is_prepared_started_and_released(bench: Harness) -> None:
+    """The way of most tasks."""
+    whole = bench.running()
+    bench.keeper.end(0, 0, output=b"done\n")
+    bench.tell_keeper_events()
+
+    answer = bench.ask(Release(), whole)
+
+    assert answer.code is AnswerCode.DONE
+    assert bench.core.slot_state(0) is SlotState.FREE
+    assert [(e.ref, e.exit.reason) for e in bench.exits()] == [(whole, Reason.EXITED_ZERO)]
+    kinds = [type(request).__name__ for request in bench.keeper.requests]
+    assert [kind for kind in kinds if kind != "Renew"] == ["Prepare", "Start", "Release"]
+
+
+def test_prepare_needs_the_reservation(bench: Harness) -> None:
+    """What is not reserved is unknown."""
+    assert bench.ask(prepare()).code is AnswerCode.UNKNOWN_TASK
+
+
+def test_a_source_that_cannot_be_unpacked_is_the_jobs_fault(bench: Harness) -> None:
+    """The keeper's BAD_SOURCE goes through with its text."""
+    bench.keeper.refuse[local.Prepare] = local.Refused(local.ErrorCode.BAD_SOURCE, "not a tar")
+    bench.ask(Reserve(1000))
+
+    answer = bench.ask(prepare())
+
+    assert (answer.code, answer.detail) == (AnswerCode.BAD_SOURCE, "not a tar")
+
+
+def test_a_source_that_cannot_be_fetched_is_a_failure(bench: Harness) -> None:
+    """It is the machine's fault, and the slot waits for Release or lapses."""
+    bench.fetch_error = "the manager is away"
+    bench.ask(Reserve(1000))
+
+    answer = bench.ask(prepare())
+
+    assert (answer.code, answer.detail) == (AnswerCode.FAILED, "the manager is away")
+    assert bench.core.slot_state(0) is SlotState.RESERVED
+
+
+def test_a_failed_prepare_lapses_through_the_keeper(bench: Harness) -> None:
+    """The keeper may hold half of it: a lapse releases there too."""
+    bench.keeper.refuse[local.Prepare] = local.Refused(local.ErrorCode.FAILED, "no space")
+    bench.ask(Reserve(1000))
+    bench.ask(prepare())
+
+    bench.advance(1.5)
+
+    assert bench.core.slot_state(0) is SlotState.FREE
+    assert isinstance(bench.keeper.requests[-1], local.Release)
+
+
+def test_kill_tells_how_many_processes_ended_and_the_event_follows(bench: Harness) -> None:
+    """The answer goes first, then the end."""
+    whole = bench.running()
+
+    answer = bench.ask(Kill(), whole)
+
+    assert (answer.code, answer.processes) == (AnswerCode.DONE, 3)
+    assert bench.exits()[-1].exit.reason is Reason.KILLED_BY_FAULT
+    order = [type(e) for e in bench.done if isinstance(e, effects.SendAnswer | effects.SendTaskEvent)]
+    assert order[-2:] == [effects.SendAnswer, effects.SendTaskEvent]
+    assert bench.core.slot_state(0) is SlotState.KILLED
+
+
+def test_kill_of_what_has_ended_is_done_with_no_process(bench: Harness) -> None:
+    """There is nothing to end."""
+    whole = bench.running()
+    bench.ask(Kill(), whole)
+
+    answer = bench.ask(Kill(), whole)
+
+    assert (answer.code, answer.processes) == (AnswerCode.DONE, 0)
+
+
+def test_revive_starts_the_next_generation(bench: Harness) -> None:
+    """Killed, revived: generation 2 runs."""
+    bench.running()
+    bench.ask(Kill(), ref())
+
+    answer = bench.ask(Revive(False), ref(generation=2))
+
+    assert answer.code is AnswerCode.DONE
+    assert bench.keeper.starts == [(ref().id, 1), (ref().id, 2)]
+    assert isinstance(bench.keeper.requests[-1], local.Revive)
+    assert not bench.keeper.requests[-1].with_disk
+
+
+def test_revive_of_the_generation_that_runs_is_done_and_starts_nothing(bench: Harness) -> None:
+    """Asked again after a failover, under another id."""
+    bench.running()
+    bench.ask(Kill(), ref())
+    first = bench.ask(Revive(True), ref(generation=2))
+    bench.advance(1)
+
+    again = bench.ask(Revive(True), ref(generation=2))
+
+    assert (again.code, again.applied_at) == (AnswerCode.DONE, first.applied_at)
+    assert len(bench.keeper.starts) == 2
+
+
+def test_revive_of_an_older_generation_is_stale(bench: Harness) -> None:
+    """What was overtaken is refused."""
+    bench.running()
+    bench.ask(Kill(), ref())
+    bench.ask(Revive(True), ref(generation=3))
+
+    assert bench.ask(Revive(True), ref(generation=2)).code is AnswerCode.STALE
+
+
+def test_start_of_what_was_started_and_has_ended_is_done_and_its_end_is_told_again(bench: Harness) -> None:
+    """It was exec'd, which is what the answer says; the end follows as it would have the first time."""
+    bench.running()
+    bench.keeper.end(0, 0)
+    bench.tell_keeper_events()
+
+    answer = bench.ask(Start(), ref())
+
+    assert answer.code is AnswerCode.DONE
+    assert len(bench.keeper.starts) == 1
+    assert [e.ref for e in bench.exits()] == [ref(), ref()]
+    assert bench.exits()[0].event_id < bench.exits()[1].event_id
+
+
+def test_start_before_prepare_fails(bench: Harness) -> None:
+    """The order of commands is held."""
+    bench.ask(Reserve(1000))
+
+    assert bench.ask(Start()).code is AnswerCode.FAILED
+
+
+def test_a_command_of_an_older_attempt_is_stale(bench: Harness) -> None:
+    """A requeued job's slot knows its attempt."""
+    bench.ask(Reserve(1000), ref(attempt=2))
+
+    assert bench.ask(prepare(), ref(attempt=1)).code is AnswerCode.STALE
+    assert bench.ask(Reserve(1000), ref(attempt=1)).code is AnswerCode.STALE
+
+
+def test_set_network_holds_the_full_set(bench: Harness) -> None:
+    """Desired state goes through as it is."""
+    bench.running()
+
+    answer = bench.ask(SetNetwork(("10.77.0.4", "10.77.0.3")))
+
+    assert answer.code is AnswerCode.DONE
+    assert bench.keeper.slots[0].cut == ("10.77.0.3", "10.77.0.4")
+
+
+def test_release_of_a_task_that_is_not_held_is_done_and_touches_nothing(bench: Harness) -> None:
+    """A late Release cannot reach the next task."""
+    bench.running()
+
+    answer = bench.ask(Release(), ref(job=6))
+
+    assert answer.code is AnswerCode.DONE
+    assert bench.core.slot_state(0) is SlotState.RUNNING
+
+
+def test_release_of_a_running_task_ends_it_first_and_tells_so_before_the_answer(bench: Harness) -> None:
+    """Processes end, output is drained, the end is told, then the answer."""
+    whole = bench.running()
+
+    bench.ask(Release(), whole)
+
+    assert [type(r).__name__ for r in bench.keeper.requests[-2:]] == ["Kill", "Release"]
+    assert bench.exits()[-1].exit.reason is Reason.STOPPED
+    told = [type(e).__name__ for e in bench.done if not isinstance(e, effects.CallKeeper)]
+    assert told[-5:] == ["SendTaskEvent", "DrainLogs", "ReleaseSource", "ForgetLogs", "SendAnswer"]
+
+
+def test_release_waits_for_the_logs_and_goes_on_after_its_deadline(bench: Harness) -> None:
+    """Ten seconds, then the slot matters more."""
+    whole = bench.running()
+    bench.hold = {effects.DrainLogs}
+    name = bench.send(Release(), whole)
+    before = bench.answers_to(name)
+
+    bench.advance(10.0)
+
+    assert before == []
+    assert bench.answer_to(name).code is AnswerCode.DONE
+
+
+def test_release_cancels_a_fetch(bench: Harness) -> None:
+    """What waits for a source is answered, and the slot is free at once."""
+    bench.hold = {effects.FetchSource}
+    bench.ask(Reserve(1000))
+    preparing = bench.send(prepare())
+
+    released = bench.ask(Release())
+
+    assert released.code is AnswerCode.DONE
+    assert bench.answer_to(preparing).code is AnswerCode.UNKNOWN_TASK
+    assert bench.wanted(effects.ReleaseSource)
+    assert bench.core.slot_state(0) is SlotState.FREE
+
+
+def test_release_goes_before_commands_that_wait(bench: Harness) -> None:
+    """A request that the keeper has is waited for; the others are dropped."""
+    bench.prepared()
+    bench.hold = {effects.CallKeeper}
+    starting = bench.send(Start(), ref())
+    waiting = bench.send(SetNetwork(()), ref())
+    releasing = bench.send(Release(), ref())
+    assert bench.answer_to(waiting).code is AnswerCode.UNKNOWN_TASK
+
+    bench.perform_held()
+
+    assert bench.answer_to(starting).code is AnswerCode.DONE
+    assert bench.answer_to(releasing).code is AnswerCode.DONE
+    assert bench.core.slot_state(0) is SlotState.FREE
+
+
+def test_two_releases_are_answered_together(bench: Harness) -> None:
+    """A second Release under another id joins the first."""
+    whole = bench.running()
+    bench.hold = {effects.DrainLogs}
+    first, second = bench.send(Release(), whole), bench.send(Release(), whole)
+
+    bench.perform_held()
+
+    assert bench.answer_to(first).code is bench.answer_to(second).code is AnswerCode.DONE
+
+
+def test_a_release_that_the_keeper_cannot_do_is_tried_until_it_works(bench: Harness) -> None:
+    """The command is answered FAILED, the slot stays locked, and comes back by itself."""
+    whole = bench.running()
+    bench.keeper.refuse[local.Release] = local.Refused(local.ErrorCode.FAILED, "target is busy")
+    answer = bench.ask(Release(), whole)
+    reserve = bench.ask(Reserve(1000), ref(job=8))
+    bench.keeper.refuse.clear()
+
+    bench.advance(2.5)
+
+    assert (answer.code, answer.detail) == (AnswerCode.FAILED, "target is busy")
+    assert reserve.code is AnswerCode.BUSY
+    assert bench.core.slot_state(0) is SlotState.FREE
+
+
+def test_commands_on_one_slot_are_done_one_after_the_other(bench: Harness) -> None:
+    """A cut behind a start waits for the start."""
+    bench.prepared()
+    bench.hold = {effects.CallKeeper}
+    bench.send(Start(), ref())
+    bench.send(SetNetwork(("10.77.0.3",)), ref())
+
+    asked = [type(e.request).__name__ for e in bench.held if isinstance(e, effects.CallKeeper)]
+
+    assert asked == ["Start"]
+
+
+def test_too_many_waiting_commands_are_refused() -> None:
+    """The queue of a slot has a bound and says so."""
+    bench = Harness(Config("node-a", max_waiting=1))
+    bench.attach()
+    bench.prepared()
+    bench.hold = {effects.CallKeeper}
+    bench.send(Start(), ref())
+    bench.send(SetNetwork(()), ref())
+
+    answer = bench.ask(SetNetwork(()), ref())
+
+    assert answer.code is AnswerCode.FAILED
+
+
+def test_a_clients_relay_stands_before_prepare_is_answered(bench: Harness) -> None:
+    """A client must find its socket from its first instruction on."""
+    whole = ref("client-0")
+    bench.hold = {effects.OpenRelay}
+    bench.ask(Reserve(1000), whole)
+    name = bench.send(prepare("client-0"), whole)
+    before = bench.answers_to(name)
+
+    bench.perform_held()
+
+    assert before == []
+    assert bench.answer_to(name).code is AnswerCode.DONE
+    assert bench.core.caller(0) == whole
+
+
+def test_an_exit_that_overtakes_the_answer_to_its_start_is_told_after_it(bench: Harness) -> None:
+    """Nobody hears of the end of something whose beginning was not answered."""
+    bench.prepared()
+    bench.hold = {effects.CallKeeper}
+    name = bench.send(Start(), ref())
+    call = next(e for e in bench.held if isinstance(e, effects.CallKeeper))
+    reply = bench.keeper.ask(call.request)
+    bench.keeper.end(0, 2)
+    bench.tell_keeper_events()
+    early = list(bench.exits())
+
+    bench.tell(events.KeeperReplied(call.call, reply))
+
+    assert early == []
+    assert bench.answer_to(name).code is AnswerCode.DONE
+    assert bench.exits()[-1].exit.reason is Reason.EXITED_NONZERO
+    assert bench.core.slot_state(0) is SlotState.EXITED
+
+
+def test_a_keeper_that_does_not_answer_is_connected_anew(bench: Harness) -> None:
+    """The command fails within its deadline, and the truth comes from the next account."""
+    bench.prepared()
+    bench.hold = {effects.CallKeeper, effects.ResetKeeper}
+    name = bench.send(Start(), ref())
+    bench.keeper.ask(local.Start(0, ref().id, 1))
+
+    bench.advance(12.0)
+    answer = bench.answer_to(name)
+    bench.tell(events.KeeperLost())
+    bench.tell(events.KeeperSynced(bench.keeper.synced()))
+
+    assert answer.code is AnswerCode.FAILED
+    assert bench.wanted(effects.ResetKeeper)
+    assert bench.core.slot_state(0) is SlotState.RUNNING
+
+
+def test_the_story_of_a_slot_tells_each_step(bench: Harness) -> None:
+    """What happened can be read afterwards."""
+    bench.running()
+    bench.ask(Release(), ref())
+
+    told = [line.state for line in bench.core.story(0)]
+
+    assert told[:4] == [SlotState.RESERVED, SlotState.PREPARING, SlotState.PREPARED, SlotState.STARTING]
+    assert told[-2:] == [SlotState.RELEASING, SlotState.FREE]
+
+
+def test_held_tells_state_address_and_exit(bench: Harness) -> None:
+    """What Hello reports."""
+    bench.running()
+    bench.ask(Kill(), ref())
+
+    (held,) = bench.core.held()
+
+    assert (held.ref, held.slot, held.address) == (ref(), 0, "10.77.0.2")
+    assert held.state is TaskState.KILLED
+    assert held.exit is not None
+    assert held.exit.reason is Reason.KILLED_BY_FAULT
+
+
+def test_nothing_is_started_when_the_lease_has_run_out(bench: Harness) -> None:
+    """A manager not heard for so long may have given the task to others."""
+    bench.prepared()
+    bench.now_ns += 31 * SECOND
+
+    assert bench.ask(Start(), ref()).code is AnswerCode.FAILED
+    assert bench.keeper.starts == []
+
+
+def test_a_task_is_given_up_when_its_manager_stays_away(bench: Harness) -> None:
+    """The lease ends, a grace passes, the slot is free for other clusters."""
+    bench.running()
+    bench.tell(events.LinkLost("manager:7001"))
+
+    bench.advance(89)
+    before = bench.core.slot_state(0)
+    bench.advance(2)
+
+    assert before is SlotState.RUNNING
+    assert bench.core.slot_state(0) is SlotState.FREE
+    assert isinstance(bench.keeper.requests[-1], local.Release)
+
+
+def test_a_sandbox_that_ends_before_its_start_is_the_machines_fault(bench: Harness) -> None:
+    """It is told at once, and a Start that comes later fails."""
+    bench.prepared()
+    bench.keeper.end(0, 137)
+    bench.tell_keeper_events()
+
+    assert bench.exits()[-1].exit.reason is Reason.INFRASTRUCTURE
+    assert bench.ask(Start(), ref()).code is AnswerCode.FAILED
+    assert bench.ask(Release(), ref()).code is AnswerCode.DONE
+
+
+def test_a_lease_that_ends_before_the_start_is_told_as_such(bench: Harness) -> None:
+    """The sandbox was ended by the keeper."""
+    bench.prepared()
+    bench.keeper.end(0, 137, killed=True, cause="lease")
+    bench.tell_keeper_events()
+
+    assert bench.exits()[-1].exit.reason is Reason.LEASE_EXPIRED
+
+
+@pytest.mark.parametrize("event_first", [True, False])
+def test_a_revival_that_fails_uses_its_generation_up(bench: Harness, event_first: bool) -> None:
+    """The answer says all; the end of what never ran is not told, and the next generation can be had."""
+    bench.running()
+    bench.ask(Kill(), ref())
+    told = len(bench.exits())
+    bench.hold = {effects.CallKeeper}
+    name = bench.send(Revive(True), ref(generation=2))
+    call = next(effect for effect in bench.held if isinstance(effect, effects.CallKeeper))
+    bench.hold, bench.held = set(), []
+    never_ran = local.Exit(2, 137, True, "release", bench.now, b"", b"", 0)
+    outcome = [
+        events.KeeperTold(local.Exited(0, ref().id, never_ran)),
+        events.KeeperReplied(call.call, local.Refused(local.ErrorCode.FAILED, "no make")),
+    ]
+    for event in outcome if event_first else reversed(outcome):
+        bench.tell(event)
+
+    assert bench.answer_to(name).code is AnswerCode.FAILED
+    assert len(bench.exits()) == told
+    assert bench.ask(Revive(True), ref(generation=2)).code is AnswerCode.STALE
+    assert bench.ask(Kill(), ref()).code is AnswerCode.DONE
+    assert bench.ask(Revive(True), ref(generation=3)).code is AnswerCode.DONE

@@ -1,0 +1,238 @@
+"""Client tasks: they call ChaosControl through their volunteer's relay, and the answers they get are checked.
+
+An answer says that something holds. It is compared with the truth over the whole interval from the first call
+to the answer, and exactly at the answer when nobody else did anything to the same member meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from syndicate.manager.core import effects, errors, events, model
+from syndicate.volunteer import local
+
+from . import convert
+from .clock import MS, SECOND
+from .keeper_model import Process
+from .rpc import Call, Failure, Outcome
+from .scripts import ChaosStep, ClientRun
+from .truth import TaskTruth, Truth
+from .volunteer_host import VolunteerHost
+from .world import Timer, Violation, World
+
+RETRY_WITHIN_NS = 30 * SECOND
+CALL_DEADLINE_NS = 8 * SECOND
+
+
+@dataclass(slots=True)
+class Operation:
+    """One fault asked for; `ended_at` None while it may still take effect."""
+
+    kind: str
+    target: str
+    began_at: int
+    ended_at: int | None = None
+
+
+@dataclass
+class Reports:
+    """What the clients of one attempt did and said; the verdict is checked against it."""
+
+    operations: list[Operation] = field(default_factory=list)
+    tried: dict[str, set[int]] = field(default_factory=dict)
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    answered: int = 0
+
+
+Book = dict[tuple[str, int, int], Reports]
+"""Reports by cluster, job and attempt."""
+
+
+Make = Callable[[int, str, events.ChaosCaller], events.Event]
+"""(call, request id, who calls) → the manager's event."""
+
+
+class ClientProcess(Process):
+    """One generation of a client."""
+
+    def __init__(
+        self,
+        world: World,
+        truth: Truth,
+        host: VolunteerHost,
+        prepared: local.Prepare,
+        generation: int,
+        run: ClientRun,
+        reports: Reports,
+        ends: Callable[[int, bytes], None],
+    ) -> None:
+        self._world, self._truth, self._host = world, truth, host
+        self._task, self._generation = prepared.task, generation
+        self._members = {member.task: member for member in prepared.members}
+        self._steps = list(run.steps)
+        self._run, self._reports, self._ends = run, reports, ends
+        self._alive = True
+        self._call: Call | None = None
+        self._timer: Timer | None = None
+        self._requests = 0
+        self._next()
+
+    def kill(self) -> None:
+        """It is gone, and whatever it was about to hear."""
+        self._alive = False
+        if self._call is not None:
+            self._call.abandon()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # ---- the script -------------------------------------------------------------------------------------
+
+    def _wait(self, delay_ns: int, do: Callable[[], None]) -> None:
+        self._timer = self._world.after(delay_ns, lambda: do() if self._alive else None)
+
+    def _next(self) -> None:
+        if self._steps:
+            step = self._steps.pop(0)
+            self._wait(step.wait_ns, lambda: self._fault(step))
+        elif self._run.outcome is None:
+            self._wait(MS, lambda: self._exit(0))
+        else:
+            self._wait(MS, self._finish)
+
+    def _exit(self, status: int) -> None:
+        self._alive = False
+        self._ends(status, b"")
+
+    def _fault(self, step: ChaosStep) -> None:
+        operation = Operation(step.kind, step.target, self._world.now)
+        self._reports.operations.append(operation)
+        ip = self._members[step.target].address
+
+        def make(call: int, request: str, caller: events.ChaosCaller) -> events.Event:
+            match step.kind:
+                case "kill":
+                    return events.KillRequested(call, request, caller, ip)
+                case "revive":
+                    return events.ReviveRequested(call, request, caller, ip, step.with_disk)
+                case "disconnect":
+                    return events.DisconnectRequested(call, request, caller, ip)
+                case _:
+                    return events.ReconnectRequested(call, request, caller, ip)
+
+        def done(value: Outcome) -> None:
+            operation.ended_at = self._world.now if not isinstance(value, Failure | errors.TooLate) else None
+            if isinstance(value, effects.FaultReply):
+                self._reports.answered += 1
+                self._check(operation, value)
+            self._next()
+
+        self._ask(make, done)
+
+    def _finish(self) -> None:
+        assert self._run.outcome is not None
+        outcome = model.Outcome(self._run.outcome)
+        self._reports.tried.setdefault(self._task.task, set()).add(int(outcome))
+
+        def make(call: int, request: str, caller: events.ChaosCaller) -> events.Event:
+            return events.FinishRequested(call, request, caller, model.Result(outcome))
+
+        def done(value: Outcome) -> None:
+            if isinstance(value, effects.FinishReply):
+                self._reports.acknowledged.setdefault(self._task.task, int(outcome))
+            if not self._run.lingers:
+                self._wait(MS, lambda: self._exit(0))
+
+        self._ask(make, done)
+
+    # ---- calls ------------------------------------------------------------------------------------------
+
+    def _ask(self, make: Make, done: Callable[[Outcome], None]) -> None:
+        """Asks until something else than gRPC's own failures comes, under one request id, for a while."""
+        self._requests += 1
+        task = self._task
+        request = f"{task.job_id}.{task.attempt}-{task.task}-{self._generation}-{self._requests}"
+        give_up = self._world.now + RETRY_WITHIN_NS
+
+        def answered(value: Outcome) -> None:
+            self._call = None
+            if not self._alive:
+                return
+            again = isinstance(value, Failure | errors.Away | errors.TooLate)
+            if again and self._world.now < give_up:
+                self._wait(self._world.between(20 * MS, 2 * SECOND), ask)
+            else:
+                self._world.note(self._task.task, "heard", f"{request}: {value!r}")
+                done(value)
+
+        def ask() -> None:
+            host = self._host
+            relayed = host.relayed(self._task)
+            if relayed is None:
+                answered(Failure.UNAVAILABLE)
+                return
+            link, ref = relayed
+            caller = events.ChaosCaller(host.name, convert.ref(ref))
+            self._call = Call(
+                self._world,
+                host.weather[link],
+                host.managers[link],
+                lambda call: make(call, request, caller),
+                answered,
+                CALL_DEADLINE_NS,
+            )
+
+        ask()
+
+    # ---- what an answer must mean -----------------------------------------------------------------------
+
+    def _check(self, operation: Operation, reply: effects.FaultReply) -> None:
+        task = self._task
+        since, until = operation.began_at, self._world.now
+        targets = [
+            truth
+            for truth in self._truth.of(task.cluster_id, task.job_id, task.attempt)
+            if truth.task.task == operation.target
+        ]
+        if not targets:
+            raise Violation(f"{operation} was answered OK, but {operation.target} was never there")
+        target = targets[-1]
+        job = self._host.managers[task.cluster_id].store.jobs[task.job_id]
+        if self._alone(operation) and target.gone_at is None and job.state is model.JobState.RUNNING:
+            since = until  # nobody changed it since: it must hold at this moment
+        if not self._holds(operation, reply, target, since, until):
+            raise Violation(
+                f"job {task.job_id}.{task.attempt}: {operation} was answered OK ({reply}), but it did not "
+                f"hold between {since / SECOND:.6f} and {until / SECOND:.6f}: {target}"
+            )
+
+    def _holds(
+        self, operation: Operation, reply: effects.FaultReply, target: TaskTruth, since: int, until: int
+    ) -> bool:
+        if reply.already and target.gone_at is not None:
+            return True  # its machine is gone, and the manager cannot know it yet
+        others = frozenset(m.address for m in self._members.values() if m.role is not local.Role.CLIENT)
+        match operation.kind:
+            case "kill":
+                return target.dead_between(since, until)
+            case "revive":
+                # It may have ended by itself since; that one lives already is the manager's knowledge, which
+                # is as old as the last word of its volunteer may be.
+                lag = int(self._host.managers[target.task.cluster_id].config.lost_after_s * SECOND)
+                began = operation.began_at - (lag if reply.already else 0)
+                return target.alive_between(reply.generation, began, until)
+            case "disconnect":
+                own = frozenset({target.address})
+                return target.cut_between(others - own, since, until) or target.cut_between(
+                    others | own, since, until
+                )
+            case _:
+                return target.cut_between(frozenset(), since, until)
+
+    def _alone(self, operation: Operation) -> bool:
+        return not any(
+            other is not operation
+            and other.target == operation.target
+            and (other.ended_at is None or other.ended_at > operation.began_at)
+            for other in self._reports.operations
+        )

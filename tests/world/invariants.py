@@ -1,0 +1,160 @@
+"""What must be true when a world has come to rest: promises kept, verdicts right, nothing left.
+
+What must be true at every step is checked where it happens: `truth` (starts), `store` (rows), `clients`
+(answers), and the cores' own `validate` in the hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+
+from syndicate.manager.core.model import JobState, NodeState, Outcome, Reason
+from syndicate.manager.core.records import JobRecord
+from syndicate.volunteer.local import SlotState
+
+from .clients import Book, Reports
+from .clock import SECOND
+from .manager_host import ManagerHost
+from .scripts import Script
+from .store import TERMINAL
+from .truth import TaskTruth, Truth
+from .users import Receipt, Users
+from .volunteer_host import VolunteerHost
+from .world import Violation
+
+STATE_OF = {
+    Outcome.PASS: JobState.SUCCEEDED,
+    Outcome.UNKNOWN: JobState.UNKNOWN,
+    Outcome.FAIL: JobState.FAILED,
+}
+
+
+def unrest(
+    managers: Iterable[ManagerHost], users: Iterable[Users], volunteers: Iterable[VolunteerHost]
+) -> str:
+    """Why the world is not at rest yet; empty when it is."""
+    for each in users:
+        if not each.settled:
+            return "an order has no answer"
+    for manager in managers:
+        if manager.life is None:
+            return f"{manager.name} is down"
+        for job in manager.store.jobs.values():
+            if job.state not in TERMINAL:
+                return f"job {job.job_id} of {manager.name} is {job.state.name} (attempt {job.attempt})"
+        if manager.store.held():
+            return f"{manager.name} has slots written down: {manager.store.held()}"
+        for node in manager.life.machine.nodes():
+            if node.busy or node.state is not NodeState.READY:
+                return f"{manager.name} sees {node.record.volunteer_id} {node.state.name}, busy {node.busy}"
+    for volunteer in volunteers:
+        if volunteer.life is None or volunteer.life.core.held():
+            return f"{volunteer.name} is down or holds a task"
+        for slot in volunteer.keeper.slots:
+            if slot.state is not SlotState.EMPTY:
+                return f"the keeper of {volunteer.name} holds {slot.prepared}"
+    return ""
+
+
+def check_promises(manager: ManagerHost, users: Users) -> None:
+    """Every acknowledged Submit is a job, the same one, with what was ordered."""
+    for receipt in users.receipts:
+        if receipt.job_id is None:
+            continue
+        order = receipt.order
+        job = manager.store.jobs.get(receipt.job_id)
+        if job is None or job.request_id != order.request_id:
+            raise Violation(f"job {receipt.job_id} was acknowledged for {order.request_id} and is {job}")
+        spec = job.spec
+        if (spec.source, spec.machines, spec.clients) != (order.source, order.machines, order.clients):
+            raise Violation(f"{order} became {spec}")
+        view = manager.life.machine.job(receipt.job_id) if manager.life is not None else None
+        if view is None or view.job.state is not job.state:
+            raise Violation(f"the machine shows {view} for {job}")
+
+
+def check_verdicts(
+    manager: ManagerHost, users: Users, truth: Truth, book: Book, scripts: Mapping[str, Script], calm: bool
+) -> None:
+    """Every job ended as what its tasks did demands."""
+    receipts = {r.job_id: r for r in users.receipts if r.job_id is not None}
+    for job_id, ended in manager.store.ended.items():
+        job = ended.record
+        tasks = truth.of(manager.name, job_id, job.attempt)
+        reports = book.get((manager.name, job_id, job.attempt), Reports())
+        problem = _problem(job, ended.at, tasks, reports, receipts.get(job_id), scripts)
+        if not problem and calm and (job.attempt != 1 or job.state is JobState.LOST):
+            problem = "nothing went wrong in this world, but it was not done in the first attempt"
+        if problem:
+            raise Violation(
+                f"job {job_id}.{job.attempt} of {manager.name} is {job.state.name}: {problem}\n{job}"
+            )
+    for (cluster, job_id, attempt), reports in book.items():
+        if cluster == manager.name:
+            _check_finished(manager, job_id, attempt, reports)
+
+
+def _problem(
+    job: JobRecord,
+    ended_at: int,
+    tasks: list[TaskTruth],
+    reports: Reports,
+    receipt: Receipt | None,
+    scripts: Mapping[str, Script],
+) -> str:
+    match job.state:
+        case JobState.CANCELLED:
+            return (
+                "" if receipt is not None and receipt.cancel_tried_at is not None else "nobody cancelled it"
+            )
+        case JobState.TIMED_OUT:
+            began = min((run.started_at for task in tasks for run in task.runs), default=ended_at)
+            ran_s = (ended_at - began) / SECOND
+            return (
+                "" if ran_s >= job.spec.time_limit_s - 1 else f"it ran {ran_s} s of {job.spec.time_limit_s} s"
+            )
+        case JobState.LOST:
+            return ""
+    if scripts[job.spec.source.sha256].bad_source:
+        right = job.state is JobState.FAILED and job.reason is Reason.BAD_SOURCE
+        return "" if right else "its source is bad"
+    if job.spec.clients:
+        return _client_problem(job, reports)
+    return _plain_problem(job, tasks)
+
+
+def _plain_problem(job: JobRecord, tasks: list[TaskTruth]) -> str:
+    latest = {task.task.task: task.runs[-1] for task in tasks if task.runs}
+    if len(latest) != job.spec.machines:
+        return f"only {sorted(latest)} ever ran"
+    for name, run in latest.items():
+        if run.ended_at is None or run.killed:
+            return f"{name} did not end by itself: {run}"
+    expected = JobState.SUCCEEDED if all(run.good for run in latest.values()) else JobState.FAILED
+    return "" if job.state is expected else f"it must be {expected.name}"
+
+
+def _client_problem(job: JobRecord, reports: Reports) -> str:
+    choices = []
+    for number in range(job.spec.clients):
+        name = f"client-{number}"
+        if name in reports.acknowledged:
+            choices.append({reports.acknowledged[name]})
+        else:
+            choices.append({int(Outcome.UNKNOWN)} | reports.tried.get(name, set()))
+    allowed = {STATE_OF[Outcome(max(said))] for said in product(*choices)}
+    return "" if job.state in allowed else f"its clients said {choices}"
+
+
+def _check_finished(manager: ManagerHost, job_id: int, attempt: int, reports: Reports) -> None:
+    """Once every client's Finish was acknowledged the verdict stands, whatever happens after."""
+    job = manager.store.jobs[job_id]
+    if len(reports.acknowledged) < job.spec.clients:
+        return
+    expected = STATE_OF[Outcome(max(reports.acknowledged.values()))]
+    if job.attempt != attempt or job.state is not expected:
+        raise Violation(
+            f"all clients of job {job_id}.{attempt} had finished ({expected.name}), "
+            f"yet it is {job.state.name} in attempt {job.attempt}"
+        )

@@ -1,0 +1,417 @@
+"""A keeper in memory: the protocol of `volunteer/local.py`, with scripts in the place of make.
+
+It belongs to the machine, not to the volunteer process: tasks, epochs and the lease outlive a crash of the
+volunteer. Requests about one slot are done one after the other, those of different slots side by side; a
+request that was taken in is carried out although its connection breaks, only its answer is lost. Sync waits
+for what is under way, since what it tells must stay true.
+
+The lease: when the clock passes `until_ns`, every task of the cluster is ended, and no Start or Revive of
+that cluster is taken until it is renewed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from syndicate.volunteer import local
+from syndicate.volunteer.local import ErrorCode, SlotState
+
+from .clock import MS, SECOND, Clock
+from .truth import RunTruth, TaskTruth, Truth
+from .world import World
+
+
+@dataclass
+class Troubles:
+    """How badly the machine behaves; the nemesis changes it. Chances in 0 to 1 for each request."""
+
+    fail: float = 0.0
+    stall: float = 0.0
+
+
+class Process:
+    """What runs in a slot; made by the host from the script. `kill` must end it at once and silently."""
+
+    def kill(self) -> None:
+        """It is gone."""
+
+
+@dataclass
+class Generation:
+    """One generation as the keeper keeps it."""
+
+    number: int
+    started_at: local.Stamp
+    truth: RunTruth
+    process: Process | None = None
+    exit: local.Exit | None = None
+
+
+@dataclass
+class Slot:
+    """One slot, and the requests that wait for it."""
+
+    number: int
+    state: SlotState = SlotState.EMPTY
+    prepared: local.Prepare | None = None
+    truth: TaskTruth | None = None
+    cut: tuple[str, ...] = ()
+    generations: list[Generation] = field(default_factory=list)
+    waiting: deque[tuple[Connection, int, local.Request]] = field(default_factory=deque)
+    busy: bool = False
+
+    @property
+    def live(self) -> Generation | None:
+        """The generation that runs."""
+        last = self.generations[-1] if self.generations else None
+        return last if last is not None and last.exit is None else None
+
+
+class Connection:
+    """The Unix socket between one volunteer process and the keeper: whole and in order until it is gone."""
+
+    def __init__(self, world: World, keeper: Keeper) -> None:
+        self.on_reply: Callable[[int, local.Reply], None] = lambda number, reply: None
+        self.on_event: Callable[[local.Event], None] = lambda event: None
+        self.on_lost: Callable[[], None] = lambda: None
+        self.open = True
+        self._world, self._keeper = world, keeper
+        self._down = self._up = 0
+
+    def call(self, number: int, request: local.Request) -> None:
+        """Sends a request."""
+        self._down = max(self._down, self._world.now + self._world.between(20_000, 200_000))
+        self._world.at(self._down, lambda: self._keeper.receive(self, number, request) if self.open else None)
+
+    def reply(self, number: int, reply: local.Reply) -> None:
+        """The keeper answers."""
+        self._tell(lambda: self.on_reply(number, reply))
+
+    def event(self, event: local.Event) -> None:
+        """The keeper tells something."""
+        self._tell(lambda: self.on_event(event))
+
+    def lose(self) -> None:
+        """The keeper's side is gone; the volunteer learns of it."""
+        if self.open:
+            self.open = False
+            self._world.after(50_000, self.on_lost)
+
+    def close(self) -> None:
+        """The volunteer's side is gone."""
+        self.open = False
+
+    def _tell(self, do: Callable[[], None]) -> None:
+        self._up = max(self._up, self._world.now + self._world.between(20_000, 200_000))
+        self._world.at(self._up, lambda: do() if self.open else None)
+
+
+MakeProcess = Callable[[local.Prepare, int, Callable[[int, bytes], None]], tuple[Process, bool]]
+"""(what was prepared, generation, what to call with status and output at its own end) → process, good."""
+
+
+class Keeper:
+    """One machine's keeper in one boot."""
+
+    def __init__(
+        self, world: World, truth: Truth, machine: str, clock: Clock, slots: int, make: MakeProcess
+    ) -> None:
+        self.troubles = Troubles()
+        self.slots = [Slot(number) for number in range(slots)]
+        self.alive = True
+        self.bad_sources: set[str] = set()
+        self._world, self._truth, self._machine, self._clock = world, truth, machine, clock
+        self._make = make
+        self._epochs: dict[str, int] = {}
+        self._leases: dict[str, int] = {}
+        self._connection: Connection | None = None
+        self._syncs: list[tuple[Connection, int]] = []
+
+    def connect(self) -> Connection:
+        """A volunteer process connects; an older connection is dropped."""
+        if self._connection is not None:
+            self._connection.lose()
+        self._connection = Connection(self._world, self)
+        return self._connection
+
+    def die(self) -> None:
+        """The machine, or the keeper, is gone, and everything of the tasks with it."""
+        self.alive = False
+        if self._connection is not None:
+            self._connection.lose()
+        for slot in self.slots:
+            self._end(slot, "machine gone", tell=False)
+            self._forget(slot)
+
+    # ---- requests ---------------------------------------------------------------------------------------
+
+    def receive(self, connection: Connection, number: int, request: local.Request) -> None:
+        """A request came in."""
+        if not self.alive:
+            return
+        match request:
+            case local.Sync():
+                self._syncs.append((connection, number))
+                self._answer_syncs()
+            case local.Renew():
+                connection.reply(number, self._renew(request))
+            case _:
+                slot_number = getattr(request, "slot", None)
+                if slot_number is None or not 0 <= slot_number < len(self.slots):
+                    connection.reply(number, local.Refused(ErrorCode.NO_SUCH_SLOT, f"no slot {slot_number}"))
+                    return
+                slot = self.slots[slot_number]
+                slot.waiting.append((connection, number, request))
+                self._next(slot)
+
+    def _next(self, slot: Slot) -> None:
+        if slot.busy or not slot.waiting:
+            return
+        connection, number, request = slot.waiting.popleft()
+        slot.busy = True
+        stalls = self._world.chance(self.troubles.stall)
+        takes = self._world.between(SECOND, 20 * SECOND) if stalls else self._world.between(200_000, 8 * MS)
+        begun = self._world.now
+
+        def finish() -> None:
+            if not self.alive:
+                return
+            slot.busy = False
+            answered_first = self._world.chance(0.5)
+            exits: list[local.Exited] = []
+            reply = self._do(slot, request, self._world.now - begun, exits)
+            if answered_first:
+                connection.reply(number, reply)
+            for event in exits:
+                self._tell(event)
+            if not answered_first:
+                connection.reply(number, reply)
+            self._next(slot)
+            self._answer_syncs()
+
+        self._world.after(takes, finish)
+
+    def _answer_syncs(self) -> None:
+        if any(slot.busy or slot.waiting for slot in self.slots):
+            return
+        syncs, self._syncs = self._syncs, []
+        for connection, number in syncs:
+            connection.reply(number, self._synced())
+
+    def _do(self, slot: Slot, request: local.Request, took: int, exits: list[local.Exited]) -> local.Reply:
+        done = local.Done(self.stamp(), took)
+        if isinstance(request, local.Prepare):
+            return self._prepare(slot, request, done)
+        if isinstance(request, local.Release):
+            return self._release(slot, request, done, exits)
+        if not isinstance(request, local.Start | local.Kill | local.Revive | local.SetCut):
+            return local.Refused(ErrorCode.MALFORMED, f"the model does not know {request!r}")
+        if slot.prepared is None or slot.prepared.task != request.task:
+            return local.Refused(ErrorCode.WRONG_TASK, f"slot {slot.number} does not hold {request.task}")
+        if self._world.chance(self.troubles.fail):
+            return local.Refused(ErrorCode.FAILED, "the machine is in trouble")
+        match request:
+            case local.Start():
+                return self._start(slot, request, done)
+            case local.Kill():
+                return self._kill(slot, request, done, exits)
+            case local.Revive():
+                return self._revive(slot, request, done)
+            case local.SetCut():
+                return self._set_cut(slot, request, done)
+
+    def _prepare(self, slot: Slot, request: local.Prepare, done: local.Done) -> local.Reply:
+        cluster = request.task.cluster_id
+        if request.epoch < self._epochs.get(cluster, 0):
+            return local.Refused(ErrorCode.WRONG_STATE, "an older epoch")
+        self._epochs[cluster] = request.epoch
+        if slot.prepared is not None:
+            if slot.prepared.task == request.task:
+                return local.Done(done.at, done.took_ns, already=True)
+            return local.Refused(ErrorCode.WRONG_TASK, f"slot {slot.number} holds {slot.prepared.task}")
+        if request.source in self.bad_sources:
+            return local.Refused(ErrorCode.BAD_SOURCE, "not a tar")
+        if self._world.chance(self.troubles.fail):
+            return local.Refused(ErrorCode.FAILED, "no space left on device")
+        slot.prepared, slot.state = request, SlotState.PREPARED
+        slot.truth = self._truth.prepared(request.task, self._machine, request.address)
+        return done
+
+    def _start(self, slot: Slot, request: local.Start, done: local.Done) -> local.Reply:
+        if slot.generations and request.generation == 1:
+            return local.Done(slot.generations[0].started_at, done.took_ns, already=True)
+        if slot.state is not SlotState.PREPARED or request.generation != 1:
+            return local.Refused(
+                ErrorCode.WRONG_STATE, f"start of generation {request.generation} when {slot.state}"
+            )
+        return self._exec(slot, 1, done)
+
+    def _revive(self, slot: Slot, request: local.Revive, done: local.Done) -> local.Reply:
+        last = slot.generations[-1].number if slot.generations else 0
+        if request.generation == last:
+            return local.Done(slot.generations[-1].started_at, done.took_ns, already=True)
+        if slot.state is not SlotState.ENDED or request.generation < last:
+            return local.Refused(
+                ErrorCode.WRONG_STATE, f"revival as {request.generation} when {slot.state}, {last}"
+            )
+        return self._exec(slot, request.generation, done)
+
+    def _exec(self, slot: Slot, generation: int, done: local.Done) -> local.Reply:
+        prepared, truth = slot.prepared, slot.truth
+        assert prepared is not None
+        assert truth is not None
+        until = self._leases.get(prepared.task.cluster_id)
+        if until is not None and self.monotonic() >= until:
+            return local.Refused(ErrorCode.WRONG_STATE, "the lease has run out")
+        holder: list[Generation] = []
+
+        def ends(status: int, output: bytes) -> None:
+            self._exit(slot, holder[0], status, output)
+
+        process, good = self._make(prepared, generation, ends)
+        names = frozenset(member.task for member in prepared.members)
+        run = self._truth.exec(truth, generation, self._machine, names, good)
+        holder.append(Generation(generation, done.at, run, process))
+        slot.generations.append(holder[0])
+        slot.state = SlotState.RUNNING
+        return done
+
+    def _kill(
+        self, slot: Slot, request: local.Kill, done: local.Done, exits: list[local.Exited]
+    ) -> local.Reply:
+        last = slot.generations[-1].number if slot.generations else 0
+        if request.generation != last:
+            return local.Refused(
+                ErrorCode.WRONG_STATE, f"kill of generation {request.generation}, it is {last}"
+            )
+        if slot.live is None:
+            return local.Done(done.at, done.took_ns, already=True)
+        self._end(slot, "kill", exits=exits)
+        return local.Done(done.at, done.took_ns, processes=3)
+
+    def _set_cut(self, slot: Slot, request: local.SetCut, done: local.Done) -> local.Reply:
+        assert slot.truth is not None
+        already = set(slot.cut) == set(request.cut)
+        slot.cut = request.cut
+        self._truth.cut(slot.truth, frozenset(request.cut))
+        return local.Done(done.at, done.took_ns, already=already)
+
+    def _release(
+        self, slot: Slot, request: local.Release, done: local.Done, exits: list[local.Exited]
+    ) -> local.Reply:
+        if slot.prepared is None or slot.prepared.task != request.task:
+            return done
+        if self._world.chance(self.troubles.fail):
+            return local.Refused(ErrorCode.FAILED, "device or resource busy")
+        self._end(slot, "release", exits=exits)
+        self._forget(slot)
+        return done
+
+    # ---- ends -------------------------------------------------------------------------------------------
+
+    def _exit(self, slot: Slot, generation: Generation, status: int, output: bytes) -> None:
+        """It ended by itself."""
+        if generation.exit is not None:
+            return
+        self._truth.ended(generation.truth, killed=False, why=f"exit {status}")
+        self._record(
+            slot,
+            generation,
+            local.Exit(generation.number, status, False, "", self.stamp(), output, output, len(output)),
+        )
+
+    def _end(
+        self, slot: Slot, cause: str, tell: bool = True, exits: list[local.Exited] | None = None
+    ) -> None:
+        """The keeper ends it, if it lives."""
+        generation = slot.live
+        if generation is None:
+            return
+        assert generation.process is not None
+        generation.process.kill()
+        self._truth.ended(generation.truth, killed=True, why=cause)
+        record = local.Exit(generation.number, 137, True, cause, self.stamp(), b"", b"", 0)
+        if exits is None:
+            self._record(slot, generation, record, tell)
+        else:
+            assert slot.prepared is not None
+            generation.exit, slot.state = record, SlotState.ENDED
+            exits.append(local.Exited(slot.number, slot.prepared.task, record))
+
+    def _record(self, slot: Slot, generation: Generation, record: local.Exit, tell: bool = True) -> None:
+        generation.exit, slot.state = record, SlotState.ENDED
+        if tell and slot.prepared is not None:
+            self._tell(local.Exited(slot.number, slot.prepared.task, record))
+
+    def _tell(self, event: local.Event) -> None:
+        if self._connection is not None:
+            self._connection.event(event)
+
+    def _forget(self, slot: Slot) -> None:
+        if slot.truth is not None:
+            self._truth.gone(slot.truth, self._machine)
+        slot.state, slot.prepared, slot.truth, slot.cut = SlotState.EMPTY, None, None, ()
+        slot.generations = []
+
+    # ---- the lease --------------------------------------------------------------------------------------
+
+    def _renew(self, request: local.Renew) -> local.Reply:
+        until = max(request.until_ns, self._leases.get(request.cluster_id, 0))
+        self._leases[request.cluster_id] = until
+        self._world.at(self._clock.when(until), lambda: self._expire(request.cluster_id))
+        return local.Done(self.stamp(), 0)
+
+    def _expire(self, cluster: str) -> None:
+        if not self.alive or self.monotonic() < self._leases[cluster]:
+            return
+        for slot in self.slots:
+            if slot.prepared is not None and slot.prepared.task.cluster_id == cluster:
+                self._world.after(
+                    self._world.between(0, 5 * MS),
+                    lambda slot=slot, task=slot.prepared.task: (
+                        self._end(slot, "lease")
+                        if slot.prepared is not None and slot.prepared.task == task
+                        else None
+                    ),
+                )
+
+    # ---- telling ----------------------------------------------------------------------------------------
+
+    def monotonic(self) -> int:
+        """The machine's clock."""
+        return self._clock.monotonic(self._world.now)
+
+    def stamp(self) -> local.Stamp:
+        """Now, on the machine's clock."""
+        return local.Stamp(self._clock.boot_id, self.monotonic(), self._clock.utc(self._world.now))
+
+    def _synced(self) -> local.Synced:
+        return local.Synced(
+            instance=self._machine,
+            boot_id=self._clock.boot_id,
+            network="fabric",
+            fixed_address="",
+            capabilities=("cut", "kill"),
+            epochs=dict(self._epochs),
+            slots=tuple(_slot_info(slot) for slot in self.slots),
+        )
+
+
+def _slot_info(slot: Slot) -> local.SlotInfo:
+    if slot.prepared is None:
+        return local.SlotInfo(slot.number, slot.state)
+    return local.SlotInfo(
+        slot.number,
+        slot.state,
+        slot.prepared.task,
+        slot.prepared.role,
+        slot.prepared.address,
+        slot.prepared.members,
+        slot.cut,
+        tuple(
+            local.GenerationInfo(g.number, g.started_at, g.exit, g.exit.log_bytes if g.exit else 0)
+            for g in slot.generations
+        ),
+    )

@@ -1,0 +1,76 @@
+"""Kinds of worlds: how busy and how unkind. A seed picks one by its remainder, so that all are visited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the nemesis may do, in mean numbers of faults; the rest are chances in 0 to 1."""
+
+    name: str
+    jobs: int = 5
+    managers: int = 1
+    with_clients: float = 0.5
+    cancels: float = 0.1
+    lost_calls: float = 0.1  # chance that a user's call, or its answer, is lost
+    breaks: float = 0.0
+    cuts: float = 0.0
+    storms: float = 0.0  # a link that drops, repeats and reorders for a while
+    volunteer_crashes: float = 0.0
+    reboots: float = 0.0
+    keeper_restarts: float = 0.0
+    pauses: float = 0.0
+    machine_troubles: float = 0.0  # a machine whose keeper fails or stalls for a while
+    manager_crashes: float = 0.0
+    manager_pauses: float = 0.0
+    crash_points: float = 0.0  # a while in which each commit may be the last thing the manager does
+    drains: float = 0.0
+
+
+CALM = Profile("calm", jobs=6, cancels=0.0, lost_calls=0.0)
+
+PROFILES = (
+    CALM,
+    Profile("lossy", breaks=6, cuts=3, storms=4),
+    Profile(
+        "volunteers",
+        breaks=2,
+        volunteer_crashes=6,
+        reboots=2,
+        keeper_restarts=1,
+        pauses=2,
+        machine_troubles=2,
+    ),
+    Profile("manager", breaks=2, manager_crashes=3, manager_pauses=1, crash_points=3),
+    Profile("overload", jobs=14, cancels=0.4, drains=4, breaks=2, manager_crashes=0.5, machine_troubles=1),
+    Profile(
+        "chaos", with_clients=1.0, cancels=0.05, breaks=2, cuts=1, volunteer_crashes=1, manager_crashes=0.7
+    ),
+    Profile(
+        "shared", managers=2, jobs=8, breaks=2, volunteer_crashes=2, reboots=0.5, manager_crashes=1, storms=1
+    ),
+    Profile(
+        "everything",
+        jobs=7,
+        cancels=0.2,
+        breaks=4,
+        cuts=2,
+        storms=2,
+        volunteer_crashes=3,
+        reboots=1,
+        keeper_restarts=0.5,
+        pauses=2,
+        machine_troubles=2,
+        manager_crashes=1.5,
+        manager_pauses=1,
+        crash_points=1,
+        drains=2,
+    ),
+)
+
+
+def profile_of(seed: int) -> Profile:
+    """The profile of a seed."""
+    return PROFILES[seed % len(PROFILES)]

@@ -1,0 +1,149 @@
+"""What really happened on the machines, as an observer outside of the world sees it.
+
+Every keeper's model tells it of what it does, at true time. It never speaks to the cores; the checks of
+`invariants` compare what the cores say with what stands here, and some checks are made here, at the moment of
+the deed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from syndicate.volunteer.local import TaskId
+
+from .world import Violation, World
+
+
+@dataclass(slots=True)
+class RunTruth:
+    """One exec of make that really was. `ended_at` None: it runs. `killed`: it did not end by itself."""
+
+    task: TaskId
+    generation: int
+    machine: str
+    started_at: int
+    good: bool = False
+    ended_at: int | None = None
+    killed: bool = False
+
+
+@dataclass(slots=True)
+class TaskTruth:
+    """A task from its Prepare to its Release: its runs, and every cut set with the time it began."""
+
+    task: TaskId
+    address: str
+    runs: list[RunTruth] = field(default_factory=list)
+    cuts: list[tuple[int, frozenset[str]]] = field(default_factory=list)
+    gone_at: int | None = None
+
+    def dead_between(self, since: int, until: int) -> bool:
+        """Whether at some moment of the closed interval no process of it lived."""
+        covered = (
+            r for r in self.runs if r.started_at < since and (r.ended_at is None or r.ended_at > until)
+        )
+        return next(covered, None) is None
+
+    def alive_between(self, generation: int, since: int, until: int) -> bool:
+        """Whether that generation lived at some moment of the closed interval."""
+        return any(
+            run.generation == generation
+            and run.started_at <= until
+            and (run.ended_at is None or run.ended_at >= since)
+            for run in self.runs
+        )
+
+    def cut_between(self, cut: frozenset[str], since: int, until: int) -> bool:
+        """Whether that cut set held at some moment of the closed interval."""
+        for index, (began, held) in enumerate(self.cuts):
+            ended = self.cuts[index + 1][0] if index + 1 < len(self.cuts) else self.gone_at
+            if held == cut and began <= until and (ended is None or ended >= since):
+                return True
+        return False
+
+    @property
+    def running(self) -> bool:
+        """Whether a process of it lives now."""
+        return bool(self.runs) and self.runs[-1].ended_at is None
+
+
+class Truth:
+    """All machines of the world."""
+
+    def __init__(self, world: World, gang_size: Callable[[str, int], int]) -> None:
+        self._world = world
+        self._gang_size = gang_size
+        self.tasks: dict[tuple[TaskId, str], TaskTruth] = {}
+        self._execs: set[tuple[TaskId, int]] = set()
+        self._prepared: defaultdict[tuple[str, int, int], set[str]] = defaultdict(set)
+        self._running: defaultdict[tuple[str, int], dict[tuple[TaskId, int], int]] = defaultdict(dict)
+        self._addresses: dict[str, tuple[TaskId, str]] = {}
+        self.execs = 0
+
+    def prepared(self, task: TaskId, machine: str, address: str) -> TaskTruth:
+        """A slot's disk and network stand."""
+        holder = self._addresses.get(address)
+        if holder is not None and holder != (task, machine):
+            raise Violation(f"{address} of {task} on {machine} is {holder}'s too")
+        self._addresses[address] = (task, machine)
+        self._prepared[task.cluster_id, task.job_id, task.attempt].add(task.task)
+        truth = TaskTruth(task, address, cuts=[(self._world.now, frozenset())])
+        self.tasks[task, machine] = truth
+        return truth
+
+    def exec(
+        self, truth: TaskTruth, generation: int, machine: str, members: frozenset[str], good: bool
+    ) -> RunTruth:
+        """make was exec'd. Checks: never twice; a gang is whole; no other attempt of the job runs."""
+        task = truth.task
+        if (task, generation) in self._execs:
+            raise Violation(f"{task} generation {generation} was exec'd twice, now on {machine}")
+        self._execs.add((task, generation))
+        missing = members - self._prepared[task.cluster_id, task.job_id, task.attempt]
+        if missing:
+            raise Violation(f"{task} started although {sorted(missing)} were never prepared")
+        if len(members) != self._gang_size(task.cluster_id, task.job_id):
+            raise Violation(f"{task} started in a gang of {sorted(members)}")
+        running = self._running[task.cluster_id, task.job_id]
+        for other, _ in running:
+            if other.attempt != task.attempt:
+                raise Violation(f"{task} started on {machine} while {other} of another attempt runs")
+        run = RunTruth(task, generation, machine, self._world.now, good)
+        running[task, generation] = self._world.now
+        truth.runs.append(run)
+        self.execs += 1
+        self._world.note(
+            machine, "exec", f"{task.cluster_id}/{task.job_id}.{task.attempt} {task.task} #{generation}"
+        )
+        return run
+
+    def ended(self, run: RunTruth, killed: bool, why: str) -> None:
+        """Its processes are gone."""
+        run.ended_at = self._world.now
+        run.killed = killed
+        task = run.task
+        del self._running[task.cluster_id, task.job_id][task, run.generation]
+        self._world.note(
+            run.machine,
+            "ended",
+            f"{task.cluster_id}/{task.job_id}.{task.attempt} {task.task} #{run.generation} {why}",
+        )
+
+    def cut(self, truth: TaskTruth, cut: frozenset[str]) -> None:
+        """The slot is cut from exactly these."""
+        truth.cuts.append((self._world.now, cut))
+
+    def gone(self, truth: TaskTruth, machine: str) -> None:
+        """Nothing of the task is left on the machine."""
+        truth.gone_at = self._world.now
+        if self._addresses.get(truth.address) == (truth.task, machine):
+            del self._addresses[truth.address]
+
+    def of(self, cluster: str, job_id: int, attempt: int) -> list[TaskTruth]:
+        """All tasks that were ever prepared for an attempt."""
+        wanted = (cluster, job_id, attempt)
+        return [
+            t for t in self.tasks.values() if (t.task.cluster_id, t.task.job_id, t.task.attempt) == wanted
+        ]

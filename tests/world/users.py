@@ -1,0 +1,193 @@
+"""Users: they submit, sometimes the same thing twice, cancel, and take volunteers out of use and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from syndicate.manager.core import effects, errors, events, model
+
+from .clock import MS, SECOND
+from .link import Weather
+from .manager_host import ManagerHost
+from .rpc import Call, Failure, Outcome
+from .scripts import Script, draw_client_script, draw_script
+from .world import Violation, World
+
+DEADLINE_NS = 5 * SECOND
+MOST_ORDERS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One job as its user means it."""
+
+    request_id: str
+    owner: str
+    source: model.Source
+    machines: int
+    client: model.Source | None
+    clients: int
+    time_limit_s: float
+    cancel_after_ns: int | None
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What the user knows of an order. `job_id` is set once the Submit was acknowledged."""
+
+    order: Order
+    job_id: int | None = None
+    refused: str = ""
+    cancel_tried_at: int | None = None
+    cancelled: bool = False
+
+
+class Users:
+    """All users of one manager."""
+
+    def __init__(
+        self, world: World, manager: ManagerHost, scripts: dict[str, Script], most_slots: int
+    ) -> None:
+        self.weather = Weather()
+        self.receipts: list[Receipt] = []
+        self.drained: dict[str, int] = {}
+        self._world, self._manager, self._scripts = world, manager, scripts
+        self._most_slots = most_slots
+        self._orders = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether every order was acknowledged or refused."""
+        return all(receipt.job_id is not None or receipt.refused for receipt in self.receipts)
+
+    def plan(self, jobs: int, within_ns: int, with_clients: float, cancels: float) -> None:
+        """Draws orders and schedules them."""
+        for _ in range(jobs):
+            order = self._draw(with_clients, cancels)
+            receipt = Receipt(order)
+            self.receipts.append(receipt)
+            when = self._world.random.randrange(within_ns)
+            self._world.after(when, lambda receipt=receipt: self._submit(receipt))
+            if self._world.chance(0.2):  # an impatient script sends it twice
+                self._world.after(when + 3 * MS, lambda receipt=receipt: self._submit(receipt))
+
+    def _draw(self, with_clients: float, cancels: float) -> Order:
+        random = self._world.random
+        self._orders += 1
+        name = self._manager.name
+        clients = random.choice((1, 1, 2)) if self._world.chance(with_clients) else 0
+        machines = random.randint(1, max(1, self._most_slots - clients))
+        source = model.Source(f"{name}-source-{self._orders}", 1000)
+        self._scripts[source.sha256] = draw_script(random, clients > 0)
+        client = None
+        if clients:
+            client = model.Source(f"{name}-client-{self._orders}", 1000)
+            self._scripts[client.sha256] = draw_client_script(random)
+        return Order(
+            request_id=f"{name}-request-{self._orders}",
+            owner=random.choice(("alice", "bob", "carol")),
+            source=source,
+            machines=machines,
+            client=client,
+            clients=clients,
+            time_limit_s=random.choice((5.0, 20.0, 40.0, 40.0)),
+            cancel_after_ns=random.randrange(30 * SECOND) if self._world.chance(cancels) else None,
+        )
+
+    # ---- submit -----------------------------------------------------------------------------------------
+
+    def _submit(self, receipt: Receipt) -> None:
+        order = receipt.order
+
+        def make(call: int) -> events.Event:
+            return events.SubmitJob(
+                call=call,
+                request_id=order.request_id,
+                owner=order.owner,
+                name="job",
+                source=order.source,
+                machines=order.machines,
+                client=order.client,
+                clients=order.clients or None,
+                time_limit_s=order.time_limit_s,
+            )
+
+        self._until_answered(make, lambda value: self._submitted(receipt, value))
+
+    def _submitted(self, receipt: Receipt, value: Outcome) -> None:
+        if isinstance(value, errors.CoreError):
+            if receipt.job_id is not None:
+                raise Violation(f"{receipt} was acknowledged, and its repeat refused: {value!r}")
+            if isinstance(value, errors.Refused | errors.Exhausted) and not receipt.refused:
+                # No volunteer may be there yet: a user tries again later, as another order.
+                receipt.refused = value.reason
+                self._again(receipt.order)
+            return
+        assert isinstance(value, effects.SubmitReply)
+        if receipt.job_id is None:
+            receipt.job_id, receipt.refused = value.job_id, ""
+            after = receipt.order.cancel_after_ns
+            if after is not None:
+                self._world.after(after, lambda: self._cancel(receipt))
+        elif receipt.job_id != value.job_id:
+            raise Violation(
+                f"request {receipt.order.request_id} is job {receipt.job_id} and job {value.job_id}"
+            )
+
+    def _again(self, order: Order) -> None:
+        if self._orders >= MOST_ORDERS:
+            return
+        self._orders += 1
+        again = Receipt(replace(order, request_id=f"{self._manager.name}-request-{self._orders}"))
+        self.receipts.append(again)
+        self._world.after(3 * SECOND, lambda: self._submit(again))
+
+    # ---- cancel, drain ----------------------------------------------------------------------------------
+
+    def _cancel(self, receipt: Receipt) -> None:
+        job_id = receipt.job_id
+        assert job_id is not None
+        receipt.cancel_tried_at = self._world.now
+
+        def done(value: Outcome) -> None:
+            if isinstance(value, errors.CoreError):
+                raise Violation(f"cancel of job {job_id} was refused: {value!r}")
+            receipt.cancelled = True
+
+        request = f"cancel-{receipt.order.request_id}"
+        self._until_answered(lambda call: events.CancelJob(call, request, job_id, receipt.order.owner), done)
+
+    def drain(self, volunteer_id: str, draining: bool) -> None:
+        """An operator takes a volunteer out of use, or back."""
+        self._orders += 1
+        turn, request = self._orders, f"{self._manager.name}-drain-{self._orders}"
+        self.drained[volunteer_id] = self._orders
+
+        def make(call: int) -> events.Event:
+            return events.DrainNode(call, request, volunteer_id, draining)
+
+        def superseded() -> bool:
+            return self.drained[volunteer_id] != turn
+
+        self._until_answered(make, lambda value: None, superseded)
+
+    def _until_answered(
+        self,
+        make: Callable[[int], events.Event],
+        done: Callable[[Outcome], None],
+        superseded: Callable[[], bool] = lambda: False,
+    ) -> None:
+        def answered(value: Outcome) -> None:
+            if superseded():
+                return
+            if isinstance(value, Failure | errors.Away | errors.TooLate):
+                self._world.after(self._world.between(20 * MS, 2 * SECOND), ask)
+            else:
+                done(value)
+
+        def ask() -> None:
+            if not superseded():
+                Call(self._world, self.weather, self._manager, make, answered, DEADLINE_NS)
+
+        ask()

@@ -1,0 +1,149 @@
+"""syndicate-volunteer: the command.
+
+Exit status, after sysexits.h: 0 stopped as asked (`audit`: nothing is left; `doctor`: nothing is missing); 1
+`audit`: something is left, `doctor`: something is missing; 64 wrong usage; 69 `audit`: the keeper is away; 70
+the volunteer found itself wrong; 74 the state directory cannot be read or written; 75 another volunteer runs
+on it; 77 run as root; 78 settings that make no sense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from .settings import DEFAULT_KEEPER
+
+if TYPE_CHECKING:
+    from .app import Ready
+    from .settings import Settings
+
+EX_USAGE: Final = 64
+EX_IOERR: Final = 74
+EX_TEMPFAIL: Final = 75
+EX_NOPERM: Final = 77
+EX_CONFIG: Final = 78
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"error: {message}\n")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = _Parser(prog="syndicate-volunteer", description="Offers this machine's slots to managers.")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="run | audit | doctor")
+    run = commands.add_parser("run", help="serve")
+    run.add_argument("--manager", action="append", metavar="HOST:PORT", help="may be given several times")
+    run.add_argument("--token-file", type=Path, metavar="FILE", help="holds the token for the managers")
+    run.add_argument("--keeper", type=Path, metavar="SOCKET", help=f"default {DEFAULT_KEEPER}")
+    run.add_argument("--state-dir", type=Path, metavar="DIR", help="sources, and what survives a restart")
+    run.add_argument("--run-dir", type=Path, metavar="DIR", help="the keeper's folder for sockets")
+    run.add_argument("--id", metavar="NAME", help="lasting name; default the host's")
+    run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
+    run.add_argument("--log-format", choices=["json", "console"], help="default console")
+    run.add_argument("--allow-root", action="store_true", default=None, help="run as root all the same")
+    audit = commands.add_parser("audit", help="list what is left of tasks; status 0 when nothing is")
+    audit.add_argument("--keeper", type=Path, metavar="SOCKET", default=DEFAULT_KEEPER)
+    audit.add_argument("--json", action="store_true", help="as one JSON object")
+    doctor = commands.add_parser("doctor", help="tell what this machine lacks")
+    doctor.add_argument("--json", action="store_true", help="as one JSON list")
+    doctor.add_argument("--network", choices=["fabric", "host"], default="fabric")
+    return parser.parse_args(arguments)
+
+
+def main() -> NoReturn:
+    """Run the command and exit."""
+    # gRPC's own log says on several lines what is said here in one.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    wanted = parse()
+    if wanted.version:
+        from .app import software_version
+
+        sys.stdout.write(f"syndicate-volunteer {software_version()}\n")
+        sys.exit(0)
+    match wanted.command:
+        case "run":
+            flags = {k: v for k, v in vars(wanted).items() if k not in ("command", "version")}
+            sys.exit(_run(flags))
+        case "audit":
+            from . import audit
+
+            sys.exit(audit.run(wanted.keeper, wanted.json))
+        case "doctor":
+            from . import doctor
+
+            sys.exit(doctor.run(wanted.json, wanted.network))
+    sys.stderr.write("error: say what to do: run, audit or doctor (--help tells more)\n")
+    sys.exit(EX_USAGE)
+
+
+def _run(flags: dict[str, object]) -> int:
+    from .settings import BadSettings, load
+
+    config = flags.pop("config")
+    try:
+        settings = load(flags, config if isinstance(config, Path) else None)
+    except BadSettings as error:
+        return _say(error, EX_CONFIG)
+    if os.geteuid() == 0 and not settings.allow_root:
+        sys.stderr.write(
+            "error: the volunteer needs no root and should not have it\n"
+            "  Run it as the user that the keeper's --volunteer-uid names: runuser -u syndicate -- …, "
+            "or its systemd unit.  All the same:  --allow-root\n"
+        )
+        return EX_NOPERM
+    return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
+    from .app import StateDirBusy
+    from .log_setup import configure
+    from .memory_file import MemoryDamaged
+
+    configure(settings.log_format, settings.id)
+    try:
+        asyncio.run(_until_told(settings))
+    except StateDirBusy as error:
+        return _say(error, EX_TEMPFAIL)
+    except (MemoryDamaged, OSError) as error:
+        return _say(error, EX_IOERR)
+    return 0
+
+
+async def _until_told(settings: Settings) -> None:
+    from . import notify
+    from .app import App
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await App(settings, _announce).run(stop)
+    notify.stopping()
+
+
+def _announce(ready: Ready) -> None:
+    from . import notify
+
+    network = f", slots in {ready.prefix}" if ready.prefix else ""
+    sys.stdout.write(f"ready  {ready.volunteer_id}  cluster {ready.cluster_id} at {ready.manager}{network}\n")
+    sys.stdout.flush()
+    notify.ready()
+
+
+def _say(error: Exception, status: int) -> int:
+    for line in str(error).splitlines():
+        sys.stderr.write(f"error: {line}\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()

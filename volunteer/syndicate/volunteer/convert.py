@@ -1,0 +1,235 @@
+"""Between the messages of the stream and the values of the core; enums go by their numbers.
+
+What comes from the manager is checked here: a message that makes no sense raises Malformed, and the stream is
+ended with that line rather than acted on.
+"""
+
+from __future__ import annotations
+
+import re
+
+from syndicate.v1 import common_pb2 as common
+from syndicate.v1 import registry_pb2 as pb
+
+from . import local
+from .core import model
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LOG_STREAMS = {
+    local.LogStream.STDOUT: common.LOG_STREAM_STDOUT,
+    local.LogStream.STDERR: common.LOG_STREAM_STDERR,
+}
+
+
+class Malformed(ValueError):
+    """A message that makes no sense: one line that says which."""
+
+
+# ---- to the manager -------------------------------------------------------------------------------------
+
+
+def stamp_out(stamp: local.Stamp) -> common.Stamp:
+    """An instant."""
+    return common.Stamp(boot_id=stamp.boot_id, monotonic_ns=stamp.monotonic_ns, utc_ns=stamp.utc_ns)
+
+
+def ref_out(ref: model.TaskRef) -> common.TaskRef:
+    """A run of a task."""
+    return common.TaskRef(
+        cluster_id=ref.cluster_id,
+        job_id=ref.job_id,
+        attempt=ref.attempt,
+        task=ref.task,
+        generation=ref.generation,
+    )
+
+
+def resources_out(resources: model.Resources) -> common.Resources:
+    """Processors, memory, disk."""
+    return common.Resources(
+        cpus=resources.cpus, memory_bytes=resources.memory_bytes, disk_bytes=resources.disk_bytes
+    )
+
+
+def exit_out(ended: model.TaskExit) -> common.TaskExit:
+    """How a task ended."""
+    return common.TaskExit(
+        reason=common.Reason.ValueType(ended.reason),
+        exit_status=ended.exit_status,
+        recipe_status=ended.recipe_status,
+        detail=ended.detail,
+    )
+
+
+def hello_out(hello: model.Hello) -> pb.AttachRequest:
+    """The first message."""
+    held = [
+        pb.HeldTask(
+            task=ref_out(one.ref),
+            slot=one.slot,
+            address=one.address,
+            state=common.TaskState.ValueType(one.state),
+            exit=exit_out(one.exit) if one.exit else None,
+        )
+        for one in hello.held
+    ]
+    return pb.AttachRequest(
+        hello=pb.Hello(
+            volunteer_id=hello.volunteer_id,
+            boot_id=hello.boot_id,
+            slots=[pb.Slot(slot=number, fixed_address=address) for number, address in hello.slots],
+            resources=resources_out(hello.resources),
+            host_address=hello.host_address,
+            prefix=hello.prefix,
+            capabilities=hello.capabilities,
+            held=held,
+            highest_epoch=hello.highest_epoch,
+            cluster_id=hello.cluster_id,
+            network=pb.NetworkKind.ValueType(hello.network),
+            reach_domain=hello.reach_domain,
+            version=hello.version,
+            sent_at=stamp_out(hello.sent_at),
+        )
+    )
+
+
+def heartbeat_out(beat: model.Heartbeat, free: model.Resources) -> pb.AttachRequest:
+    """A sign of life."""
+    received_at = beat.last_ack_received_at
+    return pb.AttachRequest(
+        heartbeat=pb.Heartbeat(
+            sequence=beat.sequence,
+            sent_at=stamp_out(beat.sent_at),
+            free=resources_out(free),
+            last_ack_received_at=stamp_out(received_at) if received_at else None,
+            last_ack_sequence=beat.last_ack_sequence,
+        )
+    )
+
+
+def answer_out(answer: model.Answer) -> pb.AttachRequest:
+    """The answer to a command."""
+    return pb.AttachRequest(
+        answer=pb.Answer(
+            command_id=answer.command_id,
+            code=pb.AnswerCode.ValueType(answer.code),
+            detail=answer.detail,
+            address=answer.address,
+            processes=answer.processes,
+            applied_at=stamp_out(answer.applied_at) if answer.applied_at else None,
+            duration_ns=answer.duration_ns,
+        )
+    )
+
+
+def event_out(event: model.TaskEvent) -> pb.AttachRequest:
+    """How a generation ended."""
+    return pb.AttachRequest(
+        event=pb.TaskEvent(
+            task=ref_out(event.ref),
+            event_id=event.event_id,
+            at=stamp_out(event.at),
+            exited=exit_out(event.exit),
+        )
+    )
+
+
+def log_out(ref: model.TaskRef, piece: local.LogPiece) -> pb.AttachRequest:
+    """A piece of output."""
+    return pb.AttachRequest(
+        log=pb.LogChunk(
+            task=ref_out(ref),
+            piece=common.LogPiece(
+                offset=piece.offset,
+                stream=_LOG_STREAMS[piece.stream],
+                read_at=stamp_out(piece.at),
+                data=piece.data,
+                dropped_before=piece.dropped_before,
+            ),
+        )
+    )
+
+
+# ---- from the manager -----------------------------------------------------------------------------------
+
+
+def source_in(source: pb.SourceRef) -> model.Source:
+    """A source; its digest becomes a file's name, so it is held to its form. Raises Malformed."""
+    if not _SHA256.fullmatch(source.sha256):
+        raise Malformed(f"not a SHA-256 in 64 hexadecimal digits: {source.sha256!r:.80}")
+    return model.Source(source.sha256, source.size)
+
+
+def ref_in(ref: common.TaskRef) -> model.TaskRef:
+    """A run of a task."""
+    return model.TaskRef(ref.cluster_id, ref.job_id, ref.attempt, ref.task, ref.generation)
+
+
+def welcome_in(welcome: pb.Welcome) -> model.Welcome:
+    """The manager's first message. Raises Malformed."""
+    if not welcome.cluster_id or welcome.heartbeat_interval_s <= 0 or welcome.orphan_after_s <= 0:
+        raise Malformed("a Welcome without cluster, heartbeat interval or lease")
+    return model.Welcome(
+        session=welcome.session,
+        cluster_id=welcome.cluster_id,
+        epoch=welcome.epoch,
+        prefix=welcome.prefix,
+        warm=tuple(source_in(source) for source in welcome.warm),
+        heartbeat_interval_s=welcome.heartbeat_interval_s,
+        orphan_after_s=welcome.orphan_after_s,
+    )
+
+
+def command_in(command: pb.Command) -> model.Command:
+    """A command. Raises Malformed, also for what only a newer manager can want."""
+    if not command.command_id:
+        raise Malformed("a command without an id")
+    return model.Command(
+        command.command_id, command.epoch, ref_in(command.task), command.slot, _action_in(command)
+    )
+
+
+def _action_in(command: pb.Command) -> model.Action:
+    match command.WhichOneof("action"):
+        case "reserve":
+            return model.Reserve(command.reserve.ttl_ms)
+        case "prepare":
+            return _prepare_in(command.prepare)
+        case "start":
+            return model.Start()
+        case "kill":
+            return model.Kill()
+        case "revive":
+            return model.Revive(command.revive.with_disk)
+        case "set_network":
+            return model.SetNetwork(tuple(command.set_network.cut))
+        case "release":
+            return model.Release()
+    raise Malformed("a command that this volunteer does not know: is the manager newer?")
+
+
+def _prepare_in(prepare: pb.Prepare) -> model.Prepare:
+    limits = prepare.limits
+    return model.Prepare(
+        source=source_in(prepare.source),
+        role=_role_in(prepare.role),
+        members=tuple(
+            model.Member(member.task, _role_in(member.role), member.address) for member in prepare.members
+        ),
+        limits=model.Limits(
+            limits.disk_bytes,
+            limits.disk_inodes,
+            limits.log_head_bytes,
+            limits.log_tail_bytes,
+            limits.memory_bytes,
+            limits.pids,
+        ),
+        job_name=prepare.job_name,
+    )
+
+
+def _role_in(role: int) -> model.Role:
+    try:
+        return model.Role(role)
+    except ValueError:
+        raise Malformed(f"a role that is none: {role}") from None

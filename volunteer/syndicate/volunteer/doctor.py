@@ -1,0 +1,31 @@
+"""`syndicate-volunteer doctor`: what this machine lacks, and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+ALL_MET = 0
+SOMETHING_MISSING = 1
+
+
+def run(as_json: bool, network: str) -> int:
+    """Tries everything that a keeper needs and prints how it went."""
+    # The keeper's side of the package is heavy, and nothing else here needs it.
+    from .keeper.requirements import Level, check
+
+    found = check(network=network)
+    if as_json:
+        lines = [
+            {"name": one.name, "level": str(one.level), "detail": one.detail, "remedy": one.remedy}
+            for one in found
+        ]
+        sys.stdout.write(json.dumps(lines) + "\n")
+    else:
+        width = max((len(one.name) for one in found), default=0)
+        for one in found:
+            sys.stdout.write(f"{one.level!s:<9} {one.name:<{width}}  {one.detail}\n")
+            if one.remedy:
+                sys.stdout.write(f"{'':<9} {'':<{width}}  mend it:  {one.remedy}\n")
+    missing = any(one.level is Level.MISSING for one in found)
+    return SOMETHING_MISSING if missing else ALL_MET

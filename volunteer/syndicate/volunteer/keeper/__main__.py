@@ -1,0 +1,56 @@
+"""`syndicate-keeper`: settles its settings, checks its needs, and becomes the serving process.
+
+The settings library and what the checks use take more memory than all the rest, and are needed once: so the
+serving process is another program, exec'd in the same process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from .errors import one_line
+from .requirements import Level, check, unmet
+from .settings import load
+
+EXIT_UNMET = 78  # EX_CONFIG of sysexits.h: an operator must mend something, a restart does not help
+
+# The slots' threads allocate little; an arena for each would keep what it once had.
+_MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check and become the keeper; returns only the exit status of what is not met."""
+    try:
+        settings = load(sys.argv[1:] if argv is None else argv)
+    except ValidationError as error:
+        for each in error.errors():
+            field = ".".join(map(str, each["loc"])) or "settings"
+            _complain(f"{field}: {each['msg']}", f"--{field.replace('_', '-')}; all settings: --help")
+        return EXIT_UNMET
+    requirements = check(settings.root_fs, settings.network)
+    missing = unmet(requirements)
+    if missing is not None:
+        _complain(f"{missing.name}: {missing.detail}", missing.remedy)
+        return EXIT_UNMET
+    degraded = [each for each in requirements if each.level is Level.DEGRADED]
+    for each in degraded:
+        _complain(f"{each.name}: {each.detail}", each.remedy)
+    config = settings.settled(tuple(each.name for each in degraded))
+    sys.stderr.flush()
+    # -P: a root process must not import from the folder that it happens to be started in.
+    serve = [sys.executable, "-P", "-m", "syndicate.volunteer.keeper.serve", config.encode()]
+    os.execve(sys.executable, serve, {**os.environ, **_MEMORY})  # noqa: S606 - a list made here, no shell is meant
+
+
+def _complain(what: str, remedy: str) -> None:
+    sys.stderr.write(f"syndicate-keeper: {one_line(what)}\n")
+    if remedy:
+        sys.stderr.write(f"  {remedy}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""One launched sandbox: its cgroup, its process, and the pipes to it. Used by one thread, the slot's."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import mounts
+from .cgroups import Cgroup, CgroupError
+from .disk import Disk
+from .errors import KeeperError, failed, one_line
+from .launch import Launcher
+from .process import Process
+from .sandbox import Orders, Programs, Unpacker, bwrap_arguments, command
+
+_READY_SECONDS = 10.0
+_ORPHAN_SECONDS = 5.0
+_CHUNK = 1 << 20
+
+
+class Cancelled(Exception):
+    """A newer request wants the slot's processes gone."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What all sandboxes of one slot share."""
+
+    uid: int
+    cgroup: Cgroup
+    view: Path
+    programs: Programs
+    join: Sequence[str]  # `tasks` files of version 1 hierarchies that bound the slot's memory and processes
+    cancel: int  # an eventfd that is readable while running work should stop
+
+
+@dataclass
+class Pipes:
+    """The keeper's ends. Each is closed by `close`, or earlier by who is done with it."""
+
+    stdout: int
+    stderr: int
+    source: int
+    report: int
+    orders: int
+
+    def close(self, name: str) -> None:
+        """Close one end; harmless when repeated."""
+        descriptor: int = getattr(self, name)
+        if descriptor >= 0:
+            setattr(self, name, -1)
+            os.close(descriptor)
+
+    def release(self, name: str) -> int:
+        """Hand one end over to another owner."""
+        descriptor: int = getattr(self, name)
+        setattr(self, name, -1)
+        return descriptor
+
+    def close_all(self) -> None:
+        """Close every end that is left."""
+        for name in ("stdout", "stderr", "source", "report", "orders"):
+            self.close(name)
+
+
+@dataclass
+class Box:
+    """A sandbox whose shell waits for orders, and later make."""
+
+    site: Site
+    cgroup: Cgroup
+    process: Process
+    pipes: Pipes
+    init: Process | None = None  # the first process of the sandbox's pid namespace
+    _said: bytearray = field(default_factory=bytearray)
+
+    @classmethod
+    def launch(cls, site: Site, launcher: Launcher, generation: int, disk: Disk, netns: int | None) -> Box:
+        """Start a sandbox on `disk` and wait for its shell; raises KeeperError, leaving nothing."""
+        disk.begin(generation)
+        cgroup = site.cgroup.child(f"g{generation}")
+        pipes, theirs = _make_pipes()
+        try:
+            theirs.append(_arguments(site, disk))
+            inside = cgroup.open()
+            try:
+                pid = launcher.start(command(site.programs, site.uid), inside, netns, theirs, site.join)
+            finally:
+                os.close(inside)
+        except (OSError, KeeperError):
+            pipes.close_all()
+            cgroup.remove()
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        box = cls(site, cgroup, Process(pid), pipes)
+        try:
+            box._await_ready()
+        except BaseException:
+            box.destroy()
+            raise
+        return box
+
+    def _await_ready(self) -> None:
+        line = self.next_report(time.monotonic() + _READY_SECONDS)
+        if line != "ready":
+            raise failed(f"the sandbox did not start: {line or self._last_words()}")
+        child = self.process.first_child()
+        if child is None:
+            raise failed("the sandbox ended as it started")
+        self.init = Process(child)
+
+    def _last_words(self) -> str:
+        """What bubblewrap or setpriv said before it ended."""
+        self.process.wait(1.0)
+        os.set_blocking(self.pipes.stderr, False)
+        try:
+            text = os.read(self.pipes.stderr, 4096).decode(errors="replace")
+        except BlockingIOError:
+            text = ""
+        return one_line(text) or f"it ended with {self.process.reap()}"
+
+    def name_host(self, name: str) -> None:
+        """Give the sandbox its host name; raises KeeperError."""
+        if self.init is None:
+            raise RuntimeError("a sandbox that is ready has a first process")
+        try:
+            mounts.set_hostname(self.init.pid, name)
+        except OSError as error:
+            raise failed(str(error)) from error
+
+    def order(self, orders: Orders, deadline: float) -> None:
+        """Hand over the orders; raises KeeperError, or Cancelled."""
+        text = memoryview(orders.encode())
+        os.set_blocking(self.pipes.orders, False)
+        while text:
+            self._poll({self.pipes.orders: select.POLLOUT}, deadline)
+            try:
+                text = text[os.write(self.pipes.orders, text) :]
+            except BrokenPipeError:
+                raise failed("the sandbox ended before it got its orders") from None
+        if orders.unpacker is Unpacker.KEPT:
+            self.pipes.close("source")
+
+    def go(self) -> None:
+        """Let the shell become make: the end of the report pipe tells. Raises BrokenPipeError."""
+        os.write(self.pipes.orders, b"go\n")
+
+    def feed(self, source: int, until_said: Callable[[], bool], deadline: float) -> None:
+        """Stream the file `source` into the sandbox until it is all there or the report says enough."""
+        pipe = self.pipes.source
+        os.set_blocking(pipe, False)
+        while not until_said():
+            ready = self._poll({pipe: select.POLLOUT, self.pipes.report: select.POLLIN}, deadline)
+            if self.pipes.report in ready and not self._hear():
+                break
+            if pipe in ready:
+                try:
+                    if not os.splice(source, pipe, _CHUNK):
+                        break
+                except BrokenPipeError:
+                    break
+                except BlockingIOError:
+                    continue
+        self.pipes.close("source")
+
+    def next_report(self, deadline: float) -> str | None:
+        """The next line from the sandbox, None if it ended; raises TimeoutError or Cancelled."""
+        while b"\n" not in self._said:
+            self._poll({self.pipes.report: select.POLLIN}, deadline)
+            if not self._hear():
+                return None
+        line, _, rest = bytes(self._said).partition(b"\n")
+        self._said = bytearray(rest)
+        return line.decode(errors="replace")
+
+    def has_report(self, beginning: bytes) -> bool:
+        """Whether a line that begins so was heard already."""
+        return self._said.startswith(beginning) or b"\n" + beginning in self._said
+
+    def _hear(self) -> bool:
+        data = os.read(self.pipes.report, 65536)
+        self._said += data
+        if len(self._said) > 256 * 1024:  # tar names every member that it cannot unpack
+            del self._said[: 128 * 1024]
+        return bool(data)
+
+    def _poll(self, wanted: dict[int, int], deadline: float) -> set[int]:
+        poller = select.poll()
+        poller.register(self.site.cancel, select.POLLIN)
+        for descriptor, events in wanted.items():
+            poller.register(descriptor, events)
+        left = deadline - time.monotonic()
+        ready = {descriptor for descriptor, _ in poller.poll(max(left, 0) * 1000)}
+        if self.site.cancel in ready:
+            raise Cancelled
+        if not ready:
+            raise TimeoutError("the sandbox does not answer")
+        return ready
+
+    def count(self) -> int:
+        """The task's processes now: make and what it started, without bubblewrap's two."""
+        own = {self.process.pid} | ({self.init.pid} if self.init else set())
+        return len(set(self.cgroup.pids()) - own)
+
+    def kill(self) -> None:
+        """End every process of it and return once none is left; raises KeeperError."""
+        try:
+            self.cgroup.kill()
+        except CgroupError as error:
+            raise failed(str(error)) from error
+
+    def destroy(self) -> None:
+        """End it and leave nothing: processes, cgroup, pipes; raises KeeperError."""
+        self.kill()
+        if self.process.wait(5.0) is None:
+            raise failed(f"process {self.process.pid} does not end")
+        self.dispose()
+
+    def dispose(self) -> None:
+        """Give back what an ended, reaped sandbox holds; raises KeeperError."""
+        if self.init is not None:
+            self.init.reap_orphan(_ORPHAN_SECONDS)
+            self.init.close()
+        self.process.close()
+        self.pipes.close_all()
+        try:
+            self.cgroup.remove()
+        except CgroupError as error:
+            raise failed(str(error)) from error
+
+
+def _make_pipes() -> tuple[Pipes, list[int]]:
+    """The keeper's ends, and the sandbox's in the order of their numbers there."""
+    stdout, stdout_in = os.pipe2(os.O_CLOEXEC)
+    stderr, stderr_in = os.pipe2(os.O_CLOEXEC)
+    source_out, source = os.pipe2(os.O_CLOEXEC)
+    report, report_in = os.pipe2(os.O_CLOEXEC)
+    orders_out, orders = os.pipe2(os.O_CLOEXEC)
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    theirs = [null, stdout_in, stderr_in, source_out, report_in, orders_out]
+    return Pipes(stdout, stderr, source, report, orders), theirs
+
+
+def _arguments(site: Site, disk: Disk) -> int:
+    """bubblewrap's options as a readable descriptor, which the caller closes."""
+    options = bwrap_arguments(site.programs, disk.root, disk.tmp, disk.shm, site.view)
+    descriptor = os.memfd_create("syndicate-arguments", os.MFD_CLOEXEC)
+    os.write(descriptor, options)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

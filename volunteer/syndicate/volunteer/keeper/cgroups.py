@@ -1,0 +1,123 @@
+"""The cgroups that hold tasks: for ending every process of one, and knowing that none is left.
+
+Only `cgroup.kill`, `cgroup.events` and `cgroup.procs` of a version 2 mount are used, which work without any
+controller (Linux 5.14), so that version 1, hybrid and version 2 machines are treated alike.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+_KILL_SECONDS = 5.0
+_LOOK_SECONDS = 0.001
+_AGAIN_SECONDS = 0.064
+
+
+class CgroupError(Exception):
+    """A cgroup that cannot be made or emptied: one line for people."""
+
+
+def find_mount() -> Path | None:
+    """The version 2 mount of this machine, or None."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        kind = rest.split(" ", 1)[0]
+        if kind == "cgroup2" and fields.split(" ")[3] == "/":
+            return Path(fields.split(" ")[4])
+    return None
+
+
+class Cgroup:
+    """One cgroup that this keeper made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def make(cls, path: Path) -> Cgroup:
+        """Make the directory, or take it if it is there; raises CgroupError."""
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise CgroupError(f"cannot make the cgroup {path}: {error.strerror}") from error
+        return cls(path)
+
+    def child(self, name: str) -> Cgroup:
+        """The cgroup `name` in this one, made if missing."""
+        return Cgroup.make(self.path / name)
+
+    def open(self) -> int:
+        """A descriptor for starting a process inside; the caller closes it."""
+        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def pids(self) -> list[int]:
+        """Processes in it now; processes of other pid namespaces that cannot be named are left out."""
+        try:
+            text = (self.path / "cgroup.procs").read_text()
+        except FileNotFoundError:
+            return []
+        return [pid for pid in map(int, text.split()) if pid]
+
+    def kill(self) -> None:
+        """End every process in it and below, and return once none is left; raises CgroupError after 5 s.
+
+        The second means is SIGKILL to each process, which ends a pid namespace with its first.
+        """
+        try:
+            events = os.open(self.path / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            deadline = time.monotonic() + _KILL_SECONDS
+            self._order()
+            # The kernel tells a change by a work queue and at most every 10 ms; looking is sooner.
+            pause = _LOOK_SECONDS
+            while not _is_empty(events):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise CgroupError(f"processes {self.pids()[:10]} in {self.path} do not end")
+                if not _changed(events, min(left, pause)):
+                    pause = min(pause * 2, _AGAIN_SECONDS)
+                    if pause >= _AGAIN_SECONDS:
+                        self._order_each()
+        finally:
+            os.close(events)
+
+    def _order(self) -> None:
+        try:
+            (self.path / "cgroup.kill").write_text("1")
+        except OSError:
+            self._order_each()
+
+    def _order_each(self) -> None:
+        """SIGKILL by pid: a pid of this cgroup cannot be reused while its zombie waits for the keeper."""
+        for pid in self.pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def remove(self) -> None:
+        """Remove it and all below, which must hold no process; raises CgroupError."""
+        for folder, _, _ in os.walk(self.path, topdown=False):
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise CgroupError(f"cannot remove the cgroup {folder}: {error.strerror}") from error
+
+
+def _is_empty(events: int) -> bool:
+    return b"populated 0" in os.pread(events, 256, 0)
+
+
+def _changed(events: int, seconds: float) -> bool:
+    # The kernel tells a change of cgroup.events as POLLPRI.
+    poller = select.poll()
+    poller.register(events, select.POLLPRI)
+    return bool(poller.poll(seconds * 1000))

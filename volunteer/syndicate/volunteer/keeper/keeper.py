@@ -1,0 +1,342 @@
+"""The keeper as a whole: what it makes on the host, the requests it answers, and how it leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pwd
+import shutil
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, assert_never
+
+import structlog
+
+from ..local import (
+    Audit,
+    Audited,
+    Done,
+    ErrorCode,
+    Event,
+    Kill,
+    Prepare,
+    ReadLog,
+    Release,
+    Renew,
+    Reply,
+    Request,
+    Revive,
+    SetCut,
+    Start,
+    Sync,
+    Synced,
+)
+from . import mounts
+from .audit import SlotPlaces, strangers, things_of
+from .box import Site
+from .cgroups import Cgroup, CgroupError, find_mount
+from .clock import Clock
+from .config import Config
+from .epochs import Epochs
+from .errors import KeeperError, failed
+from .ground import Ground, Shared
+from .launch import Launcher
+from .lease import Leases
+from .limits import Limiter, find_version_1
+from .network import FabricNetwork, HostNetwork, Network, NetworkError
+from .pump import Pump
+from .sandbox import Programs
+from .server import Server
+from .skeleton import build
+from .slots import Company, Slot
+from .unpack import Layouts
+from .view import Views
+
+_log = structlog.get_logger("keeper")
+
+
+class Places:
+    """Every folder of an instance, by exact name."""
+
+    def __init__(self, settings: Config) -> None:
+        self.run = settings.run_dir
+        self.socket = self.run / "keeper.sock"
+        self.sockets = self.run / "slots"
+        self.state = settings.state_dir
+        self.skeleton = self.state / "skeleton"
+        self.views = self.state / "views"
+        self.slots = self.state / "slots"
+        self.lock = self.state / "lock"
+        self.cgroup_name = f"syndicate-{settings.instance}"
+
+    def make(self, volunteer_uid: int, volunteer_gid: int, slots: int) -> None:
+        """Make the standing folders anew; raises OSError."""
+        self.remove()
+        self.run.mkdir(parents=True, exist_ok=True)
+        os.chown(self.run, 0, volunteer_gid)
+        self.run.chmod(0o750)  # nobody else may pass to the sockets
+        for folder in (self.sockets, self.slots):
+            folder.mkdir()
+        for number in range(slots):
+            folder = self.sockets / str(number)
+            folder.mkdir()
+            # Its tasks, of other uids, pass through it inside their sandbox.
+            folder.chmod(0o755)
+            os.chown(folder, volunteer_uid, volunteer_gid)
+
+    def remove(self) -> None:
+        """Remove all but the state folder itself, its lock and its epochs."""
+        for folder in (self.sockets, self.skeleton, self.views, self.slots):
+            if folder.exists():
+                shutil.rmtree(folder)
+        self.socket.unlink(missing_ok=True)
+
+
+class Keeper:
+    """One instance on one host. `open`, then `serve` until cancelled, then `close`."""
+
+    def __init__(self, settings: Config) -> None:
+        self._settings = settings
+        self._places = Places(settings)
+        self._clock = Clock()
+        self._slots: list[Slot] = []
+        self._grounds: list[Ground] = []
+        self._tasks: asyncio.TaskGroup | None = None
+        self._closing = False
+        self._stack = AsyncExitStack()
+        self._leases = Leases(self._clock, self._lapsed)
+
+    # ---- standing up
+
+    def prepare_host(self) -> None:
+        """Take the instance's lock and its own mounts; before any thread. Raises OSError, KeeperError."""
+        self._places.state.mkdir(parents=True, exist_ok=True, mode=0o711)
+        lock = os.open(self._places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._stack.callback(os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise failed(
+                f"another keeper of {self._settings.instance} runs with {self._places.state}"
+            ) from None
+        mounts.become_subreaper()
+        mounts.unshare_mounts()
+
+    async def open(self) -> None:
+        """Make what stands for as long as the keeper does; raises KeeperError, OSError, NetworkError."""
+        settings, places = self._settings, self._places
+        self._mount_point()
+        base = self._take_cgroups()
+        self._stack.callback(places.remove)
+        places.make(settings.volunteer_uid, _gid_of(settings.volunteer_uid), settings.slots)
+        build(settings.root_fs, places.skeleton)
+        views = Views(places.views)
+        views.open()
+        self._stack.callback(views.close)
+        network = self._open_network()
+        launcher = Launcher.open()
+        self._stack.callback(launcher.close)
+        pump = Pump(self._clock)
+        pump.open()
+        self._stack.callback(pump.close)
+        limiter = Limiter.open(base, settings.slots)
+        self._stack.callback(limiter.close)
+        self._limiter, self._network, self._base = limiter, network, base
+        self._epochs = Epochs(places.state / "epochs.json")
+        shared = Shared(launcher, network, places.skeleton, settings.cache, Layouts(), limiter)
+        company = Company(
+            *(self._clock, pump, self._epochs, self._leases, self._tell, self._spawn),
+            lambda slot, what: _log.warning("slot.trouble", slot=slot, detail=what),
+        )
+        for number in range(settings.slots):
+            self._add_slot(number, views, shared, company)
+        self._server = Server(
+            places.socket, settings.volunteer_uid, _gid_of(settings.volunteer_uid), self.answer
+        )
+
+    def _mount_point(self) -> None:
+        found = find_mount()
+        if found is None:
+            found = self._places.state / "cgroup"
+            found.mkdir(exist_ok=True)
+            mounts.mount("cgroup2", found, "cgroup2", 0)
+            self._stack.callback(found.rmdir)
+            self._stack.callback(mounts.unmount, found)
+        self._cgroup_mount = found
+
+    def _take_cgroups(self) -> Cgroup:
+        """End and remove what an earlier keeper of this instance left, and begin anew."""
+        base = Cgroup(self._cgroup_mount / self._places.cgroup_name)
+        if base.path.is_dir():
+            base.kill()
+            base.remove()
+        for controller in ("memory", "pids"):
+            hierarchy = find_version_1(controller)
+            if hierarchy is not None and (hierarchy / self._places.cgroup_name).is_dir():
+                Cgroup(hierarchy / self._places.cgroup_name).remove()
+        Cgroup.make(base.path)
+        self._stack.callback(base.remove)
+        return base
+
+    def _open_network(self) -> Network:
+        settings = self._settings
+        network: Network
+        if settings.network == "host":
+            host = HostNetwork(settings.instance, settings.address, settings.never_cut)
+            network = host
+        else:
+            network = FabricNetwork(settings.instance)
+        network.open()
+        self._stack.callback(network.close)
+        if settings.network == "host" and settings.uplink not in ("", host.uplink.name):
+            raise failed(f"{settings.address} is on {host.uplink.name}, not on {settings.uplink}")
+        return network
+
+    def _add_slot(self, number: int, views: Views, shared: Shared, company: Company) -> None:
+        uid = self._settings.uid_base + number
+        view = views.of_slot(number, uid, self._places.sockets / str(number))
+        cancel = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        cgroup = self._base.child(f"slot-{number}")
+        bwrap = shutil.which("bwrap")
+        if bwrap is None:
+            raise failed("bubblewrap is not installed: apt-get install bubblewrap")
+        programs = Programs(Path(bwrap), self._settings.root_fs / "usr")
+        site = Site(uid, cgroup, view.folder, programs, self._limiter.join(number), cancel)
+        folder = self._places.slots / str(number)
+        ground = Ground(number, folder, site, view, shared)
+        self._grounds.append(ground)
+        self._slots.append(Slot(number, folder, ground, cancel, company))
+
+    # ---- running
+
+    async def serve(self, ready: asyncio.Event) -> None:
+        """Serve until cancelled; `ready` is set when the socket takes connections and the slots stand."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            async with asyncio.TaskGroup() as standing:
+                for slot in self._slots:
+                    standing.create_task(slot.stand_by())
+            await self._server.open(tasks)
+            ready.set()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._closing = True
+                await asyncio.shield(self._end_all())
+
+    async def _end_all(self) -> None:
+        """End every task and clear every slot, at once."""
+        self._leases.close()
+        await self._server.close()
+        results = await asyncio.gather(*(slot.close() for slot in self._slots), return_exceptions=True)
+        for slot, result in zip(self._slots, results, strict=True):
+            if isinstance(result, BaseException):
+                _log.error("slot.not_cleared", slot=slot.number, detail=str(result))
+
+    async def close(self) -> None:
+        """Remove everything that `open` made; what cannot be removed is logged and the rest goes on."""
+        try:
+            await self._stack.aclose()
+        except (OSError, KeeperError, NetworkError, CgroupError) as error:
+            _log.error("keeper.not_cleared", detail=str(error))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._tasks is None:
+            raise RuntimeError("the keeper does not serve yet")
+        self._tasks.create_task(work)
+
+    def _tell(self, event: Event) -> None:
+        self._server.tell(event)
+
+    def _lapsed(self, cluster: str) -> None:
+        _log.warning("lease.lapsed", cluster_id=cluster)
+        for slot in self._slots:
+            self._spawn(slot.expire(cluster))
+
+    # ---- requests
+
+    async def answer(self, request: Request) -> Reply:
+        """Do what is asked; raises KeeperError for what is refused."""
+        if self._closing:
+            raise KeeperError(ErrorCode.SHUTTING_DOWN, "the keeper is ending")
+        match request:
+            case Sync():
+                return self._synced()
+            case Renew():
+                return self._renew(request)
+            case Audit():
+                return await self._audit()
+            case Prepare():
+                return await self._slot(request.slot).prepare(request)
+            case Start():
+                return await self._slot(request.slot).start(request)
+            case Kill():
+                return await self._slot(request.slot).kill(request)
+            case Revive():
+                return await self._slot(request.slot).revive(request)
+            case SetCut():
+                return await self._slot(request.slot).set_cut(request)
+            case Release():
+                return await self._slot(request.slot).release(request)
+            case ReadLog():
+                return await self._slot(request.slot).read_log(request)
+            case _:
+                assert_never(request)
+
+    def _slot(self, number: int) -> Slot:
+        if number >= len(self._slots):
+            raise KeeperError(
+                ErrorCode.NO_SUCH_SLOT, f"there are slots 0 to {len(self._slots) - 1}, not {number}"
+            )
+        return self._slots[number]
+
+    def _synced(self) -> Synced:
+        possible = {"python", "zstd", *(f"cgroup-{name}" for name in self._limiter.names)}
+        return Synced(
+            self._settings.instance,
+            self._clock.boot_id,
+            self._network.kind,
+            self._settings.address if self._settings.network == "host" else "",
+            tuple(sorted(possible - set(self._settings.lacks))),
+            dict(self._epochs.seen),
+            tuple(slot.info() for slot in self._slots),
+        )
+
+    def _renew(self, request: Renew) -> Done:
+        began = self._clock.now_ns()
+        if not self._leases.renew(request.cluster_id, request.until_ns):
+            raise failed("too many clusters hold leases")
+        at = self._clock.stamp()
+        return Done(at, at.monotonic_ns - began)
+
+    async def _audit(self) -> Audited:
+        in_use: list[str] = []
+        left = strangers(self._base.path, len(self._slots))
+        for folder in self._limiter.folders():
+            left += strangers(folder, len(self._slots))
+        for slot, ground in zip(self._slots, self._grounds, strict=True):
+            name = str(slot.number)
+            places = SlotPlaces(
+                self._base.path / f"slot-{name}", self._places.slots / name, self._places.sockets / name
+            )
+            if slot.holds_task:
+                in_use += await asyncio.to_thread(things_of, places)
+            else:
+                left += await slot.things(partial(_left_at, ground, places))
+        left += await asyncio.to_thread(self._network.leftovers)
+        return Audited(tuple(in_use), tuple(left))
+
+
+def _left_at(ground: Ground, places: SlotPlaces) -> list[str]:
+    """What is at a slot without a task, besides the sandbox that waits for one."""
+    return [] if ground.standing else things_of(places)
+
+
+def _gid_of(uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return uid

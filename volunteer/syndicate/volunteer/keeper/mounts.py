@@ -1,0 +1,103 @@
+"""Mounts, namespaces and orphans: system calls that Python 3.11 does not have.
+
+The keeper lives in a mount namespace of its own: nothing it mounts shows on the host, and all of it vanishes
+with the keeper's last process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWUTS = 0x0400_0000
+
+RDONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND = 1, 2, 4, 8, 32, 4096
+_REC, _PRIVATE, _SHARED = 16384, 1 << 18, 1 << 20
+_DETACH, _NOFOLLOW = 2, 8
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(what: str, function: Callable[..., int], *arguments: object) -> None:
+    if function(*arguments) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def unshare_mounts() -> None:
+    """Give this process mounts of its own, unseen by the host and not following it; before any thread."""
+    _call("unshare mounts", _libc.unshare, CLONE_NEWNS)
+    _call("make / private", _libc.mount, b"none", b"/", None, _REC | _PRIVATE, None)
+
+
+def become_subreaper() -> None:
+    """Become the parent of every orphan among what this process starts."""
+    _call("become subreaper", _libc.prctl, _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def mount(source: str, target: Path, kind: str, flags: int, data: str = "") -> None:
+    """mount(2); raises OSError that names the target."""
+    _call(
+        f"mount {kind} on {target}",
+        _libc.mount,
+        os.fsencode(source),
+        os.fsencode(target),
+        os.fsencode(kind),
+        ctypes.c_ulong(flags),
+        os.fsencode(data) or None,
+    )
+
+
+def bind(source: Path, target: Path, flags: int = 0) -> None:
+    """Show `source` at `target`; with flags such as RDONLY the new mount is bound by them."""
+    mount(str(source), target, "none", BIND)
+    if flags:
+        mount("none", target, "none", BIND | REMOUNT | flags)
+
+
+def share(target: Path) -> None:
+    """What is mounted under `target` from now on shows in the copies that sandboxes hold of it."""
+    mount("none", target, "none", _SHARED)
+
+
+def resize(target: Path, size_bytes: int, inodes: int, flags: int) -> None:
+    """Give a tmpfs other bounds; raises OSError if it holds more than that."""
+    mount("none", target, "tmpfs", REMOUNT | flags, f"size={size_bytes},nr_inodes={inodes}")
+
+
+def unmount(target: Path) -> None:
+    """Take the mount away from this namespace at once; what still uses it keeps it until it ends."""
+    _call(f"unmount {target}", _libc.umount2, os.fsencode(target), _DETACH | _NOFOLLOW)
+
+
+def mounts_under(folder: Path) -> list[str]:
+    """Mount points below `folder` in this namespace, the innermost last."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        # Field 5 is the mount point; the kernel writes blanks and backslashes in it as octal escapes.
+        point = line.split(" ", 5)[4].encode().decode("unicode_escape")
+        if point.startswith(f"{folder}/"):
+            found.append(point)
+    return found
+
+
+def set_hostname(pid: int, name: str) -> None:
+    """Name the host that process `pid` sees; the calling thread enters its namespace and comes back."""
+    home = os.open("/proc/thread-self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(f"/proc/{pid}/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _call("enter the sandbox's host name", _libc.setns, there, CLONE_NEWUTS)
+        finally:
+            os.close(there)
+        try:
+            encoded = os.fsencode(name)
+            _call("set the host name", _libc.sethostname, encoded, ctypes.c_size_t(len(encoded)))
+        finally:
+            _call("leave the sandbox's host name", _libc.setns, home, CLONE_NEWUTS)
+    finally:
+        os.close(home)

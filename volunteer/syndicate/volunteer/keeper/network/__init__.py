@@ -1,0 +1,18 @@
+"""The network of a volunteer's slots: isolation, cuts and heals, held where no task can reach them."""
+
+from ._contract import Counters, Network, NetworkError, SlotNetwork
+from ._fabric import FabricNetwork
+from ._host import HostNetwork
+from ._namespace import in_namespace
+from ._probe import probe
+
+__all__ = [
+    "Counters",
+    "FabricNetwork",
+    "HostNetwork",
+    "Network",
+    "NetworkError",
+    "SlotNetwork",
+    "in_namespace",
+    "probe",
+]

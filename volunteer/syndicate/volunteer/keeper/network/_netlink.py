@@ -1,0 +1,260 @@
+"""Netlink requests over one own socket: pyroute2 encodes and decodes, the conversation is ours.
+
+Each message asks for its own acknowledgement, answers are matched by sequence number, and every wait has a
+deadline. A socket belongs to the namespace of the thread that opened it and may be used from any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
+
+from ._contract import NetworkError
+
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK = 10
+_NETLINK_EXT_ACK = 11
+_NLM_F_DUMP_INTR = 0x10
+_NLM_F_CAPPED = 0x100
+_NLM_F_ACK_TLVS = 0x200
+_NLMSGERR_ATTR_MSG = 1
+
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
+_SEQUENCE_OFFSET = 8
+_MAX_SEQUENCE = 0x7FFFFFFF
+_DUMP_ATTEMPTS = 20
+_BUFFER_SIZE = 1 << 16  # the kernel sends dumps in pieces of at most 32 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One encoded request; `what` says what it does, for errors."""
+
+    what: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    kind: int
+    flags: int
+    sequence: int
+    data: bytes  # with the header
+
+
+def encode(what: str, message: Any, kind: int, flags: int = 0) -> Message:
+    """Encode a pyroute2 message as a request that asks for an acknowledgement."""
+    message["header"]["type"] = kind
+    message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | flags
+    message.encode()
+    return Message(what, bytes(message.data))
+
+
+class NetlinkSocket:
+    """A conversation with the kernel, in the namespace of the thread that makes it.
+
+    Args:
+        protocol: NETLINK_ROUTE or NETLINK_NETFILTER.
+        timeout: seconds that one exchange may take, waiting for other threads' exchanges included.
+
+    Raises NetworkError, here and in each method: if the kernel lacks the protocol, refuses a message, or
+    does not answer in time.
+    """
+
+    def __init__(self, protocol: int, timeout: float = 5.0) -> None:
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._sequence = 1
+        self._buffer = bytearray(_BUFFER_SIZE)
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+        except OSError as error:
+            raise NetworkError.refused(f"open netlink socket {protocol}", error.errno or 0) from error
+        try:
+            self._socket.bind((0, 0))
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        except OSError as error:
+            self._socket.close()
+            raise NetworkError.refused(f"set up netlink socket {protocol}", error.errno or 0) from error
+
+    def request(self, messages: Sequence[Message]) -> None:
+        """Have each message done in turn; the first refusal is raised after all were tried."""
+        with _Exchange(self) as exchange:
+            first = exchange.send(messages)
+            exchange.collect(messages, first)
+
+    def transaction(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
+        """Have all messages done or none: the brackets themselves are not acknowledged."""
+        with _Exchange(self) as exchange:
+            first = exchange.send([begin, *messages, end])
+            exchange.collect(messages, first + 1, bracket=first)
+
+    def dump(self, message: Message) -> list[bytes]:
+        """Every answer to a request that was encoded with NLM_F_DUMP, headers included."""
+        for _ in range(_DUMP_ATTEMPTS):
+            with _Exchange(self) as exchange:
+                answers = exchange.collect_dump(message, exchange.send([message]))
+            if answers is not None:
+                return answers
+        raise NetworkError(f"{message.what}: changed under the reader {_DUMP_ATTEMPTS} times", errno.EINTR)
+
+    def close(self) -> None:
+        """Release the socket, and with it its hold on the namespace. Idempotent."""
+        self._socket.close()
+
+
+class _Exchange:
+    """One request and its answers, alone on the socket and within one deadline."""
+
+    def __init__(self, link: NetlinkSocket) -> None:
+        self._link = link
+        self._deadline = time.monotonic() + link._timeout
+
+    def __enter__(self) -> _Exchange:
+        if not self._link._lock.acquire(timeout=self._link._timeout):
+            raise NetworkError("netlink: other requests kept the socket busy", errno.ETIMEDOUT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._link._lock.release()
+
+    def send(self, messages: Sequence[Message]) -> int:
+        """Send the messages as one datagram and return the sequence number of the first."""
+        link = self._link
+        if link._sequence + len(messages) > _MAX_SEQUENCE:
+            link._sequence = 1
+        first = link._sequence
+        packet = bytearray()
+        for sequence, message in enumerate(messages, first):
+            start = len(packet)
+            packet += message.data
+            struct.pack_into("=I", packet, start + _SEQUENCE_OFFSET, sequence)
+        link._sequence = first + len(messages)
+        try:
+            link._socket.settimeout(link._timeout)
+            link._socket.send(packet)
+        except OSError as error:
+            raise NetworkError.refused(messages[0].what, error.errno or errno.ETIMEDOUT) from error
+        return first
+
+    def collect(self, messages: Sequence[Message], first: int, bracket: int | None = None) -> None:
+        """Wait for the acknowledgement of each message; raise the first refusal.
+
+        A refusal of `bracket` speaks for the whole transaction and is the last answer that matters.
+        """
+        outstanding = set(range(first, first + len(messages)))
+        refusals: dict[int, NetworkError] = {}
+        while outstanding:
+            for answer in self._receive(messages[-1].what):
+                known = answer.sequence in outstanding or answer.sequence == bracket
+                if answer.kind != NLMSG_ERROR or not known:
+                    continue  # an answer to an exchange that was given up earlier
+                whole = answer.sequence == bracket
+                what = f"commit “{messages[-1].what}”" if whole else messages[answer.sequence - first].what
+                refusal = _refusal(what, answer)
+                if refusal is not None:
+                    refusals[answer.sequence] = refusal
+                if whole and refusal is not None:
+                    raise refusal
+                outstanding.discard(answer.sequence)
+        if refusals:
+            raise refusals[min(refusals)]
+
+    def collect_dump(self, message: Message, sequence: int) -> list[bytes] | None:
+        """The parts of a dump, or None if it was interrupted by a change and must be asked for again."""
+        parts: list[bytes] = []
+        interrupted = False
+        while True:
+            for answer in self._receive(message.what):
+                if answer.sequence != sequence:
+                    continue
+                interrupted |= bool(answer.flags & _NLM_F_DUMP_INTR)
+                if answer.kind in (NLMSG_ERROR, NLMSG_DONE):
+                    refusal = _refusal(message.what, answer)
+                    if refusal is not None:
+                        raise refusal
+                    return None if interrupted else parts
+                parts.append(answer.data)
+
+    def _receive(self, what: str) -> Iterator[_Answer]:
+        """The answers of one datagram."""
+        link = self._link
+        remaining = self._deadline - time.monotonic()
+        try:
+            link._socket.settimeout(max(remaining, 0.001))  # 0 would mean not to wait at all
+            size, _, flags, sender = link._socket.recvmsg_into([link._buffer])
+        except TimeoutError:
+            late = f"{what}: the kernel did not answer within {link._timeout:g} s"
+            raise NetworkError(late, errno.ETIMEDOUT) from None
+        except OSError as error:
+            # ENOBUFS: answers were lost and nobody knows what holds; the caller asks again or closes.
+            self._drain()
+            raise NetworkError.refused(f"{what}: read the answer", error.errno or 0) from error
+        if flags & socket.MSG_TRUNC:
+            raise NetworkError(f"{what}: the kernel's answer is over {_BUFFER_SIZE} bytes", errno.EMSGSIZE)
+        if sender[0] != 0:
+            return  # another process wrote to our port; only port 0 is the kernel
+        yield from _split(bytes(memoryview(link._buffer)[:size]))
+
+    def _drain(self) -> None:
+        """Throw away what waits to be read: the kernel adds nothing to an overflown socket before that."""
+        self._link._socket.setblocking(False)
+        while True:
+            try:
+                self._link._socket.recv_into(self._link._buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise NetworkError.refused("netlink: read on", error.errno or 0) from error
+
+
+def _split(datagram: bytes) -> Iterator[_Answer]:
+    offset = 0
+    while offset + _HEADER.size <= len(datagram):
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, offset)
+        if length < _HEADER.size or offset + length > len(datagram):
+            raise NetworkError("netlink: an answer of impossible length", errno.EBADMSG)
+        yield _Answer(kind, flags, sequence, datagram[offset : offset + length])
+        offset += (length + 3) & ~3
+
+
+def _refusal(what: str, answer: _Answer) -> NetworkError | None:
+    """The error that an acknowledgement or the end of a dump carries, None for success."""
+    if len(answer.data) < _HEADER.size + 4:
+        return None  # the end of a dump without a status
+    (code,) = struct.unpack_from("=i", answer.data, _HEADER.size)
+    if code == 0:
+        return None
+    return NetworkError.refused(what, -code, _explanation(answer))
+
+
+def _explanation(answer: _Answer) -> str:
+    """The kernel's own words for a refusal, where it has any (extended acknowledgement)."""
+    if answer.kind != NLMSG_ERROR or not answer.flags & _NLM_F_ACK_TLVS:
+        return ""
+    offset = _HEADER.size + 4
+    if answer.flags & _NLM_F_CAPPED:
+        offset += _HEADER.size
+    else:
+        offset += (struct.unpack_from("=I", answer.data, offset)[0] + 3) & ~3
+    while offset + 4 <= len(answer.data):
+        length, kind = struct.unpack_from("=HH", answer.data, offset)
+        if length < 4:
+            return ""
+        if kind == _NLMSGERR_ATTR_MSG:
+            return answer.data[offset + 4 : offset + length].rstrip(b"\0").decode("utf-8", "replace")
+        offset += (length + 3) & ~3
+    return ""
+
+
+__all__ = ["NLM_F_DUMP", "Message", "NetlinkSocket", "encode"]

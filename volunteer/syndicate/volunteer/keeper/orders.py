@@ -1,0 +1,35 @@
+"""What make is called with, and what stands in its environment."""
+
+from __future__ import annotations
+
+from ..local import Prepare, Role
+from .sandbox import Layout, Orders, Unpacker
+
+CHAOS_ADDRESS = "unix:/run/syndicate/chaos.sock"
+
+
+def orders_of(request: Prepare, unpacker: Unpacker, layout: Layout) -> Orders:
+    """Orders for a generation of this task."""
+    addresses = {role: [member.address for member in request.members if member.role is role] for role in Role}
+    master = ",".join(addresses[Role.MASTER])
+    slaves = ",".join(addresses[Role.SLAVE])
+    environment = {
+        "HOME": layout.place,
+        "SYNDICATE_JOB": str(request.task.job_id),
+        "SYNDICATE_JOB_NAME": request.job_name,
+        "SYNDICATE_ATTEMPT": str(request.task.attempt),
+        "SYNDICATE_ROLE": request.role.value,
+        "SYNDICATE_TASK": request.task.task,
+        "SYNDICATE_ADDRESS": request.address,
+        "SYNDICATE_MASTER": master,
+        "SYNDICATE_SLAVES": slaves,
+        "SYNDICATE_CLIENTS": ",".join(addresses[Role.CLIENT]),
+    }
+    arguments = {
+        Role.MASTER: ["master"],
+        Role.SLAVE: [f"MASTER={master}", "slave"],
+        Role.CLIENT: [f"MASTER={master}", f"SLAVES={slaves}", "client"],
+    }
+    if request.role is Role.CLIENT:
+        environment["SYNDICATE_CHAOS"] = CHAOS_ADDRESS
+    return Orders(unpacker, layout, environment, arguments[request.role])

@@ -1,0 +1,73 @@
+"""Waiting for a process through its pidfd, on the loop or in a thread."""
+
+from __future__ import annotations
+
+import os
+import select
+from dataclasses import dataclass
+from pathlib import Path
+
+from .waiting import readable
+
+KILLED_STATUS = 128 + 9
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit status, or 128 + n and `by_signal` for signal n."""
+
+    status: int
+    by_signal: bool
+
+
+class Process:
+    """A child of the keeper; it is reaped here and nowhere else."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fd = os.pidfd_open(pid)
+        self._ended: Ended | None = None
+
+    def reap(self) -> Ended | None:
+        """How it ended, or None while it lives. Not for two threads at once."""
+        if self._ended is None:
+            info = os.waitid(os.P_PIDFD, self._fd, os.WEXITED | os.WNOHANG)
+            if info is not None:
+                by_signal = info.si_code != os.CLD_EXITED
+                self._ended = Ended(info.si_status + 128 if by_signal else info.si_status, by_signal)
+        return self._ended
+
+    def wait(self, seconds: float) -> Ended | None:
+        """How it ended, waiting at most so long, in a thread; None if it lives on."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        poller.poll(seconds * 1000)
+        return self.reap()
+
+    def reap_orphan(self, seconds: float) -> None:
+        """Reap a process whose own parent ended before it, waiting at most so long, in a thread.
+
+        The keeper is the subreaper of what it starts; a first process of a machine or container may not reap
+        at all, and a zombie counts against the slot's bound on processes.
+        """
+        try:
+            self.wait(seconds)
+        except ChildProcessError:
+            return  # its own parent reaped it
+
+    async def ended(self) -> Ended:
+        """How it ended, once it has, on the loop."""
+        await readable(self._fd)
+        found = self.reap()
+        if found is None:
+            raise RuntimeError(f"the pidfd of {self.pid} told an end that the kernel does not know")
+        return found
+
+    def first_child(self) -> int | None:
+        """The pid of its first child, or None; for bubblewrap that is the first process of the sandbox."""
+        text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return int(text.split()[0]) if text.split() else None
+
+    def close(self) -> None:
+        """Give the descriptor back; the process must have been reaped."""
+        os.close(self._fd)

@@ -1,0 +1,135 @@
+"""The sandbox: bubblewrap's arguments, the script that waits in it, and the orders that the script reads.
+
+One process tree serves a generation from unpacking to the end: bubblewrap, setpriv (which drops the uid;
+root's `bwrap --uid` would still write as root), and a shell that becomes make. Nothing of a task stands in
+the arguments, so a sandbox can be made before its task is known; orders are lines of data on a pipe and are
+never run as shell text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from .skeleton import OPEN_FOLDERS
+
+# Names that the sandbox itself lays at the top; a source with one of them is laid at /job.
+RESERVED = ("usr", "dev", "proc", "sys", "tmp", "run", "job")
+
+# Descriptors of the shell in the sandbox; dash takes single digits only.
+STDIN, STDOUT, STDERR, SOURCE, REPORT, ORDERS, ARGUMENTS = range(7)
+
+_PATH = "/run/syndicate/lib/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+
+# `read` gives an empty line at the end of orders; `export` takes NAME=VALUE as data. The report pipe is
+# closed right before exec, so that its end says that make was started; what cannot be is said before that.
+_SCRIPT = r"""
+umask 022
+IFS=
+echo ready >&4
+{ read -r unpacker && read -r strip && read -r place && read -r count; } <&5 || exit 125
+while read -r line && [ -n "$line" ]; do export "$line"; done <&5
+while [ "$count" -gt 0 ]; do read -r line || exit 125; set -- "$@" "$line"; count=$((count - 1)); done <&5
+if [ "$place" != / ]; then mkdir -p "$place" && cd "$place" || exit 124; fi
+case $unpacker in
+kept) ;;
+plain) @TAR@ <&3 2>&4; echo "unpacked $?" >&4 ;;
+*) "$unpacker" -dc <&3 2>&4 | @TAR@ 2>&4; echo "unpacked $?" >&4 ;;
+esac
+read -r go <&5 || exit 125
+if ! [ -x /usr/bin/make ]; then echo "/usr/bin/make is not there" >&4; exit 127; fi
+exec 3<&- 4>&- 5<&-
+exec /usr/bin/make "$@"
+"""
+
+
+def _tar() -> str:
+    """As the task's uid, and never touching owner or mode of the root-owned folders that a source adds to."""
+    options = ["--no-same-owner", "--no-recursion", "--anchored", "--wildcards", "--no-wildcards-match-slash"]
+    members = [f"{prefix}{folder}" for prefix in ("", "./", "*/", "*/*/") for folder in OPEN_FOLDERS]
+    excluded = [f"--exclude='{member}'" for member in (".", *members)]
+    return " ".join(["tar --extract --file=-", '--strip-components="$strip"', *options, *excluded])
+
+
+class Unpacker(StrEnum):
+    """What turns a source into a tar stream; `KEPT` where the disk holds it already."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    PLAIN = "plain"
+    KEPT = "kept"
+
+
+_MAGIC = {b"\x1f\x8b": Unpacker.GZIP, b"\x28\xb5\x2f\xfd": Unpacker.ZSTD}
+
+
+def unpacker_of(beginning: bytes) -> Unpacker:
+    """By the magic number in the first bytes of a source."""
+    return next((found for magic, found in _MAGIC.items() if beginning.startswith(magic)), Unpacker.PLAIN)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a source lies: `place` is / or /job, `strip` how many folders around it are taken off."""
+
+    place: str = "/"
+    strip: int = 0
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a sandbox is to do: unpack or not, and which make to become."""
+
+    unpacker: Unpacker
+    layout: Layout
+    environment: Mapping[str, str]
+    arguments: Sequence[str]
+
+    def encode(self) -> bytes:
+        """The lines that the script reads; make is started by one more."""
+        lines = [self.unpacker.value, str(self.layout.strip), self.layout.place, str(len(self.arguments))]
+        lines += [f"{name}={value}" for name, value in self.environment.items()]
+        lines += ["", *self.arguments, ""]
+        return "\n".join(lines).encode()
+
+
+GO = b"go\n"
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where things are: `bwrap` on the host, `usr` the toolchain that sandboxes see."""
+
+    bwrap: Path
+    usr: Path
+
+
+def bwrap_arguments(programs: Programs, root: Path, tmp: Path, shm: Path, view: Path) -> bytes:
+    """The options of bubblewrap, NUL-separated for `--args`, so that no host path shows in an argv."""
+    options = (
+        *("--bind", root, "/"),
+        *("--ro-bind", programs.usr, "/usr"),
+        *("--proc", "/proc", "--dev", "/dev"),
+        *("--bind", shm, "/dev/shm"),  # noqa: S108 - a path in the sandbox
+        *("--bind", tmp, "/tmp"),  # noqa: S108 - a path in the sandbox
+        *("--ro-bind", view, "/run/syndicate"),
+        *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--new-session", "--die-with-parent", "--clearenv", "--chdir", "/"),
+        *("--setenv", "PATH", _PATH),
+        *("--setenv", "PYTHONPATH", "/run/syndicate/lib"),
+        *("--setenv", "LC_ALL", "C.UTF-8"),
+        *("--setenv", "TMPDIR", "/tmp"),  # noqa: S108 - a path in the sandbox
+    )
+    return b"".join(str(option).encode() + b"\0" for option in options)
+
+
+def command(programs: Programs, uid: int) -> list[str]:
+    """What the launcher execs."""
+    return [
+        *(str(programs.bwrap), "--args", str(ARGUMENTS), "--"),
+        *("/usr/bin/setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"),
+        *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"),
+        *("/usr/bin/sh", "-c", _SCRIPT.replace("@TAR@", _tar()), "sh"),
+    ]

@@ -1,0 +1,112 @@
+"""The keeper's settings: flags, then environment (SYNDICATE_KEEPER_…), then a TOML file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from .config import Config
+
+_MAX_SOCKET_PATH = 107  # sun_path, less its closing NUL
+_LONGEST_SOCKET = "slots/99999/chaos.sock"
+
+
+class KeeperSettings(BaseSettings):
+    """What one keeper is to do; built once in `__main__`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SYNDICATE_KEEPER_",
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_prog_name="syndicate-keeper",
+    )
+
+    instance: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9]{1,6}$", description="name of this volunteer on its host: 1 to 6 of a-z, 0-9"
+        ),
+    ]
+    run_dir: Annotated[Path, Field(description="folder for the sockets; only the volunteer may enter it")]
+    state_dir: Annotated[Path, Field(description="folder for disks and logs of tasks, and the skeleton")]
+    cache_dir: Annotated[
+        Path | None,
+        Field(description="where the volunteer keeps sources, by digest; default STATE_DIR/cache"),
+    ] = None
+    slots: Annotated[int, Field(ge=1, le=1000, description="how many tasks at a time")] = 1
+    volunteer_uid: Annotated[int, Field(ge=0, lt=1 << 31, description="who may connect, besides root")]
+    uid_base: Annotated[int, Field(ge=1000, lt=1 << 31, description="slot n runs as this uid plus n")] = (
+        200_000
+    )
+    root_fs: Annotated[Path, Field(description="root file system whose /usr tasks see")] = Path("/")
+    network: Annotated[
+        Literal["fabric", "host"], Field(description="own networks for slots, or the host's for one slot")
+    ] = "fabric"
+    address: Annotated[str, Field(description="network=host: the host's address")] = ""
+    uplink: Annotated[str, Field(description="network=host: the device that must have the address")] = ""
+    never_cut: Annotated[
+        tuple[str, ...], Field(description="network=host: addresses of the manager, which no fault may cut")
+    ] = ()
+    config: Annotated[Path | None, Field(description="TOML file with these settings")] = None
+
+    @property
+    def cache(self) -> Path:
+        """Where sources are."""
+        return self.cache_dir or self.state_dir / "cache"
+
+    def settled(self, lacks: tuple[str, ...]) -> Config:
+        """As a plain value; `lacks` names what this machine has in part."""
+        names = {field.name for field in fields(Config)} - {"lacks"}
+        return Config(lacks=lacks, **{name: getattr(self, name) for name in names})
+
+    @model_validator(mode="after")
+    def _fits(self) -> KeeperSettings:
+        if self.network == "host" and (self.slots != 1 or not self.address):
+            raise ValueError("network=host needs --address, and has one slot")
+        longest = self.run_dir / _LONGEST_SOCKET
+        if len(str(longest)) > _MAX_SOCKET_PATH:
+            raise ValueError(f"run_dir is too long for a socket in it: {self.run_dir}")
+        for folder in (self.run_dir, self.state_dir, self.root_fs, self.cache):
+            if not folder.is_absolute() or any(char in str(folder) for char in ",:\\\n"):
+                raise ValueError(f"{folder}: must be absolute, without comma, colon and backslash")
+        return self
+
+
+def load(argv: Sequence[str]) -> KeeperSettings:
+    """Settings from these flags, the environment and the file that they name.
+
+    Raises pydantic.ValidationError for what does not fit, SystemExit after `--help` or unknown flags.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", type=Path)
+    toml_file: Path | None = early.parse_known_args(argv)[0].config
+
+    class Loaded(KeeperSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            flags: CliSettingsSource[Loaded] = CliSettingsSource(settings_cls, cli_parse_args=list(argv))
+            if toml_file is None:
+                return flags, env_settings
+            return flags, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=toml_file)
+
+    return Loaded()  # type: ignore[call-arg]  # the required ones come from the sources above

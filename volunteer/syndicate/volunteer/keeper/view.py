@@ -1,0 +1,100 @@
+"""What a sandbox sees at /run/syndicate: names, libraries, and for a client the relay socket's folder.
+
+    <views>/<slot>/hosts, passwd    where /etc/hosts and /etc/passwd lead
+    <views>/<slot>/lib              leads to the packages in the skeleton
+    <views>/<slot>/chaos            clients only: the folder in which the volunteer makes chaos.sock
+    <views>/<slot>/chaos.sock       clients only: leads to chaos/chaos.sock
+
+`<views>` is a shared mount, and a sandbox's copy of it follows: so the client's folder can be laid into a
+sandbox that stands already.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..local import Member, Role
+from . import mounts
+from .skeleton import LIB
+
+_CHAOS_FLAGS = mounts.RDONLY | mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+
+
+class Views:
+    """The folder of all views, a small tmpfs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def open(self) -> None:
+        """Mount it; raises OSError."""
+        self._folder.mkdir()
+        flags = mounts.NOSUID | mounts.NODEV
+        mounts.mount("syndicate", self._folder, "tmpfs", flags, "size=16m,nr_inodes=10000,mode=755")
+        mounts.share(self._folder)
+
+    def of_slot(self, slot: int, uid: int, socket_folder: Path) -> View:
+        """The view of one slot; `socket_folder` is where the volunteer makes the slot's sockets."""
+        view = View(self._folder / str(slot), self._folder / f"chaos-{slot}", socket_folder)
+        view.open(uid)
+        return view
+
+    def close(self) -> None:
+        """Unmount it, with all views in it."""
+        if os.path.ismount(self._folder):
+            mounts.unmount(self._folder)
+
+
+class View:
+    """One slot's view; it stands while the keeper does, and is filled and emptied with each task."""
+
+    def __init__(self, folder: Path, staged: Path, socket_folder: Path) -> None:
+        self.folder = folder
+        self._staged = staged
+        self._socket_folder = socket_folder
+        self._chaos = folder / "chaos"
+
+    def open(self, uid: int) -> None:
+        """Make the folder and what does not differ by task; raises OSError."""
+        self.folder.mkdir()
+        (self.folder / "passwd").write_text(_passwd(uid))
+        (self.folder / "lib").symlink_to(Path("/") / LIB)
+        (self.folder / "hosts").write_text(_hosts("", ()))
+        # A copy of a mount has the flags of what it copies, and a sandbox's copies only follow: the read-only
+        # one is made here once.
+        self._staged.mkdir()
+        mounts.bind(self._socket_folder, self._staged, _CHAOS_FLAGS)
+
+    def fill(self, task: str, role: Role, members: Sequence[Member]) -> None:
+        """Set it for a task; raises OSError."""
+        (self.folder / "hosts").write_text(_hosts(task, members))
+        if role is Role.CLIENT:
+            self._chaos.mkdir()
+            mounts.bind(self._staged, self._chaos)
+            (self.folder / "chaos.sock").symlink_to("chaos/chaos.sock")
+
+    def empty(self) -> None:
+        """Leave nothing of a task in it, nor in the socket folder; raises OSError. Idempotent."""
+        (self.folder / "chaos.sock").unlink(missing_ok=True)
+        if self._chaos.is_dir():
+            if os.path.ismount(self._chaos):
+                mounts.unmount(self._chaos)
+            self._chaos.rmdir()
+        (self.folder / "hosts").write_text(_hosts("", ()))
+        for name in os.listdir(self._socket_folder):
+            (self._socket_folder / name).unlink(missing_ok=True)
+
+
+def _passwd(uid: int) -> str:
+    return (
+        "root:x:0:0:root:/:/usr/sbin/nologin\n"
+        f"task:x:{uid}:{uid}:task:/:/bin/sh\n"
+        "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
+    )
+
+
+def _hosts(task: str, members: Sequence[Member]) -> str:
+    own = [f"127.0.0.1 localhost{f' {task}' if task and not members else ''}"]
+    return "\n".join(own + [f"{member.address} {member.task}" for member in members]) + "\n"

@@ -1,0 +1,293 @@
+"""The stream to one manager: connect, be welcomed, carry messages both ways, and come back when it ends.
+
+A message of the manager is handled on the loop as it comes, without a queue in between; what is to be said
+goes through the outbox, whose one writer gives each push a deadline. How the stream ended decides when the
+next try is: a manager that is away is tried again soon, with back-off and full jitter; one that refuses is
+tried slowly, since only its operator can mend that. The log has one line for each change, not for each try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from syndicate.v1 import registry_pb2 as pb
+from syndicate.v1 import registry_pb2_grpc
+
+from . import convert
+from .core import events, model
+from .outbox import Outbox, OutboxFull
+
+_log = structlog.get_logger()
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Application heartbeats decide liveness; these let a dead connection go before TCP would.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    # The link has a back-off of its own; gRPC's would go on top of it.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.enable_http_proxy", 0),
+    # A link is one connection to one manager, whatever else this process talks to.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+_REFUSALS = {
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+
+AttachCall = grpc.aio.StreamStreamCall  # of AttachRequest, AttachResponse
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """How a link behaves. Durations are in seconds."""
+
+    push_deadline_s: float = 10.0
+    backoff_first_s: float = 0.2
+    backoff_most_s: float = 10.0
+    refused_least_s: float = 2.0
+    goodbye_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a stream ended: a status and a line; `refused` where only an operator can mend it."""
+
+    status: str
+    detail: str
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEdges:
+    """What a link needs of the app. `log_acked` is told of LogAck; `came_up` once per Welcome."""
+
+    dispatch: Callable[[events.Event], None]
+    log_acked: Callable[[model.TaskRef, int], None]
+    came_up: Callable[[ManagerLink, model.Welcome], None]
+    went_down: Callable[[ManagerLink], None]
+    free: Callable[[], model.Resources]
+
+
+class ManagerLink:
+    """One manager, by its `HOST:PORT`."""
+
+    def __init__(
+        self, target: str, token_file: Path, settings: LinkSettings, edges: LinkEdges, random: Random
+    ) -> None:
+        self.target = target
+        self._token_file = token_file
+        self._settings = settings
+        self._edges = edges
+        self._random = random
+        self._channel: grpc.aio.Channel | None = None
+        self._call: AttachCall[Any, Any] | None = None
+        self._outbox: Outbox | None = None
+        self._welcomed = False
+        self._closing = ""
+        self._stopping = False
+        self._told = ""
+        self._log = _log.bind(manager=target)
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The connection, also for FetchSource and relayed calls; made on first use."""
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(self.target, options=CHANNEL_OPTIONS)
+        return self._channel
+
+    def credentials(self) -> tuple[tuple[str, str], ...]:
+        """The metadata that says who calls. Raises OSError where the token cannot be read.
+
+        Read for each stream and call, so that an operator can change the token under a running volunteer.
+        """
+        return (("authorization", f"Bearer {self._token_file.read_text().strip()}"),)
+
+    # ---- what the app says ------------------------------------------------------------------------------
+
+    def push(self, message: pb.AttachRequest) -> None:
+        """Sends a message, in order; nothing comes of it where the stream is down."""
+        if self._outbox is None:
+            return
+        try:
+            self._outbox.put(message)
+        except OutboxFull as error:
+            self.close(str(error))
+
+    async def push_log(self, message: pb.AttachRequest) -> bool:
+        """Sends a piece of log when there is room; False where the stream is down."""
+        return self._outbox is not None and await self._outbox.put_log(message)
+
+    def heartbeat(self, beat: model.Heartbeat) -> None:
+        """Sends a sign of life with what is free."""
+        self.push(convert.heartbeat_out(beat, self._edges.free()))
+
+    def close(self, detail: str) -> None:
+        """Ends the stream; another is opened after the back-off."""
+        if self._call is not None and not self._closing:
+            self._closing = detail
+            self._call.cancel()
+
+    # ---- its life ---------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keeps a stream to the manager until `stop` is set; then ends it in good order."""
+        stopping = asyncio.create_task(self._stop_when(stop))
+        try:
+            wait_s = self._settings.backoff_first_s
+            while not stop.is_set():
+                ended = await self._session()
+                if self._stopping:
+                    break
+                self._tell_end(ended)
+                if self._welcomed:
+                    wait_s = self._settings.backoff_first_s
+                least = self._settings.refused_least_s if ended.refused else 0.0
+                pause = self._random.uniform(least, max(least, wait_s))
+                wait_s = min(max(wait_s, least) * 2, self._settings.backoff_most_s)
+                await _wait(stop, pause)
+        finally:
+            stopping.cancel()
+            await asyncio.wait({stopping})
+            if self._channel is not None:
+                await self._channel.close()
+
+    async def _stop_when(self, stop: asyncio.Event) -> None:
+        """Half-closes the stream, and gives the manager a moment to see it."""
+        await stop.wait()
+        self._stopping = True
+        if self._call is not None:
+            await self._call.done_writing()
+            await asyncio.sleep(self._settings.goodbye_s)  # a limit, not a pause: the stream's end cancels it
+            self._call.cancel()
+
+    async def _session(self) -> Ended:
+        """One stream, from Hello to its end."""
+        self._welcomed, self._closing = False, ""
+        try:
+            credentials = self.credentials()
+        except OSError as error:
+            return Ended("NO_TOKEN", f"the token cannot be read: {error}", refused=True)
+        # Its async types are in a name that exists for type checkers only.
+        stub: Any = registry_pb2_grpc.RegistryStub(self.channel)
+        call: AttachCall[Any, Any] = stub.Attach(metadata=credentials)
+        self._call, self._outbox = call, Outbox()
+        writer = asyncio.create_task(self._write(call, self._outbox))
+        try:
+            self._edges.dispatch(events.LinkOpened(self.target))
+            return await self._read(call)
+        finally:
+            self._outbox.close()
+            self._call = self._outbox = None
+            writer.cancel()
+            call.cancel()
+            await asyncio.wait({writer})
+            self._edges.dispatch(events.LinkLost(self.target))
+            self._edges.went_down(self)
+
+    async def _read(self, call: AttachCall[Any, Any]) -> Ended:
+        try:
+            async for message in call:
+                self._take(message)
+        except convert.Malformed as error:
+            return Ended("MALFORMED", str(error), refused=True)
+        except grpc.aio.AioRpcError as error:
+            if self._closing:
+                return Ended("CLOSED", self._closing)
+            return Ended(error.code().name, error.details() or "", error.code() in _REFUSALS)
+        except asyncio.CancelledError:
+            # The call's own cancellation comes as this too; one of this task goes on.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+        return Ended("CLOSED", self._closing or "the manager ended the stream")
+
+    async def _write(self, call: AttachCall[Any, Any], outbox: Outbox) -> None:
+        """Writes what waits. A push that takes too long means a stuck peer: the stream is given up."""
+        try:
+            while True:
+                message = await outbox.get()
+                async with asyncio.timeout(self._settings.push_deadline_s):
+                    await call.write(message)
+        except TimeoutError:
+            self.close(f"a message could not be pushed within {self._settings.push_deadline_s:g} s")
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the stream has ended; the reader tells how
+
+    # ---- what the manager says --------------------------------------------------------------------------
+
+    def _take(self, message: pb.AttachResponse) -> None:
+        match message.WhichOneof("message"):
+            case "command":
+                self._command(message.command)
+            case "heartbeat_ack":
+                self._edges.dispatch(events.HeartbeatAcked(self.target, message.heartbeat_ack.sequence))
+            case "log_ack":
+                acked = message.log_ack
+                self._edges.log_acked(convert.ref_in(acked.task), acked.offset)
+            case "event_ack":
+                self._edges.dispatch(events.EventAcked(self.target, message.event_ack.event_id))
+            case "welcome":
+                self._welcome(message.welcome)
+            case "drain":
+                self._edges.dispatch(events.DrainReceived(self.target, message.drain.draining))
+            case "warm":
+                source = convert.source_in(message.warm.source)
+                self._edges.dispatch(events.WarmReceived(self.target, source))
+            # Anything else is of a newer manager and means nothing here.
+
+    def _command(self, message: pb.Command) -> None:
+        try:
+            command = convert.command_in(message)
+        except convert.Malformed as error:
+            if not message.command_id:
+                raise
+            refused = model.Answer(message.command_id, model.AnswerCode.FAILED, str(error))
+            self.push(convert.answer_out(refused))
+            return
+        self._edges.dispatch(events.CommandReceived(self.target, command))
+
+    def _welcome(self, message: pb.Welcome) -> None:
+        welcome = convert.welcome_in(message)
+        self._edges.dispatch(events.Welcomed(self.target, welcome))
+        if self._closing:
+            return
+        self._welcomed = True
+        self._told = ""
+        self._log.info("link.up", cluster=welcome.cluster_id, epoch=welcome.epoch, prefix=welcome.prefix)
+        self._edges.came_up(self, welcome)
+
+    def _tell_end(self, ended: Ended) -> None:
+        """One line where something changed: a try that fails as the last one did says nothing."""
+        told = ended.status
+        if told == self._told and not self._welcomed:
+            return
+        self._told = told
+        event = "link.refused" if ended.refused else "link.down"
+        say = self._log.error if ended.refused else self._log.warning
+        say(event, status=ended.status, detail=ended.detail)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,398 @@
+"""The narrow protocol that the volunteer and its keeper speak over a Unix socket, as values.
+
+The volunteer asks, the keeper does and answers; the keeper also tells events unasked. Every request names the
+slot and the task that it is about, so that a late request cannot touch the next task on the slot. Requests
+say what should hold, not what to change: sent again after a reconnect they find it so and answer the same.
+
+On the wire a frame is a 4-byte big-endian length, a 4-byte length of the JSON head, the head, and then raw
+bytes (log data only). `encode` and `decode` are in `frames`; they refuse what is not well-formed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a task does."""
+
+    MASTER = "master"
+    SLAVE = "slave"
+    CLIENT = "client"
+
+
+class LogStream(StrEnum):
+    """Where a piece of output came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class SlotState(StrEnum):
+    """How far the keeper is with a slot."""
+
+    EMPTY = "empty"  # nothing of any task is there
+    PREPARED = "prepared"  # disk, network and sandbox stand, make was not started yet
+    RUNNING = "running"  # make was exec'd
+    ENDED = "ended"  # no process is left; disk, network and logs stand
+
+
+class ErrorCode(StrEnum):
+    """Why the keeper did not do what was asked."""
+
+    MALFORMED = "malformed"  # not a request of this protocol
+    NO_SUCH_SLOT = "no_such_slot"
+    WRONG_TASK = "wrong_task"  # the slot holds another task, or none
+    WRONG_STATE = "wrong_state"  # for instance: start before prepare, an older generation
+    BAD_SOURCE = "bad_source"  # the tarball cannot be unpacked: the job's fault
+    FAILED = "failed"  # the machine could not do it
+    SHUTTING_DOWN = "shutting_down"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """One instant: CLOCK_BOOTTIME and UTC, both in nanoseconds, and the kernel's boot id."""
+
+    boot_id: str
+    monotonic_ns: int
+    utc_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskId:
+    """One member of one attempt of a job. `task` is `master`, `slave-0` or `client-0`."""
+
+    cluster_id: str
+    job_id: int
+    attempt: int
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of the job, as /etc/hosts names it."""
+
+    task: str
+    role: Role
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one task; 0 means no bound for memory and pids."""
+
+    disk_bytes: int = 256 << 20
+    disk_inodes: int = 100_000
+    log_head_bytes: int = 8 << 20
+    log_tail_bytes: int = 1 << 20
+    memory_bytes: int = 0
+    pids: int = 0
+
+
+# ---- requests -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Tell what there is. First request of each connection. Answer: Synced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Make disk, network and sandbox of generation 1 with the source unpacked. Answer: Done.
+
+    `epoch` is the manager's; the keeper remembers the highest of each cluster and refuses older ones
+    (WRONG_STATE). `source` is the digest: the tarball is `<cache directory>/<digest>`. `prefix_length` is of
+    the slot's network.
+    """
+
+    slot: int
+    task: TaskId
+    epoch: int
+    role: Role
+    address: str
+    prefix_length: int
+    members: tuple[Member, ...]
+    source: str
+    job_name: str
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Let generation 1 exec make. Answer: Done, once it was exec'd. Repeated: the first answer's stamp."""
+
+    slot: int
+    task: TaskId
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End every process of the task. Answer: Done with `processes`, once no process is left."""
+
+    slot: int
+    task: TaskId
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """Start `generation` (larger than the last) on the kept disk, or on a fresh one. Answer: Done, when exec'd."""
+
+    slot: int
+    task: TaskId
+    generation: int
+    with_disk: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetCut:
+    """Cut the slot from exactly these addresses, in both directions. Answer: Done, when it holds."""
+
+    slot: int
+    task: TaskId
+    cut: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """End all processes and leave nothing of the task: disk, network, logs. Answer: Done. Repeated: Done."""
+
+    slot: int
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """The tasks of a cluster may run until CLOCK_BOOTTIME `until_ns`; then the keeper ends them. Answer: Done."""
+
+    cluster_id: str
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Output from `offset` on, at most `limit` bytes. Answer: LogRead."""
+
+    slot: int
+    task: TaskId
+    generation: int
+    offset: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Tell everything that this keeper has on the host. Answer: Audited."""
+
+
+Request = Sync | Prepare | Start | Kill | Revive | SetCut | Release | Renew | ReadLog | Audit
+
+
+# ---- answers --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a generation ended, raw; `volunteer.core.exits` makes a reason of it.
+
+    `status` is make's exit status, 0 to 255, or 128 + n for signal n. `killed` is True where the keeper ended
+    it (kill, release, lease), and `cause` says why: "kill", "release", "lease". `head` and `tail` are the
+    first and last 4 KiB of its output, both streams as they were read; `log_bytes` counts all of it.
+    """
+
+    generation: int
+    status: int
+    killed: bool
+    cause: str
+    at: Stamp
+    head: bytes
+    tail: bytes
+    log_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationInfo:
+    """One generation of the task on a slot; `exit` is None while it runs."""
+
+    generation: int
+    started_at: Stamp | None
+    exit: Exit | None
+    log_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotInfo:
+    """What a slot holds."""
+
+    slot: int
+    state: SlotState
+    task: TaskId | None = None
+    role: Role | None = None
+    address: str = ""
+    members: tuple[Member, ...] = ()
+    cut: tuple[str, ...] = ()
+    generations: tuple[GenerationInfo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What there is. `fixed_address` is the host's address where the network is "host", else empty."""
+
+    instance: str
+    boot_id: str
+    network: str
+    fixed_address: str
+    capabilities: tuple[str, ...]
+    epochs: dict[str, int]
+    slots: tuple[SlotInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It holds. `took_ns` is how long the keeper needed; `processes` is set by Kill; `already`: it held before."""
+
+    at: Stamp
+    took_ns: int
+    processes: int = 0
+    already: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogPiece:
+    """A piece of output; `dropped_before` bytes before it were dropped by the limit."""
+
+    offset: int
+    stream: LogStream
+    at: Stamp
+    data: bytes
+    dropped_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    """Pieces in order. `next_offset` is where to go on; `end` is True when nothing more will come after them."""
+
+    pieces: tuple[LogPiece, ...]
+    next_offset: int
+    end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One line for each thing on the host, for instance `cgroup /sys/fs/cgroup/…`. Empty when nothing is left.
+
+    Things of slots that hold a task are in `in_use`, everything else that carries the instance's name in
+    `left`.
+    """
+
+    in_use: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It was not done; `detail` is one line for people."""
+
+    code: ErrorCode
+    detail: str
+
+
+Reply = Synced | Done | LogRead | Audited | Refused
+
+
+# ---- events ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A generation ended, by itself or by the keeper. Told once; Synced tells it again."""
+
+    slot: int
+    task: TaskId
+    exit: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class LogGrew:
+    """There is output up to `log_bytes`. Told at most every few milliseconds for a task."""
+
+    slot: int
+    task: TaskId
+    generation: int
+    log_bytes: int
+
+
+Event = Exited | LogGrew
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFrame:
+    """A request with the number that its answer will carry."""
+
+    number: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFrame:
+    """The answer to a request."""
+
+    number: int
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class EventFrame:
+    """Something unasked."""
+
+    event: Event
+
+
+Frame = RequestFrame | ReplyFrame | EventFrame
+
+MAX_FRAME_BYTES = 4 << 20
+MAX_LOG_READ_BYTES = 256 << 10
+
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "MAX_LOG_READ_BYTES",
+    "Audit",
+    "Audited",
+    "Done",
+    "ErrorCode",
+    "Event",
+    "EventFrame",
+    "Exit",
+    "Exited",
+    "Frame",
+    "GenerationInfo",
+    "Kill",
+    "Limits",
+    "LogGrew",
+    "LogPiece",
+    "LogRead",
+    "LogStream",
+    "Member",
+    "Prepare",
+    "ReadLog",
+    "Refused",
+    "Release",
+    "Renew",
+    "Reply",
+    "ReplyFrame",
+    "Request",
+    "RequestFrame",
+    "Revive",
+    "Role",
+    "SetCut",
+    "SlotInfo",
+    "SlotState",
+    "Stamp",
+    "Start",
+    "Sync",
+    "Synced",
+    "TaskId",
+]

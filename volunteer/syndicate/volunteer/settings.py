@@ -1,0 +1,125 @@
+"""What the operator decides: flags over environment over a TOML file over defaults.
+
+The environment's names are `SYNDICATE_VOLUNTEER_…`; lists are JSON there.
+"""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+DEFAULT_RUN_DIR = Path("/run/syndicate")
+DEFAULT_KEEPER = DEFAULT_RUN_DIR / "keeper.sock"
+_LONGEST_SOCKET = "slots/99999/chaos.sock"
+_MAX_SOCKET_PATH = 107  # sun_path, less its closing NUL
+
+
+class BadSettings(Exception):
+    """The settings make no sense; the text is one line for each mistake."""
+
+
+def _own_name() -> str:
+    """The host's name as a volunteer id."""
+    name = socket.gethostname().split(".")[0].lower()
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)[:63] or "node"
+
+
+class Settings(BaseSettings):
+    """All settings. Durations are in seconds, sizes in bytes. Build with `load`."""
+
+    model_config = SettingsConfigDict(env_prefix="SYNDICATE_VOLUNTEER_", frozen=True, extra="forbid")
+
+    manager: tuple[str, ...] = Field(min_length=1)
+    token_file: Path
+    state_dir: Path
+    keeper: Path = DEFAULT_KEEPER
+    run_dir: Path = DEFAULT_RUN_DIR
+    id: str = Field(default_factory=_own_name, pattern=r"^[a-z0-9-]{1,63}$")
+    log_format: Literal["json", "console"] = "console"
+    allow_root: bool = False
+
+    host_address: str = ""
+    prefix: str = ""
+    reach_domain: str = Field("", pattern=r"^[a-z0-9-]{0,63}$")
+
+    cache_bytes: int = Field(2 << 30, gt=0)
+    fetch_timeout_s: float = Field(45.0, gt=0)
+    push_deadline_s: float = Field(10.0, gt=0)
+    backoff_first_s: float = Field(0.2, gt=0)
+    backoff_most_s: float = Field(10.0, gt=0)
+    abandon_after_s: float = Field(60.0, ge=0)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, file; no other."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("manager")
+    @classmethod
+    def _managers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for target in value:
+            host, colon, port = target.rpartition(":")
+            if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535):
+                raise ValueError(f"{target!r} is not HOST:PORT")
+        if len(set(value)) != len(value):
+            raise ValueError("a manager is named twice")
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if value:
+            IPv4Network(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        longest = str(self.run_dir / _LONGEST_SOCKET)
+        if len(longest.encode()) > _MAX_SOCKET_PATH:
+            raise ValueError(f"run_dir is too long for a socket in it: {self.run_dir}")
+        return self
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where sources are; the keeper's --cache-dir names the same."""
+        return self.state_dir / "cache"
+
+
+def load(flags: dict[str, Any], file: Path | None) -> Settings:
+    """The settings from all sources; flags that are None were not given. Raises BadSettings."""
+    if file is not None and not file.is_file():
+        raise BadSettings(f"there is no configuration file {file}")
+
+    class FromFile(Settings):
+        """Settings, with the file among the sources."""
+
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return FromFile(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise BadSettings("\n".join(_line(one) for one in error.errors(include_url=False))) from None
+    except ValueError as error:  # tomllib's
+        raise BadSettings(f"{file}: {error}") from None
+
+
+def _line(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"]) or "settings"
+    return f"{name}: {str(error['msg']).removeprefix('Value error, ')}"
