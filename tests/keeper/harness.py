@@ -128,9 +128,9 @@ class KeeperProcess:
             *self.extra,
         ]
 
-    def start(self) -> str:
+    def start(self, prefix: Sequence[str] = ()) -> str:
         """Start it and wait for its line."""
-        command = [sys.executable, "-m", "syndicate.volunteer.keeper", *self.arguments()]
+        command = [*prefix, sys.executable, "-m", "syndicate.volunteer.keeper", *self.arguments()]
         with self.errors.open("a") as errors:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self.process.stdout is not None

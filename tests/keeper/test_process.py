@@ -91,6 +91,27 @@ async def test_end_leaves_nothing(own: KeeperProcess) -> None:
     assert mounts_under(own.state) == []
 
 
+async def test_host_network_needs_no_namespace(folder: Path) -> None:
+    """With the host's network a task runs in the keeper's own, and the keeper tells its fixed address."""
+    extra = ("--network", "host", "--address", "10.99.0.1", "--uplink", "synup")
+    host = (
+        "ip link add synup type veth peer name synfar && ip addr add 10.99.0.1/24 dev synup && "
+        'ip link set synup up && ip link set synfar up && exec "$@"'
+    )
+    keeper = KeeperProcess(folder, network_instance()[::-1], slots=1, extra=extra)
+    keeper.start(("unshare", "--net", "sh", "-c", host, "sh"))
+    try:
+        async with linked(keeper) as link:
+            synced = await link.sync()
+            _, output = await link.task({"Makefile": makefile("@ls /proc/sys/net/ipv4/conf")}).run()
+    finally:
+        status = keeper.stop()
+
+    assert (synced.network, synced.fixed_address) == ("host", "10.99.0.1")
+    assert "synup" in output.split()
+    assert status == 0
+
+
 async def test_mounts_do_not_show_on_the_host(own: KeeperProcess) -> None:
     """While a task runs the host sees no mount of the keeper's."""
     own.start()
@@ -181,7 +202,7 @@ def test_settings_come_from_file_environment_and_flags(own: KeeperProcess, folde
     )
 
     assert ended.returncode == 78
-    assert "uid_base" in ended.stderr  # from the environment; instance and slots were given by flags
+    assert "--uid-base" in ended.stderr  # from the environment; instance and slots were given by flags
     assert "instance" not in ended.stderr
 
 

@@ -30,6 +30,7 @@ class Running:
     token: str
     epoch: int
     channel: grpc.aio.Channel
+    serving: asyncio.Task[None] | None = None
 
     @property
     def scheduler(self) -> scheduler_grpc.SchedulerStub:
@@ -99,12 +100,13 @@ def start(tmp_path: Path) -> Start:
             token = (state_dir / "admin.token").read_text().strip()
             async with grpc.aio.insecure_channel(said["users"]) as channel:
                 yield Running(
-                    state_dir, said["users"], said["volunteers"], token, int(said["epoch"]), channel
+                    state_dir, said["users"], said["volunteers"], token, int(said["epoch"]), channel, task
                 )
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
     return run
 

@@ -189,7 +189,7 @@ class ScriptedVolunteer:
             )
         )
 
-    # ---- the stream -----------------------------------------------------------------------------------------
+    # ---- the stream --------------------------------------------------------------------------------------
 
     async def _write(self, call: Any) -> None:
         with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):

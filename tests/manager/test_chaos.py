@@ -66,7 +66,7 @@ def new_id() -> str:
 
 
 async def test_a_cut_is_answered_when_it_holds(manager: Running) -> None:
-    """Disconnect sends the full set of peers and answers with the volunteer's stamp; again it says `already`."""
+    """Disconnect sends the whole set and answers with the volunteer's stamp; again it says `already`."""
     async with client_of_a_job(manager) as client:
         request = chaos.DisconnectRequest(request_id=new_id(), ip=client.address("slave-0"))
         first = await client.stub.Disconnect(request, **client.credentials)

@@ -179,5 +179,5 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
     file = tmp_path / "manager.toml"
     file.write_text("state_dir = [")
 
-    with pytest.raises(BadSettings, match="manager.toml"):
+    with pytest.raises(BadSettings, match=r"manager\.toml"):
         load({}, file)

@@ -110,7 +110,7 @@ async def test_reflection_lists_the_services(manager: Running) -> None:
 
 
 async def test_an_error_carries_its_reason_twice(manager: Running) -> None:
-    """The reason is in google.rpc.Status for those who have the protos, and in plain metadata for the others."""
+    """The reason is in google.rpc.Status for those who have the protos, and in plain metadata for others."""
     request = scheduler_pb2.GetJobRequest(job_id=404)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await manager.scheduler.GetJob(request, **manager.credentials)

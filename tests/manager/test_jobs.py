@@ -190,7 +190,7 @@ async def test_unknown_jobs_are_not_found(manager: Running) -> None:
 
 
 async def test_malformed_requests_name_the_field(manager: Running) -> None:
-    """A request id that is no UUID, a digest that is none and a limit that is no number are refused by name."""
+    """A bad request id, digest, time limit or number of machines is refused by its field's name."""
     source = await upload(manager.scheduler, tarball(), manager.token)
     good = scheduler.JobSpec(source_sha256=source.sha256, machines=1)
     cases = {

@@ -121,7 +121,7 @@ async def test_a_gap_is_told_as_dropped(tmp_path: Path) -> None:
 
 
 async def test_a_file_is_capped_and_the_rest_counted(tmp_path: Path) -> None:
-    """Beyond the cap nothing is kept but the count, which survives a restart; the volunteer need not resend."""
+    """Beyond the cap only the count is kept, which survives a restart; nothing need be sent again."""
     async with opened(tmp_path, cap_bytes=1000) as (store, told):
         append(store, MASTER, 0, b"x" * 600)
         append(store, MASTER, 600, b"y" * 600)

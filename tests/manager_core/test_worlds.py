@@ -129,7 +129,8 @@ class Worlds(RuleBasedStateMachine):
             if type(command.action).__name__ != kind or not left:
                 return None
             left.pop()
-            return code, "no"
+            # A volunteer does not say that it holds nothing while it does.
+            return AnswerCode.FAILED if kind == "Release" else code, "no"
 
         self.cluster.volunteers[name].refuse = refuse
 

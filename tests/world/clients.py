@@ -168,7 +168,7 @@ class ClientProcess(Process):
         def ask() -> None:
             host = self._host
             relayed = host.relayed(self._task)
-            if relayed is None:
+            if relayed is None or host.managers[relayed[0]].address != relayed[0]:
                 answered(Failure.UNAVAILABLE)
                 return
             link, ref = relayed

@@ -59,10 +59,14 @@ class Life:
 class ManagerHost:
     """A manager's machine over all its lives. `config` is the operator's, with the first life's epoch."""
 
-    def __init__(self, world: World, name: str, config: model.Config, clock: Clock) -> None:
+    def __init__(
+        self, world: World, name: str, config: model.Config, clock: Clock, two_addresses: bool
+    ) -> None:
         self.name = name
         self.config = config
         self.clock = clock
+        self.addresses = (name, f"{name}-2") if two_addresses else (name,)
+        self.address = name
         self.store = Store(world, name)
         self.troubles = StoreTroubles()
         self.paused = False
@@ -90,7 +94,11 @@ class ManagerHost:
         self._schedule(self.life)
 
     def crash(self, reboot: bool = False) -> None:
-        """Ends the process: what is not durable is lost, and what was not sent will not be."""
+        """Ends the process: what is not durable is lost, and what was not sent will not be.
+
+        A manager with two addresses may move: its machine falls silent without a last word, so its streams
+        hang, what is under way in them still arrives, and the next life listens at the other address.
+        """
         life, self.life = self.life, None
         if life is None:
             return
@@ -98,8 +106,13 @@ class ManagerHost:
         self.paused = False
         if life.committing is not None and self._world.chance(0.5):
             self._commit(life.committing)  # the disk had it already, only nobody heard
+        moves = len(self.addresses) > 1 and self._world.chance(0.7)
+        if moves:
+            self.address = next(each for each in self.addresses if each != self.address)
+            self._world.note(self.name, "moves", self.address)
         for session in life.sessions.values():
-            session.end.close()
+            if not moves:
+                session.end.close()
         for answered in life.calls.values():
             self._world.after(
                 self._world.between(MS, 100 * MS), lambda answered=answered: answered(Failure.UNAVAILABLE)
@@ -124,10 +137,10 @@ class ManagerHost:
 
     # ---- from outside -----------------------------------------------------------------------------------
 
-    def accept(self, end: End) -> bool:
-        """A volunteer opens a stream; False when nobody listens."""
+    def accept(self, address: str, end: End) -> bool:
+        """A volunteer opens a stream; False when nobody listens there."""
         life = self.life
-        if life is None or self.paused:
+        if life is None or self.paused or address != self.address:
             return False
         self._sessions += 1
         session = Session(f"{self.name}-s{self._sessions}", end)
@@ -136,7 +149,7 @@ class ManagerHost:
         return True
 
     def call(self, make: Callable[[int], events.Event], answered: Callable[[Outcome], None]) -> int | None:
-        """A unary call; its number, or None when nobody listens."""
+        """A unary call to where it is now; its number, or None when nobody listens."""
         life = self.life
         if life is None:
             return None

@@ -12,6 +12,7 @@ class Profile:
     name: str
     jobs: int = 5
     managers: int = 1
+    moves: bool = False  # the manager has two addresses, and may come back at the other one
     with_clients: float = 0.5
     cancels: float = 0.1
     lost_calls: float = 0.1  # chance that a user's call, or its answer, is lost
@@ -44,6 +45,7 @@ PROFILES = (
         machine_troubles=2,
     ),
     Profile("manager", breaks=2, manager_crashes=3, manager_pauses=1, crash_points=3),
+    Profile("moves", moves=True, breaks=2, cuts=3, storms=4, volunteer_crashes=1, manager_crashes=5),
     Profile("overload", jobs=14, cancels=0.4, drains=4, breaks=2, manager_crashes=0.5, machine_troubles=1),
     Profile(
         "chaos", with_clients=1.0, cancels=0.05, breaks=2, cuts=1, volunteer_crashes=1, manager_crashes=0.7

@@ -53,6 +53,7 @@ class Simulation:
         self.scripts: dict[str, Script] = {}
         self.book: Book = defaultdict(Reports)
         self.managers: dict[str, ManagerHost] = {}
+        self.links: dict[str, ManagerHost] = {}
         self.users: dict[str, Users] = {}
         self.volunteers: list[VolunteerHost] = []
         self._build()
@@ -64,9 +65,11 @@ class Simulation:
         pace = random.choice((1.0, 0.4))
         for number in range(self.profile.managers):
             name = ("alpha", "beta")[number]
-            self.managers[name] = ManagerHost(
-                self.world, name, self._config(name, number, pace), self._clock(name)
+            manager = ManagerHost(
+                self.world, name, self._config(name, number, pace), self._clock(name), self.profile.moves
             )
+            self.managers[name] = manager
+            self.links.update(dict.fromkeys(manager.addresses, manager))
         sizes = [random.choice((1, 1, 2, 3)) for _ in range(random.randint(2, 4))]
         for number, slots in enumerate(sizes):
             config = vmodel.Config(
@@ -81,7 +84,7 @@ class Simulation:
                     config,
                     slots,
                     self._clock(config.volunteer_id),
-                    self.managers,
+                    self.links,
                     self._maker,
                 )
             )
@@ -96,6 +99,7 @@ class Simulation:
             heartbeat_interval_s=5.0 * pace,
             orphan_after_s=30.0 * pace,
             lost_after_s=34.0 * pace,
+            stop_timeout_s=self.world.random.choice((4.0, 30.0)),
             prefixes=f"10.{77 + number}.0.0/16",
             keep_ended=1000,
         )

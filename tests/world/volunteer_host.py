@@ -179,7 +179,7 @@ class VolunteerHost:
         weather = self.weather[link]
         stream = Stream(self._world, weather)
         refused = weather.cut or self._world.chance(self.troubles.refuses)
-        if refused or not self.managers[link].accept(stream.right):
+        if refused or not self.managers[link].accept(link, stream.right):
             self._connect_later(life, link)
             return
         life.links[link] = stream

@@ -1,9 +1,9 @@
 """syndicate-manager: the command.
 
-Exit status, after sysexits.h: 0 stopped as asked; 64 wrong usage; 65 the default client's source is bad; 69 an
-address cannot be listened on; 70 the manager found itself wrong (the story is in the log); 74 the state directory
-cannot be read or written; 75 another manager runs on it; 78 settings that make no sense, or a database of a newer
-version.
+Exit status, after sysexits.h: 0 stopped as asked; 64 wrong usage; 65 the default client's source is bad; 69
+an address cannot be listened on; 70 the manager found itself wrong (the story is in the log); 74 the state
+directory cannot be read or written; 75 another manager runs on it; 78 settings that make no sense, or a
+database of a newer version.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -61,7 +62,6 @@ def main() -> NoReturn:
 
 def _run(flags: dict[str, object]) -> int:
     from .app import BadClient, serve
-    from .core.errors import InvariantError
     from .log_setup import configure
     from .rpc import PortInUse
     from .settings import BadSettings, load
@@ -73,8 +73,8 @@ def _run(flags: dict[str, object]) -> int:
     except BadSettings as error:
         return _say(error, EX_CONFIG)
     configure(settings.log_format)
-    # The store's thread wants the interpreter a few times per commit, for microseconds; beside a busy loop it gets
-    # it at the end of this interval.
+    # The store's thread wants the interpreter a few times per commit, for microseconds; beside a busy loop
+    # it gets it at the end of this interval.
     sys.setswitchinterval(0.001)
     try:
         asyncio.run(serve(settings, _announce))
@@ -88,9 +88,9 @@ def _run(flags: dict[str, object]) -> int:
         return _say(error, EX_CONFIG)
     except (StoreError, OSError) as error:
         return _say(error, EX_IOERR)
-    except InvariantError as error:
-        sys.stderr.write(f"error: the manager found itself wrong and stops; this is a bug.\n{error}\n")
-        raise
+    except Exception as error:  # noqa: BLE001 - the outermost frame: told in full, and the status says that it is a bug
+        traceback.print_exception(error)
+        return _say(RuntimeError("the manager found itself wrong and stopped; this is a bug"), EX_SOFTWARE)
     return 0
 
 

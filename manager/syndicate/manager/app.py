@@ -52,8 +52,8 @@ def software_version() -> str:
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Run a manager until SIGTERM or SIGINT. `announce` gets the line that says that it is ready.
 
-    Raises StoreError, PortInUse, BadClient and OSError where it cannot start, and what went wrong where it cannot
-    go on (InvariantError, CommitFailed).
+    Raises StoreError, PortInUse, BadClient and OSError where it cannot start, and what went wrong where it
+    cannot go on (InvariantError, CommitFailed).
     """
     _raise_open_files()
     store = SqliteStore.open(settings.state_dir)

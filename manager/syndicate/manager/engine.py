@@ -40,7 +40,7 @@ _LONGEST_SLEEP_S: Final = 10.0
 
 
 class Link(Protocol):
-    """One volunteer's stream, as effects reach it. No method blocks or fails: a stream in trouble ends itself."""
+    """One volunteer's stream, as effects reach it. No method blocks or fails: one in trouble ends itself."""
 
     def send(self, effect: Send) -> None:
         """Push a command."""
@@ -126,7 +126,7 @@ class Engine:
     async def call(self, make: Callable[[int], Event]) -> Answer:
         """Handle the event that `make` builds around a call's number, and wait for its reply.
 
-        Raises the CoreError that the machine replies, and Away where the manager stops or has too much to write.
+        Raises the CoreError that the machine replies; Away where the manager stops or has too much to write.
         """
         if self._store.full:
             raise Away("MANAGER_BUSY", "the manager has more to write than its disk takes; try again shortly")

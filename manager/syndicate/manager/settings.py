@@ -1,4 +1,4 @@
-"""What the operator decides: flags over environment (`SYNDICATE_MANAGER_…`) over a TOML file over defaults."""
+"""What the operator decides: by flag, else environment (`SYNDICATE_MANAGER_…`), else TOML file, else default."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -99,8 +100,8 @@ class Settings(BaseSettings):
         least = 1.1 * (self.orphan_after_s + _KILL_S)
         if self.lost_after_s < least:
             raise ValueError(
-                f"lost_after_s is {self.lost_after_s:g}: with orphan_after_s {self.orphan_after_s:g} it must be at "
-                f"least {least:g}, or a task could still run where its slot is given away"
+                f"lost_after_s is {self.lost_after_s:g}: with orphan_after_s {self.orphan_after_s:g} it must "
+                f"be at least {least:g}, or a task could still run where its slot is given away"
             )
         if self.orphan_after_s < 3 * self.heartbeat_interval_s:
             raise ValueError("orphan_after_s must be at least three times heartbeat_interval_s")
@@ -139,6 +140,11 @@ class Settings(BaseSettings):
         )
 
 
+def _line(mistake: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in mistake["loc"]) or "settings"
+    return f"{where}: {mistake['msg'].removeprefix('Value error, ')}"
+
+
 def load(flags: dict[str, Any], file: Path | None) -> Settings:
     """The settings from all sources; flags that are None were not given. Raises BadSettings."""
     if file is not None and not file.is_file():
@@ -152,10 +158,6 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
     try:
         return FromFile(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in e['loc']) or 'settings'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors(include_url=False)
-        ]
-        raise BadSettings("\n".join(lines)) from None
+        raise BadSettings("\n".join(_line(e) for e in error.errors(include_url=False))) from None
     except ValueError as error:  # tomllib's
         raise BadSettings(f"{file}: {error}") from None

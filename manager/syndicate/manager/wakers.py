@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Wakers:
-    """Events by job. A wake while nobody listens is not remembered: look first, then wait, then look again."""
+    """Events by job. A wake that nobody waits for is not remembered: clear, look, and then wait."""
 
     def __init__(self) -> None:
         self._events: dict[int, set[asyncio.Event]] = {}

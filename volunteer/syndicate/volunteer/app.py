@@ -268,7 +268,7 @@ class App:
             # Its async types are in a name that exists for type checkers only.
             stub: Any = registry_pb2_grpc.RegistryStub(link.channel)
             request = pb.FetchSourceRequest(sha256=digest)
-            async for message in stub.FetchSource(request, metadata=link.credentials()):
+            async for message in stub.FetchSource(request, metadata=link.credentials):
                 yield message.chunk
 
         return chunks
@@ -284,7 +284,7 @@ class App:
         if target is None:
             return None
         link = self._links[target]
-        return Upstream(link.channel, link.credentials())
+        return Upstream(link.channel, link.credentials)
 
     # ---- links ------------------------------------------------------------------------------------------
 

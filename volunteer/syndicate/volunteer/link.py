@@ -97,6 +97,7 @@ class ManagerLink:
         self._settings = settings
         self._edges = edges
         self._random = random
+        self._credentials: tuple[tuple[str, str], ...] = ()
         self._channel: grpc.aio.Channel | None = None
         self._call: AttachCall[Any, Any] | None = None
         self._outbox: Outbox | None = None
@@ -113,12 +114,14 @@ class ManagerLink:
             self._channel = grpc.aio.insecure_channel(self.target, options=CHANNEL_OPTIONS)
         return self._channel
 
+    @property
     def credentials(self) -> tuple[tuple[str, str], ...]:
-        """The metadata that says who calls. Raises OSError where the token cannot be read.
+        """The metadata that says who calls, as of the latest stream."""
+        return self._credentials
 
-        Read for each stream and call, so that an operator can change the token under a running volunteer.
-        """
-        return (("authorization", f"Bearer {self._token_file.read_text().strip()}"),)
+    def _read_token(self) -> None:
+        """Raises OSError. For each stream, so that the token can be changed under a running volunteer."""
+        self._credentials = (("authorization", f"Bearer {self._token_file.read_text().strip()}"),)
 
     # ---- what the app says ------------------------------------------------------------------------------
 
@@ -182,12 +185,12 @@ class ManagerLink:
         """One stream, from Hello to its end."""
         self._welcomed, self._closing = False, ""
         try:
-            credentials = self.credentials()
+            self._read_token()
         except OSError as error:
             return Ended("NO_TOKEN", f"the token cannot be read: {error}", refused=True)
         # Its async types are in a name that exists for type checkers only.
         stub: Any = registry_pb2_grpc.RegistryStub(self.channel)
-        call: AttachCall[Any, Any] = stub.Attach(metadata=credentials)
+        call: AttachCall[Any, Any] = stub.Attach(metadata=self._credentials)
         self._call, self._outbox = call, Outbox()
         writer = asyncio.create_task(self._write(call, self._outbox))
         try:

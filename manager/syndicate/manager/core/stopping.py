@@ -127,6 +127,7 @@ def member_lost(world: World, job: LiveJob, task: LiveTask, reason: Reason, why:
         # Something of it may be left there: the slot is locked until the machine says that nothing is.
         commands.issue(world, node, world.ref(task), record.slot, Release())
     if told_all and job.record.state is JobState.RUNNING:
+        ledger.target_lost(world, job, task, why)
         world.touch(job)
     else:
         fail(world, job, reason, f"{record.task}: {why}")

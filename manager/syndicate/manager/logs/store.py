@@ -38,7 +38,7 @@ class LogKey:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """All bytes of `key` below `offset` are stored or dropped; `origin` is who sent them, as `append` was told."""
+    """All bytes of `key` below `offset`, which `origin` sent, are stored or dropped."""
 
     origin: str
     key: LogKey

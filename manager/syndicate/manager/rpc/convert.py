@@ -140,7 +140,7 @@ def _held_in(pb: registry_pb2.HeldTask) -> model.HeldTask:
 
 
 def number(word: IntEnum) -> Any:
-    """An enum's number. The stubs give the numbers of each enum a type of their own; they are the same numbers."""
+    """An enum's number; Any, since the stubs give the numbers of each enum a type of their own."""
     return int(word)
 
 

@@ -72,8 +72,8 @@ class Listener:
             bound = self._server.add_insecure_port(address)
         except RuntimeError:
             raise PortInUse(
-                f"cannot listen for {self._what} on {address}: the port is in use, or {host or 'the address'} is not "
-                f"of this machine. Who has it?  ss -ltnp 'sport = :{port}'   Another address?  {self._flag} HOST:PORT"
+                f"cannot listen for {self._what} on {address}: the port is in use, or {host} is not of this "
+                f"machine. Who has it?  ss -ltnp 'sport = :{port}'   Another address?  {self._flag} HOST:PORT"
             ) from None
         self.address = f"{host}:{bound}"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .errors import CommitFailed, StateDirBusy, StoreError, StoreTooNew
+from .errors import CommitFailed, StateDirBusy, StoreBroken, StoreError, StoreTooNew
 from .protocol import Store
 from .sqlite import SqliteStore
 
-__all__ = ["CommitFailed", "SqliteStore", "StateDirBusy", "Store", "StoreError", "StoreTooNew"]
+__all__ = ["CommitFailed", "SqliteStore", "StateDirBusy", "Store", "StoreBroken", "StoreError", "StoreTooNew"]

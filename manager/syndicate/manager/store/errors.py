@@ -3,6 +3,7 @@
 StoreError
 ├── StateDirBusy          another manager has this state directory
 ├── StoreTooNew           made by a newer version of the software
+├── StoreBroken           the database cannot be read
 └── CommitFailed          records could not be made durable: the manager must stop
 """
 
@@ -19,6 +20,10 @@ class StateDirBusy(StoreError):
 
 class StoreTooNew(StoreError):
     """The database was made by a newer version of the software."""
+
+
+class StoreBroken(StoreError):
+    """The database cannot be opened or read."""
 
 
 class CommitFailed(StoreError):

@@ -40,7 +40,7 @@ def migrate(connection: sa.Connection) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if found is not None and found not in known:
         raise StoreTooNew(
-            f"the database is of a newer version (revision {found}, this software knows up to {schema.HEAD}): "
+            f"the database is of a newer version (revision {found}, this software knows {schema.HEAD}): "
             "run that version, or give another --state-dir"
         )
     config.attributes["connection"] = connection

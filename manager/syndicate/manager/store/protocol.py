@@ -47,15 +47,15 @@ class Store(Protocol):
         ...
 
     def restore(self, keep_ended: int) -> Iterable[Record]:
-        """Every node, every live job whole, and the `keep_ended` newest jobs that ended. Blocks; before `start`."""
+        """All nodes, all live jobs whole, and the `keep_ended` newest that ended. Blocks; before `start`."""
         ...
 
     def start(self, on_durable: Callable[[int], None], on_failure: Callable[[BaseException], None]) -> None:
-        """Begin to take records. Both callbacks run on the loop: one per group, or one and last for a failure."""
+        """Begin to take records. Both callbacks run on the loop; after the second nothing more is durable."""
         ...
 
     def submit(self, records: Sequence[Record]) -> int:
-        """Queue records to be made durable together; answers their ticket. Never refuses: look at `full` first."""
+        """Queue records to be made durable together; answers their ticket. Refuses never: see `full`."""
         ...
 
     async def load_job(self, job_id: int) -> JobView | None:

@@ -31,8 +31,8 @@ job = Table(
     Column("state", Integer, nullable=False),
     Column("submitted_utc_ns", BigInteger, nullable=False),
     Column("doc", Text, nullable=False),
-    # Both are partial, so that a submission writes one page and not three. Requests of live jobs are known to the
-    # machine; the store is asked for those of jobs that ended.
+    # Both are partial, so that a submission writes one page and not three. Requests of live jobs are known
+    # to the machine; the store is asked for those of jobs that ended.
     Index("job_live", "state", sqlite_where=text(f"state <= {LAST_LIVE}")),
     Index("job_request", "request_id", unique=True, sqlite_where=text(f"state > {LAST_LIVE}")),
 )

@@ -22,7 +22,7 @@ from ..core.records import FaultRecord, JobRecord, Record, RunRecord, StoryRecor
 from ..core.show import picture
 from ..core.views import JobView
 from . import rows, schema
-from .errors import CommitFailed, StateDirBusy
+from .errors import CommitFailed, StateDirBusy, StoreBroken
 from .migrate import migrate
 from .writer import GroupWriter
 
@@ -32,7 +32,7 @@ _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class SqliteStore:
-    """A `Store` in one file of the state directory. Made by `open`; `max_waiting` bounds what waits, in records."""
+    """A `Store` in one file of the state directory. Made by `open`."""
 
     def __init__(
         self,
@@ -62,7 +62,8 @@ class SqliteStore:
     def open(cls, state_dir: Path, max_waiting: int = 50_000) -> SqliteStore:
         """Lock the directory, migrate, and take the next epoch durably. Blocks.
 
-        Raises StateDirBusy and StoreTooNew.
+        The store is `full` while `max_waiting` records wait. Raises StateDirBusy, StoreTooNew and
+        StoreBroken.
         """
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _lock(state_dir / "lock")
@@ -76,10 +77,12 @@ class SqliteStore:
                 cluster_id, epoch = _next_epoch(writer)
             reader = engine.connect()
             opened.append(reader)
-        except BaseException:
+        except BaseException as error:
             for connection in opened:
                 connection.close()
             os.close(lock)
+            if isinstance(error, sa.exc.DBAPIError):
+                raise StoreBroken(f"{state_dir / 'manager.db'} cannot be used: {error.orig}") from error
             raise
         return cls(lock, writer, reader, cluster_id, epoch, max_waiting)
 
@@ -120,8 +123,8 @@ class SqliteStore:
         return self.submitted
 
     def _commit(self, group: list[Record]) -> None:
-        # The last save of a key wins, so one row per key is written. Tables do not refer to each other: their order
-        # within a transaction is nobody's business.
+        # The last save of a key wins, so one row per key is written. Tables do not refer to each other:
+        # their order within a transaction is nobody's business.
         newest: dict[str, dict[tuple[Any, ...], str]] = {}
         for record in group:
             table, row = rows.to_row(record)
@@ -129,8 +132,8 @@ class SqliteStore:
         statements = [
             (schema.UPSERT[table], f"[{','.join(saved.values())}]") for table, saved in newest.items()
         ]
-        # Past SQLAlchemy, which takes longer for one statement than SQLite for ten rows; and each statement less
-        # is a wait for the interpreter less: one alone is a transaction by itself.
+        # Past SQLAlchemy, which takes longer for one statement than SQLite for ten rows; and each statement
+        # less is a wait for the interpreter less: one alone is a transaction by itself.
         if len(statements) == 1:
             self._raw.execute(statements[0][0], (statements[0][1],))
             return

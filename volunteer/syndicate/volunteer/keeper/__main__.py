@@ -27,9 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load(sys.argv[1:] if argv is None else argv)
     except ValidationError as error:
-        for each in error.errors():
-            field = ".".join(map(str, each["loc"])) or "settings"
-            _complain(f"{field}: {each['msg']}", f"--{field.replace('_', '-')}; all settings: --help")
+        for wrong in error.errors():
+            field = "-".join(map(str, wrong["loc"])).replace("_", "-")
+            said = wrong["msg"].removeprefix("Value error, ")
+            _complain(f"--{field}: {said}" if field else said, "all settings: syndicate-keeper --help")
         return EXIT_UNMET
     requirements = check(settings.root_fs, settings.network)
     missing = unmet(requirements)

@@ -10,6 +10,8 @@ from . import mounts
 from .cgroups import Cgroup
 from .errors import one_line
 
+_MAX_LINES = 1000  # of one slot: an answer is one frame
+
 
 @dataclass(frozen=True)
 class SlotPlaces:
@@ -31,7 +33,7 @@ def things_of(places: SlotPlaces) -> list[str]:
     for folder in (places.folder, places.sockets):
         # What lies within a mount is told with the mount.
         found += [f"file {path}" for path in _entries(folder) if str(path) not in mounted]
-    return [one_line(line) for line in found]
+    return [one_line(line) for line in found[:_MAX_LINES]]
 
 
 def strangers(base: Path, slots: int) -> list[str]:

@@ -26,6 +26,7 @@ from .unpack import Layouts, better_layout, unpack
 from .view import View
 
 _UNPACK_SECONDS = 30.0
+_LEAST_DISK = DiskSize(1 << 20, 100)
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,13 @@ class Ground:
 
     def _prepare(self, request: Prepare) -> Prepared:
         deadline = time.monotonic() + _UNPACK_SECONDS
+        if (
+            request.limits.disk_bytes < _LEAST_DISK.size_bytes
+            or request.limits.disk_inodes < _LEAST_DISK.inodes
+        ):
+            # To a tmpfs 0 means no bound at all.
+            least = f"{_LEAST_DISK.size_bytes} bytes and {_LEAST_DISK.inodes} inodes"
+            raise failed(f"a disk has at least {least}")
         self._request = request
         self._source = self._open_source(request.source)
         self.stand_by()
@@ -259,8 +267,8 @@ class Ground:
 
     def _close_network(self) -> None:
         if self._network is not None:
-            network, self._network = self._network, None
-            network.close()
+            self._network.close()
+            self._network = None
 
     def _bound(self, memory_bytes: int, pids: int) -> None:
         if (memory_bytes, pids) != self._bounds:

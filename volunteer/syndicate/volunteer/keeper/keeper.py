@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import pwd
+import resource
 import shutil
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -144,6 +145,7 @@ class Keeper:
         self._stack.callback(pump.close)
         limiter = Limiter.open(base, settings.slots)
         self._stack.callback(limiter.close)
+        _raise_descriptor_limit()  # after the launcher, whose tasks keep the usual one
         self._limiter, self._network, self._base = limiter, network, base
         self._epochs = Epochs(places.state / "epochs.json")
         shared = Shared(launcher, network, places.skeleton, settings.cache, Layouts(), limiter)
@@ -333,6 +335,12 @@ class Keeper:
 def _left_at(ground: Ground, places: SlotPlaces) -> list[str]:
     """What is at a slot without a task, besides the sandbox that waits for one."""
     return [] if ground.standing else things_of(places)
+
+
+def _raise_descriptor_limit() -> None:
+    """A slot takes a dozen descriptors."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _gid_of(uid: int) -> int:

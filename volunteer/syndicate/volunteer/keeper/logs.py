@@ -36,7 +36,7 @@ class _Place:
 
 
 class _Records:
-    """One file of records, with a sparse index."""
+    """One file of records, with a sparse index. It is open while it is written, and then for each read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,11 +47,16 @@ class _Records:
     def append(self, piece: LogPiece) -> None:
         if not self._index or self.bytes - self._index[-1].position >= _INDEX_EVERY:
             self._index.append(_Place(piece.offset, self.bytes))
-        header = _HEADER.pack(
-            _STREAMS.index(piece.stream), piece.at.monotonic_ns, piece.at.utc_ns, len(piece.data)
-        )
+        number = _STREAMS.index(piece.stream)
+        header = _HEADER.pack(number, piece.at.monotonic_ns, piece.at.utc_ns, len(piece.data))
         os.pwritev(self._fd, [header, piece.data], self.bytes)
         self.bytes += len(header) + len(piece.data)
+
+    def seal(self) -> None:
+        """Nothing more is written."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def read(self, offset: int, boot_id: str) -> Iterator[LogPiece]:
         """Records from the one that holds `offset` on."""
@@ -59,18 +64,22 @@ class _Records:
         if known < 0:
             return
         at, position = self._index[known].offset, self._index[known].position
-        while position < self.bytes:
-            header = os.pread(self._fd, _HEADER.size, position)
-            number, monotonic_ns, utc_ns, length = _HEADER.unpack(header)
-            if at + length > offset:
-                data = os.pread(self._fd, length, position + _HEADER.size)
-                stamp = Stamp(boot_id, monotonic_ns, utc_ns)
-                yield LogPiece(at, _STREAMS[number], stamp, data)
-            at += length
-            position += _HEADER.size + length
+        source = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while position < self.bytes:
+                number, monotonic_ns, utc_ns, length = _HEADER.unpack(
+                    os.pread(source, _HEADER.size, position)
+                )
+                if at + length > offset:
+                    data = os.pread(source, length, position + _HEADER.size)
+                    yield LogPiece(at, _STREAMS[number], Stamp(boot_id, monotonic_ns, utc_ns), data)
+                at += length
+                position += _HEADER.size + length
+        finally:
+            os.close(source)
 
     def close(self) -> None:
-        os.close(self._fd)
+        self.seal()
         self.path.unlink()
 
 
@@ -115,6 +124,11 @@ class LogStore:
         """What the head takes on the disk."""
         return self._head.bytes
 
+    @property
+    def overflows(self) -> bool:
+        """Whether the head is full: what comes now is kept for a while only."""
+        return self._head_full
+
     def append(self, stream: LogStream, at: Stamp, data: bytes) -> None:
         """Take a piece as it was read."""
         with self._lock:
@@ -122,7 +136,7 @@ class LogStore:
                 return
             if len(self._first) < _EXCERPT:
                 self._first = (self._first + data)[:_EXCERPT]
-            self._last = (self._last + data)[-_EXCERPT:]
+            self._last = data[-_EXCERPT:] if len(data) >= _EXCERPT else (self._last + data)[-_EXCERPT:]
             piece = LogPiece(self._total, stream, at, data)
             self._total += len(data)
             self._push(self._fill_head(piece))
@@ -161,6 +175,7 @@ class LogStore:
                 self._ended = True
                 self._tail_start = self._ring[0].offset if self._ring else self._total
                 self._store_ring()
+                self._head.seal()
             return Excerpt(self._first, self._last, self._total)
 
     def _store_ring(self) -> None:
@@ -172,6 +187,9 @@ class LogStore:
                 self._tail_file.append(piece)
         except OSError:  # the state folder's disk is full: the rest counts as dropped
             self._tail_start = self._total
+        finally:
+            if self._tail_file is not None:
+                self._tail_file.seal()
         self._ring.clear()
 
     def read(self, offset: int, limit: int) -> LogRead:

@@ -1,7 +1,7 @@
 """Reads the output of all tasks in one thread, so that no flood of a task's holds up the loop.
 
 Each round reads at most 64 KiB of each pipe that has something; a task that writes faster than it is read
-waits in its own write.
+waits in its own write. A task that floods after its head is full is read slowly.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from .clock import Clock
 from .logs import LogStore
 
 _CHUNK = 64 * 1024
+_REST_MS = 2  # bounds a pipe that floods to some 30 MB/s
 
 
 @dataclass(eq=False)
 class Capture:
     """Both pipes of one generation while they are read.
 
-    `grew` and `ended` are called in the pump's thread: after each piece, and once both pipes are at their end.
+    `grew` and `ended` are called in the pump's thread: after each piece, and once both pipes have ended.
     """
 
     store: LogStore
@@ -83,19 +84,29 @@ class Pump:
 
     def _run(self) -> None:
         while not self._closing:
+            flooded = False
             for descriptor, _ in self._epoll.poll():
-                if descriptor != self._wake:
-                    self._read(descriptor)
+                if descriptor != self._wake and self._read(descriptor):
+                    flooded = True
+            if flooded:
+                self._rest()
 
-    def _read(self, descriptor: int) -> None:
+    def _rest(self) -> None:
+        """Let a flood wait in its own writes; costs the others a moment and the keeper no core."""
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        poller.poll(_REST_MS)
+
+    def _read(self, descriptor: int) -> bool:
+        """Take what a pipe has; whether it is a flood: more than its store keeps, and as fast as it can."""
         with self._lock:  # a descriptor must not be closed while it is read; stores are quick
             capture = self._captures.get(descriptor)
             if capture is None:
-                return
+                return False
             try:
                 data = os.read(descriptor, _CHUNK)
             except BlockingIOError:
-                return
+                return False
             if data:
                 capture.store.append(capture.open[descriptor], self._clock.stamp(), data)
             else:
@@ -105,3 +116,4 @@ class Pump:
             capture.grew()
         elif finished:
             capture.ended()
+        return len(data) == _CHUNK and capture.store.overflows

@@ -37,7 +37,15 @@ class Connection:
         """Send a frame; the connection is dropped if too much waits to be read."""
         if self._writer.is_closing():
             return
-        self._writer.write(frames.encode(frame))
+        try:
+            data = frames.encode(frame)
+        except frames.FrameError as error:
+            if not isinstance(frame, ReplyFrame):
+                raise
+            _log.error("reply.not_sent", detail=str(error))
+            detail = one_line(f"the answer cannot be told: {error}")
+            data = frames.encode(ReplyFrame(frame.number, Refused(ErrorCode.FAILED, detail)))
+        self._writer.write(data)
         if self._writer.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
             _log.warning("connection.dropped", reason="the volunteer does not read")
             self.drop()

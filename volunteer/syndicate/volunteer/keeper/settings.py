@@ -82,6 +82,9 @@ class KeeperSettings(BaseSettings):
         for folder in (self.run_dir, self.state_dir, self.root_fs, self.cache):
             if not folder.is_absolute() or any(char in str(folder) for char in ",:\\\n"):
                 raise ValueError(f"{folder}: must be absolute, without comma, colon and backslash")
+        for folder in (self.run_dir, self.state_dir):
+            if len(folder.parts) < 3:
+                raise ValueError(f"{folder}: must be a folder of the keeper's own, such as /run/syndicate")
         return self
 
 

@@ -41,6 +41,8 @@ from .states import Step, after
 from .worker import Worker
 
 _LEAST_LOG_BYTES = 64 << 10
+_MAX_GENERATIONS = 1000
+_TOLD_GENERATIONS = 20  # the last ones; Synced is one frame
 _HEADS_OF_TASK = 4  # all generations of a task together keep at most so many heads
 
 
@@ -92,7 +94,7 @@ class Slot:
         request = self._request
         if request is None:
             return SlotInfo(self.number, SlotState.EMPTY)
-        generations = tuple(generation.info() for generation in self._generations.values())
+        generations = tuple(each.info() for each in list(self._generations.values())[-_TOLD_GENERATIONS:])
         return SlotInfo(
             self.number,
             self._state,
@@ -178,6 +180,8 @@ class Slot:
                 raise KeeperError(
                     ErrorCode.WRONG_STATE, f"the task lives: slot {self.number} is {self._state}"
                 )
+            if len(self._generations) >= _MAX_GENERATIONS:
+                raise failed(f"the task had {_MAX_GENERATIONS} generations, which is the most")
             self._require_lease(held.task.cluster_id)
             with self._work_on(held.task, request.generation):
                 box = await self._worker.run(

@@ -12,6 +12,7 @@ sandbox that stands already.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,7 +85,11 @@ class View:
             self._chaos.rmdir()
         (self.folder / "hosts").write_text(_hosts("", ()))
         for name in os.listdir(self._socket_folder):
-            (self._socket_folder / name).unlink(missing_ok=True)
+            entry = self._socket_folder / name
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 def _passwd(uid: int) -> str:
