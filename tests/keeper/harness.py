@@ -135,7 +135,9 @@ class KeeperProcess:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("ready "), self.errors.read_text()
+        if not line.startswith("ready "):
+            self.stop()
+            raise AssertionError(self.errors.read_text())
         return line
 
     def stop(self, number: int = signal.SIGTERM) -> int:

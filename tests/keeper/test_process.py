@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,9 +94,9 @@ async def test_end_leaves_nothing(own: KeeperProcess) -> None:
 
 async def test_host_network_needs_no_namespace(folder: Path) -> None:
     """With the host's network a task runs in the keeper's own, and the keeper tells its fixed address."""
-    extra = ("--network", "host", "--address", "10.99.0.1", "--uplink", "synup")
+    extra = ("--network", "host", "--address", "10.88.0.1", "--uplink", "synup")
     host = (
-        "ip link add synup type veth peer name synfar && ip addr add 10.99.0.1/24 dev synup && "
+        "ip link add synup type veth peer name synfar && ip addr add 10.88.0.1/24 dev synup && "
         'ip link set synup up && ip link set synfar up && exec "$@"'
     )
     keeper = KeeperProcess(folder, network_instance()[::-1], slots=1, extra=extra)
@@ -107,7 +108,7 @@ async def test_host_network_needs_no_namespace(folder: Path) -> None:
     finally:
         status = keeper.stop()
 
-    assert (synced.network, synced.fixed_address) == ("host", "10.99.0.1")
+    assert (synced.network, synced.fixed_address) == ("host", "10.88.0.1")
     assert "synup" in output.split()
     assert status == 0
 
@@ -215,6 +216,33 @@ def test_requirements_of_this_machine_are_met() -> None:
     assert len(names) == len(set(names))
     assert {"root", "bwrap", "cgroup", "overlayfs", "python", "netns"} <= set(names)
     assert all(each.remedy for each in found if each.level is not Level.OK)
+
+
+def test_unprivileged_volunteer_is_served() -> None:
+    """A volunteer without rights speaks with the keeper and makes sockets in the slots' folders, no more."""
+    with tempfile.TemporaryDirectory(prefix="syn") as base:
+        os.chmod(base, 0o755)  # pytest's own folders are closed to others
+        keeper = KeeperProcess(Path(base), network_instance()[::-1], 1, ("--volunteer-uid", "65534"))
+        keeper.start()
+        program = (
+            "import socket, sys\n"
+            "run = sys.argv[1]\n"
+            "link = socket.socket(socket.AF_UNIX)\n"
+            "link.connect(run + '/keeper.sock')\n"
+            "link.sendall(bytes.fromhex(sys.argv[2]))\n"
+            "socket.socket(socket.AF_UNIX).bind(run + '/slots/0/chaos.sock')\n"
+            "try:\n"
+            "    open(run + '/slots/x', 'w')\n"
+            "except PermissionError:\n"
+            "    sys.exit(0 if link.recv(4) else 1)\n"
+        )
+        asked = frames.encode(RequestFrame(1, Sync())).hex()
+        command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        command += ["/usr/bin/python3", "-c", program, str(keeper.run), asked]
+        ended = subprocess.run(command, timeout=SECONDS, check=False, capture_output=True, text=True)
+        keeper.stop()
+
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_other_users_are_refused(keeper: KeeperProcess) -> None:

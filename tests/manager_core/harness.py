@@ -1,8 +1,8 @@
 """A manager's core with volunteers around it that do what they are told, on a clock that the test moves.
 
-`Volunteer` is a small model of a volunteer: it keeps slots, answers commands, remembers its answers. `Cluster` carries
-commands and answers between them and the machine, keeps what was saved as a store would, and validates the machine
-after every event.
+`Volunteer` is a small model of a volunteer: it keeps slots, answers commands, remembers its answers.
+`Cluster` carries commands and answers between them and the machine, keeps what was saved as a store would,
+and validates the machine after every event.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ class Held:
 
 @dataclass
 class Volunteer:
-    """A volunteer that does what it is told. `mute` names commands (`Prepare`, …) that it does, but does not answer.
+    """A volunteer that does what it is told.
 
+    `mute` names commands (`Prepare`, …) that it does, but does not answer.
     `refuse` answers a command with something else than DONE or READY; None means: go on as usual.
     """
 

@@ -230,7 +230,7 @@ def test_a_release_that_fails_is_tried_again_under_another_id() -> None:
 
 
 def test_a_job_does_not_wait_for_ever_for_a_volunteer_that_is_away() -> None:
-    """After `stop_timeout_s` it ends, its task LOST; the slot stays locked until the volunteer says that it is free."""
+    """After `stop_timeout_s` it ends, its task LOST; the slot is locked until the volunteer lets go."""
     cluster = running(1, slots=1, stop_timeout_s=10.0)
     volunteer = cluster.volunteers["node-a"]
     cluster.detach(volunteer)

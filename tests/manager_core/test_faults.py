@@ -156,7 +156,7 @@ def test_kill_answers_when_no_process_is_left() -> None:
 
 
 def test_the_intent_is_saved_before_anything_is_sent() -> None:
-    """The step that sends the command saves the ledger's line, without applied-at; the answer completes it."""
+    """The step that sends the command saves the line, without applied-at; the answer completes it."""
     cluster = running(2, 1)
     call = cluster.fault("kill", cluster.address("slave-0"))
     [intent] = [r for r in cluster.steps[-1].saves if r in cluster.job().faults]
@@ -338,7 +338,7 @@ def test_a_volunteer_that_is_away_is_said_at_once_and_nothing_is_kept() -> None:
 
 
 def test_a_late_answer_is_too_late_for_the_caller_and_still_recorded() -> None:
-    """After `command_timeout_s` the caller hears TooLate; a repeat joins, and gets the answer when it comes."""
+    """After `command_timeout_s` the caller hears TooLate; a repeat joins, and gets the answer later."""
     cluster = running(2, 1)
     volunteer, ip = cluster.volunteers["node-a"], cluster.address("slave-0")
     volunteer.mute.add("Kill")
@@ -420,6 +420,29 @@ def test_a_task_that_the_volunteer_does_not_know_costs_the_attempt() -> None:
     cluster.fault("kill", held.address)
     cluster.deliver()
     assert (cluster.state(), cluster.job().job.attempt) == (JobState.RUNNING, 2)
+
+
+def test_a_fault_on_a_member_whose_machine_is_gone_has_failed() -> None:
+    """A finished client is lost, the job goes on: what is under way there fails, a Kill is already so."""
+    cluster = Cluster()
+    volunteers = {name: cluster.volunteer(name, 1) for name in ("node-a", "node-b", "node-c")}
+    cluster.submit(1, 2)
+    cluster.deliver()
+    cluster.finish("client-1")
+    gone, ip, caller = (
+        volunteers[cluster.task("client-1").volunteer_id],
+        cluster.address("client-1"),
+        cluster.caller(),
+    )
+    call = cluster.fault("disconnect", ip, caller=caller)
+    cluster.detach(gone)
+    gone.reboot()
+    cluster.attach(gone)
+    assert isinstance(refused(cluster, call), FaultFailed)
+    assert cluster.job().faults[0].error == f"{gone.name} was rebooted"
+    assert cluster.replies[cluster.fault("kill", ip, caller=caller)].already
+    assert isinstance(refused(cluster, cluster.fault("revive", ip, caller=caller)), FaultFailed)
+    assert cluster.state() is JobState.RUNNING
 
 
 # ---- kills and exits in either order ----------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from manager_core.harness import CLIENT, SECOND, SOURCE, Cluster, running
 from syndicate.manager.core import effects as fx
@@ -146,7 +148,7 @@ def test_a_busy_slot_is_asked_again_after_its_backoff_which_grows() -> None:
         before = len(cluster.sent(fx.Reserve))
         cluster.advance(0.25)
         asked += [cluster.ns] * (len(cluster.sent(fx.Reserve)) - before)
-    assert [(b - a) / SECOND for a, b in zip(asked, asked[1:], strict=False)] == [1.0, 2.0]
+    assert [(b - a) / SECOND for a, b in itertools.pairwise(asked)] == [1.0, 2.0]
     volunteer.refuse = lambda command: None
     cluster.advance(16)
     assert cluster.state() is JobState.RUNNING

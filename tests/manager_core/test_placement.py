@@ -117,7 +117,7 @@ def test_no_slot_is_given_twice_and_gangs_are_whole(snapshot: Snapshot) -> None:
 
 @given(snapshots)
 def test_backfill_never_delays_the_head(snapshot: Snapshot) -> None:
-    """With every job as long as its limit, the head can start when it could have started without any backfill."""
+    """With every job as long as its limit, the head can start when it could without any backfill."""
     placements = plan(snapshot, 0)
     in_turn: list[Placement] = []
     for job, placement in zip(snapshot.waiting, placements, strict=False):

@@ -183,7 +183,7 @@ def revived_and_overtaken() -> None:
         cluster.fault("revive", cluster.address("slave-0"))
         cluster.deliver()
         cluster.exit("slave-0")
-    # A kill that found nothing, then the end that was under way; an end by signal, then the kill that sent it.
+    # A kill that found nothing, then the end that was under way; an end by signal, then its kill.
     for processes, reason in ((0, Reason.EXITED_ZERO), (2, Reason.SIGNALED)):
         cluster = running(2, 1)
         volunteer, held = cluster.holder("slave-0")

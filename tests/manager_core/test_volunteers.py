@@ -261,6 +261,23 @@ def test_the_other_members_are_released_when_one_is_lost() -> None:
     assert (cluster.state(), cluster.job().job.attempt) == (JobState.RUNNING, 2)
 
 
+def test_a_job_is_not_queued_again_while_its_old_attempt_may_still_run() -> None:
+    """A member that is away runs on until its lease ends: `stop_timeout_s` does not cut that short."""
+    cluster = Cluster(stop_timeout_s=10.0)
+    cluster.volunteer("node-a", 1)
+    cluster.volunteer("node-b", 1)
+    cluster.submit(2)
+    cluster.deliver()
+    cluster.volunteer("node-c", 2)
+    away = next(v for v in cluster.volunteers.values() if v.name != cluster.task("slave-0").volunteer_id)
+    cluster.detach(away)
+    cluster.exit("slave-0", Reason.INFRASTRUCTURE)
+    cluster.advance(39)
+    assert cluster.state() is JobState.STOPPING
+    cluster.advance(2)
+    assert (cluster.state(), cluster.job().job.attempt) == (JobState.RUNNING, 2)
+
+
 def test_a_task_that_has_told_everything_is_not_missed() -> None:
     """Without clients, a machine that dies after its task has ended costs nothing."""
     cluster = Cluster()

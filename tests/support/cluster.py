@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,6 +51,13 @@ def eventually(what: str, condition: Callable[[], T | None], deadline_s: float =
         if time.monotonic() > until:
             raise TimeoutError(f"never within {deadline_s:g} s: {what}")
         time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port that nobody has, at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Daemon:
@@ -108,18 +116,9 @@ class Cluster:
         self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "120"}
 
     def __enter__(self) -> Cluster:
-        up = self.ctl(
-            "up",
-            "--slots",
-            str(self.slots),
-            "--dir",
-            str(self.dir),
-            "--port",
-            "0",
-            "--volunteer-port",
-            "0",
-            *self._extra,
-        )
+        # Ports of its own, not 0: a manager that a test starts again must come back where it was.
+        ports = ("--port", str(free_port()), "--volunteer-port", str(free_port()))
+        up = self.ctl("up", "--slots", str(self.slots), "--dir", str(self.dir), *ports, *self._extra)
         assert up.returncode == 0, up.stderr + self.daemon_logs()
         state = json.loads((self.dir / "up.json").read_text())
         self.run_dir = Path(state["run_dir"])

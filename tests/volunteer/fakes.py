@@ -1,4 +1,4 @@
-"""A keeper and a manager on real sockets: the keeper's model behind its protocol, a manager that does as told."""
+"""A keeper and a manager on real sockets: a model behind the real protocol, a manager that does as told."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 async def eventually(holds: Callable[[], T], within: float = DEADLINE) -> T:
     """Waits until something is true; tries again each time that the loop has done something else."""
     async with asyncio.timeout(within):
-        while not (found := holds()):
+        while not (found := holds()):  # noqa: ASYNC110  # what is waited for has no event of its own
             await asyncio.sleep(0.002)
         return found
 
@@ -121,6 +121,7 @@ class FakeManager(registry_pb2_grpc.RegistryServicer):
         self.heartbeat_interval_s = 5.0
         self.refuse: tuple[grpc.StatusCode, str] | None = None
         self.welcome = True
+        self.deaf = False
         self.ack_heartbeats = True
         self.ack_events = True
         self.ack_logs = True
@@ -185,6 +186,8 @@ class FakeManager(registry_pb2_grpc.RegistryServicer):
 
     async def _read(self, stream: Stream) -> None:
         while (message := await stream.context.read()) is not grpc.aio.EOF:
+            if self.deaf:
+                return
             stream.received.append(message)
             match message.WhichOneof("message"):
                 case "heartbeat" if self.ack_heartbeats:
@@ -236,7 +239,9 @@ class FakeManager(registry_pb2_grpc.RegistryServicer):
         """Sends a command on the last stream; its id."""
         self._commands += 1
         name = f"command-{self._commands}"
-        ref = common_pb2.TaskRef(cluster_id=self.cluster, job_id=7, attempt=1, task=task, generation=generation)
+        ref = common_pb2.TaskRef(
+            cluster_id=self.cluster, job_id=7, attempt=1, task=task, generation=generation
+        )
         self.streams[-1].say(
             command=pb.Command(command_id=name, epoch=self.epoch, task=ref, slot=slot, **action)
         )
@@ -251,7 +256,9 @@ class FakeManager(registry_pb2_grpc.RegistryServicer):
 
         return await eventually(find)
 
-    async def ask(self, task: str = "master", *, generation: int = 1, slot: int = 0, **action: Any) -> pb.Answer:
+    async def ask(
+        self, task: str = "master", *, generation: int = 1, slot: int = 0, **action: Any
+    ) -> pb.Answer:
         """Sends a command and waits for its answer."""
         return await self.answer(self.send(task, generation=generation, slot=slot, **action))
 
@@ -264,7 +271,11 @@ class FakeManager(registry_pb2_grpc.RegistryServicer):
             await self.ask(task, slot=slot, prepare=pb.Prepare(source=source, role=role)),
             await self.ask(task, slot=slot, start=pb.Start()),
         ]
-        assert [a.code for a in answers] == [pb.ANSWER_CODE_READY, pb.ANSWER_CODE_DONE, pb.ANSWER_CODE_DONE], answers
+        assert [a.code for a in answers] == [
+            pb.ANSWER_CODE_READY,
+            pb.ANSWER_CODE_DONE,
+            pb.ANSWER_CODE_DONE,
+        ], answers
 
 
 class FakeChaos(chaos_pb2_grpc.ChaosControlServicer):

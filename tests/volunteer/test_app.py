@@ -278,7 +278,9 @@ async def test_a_source_whose_name_is_a_path_is_refused(world: Bench) -> None:
     await world.manager.attached()
     await world.manager.ask(reserve=pb.Reserve(ttl_ms=10_000))
 
-    answer = await world.manager.ask(prepare=pb.Prepare(source=pb.SourceRef(sha256="../../etc/passwd"), role=1))
+    answer = await world.manager.ask(
+        prepare=pb.Prepare(source=pb.SourceRef(sha256="../../etc/passwd"), role=1)
+    )
 
     assert answer.code == pb.ANSWER_CODE_FAILED
     assert world.manager.fetches == []
@@ -334,3 +336,26 @@ async def test_a_token_that_cannot_be_read_is_told_and_tried_again(world: Bench)
 
     refused = [line for line in told if line["event"] == "link.refused"]
     assert [line["status"] for line in refused] == ["NO_TOKEN"]
+
+
+async def test_a_manager_that_reads_nothing_is_given_up(world: Bench) -> None:
+    """Each push has a deadline: a stuck peer does not hold the stream for ever."""
+    world.manager.ack_logs = False
+    with structlog.testing.capture_logs() as told:
+        await world.start(push_deadline_s=0.2)
+        await world.manager.attached()
+        await world.manager.bring_up()
+        world.manager.send(kill=pb.Kill())
+        world.manager.deaf = True
+        held = world.keeper.model.slots[0]
+        await eventually(lambda: held.generations[1].exit)
+        for generation in range(2, 9):
+            world.manager.send(generation=generation, revive=pb.Revive(with_disk=True))
+            await eventually(lambda generation=generation: generation in held.generations)
+            world.keeper.model.write(0, bytes(2 << 20))
+            world.keeper.model.end(0, 0)
+            world.keeper.tell()
+        await eventually(lambda: any(line["event"] == "link.down" for line in told))
+
+    (down,) = [line for line in told if line["event"] == "link.down"]
+    assert "could not be pushed within 0.2 s" in down["detail"]

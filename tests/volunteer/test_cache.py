@@ -227,5 +227,3 @@ async def test_closing_ends_fetches(tmp_path: Path) -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await waiting
-
-

@@ -59,7 +59,7 @@ async def refused(call: Any) -> grpc.aio.AioRpcError:
 
 def trailing(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     """The error's trailing metadata."""
-    return {key: value for key, value in error.trailing_metadata() or ()}
+    return dict(error.trailing_metadata() or ())
 
 
 async def test_a_call_reaches_the_manager_and_its_answer_comes_back(world: World) -> None:
@@ -181,13 +181,13 @@ async def test_a_caller_that_gives_up_cancels_its_call(world: World) -> None:
         await world.manager.chaos.cancelled.wait()
 
 
-async def test_too_many_calls_at_a_time_are_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_calls_at_a_time_are_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is told, and what is under way goes on."""
     monkeypatch.setattr(relay, "MAX_CALLS", 2)
     gate = world.manager.chaos.gate = asyncio.Event()
-    waiting = [asyncio.ensure_future(world.stub.Ping(chaos_pb2.PingRequest(), timeout=DEADLINE)) for _ in range(2)]
+    waiting = [
+        asyncio.ensure_future(world.stub.Ping(chaos_pb2.PingRequest(), timeout=DEADLINE)) for _ in range(2)
+    ]
     await eventually(lambda: len(world.manager.chaos.callers) == 2)
 
     error = await refused(world.stub.Ping(chaos_pb2.PingRequest(), timeout=DEADLINE))

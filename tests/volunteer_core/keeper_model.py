@@ -22,10 +22,10 @@ class Held:
 
 
 class KeeperModel:
-    """Holds slots. Every start made is in `starts`; `asked_twice` holds what was wanted again in one connection.
+    """Holds slots. Every start made is in `starts`; what was wanted twice in one connection in `asked_twice`.
 
-    A keeper starts a generation once however often it is asked; the core must not rest on that, except after a
-    reconnect, when it cannot know whether its question had arrived.
+    A keeper starts a generation once however often it is asked; the core must not rest on that, except after
+    a reconnect, when it cannot know whether its question had arrived.
     """
 
     def __init__(self, slots: int = 2, boot_id: str = "boot", fixed_address: str = "") -> None:

@@ -70,6 +70,7 @@ class ManagerHost:
         self.store = Store(world, name)
         self.troubles = StoreTroubles()
         self.paused = False
+        self.ambush: Callable[[Callable[[], None]], None] | None = None
         self.life: Life | None = None
         self.lives = 0
         self._world = world
@@ -93,11 +94,11 @@ class ManagerHost:
         self.life = Life(machine)
         self._schedule(self.life)
 
-    def crash(self, reboot: bool = False) -> None:
+    def crash(self, reboot: bool = False, moves: bool = False) -> None:
         """Ends the process: what is not durable is lost, and what was not sent will not be.
 
-        A manager with two addresses may move: its machine falls silent without a last word, so its streams
-        hang, what is under way in them still arrives, and the next life listens at the other address.
+        One that moves falls silent without a last word: its streams hang, what is under way in them still
+        arrives, and the next life listens at its other address.
         """
         life, self.life = self.life, None
         if life is None:
@@ -106,7 +107,6 @@ class ManagerHost:
         self.paused = False
         if life.committing is not None and self._world.chance(0.5):
             self._commit(life.committing)  # the disk had it already, only nobody heard
-        moves = len(self.addresses) > 1 and self._world.chance(0.7)
         if moves:
             self.address = next(each for each in self.addresses if each != self.address)
             self._world.note(self.name, "moves", self.address)
@@ -260,6 +260,10 @@ class ManagerHost:
         self.store.commit(record for step in batch for record in step.saves)
 
     def _after_commit(self, life: Life, pending: list[effects.Effect]) -> None:
+        if self.ambush is not None and any(isinstance(effect, effects.Send) for effect in pending):
+            spring, self.ambush = self.ambush, None
+            spring(lambda: self._perform(life, pending))
+            return
         if self._world.chance(self.troubles.crash):
             sent = self._world.random.randint(0, len(pending))
             self._world.note(

@@ -47,6 +47,8 @@ class Nemesis:
             (profile.manager_crashes, self._crash_manager),
             (profile.manager_pauses, self._pause_manager),
             (profile.crash_points, self._crash_points),
+            (profile.moves, self._move_manager),
+            (profile.doubles, self._double),
             (profile.drains, self._drain),
         ):
             for _ in range(self._how_many(mean)):
@@ -65,7 +67,7 @@ class Nemesis:
             if volunteer.keeper.alive:
                 volunteer.start()
         for manager in self._managers.values():
-            manager.troubles = StoreTroubles()
+            manager.troubles, manager.ambush = StoreTroubles(), None
             if manager.paused:
                 manager.resume()
             manager.start()
@@ -145,6 +147,32 @@ class Nemesis:
         manager = self._some_manager()
         manager.crash(reboot=self._world.chance(0.3))
         self._later(10 * MS, 40 * SECOND, manager.start)
+
+    def _move_manager(self) -> None:
+        """At its next commands the manager is cut off and lost; they arrive after its next life has begun."""
+        manager = self._some_manager()
+
+        def spring(send: Callable[[], None]) -> None:
+            old = manager.address
+            for volunteer in self._volunteers:
+                volunteer.weather[old].cut = True
+            send()
+            manager.crash(moves=True)
+            self._world.after(self._world.between(10 * MS, 300 * MS), manager.start)
+            self._later(2500 * MS, 6 * SECOND, lambda: [self._lift(each, old) for each in self._volunteers])
+
+        manager.ambush = spring
+
+    def _double(self) -> None:
+        """One volunteer is cut off while another one loses its tasks."""
+        first, second = self._world.random.sample(self._volunteers, 2)
+        link = self._world.random.choice(list(first.weather))
+        self._world.note(
+            "nemesis", "double", f"{first.name} is cut from {link}, {second.name} loses its tasks"
+        )
+        first.weather[link].cut = True
+        self._later(5 * SECOND, 40 * SECOND, lambda: self._lift(first, link))
+        second.restart_keeper()
 
     def _pause_manager(self) -> None:
         manager = self._some_manager()

@@ -12,7 +12,6 @@ class Profile:
     name: str
     jobs: int = 5
     managers: int = 1
-    moves: bool = False  # the manager has two addresses, and may come back at the other one
     with_clients: float = 0.5
     cancels: float = 0.1
     lost_calls: float = 0.1  # chance that a user's call, or its answer, is lost
@@ -26,6 +25,8 @@ class Profile:
     machine_troubles: float = 0.0  # a machine whose keeper fails or stalls for a while
     manager_crashes: float = 0.0
     manager_pauses: float = 0.0
+    moves: float = 0.0  # the manager's machine is lost, and it comes back at its other address
+    doubles: float = 0.0  # one volunteer is cut off while another one loses its tasks
     crash_points: float = 0.0  # a while in which each commit may be the last thing the manager does
     drains: float = 0.0
 
@@ -41,11 +42,12 @@ PROFILES = (
         volunteer_crashes=6,
         reboots=2,
         keeper_restarts=1,
+        doubles=2,
         pauses=2,
         machine_troubles=2,
     ),
     Profile("manager", breaks=2, manager_crashes=3, manager_pauses=1, crash_points=3),
-    Profile("moves", moves=True, breaks=2, cuts=3, storms=4, volunteer_crashes=1, manager_crashes=5),
+    Profile("moves", jobs=8, moves=5, breaks=1, storms=1, volunteer_crashes=1, manager_crashes=1),
     Profile("overload", jobs=14, cancels=0.4, drains=4, breaks=2, manager_crashes=0.5, machine_troubles=1),
     Profile(
         "chaos", with_clients=1.0, cancels=0.05, breaks=2, cuts=1, volunteer_crashes=1, manager_crashes=0.7

@@ -66,7 +66,7 @@ class Simulation:
         for number in range(self.profile.managers):
             name = ("alpha", "beta")[number]
             manager = ManagerHost(
-                self.world, name, self._config(name, number, pace), self._clock(name), self.profile.moves
+                self.world, name, self._config(name, number, pace), self._clock(name), self.profile.moves > 0
             )
             self.managers[name] = manager
             self.links.update(dict.fromkeys(manager.addresses, manager))

@@ -77,7 +77,8 @@ class Users:
         self._orders += 1
         name = self._manager.name
         clients = random.choice((1, 1, 2)) if self._world.chance(with_clients) else 0
-        machines = random.randint(1, max(1, self._most_slots - clients))
+        most = max(1, self._most_slots - clients)
+        machines = random.randint(1, random.choice((min(3, most), most)))
         source = model.Source(f"{name}-source-{self._orders}", 1000)
         self._scripts[source.sha256] = draw_script(random, clients > 0)
         client = None

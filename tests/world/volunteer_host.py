@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from syndicate.volunteer import local
 from syndicate.volunteer.core import Volunteer, effects, events, model
+from syndicate.volunteer.core.model import AnswerCode
 
 from . import convert
 from .clock import MS, SECOND, Clock
@@ -43,6 +44,8 @@ class Life:
         self.relays: dict[int, local.TaskId] = {}
         self.inbox: deque[Callable[[], None]] = deque()
         self.wake: Timer | None = None
+        self.epochs: dict[str, int] = {}
+        self.heard: dict[str, bool] = {}  # by command id: whether it was of an epoch that was over
 
 
 class VolunteerHost:
@@ -194,10 +197,13 @@ class VolunteerHost:
             return
         match message:
             case model.Welcome():
+                life.epochs[message.cluster_id] = max(message.epoch, life.epochs.get(message.cluster_id, 0))
                 self._handle(life, events.Welcomed(link, message))
             case convert.HeartbeatAck():
                 self._handle(life, events.HeartbeatAcked(link, message.sequence))
             case model.Command():
+                over = message.epoch < life.epochs.get(message.ref.cluster_id, 0)
+                life.heard.setdefault(message.command_id, over)
                 self._handle(life, events.CommandReceived(link, message))
             case convert.Drain():
                 self._handle(life, events.DrainReceived(link, message.draining))
@@ -285,6 +291,8 @@ class VolunteerHost:
                 self._send(life, link, heartbeat)
             case effects.SendAnswer(link=link, answer=answer):
                 self._world.note(self.name, "answer", answer)
+                if life.heard[answer.command_id] and answer.code in (AnswerCode.DONE, AnswerCode.READY):
+                    raise Violation(f"{self.name} obeyed a command of an epoch that is over: {answer}")
                 self._send(life, link, answer)
             case effects.SendTaskEvent(link=link, event=event):
                 self._send(life, link, event)

@@ -224,7 +224,8 @@ class App:
             case effects.Remember():
                 memory_file.save(self._memory_path, effect.memory)
             case effects.Note():
-                _log.warning(effect.event, **dict(effect.fields))
+                say = _log.info if effect.routine else _log.warning
+                say(effect.event, **dict(effect.fields))
             case _:
                 raise TypeError(f"not an effect: {effect!r}")
 

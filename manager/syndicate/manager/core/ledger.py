@@ -148,7 +148,7 @@ def overdue(world: World, number: int) -> None:
 
 
 def target_lost(world: World, job: LiveJob, task: LiveTask, why: str) -> None:
-    """The job goes on without a target: what is under way there has failed, what waits behind it is looked at."""
+    """The job goes on without a target: what is under way there failed, what waits is looked at."""
     if task.ops and (fault := task.ops[0].fault) is not None:
         commands.forget(world.node_of(task), task.ops[0].command_id)
         world.save_fault(job, replace(fault, error=why))

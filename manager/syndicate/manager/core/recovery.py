@@ -74,7 +74,6 @@ def resume(world: World) -> None:
             case JobState.RUNNING:
                 _go_on(world, job)
             case _:
-                ledger.end_attempt(world, job)
                 stopping.release_all(world, job)
     world.plan_all = True
 

@@ -139,10 +139,11 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One line for the log of the machine: a short constant event, and fields."""
+    """One line for the log of the machine: a short constant event, and fields; `routine` where all is well."""
 
     event: str
     fields: tuple[tuple[str, str], ...] = ()
+    routine: bool = False
 
 
 Effect = (

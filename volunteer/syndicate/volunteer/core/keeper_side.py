@@ -170,7 +170,8 @@ def _adopt(turn: Turn, slot: Slot, info: local.SlotInfo) -> None:
         cluster.lease_until_ns = turn.after(turn.state.config.default_orphan_after_s)
     if slot.role is Role.CLIENT:
         turn.emit(OpenRelay(slot.number, info.task))
-    turn.note("task.adopted", slot=slot.number, job=info.task.job_id, task=info.task.task)
+    name = info.task.task
+    turn.note("task.adopted", routine=True, slot=slot.number, job_id=info.task.job_id, task=name)
 
 
 def _merge(turn: Turn, slot: Slot, info: local.SlotInfo) -> None:

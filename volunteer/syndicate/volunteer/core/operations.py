@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import local
 from .effects import OpenRelay, ReleaseSource
 from .endings import ended_by_keeper, report_again
-from .model import AnswerCode, Release, Reserve, Role
+from .model import AnswerCode, Role
 from .state import BrokenInvariant, Operation, Slot, Step, Waiting
 from .transitions import SlotInput, SlotState
 from .turn import Turn
@@ -118,8 +118,7 @@ def already(turn: Turn, slot: Slot, waiting: Waiting) -> None:
     since = slot.started.get(generation)
     done = None if since is None else local.Done(since, 0, already=True)
     turn.answer(waiting, AnswerCode.DONE, done=done)
-    if not isinstance(waiting.command.action, Reserve | Release):
-        report_again(turn, slot)
+    report_again(turn, slot)
 
 
 def relay_stands(turn: Turn, slot: Slot) -> None:

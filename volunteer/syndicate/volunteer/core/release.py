@@ -22,7 +22,6 @@ def begin_release(turn: Turn, slot: Slot, waiting: Waiting | None, abandoned: bo
     What waits is answered at once; a fetch is cancelled; a request that the keeper has is waited for.
     """
     slot.abandoned = abandoned
-    slot.release_from = slot.state
     slot.move(SlotInput.RELEASE, turn.now)
     if waiting is not None:
         slot.releases.append(waiting)

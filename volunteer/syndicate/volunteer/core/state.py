@@ -131,7 +131,6 @@ class Slot:
     operation: Operation | None = None
     queue: deque[Waiting] = field(default_factory=deque)
     releases: list[Waiting] = field(default_factory=list)
-    release_from: SlotState = SlotState.FREE
     touched: bool = False
     gone: bool = False
     abandoned: bool = False

@@ -63,9 +63,9 @@ class Turn:
         """Wants something done."""
         self.effects.append(effect)
 
-    def note(self, event: str, **fields: object) -> None:
+    def note(self, event: str, *, routine: bool = False, **fields: object) -> None:
         """Wants a line in the machine's log."""
-        self.emit(Note(event, tuple((name, str(value)) for name, value in fields.items())))
+        self.emit(Note(event, tuple((name, str(value)) for name, value in fields.items()), routine))
 
     # ---- clusters -----------------------------------------------------------------------------------
 

@@ -77,6 +77,7 @@ class Box:
     pipes: Pipes
     init: Process | None = None  # the first process of the sandbox's pid namespace
     _said: bytearray = field(default_factory=bytearray)
+    _mounts: int = -1  # its mount namespace
 
     @classmethod
     def launch(cls, site: Site, launcher: Launcher, generation: int, disk: Disk, netns: int | None) -> Box:
@@ -114,6 +115,8 @@ class Box:
         if child is None:
             raise failed("the sandbox ended as it started")
         self.init = Process(child)
+        # Held until `dispose`: else the last process of a kill takes all mounts down before it counts as gone.
+        self._mounts = os.open(f"/proc/{child}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def _last_words(self) -> str:
         """What bubblewrap or setpriv said before it ended."""
@@ -227,6 +230,8 @@ class Box:
         if self.init is not None:
             self.init.reap_orphan(_ORPHAN_SECONDS)
             self.init.close()
+        if self._mounts >= 0:
+            os.close(self._mounts)
         self.process.close()
         self.pipes.close_all()
         try:

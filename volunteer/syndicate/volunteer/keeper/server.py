@@ -12,10 +12,11 @@ from pathlib import Path
 import structlog
 
 from .. import frames
-from ..local import ErrorCode, Event, EventFrame, Refused, Reply, ReplyFrame, Request, RequestFrame, Sync
+from ..local import Audit, ErrorCode, Event, EventFrame, Refused, Reply, ReplyFrame, Request, RequestFrame, Sync
 from .errors import KeeperError, one_line
 
 _MAX_UNSENT_BYTES = 16 << 20  # several of the largest frames; a volunteer that reads nothing is dropped
+_MAX_CONNECTIONS = 16  # the volunteer's, the one it replaces, and people's audits
 _MAX_AT_ONCE = 128  # requests of one connection; more wait unread in the socket
 _CREDENTIALS = struct.Struct("3i")
 
@@ -26,10 +27,18 @@ _log = structlog.get_logger("keeper.server")
 class Connection:
     """One volunteer's connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        answer: Answer,
+        activate: Callable[[Connection], None],
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._answer = answer
+        self._activate = activate
+        self._is_volunteer = False
         self._room = asyncio.Semaphore(_MAX_AT_ONCE)
         self.synced = False  # events are told after the first Synced only: it tells what was before
 
@@ -63,6 +72,11 @@ class Connection:
                 frame = frames.decode(body)
                 if not isinstance(frame, RequestFrame):
                     raise frames.FrameError("only requests are taken here")
+                if isinstance(frame.request, Sync):
+                    self._is_volunteer = True
+                    self._activate(self)
+                elif not self._is_volunteer and not isinstance(frame.request, Audit):
+                    raise frames.FrameError("the first request must be Sync, or Audit")
                 await self._room.acquire()
                 tasks.create_task(self._handle(frame))
         except frames.FrameError as error:
@@ -87,7 +101,10 @@ class Connection:
 
 
 class Server:
-    """Listens at `path`; the newest connection gets the events and replaces an older one."""
+    """Listens at `path`; the newest connection that syncs gets the events and replaces an older one.
+
+    A connection that only audits, as a person's command does, disturbs nobody.
+    """
 
     def __init__(self, path: Path, volunteer_uid: int, volunteer_gid: int, answer: Answer) -> None:
         self._path = path
@@ -95,6 +112,7 @@ class Server:
         self._gid = volunteer_gid
         self._answer = answer
         self._active: Connection | None = None
+        self._open: set[Connection] = set()
         self._server: asyncio.Server | None = None
 
     async def open(self, tasks: asyncio.TaskGroup) -> None:
@@ -118,15 +136,23 @@ class Server:
             _log.warning("connection.refused", uid=uid)
             writer.transport.abort()
             return
-        connection = Connection(reader, writer, self._answer)
-        if self._active is not None:
-            self._active.drop()
-        self._active = connection
+        if len(self._open) >= _MAX_CONNECTIONS:
+            _log.warning("connection.refused", reason="too many connections")
+            writer.transport.abort()
+            return
+        connection = Connection(reader, writer, self._answer, self._activate)
+        self._open.add(connection)
         try:
             await connection.serve(tasks)
         finally:
+            self._open.discard(connection)
             if self._active is connection:
                 self._active = None
+
+    def _activate(self, connection: Connection) -> None:
+        if self._active is not None and self._active is not connection:
+            self._active.drop()
+        self._active = connection
 
     def tell(self, event: Event) -> None:
         """Send an event to the volunteer, if one is there; else it is in the next Synced."""
@@ -137,8 +163,8 @@ class Server:
         """Stop listening and end the connection."""
         if self._server is not None:
             self._server.close()
-        if self._active is not None:
-            self._active.drop()
+        for connection in self._open:
+            connection.drop()
         self._path.unlink(missing_ok=True)
 
 

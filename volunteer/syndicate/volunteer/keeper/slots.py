@@ -349,14 +349,14 @@ class Slot:
             self._company.trouble(self.number, error.detail)
         await generation.drain_logs(self._company.pump)
         exit_record = await self._worker.run(lambda: generation.record(ended, at))
-        try:
-            await self._worker.run(generation.box.dispose)
-        except KeeperError as error:
-            self._company.trouble(self.number, error.detail)
         self._step(Step.END)
         generation.exit = exit_record
         generation.done.set()
         self._company.tell(Exited(self.number, task, exit_record))
+        try:  # the worker does it before whatever is asked next
+            await self._worker.run(generation.box.dispose)
+        except KeeperError as error:
+            self._company.trouble(self.number, error.detail)
 
     async def _clear(self, cause: str) -> None:
         """End the task's processes and leave nothing of it."""
