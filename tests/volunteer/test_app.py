@@ -350,12 +350,12 @@ async def test_a_manager_that_reads_nothing_is_given_up(world: Bench) -> None:
         held = world.keeper.model.slots[0]
         await eventually(lambda: held.generations[1].exit)
         for generation in range(2, 9):
-            world.manager.send(generation=generation, revive=pb.Revive(with_disk=True))
-            await eventually(lambda generation=generation: generation in held.generations)
+            task = local.TaskId(CLUSTER, 7, 1, "master")
+            world.keeper.model.ask(local.Revive(0, task, generation, True))
             world.keeper.model.write(0, bytes(2 << 20))
             world.keeper.model.end(0, 0)
-            world.keeper.tell()
+        world.keeper.tell()
         await eventually(lambda: any(line["event"] == "link.down" for line in told))
 
-    (down,) = [line for line in told if line["event"] == "link.down"]
+    down = next(line for line in told if line["event"] == "link.down")
     assert "could not be pushed within 0.2 s" in down["detail"]

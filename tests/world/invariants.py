@@ -69,9 +69,23 @@ def check_promises(manager: ManagerHost, users: Users) -> None:
         spec = job.spec
         if (spec.source, spec.machines, spec.clients) != (order.source, order.machines, order.clients):
             raise Violation(f"{order} became {spec}")
-        view = manager.life.machine.job(receipt.job_id) if manager.life is not None else None
-        if view is None or view.job.state is not job.state:
-            raise Violation(f"the machine shows {view} for {job}")
+        _check_view(manager, job)
+
+
+def _check_view(manager: ManagerHost, job: JobRecord) -> None:
+    """The machine shows what is durable, unless the job ended too long ago to be in memory."""
+    assert manager.life is not None
+    machine = manager.life.machine
+    view = machine.job(job.job_id)
+    if view is None:
+        if len(machine.jobs()) < manager.config.keep_ended:
+            raise Violation(f"the machine does not show {job}")
+        return
+    rows = {record.task: record for record in manager.store.tasks(job.job_id, job.attempt)}
+    if view.job != job or {task.task: task for task in view.tasks} != rows:
+        raise Violation(f"the machine shows {view} for {job} and {rows}")
+    if not machine.story(job.job_id):
+        raise Violation(f"there is no story of {job}")
 
 
 def check_verdicts(

@@ -31,6 +31,16 @@ class Troubles:
     stall: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a machine is: `fixed_address` where its slot is on the host's own network, else empty."""
+
+    name: str
+    slots: int
+    domain: str
+    fixed_address: str = ""
+
+
 class Process:
     """What runs in a slot; made by the host from the script. `kill` must end it at once and silently."""
 
@@ -115,14 +125,13 @@ MakeProcess = Callable[[local.Prepare, int, Callable[[int, bytes], None]], tuple
 class Keeper:
     """One machine's keeper in one boot."""
 
-    def __init__(
-        self, world: World, truth: Truth, machine: str, clock: Clock, slots: int, make: MakeProcess
-    ) -> None:
+    def __init__(self, world: World, truth: Truth, machine: Machine, clock: Clock, make: MakeProcess) -> None:
         self.troubles = Troubles()
-        self.slots = [Slot(number) for number in range(slots)]
+        self.slots = [Slot(number) for number in range(machine.slots)]
         self.alive = True
         self.bad_sources: set[str] = set()
-        self._world, self._truth, self._machine, self._clock = world, truth, machine, clock
+        self._world, self._truth, self._machine, self._clock = world, truth, machine.name, clock
+        self._fixed_address = machine.fixed_address
         self._make = make
         self._epochs: dict[str, int] = {}
         self._leases: dict[str, int] = {}
@@ -391,8 +400,8 @@ class Keeper:
         return local.Synced(
             instance=self._machine,
             boot_id=self._clock.boot_id,
-            network="fabric",
-            fixed_address="",
+            network="host" if self._fixed_address else "fabric",
+            fixed_address=self._fixed_address,
             capabilities=("cut", "kill"),
             epochs=dict(self._epochs),
             slots=tuple(_slot_info(slot) for slot in self.slots),

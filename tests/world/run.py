@@ -12,7 +12,7 @@ from syndicate.volunteer.core import model as vmodel
 from .clients import Book, ClientProcess, Reports
 from .clock import MS, SECOND, Clock
 from .invariants import check_promises, check_verdicts, unrest
-from .keeper_model import MakeProcess, Process
+from .keeper_model import Machine, MakeProcess, Process
 from .manager_host import ManagerHost
 from .nemesis import Nemesis
 from .profiles import CALM, Profile, profile_of
@@ -70,26 +70,34 @@ class Simulation:
             )
             self.managers[name] = manager
             self.links.update(dict.fromkeys(manager.addresses, manager))
-        sizes = [random.choice((1, 1, 2, 3)) for _ in range(random.randint(2, 4))]
-        for number, slots in enumerate(sizes):
-            config = vmodel.Config(
-                volunteer_id=f"node-{number}",
-                reach_domain="lab",
-                prefix=f"10.90.{number}.0/28" if self.world.chance(0.2) else "",
-            )
-            self.volunteers.append(
-                VolunteerHost(
-                    self.world,
-                    self.truth,
-                    config,
-                    slots,
-                    self._clock(config.volunteer_id),
-                    self.links,
-                    self._maker,
-                )
-            )
+        machines = self._machines()
+        for machine in machines:
+            self.volunteers.append(self._volunteer(machine))
+        rooms = [sum(m.slots for m in machines if m.domain == domain) for domain in ("lab", "annex")]
         for name, manager in self.managers.items():
-            self.users[name] = Users(self.world, manager, self.scripts, sum(sizes))
+            self.users[name] = Users(self.world, manager, self.scripts, max(rooms))
+
+    def _machines(self) -> list[Machine]:
+        """Two to four machines; sometimes of two rooms that cannot reach each other, some without namespaces."""
+        random = self.world.random
+        two_rooms = self.world.chance(0.15)
+        machines = []
+        for number in range(random.randint(2, 4)):
+            slots = random.choice((1, 1, 2, 3))
+            room = "annex" if two_rooms and self.world.chance(0.5) else "lab"
+            host = f"192.0.2.{number + 1}" if slots == 1 and self.world.chance(0.3) else ""
+            machines.append(Machine(f"node-{number}", slots, room, host))
+        return machines
+
+    def _volunteer(self, machine: Machine) -> VolunteerHost:
+        number = len(self.volunteers)
+        config = vmodel.Config(
+            volunteer_id=machine.name,
+            reach_domain=machine.domain,
+            prefix=f"10.90.{number}.0/28" if self.world.chance(0.2) else "",
+        )
+        clock = self._clock(machine.name)
+        return VolunteerHost(self.world, self.truth, config, machine, clock, self.links, self._maker)
 
     def _config(self, name: str, number: int, pace: float) -> model.Config:
         return model.Config(
@@ -101,7 +109,7 @@ class Simulation:
             lost_after_s=34.0 * pace,
             stop_timeout_s=self.world.random.choice((4.0, 30.0)),
             prefixes=f"10.{77 + number}.0.0/16",
-            keep_ended=1000,
+            keep_ended=self.world.random.choice((2, 1000)),
         )
 
     def _clock(self, name: str) -> Clock:

@@ -75,9 +75,10 @@ class Truth:
     def __init__(self, world: World, gang_size: Callable[[str, int], int]) -> None:
         self._world = world
         self._gang_size = gang_size
+        self.domains: dict[str, str] = {}
         self.tasks: dict[tuple[TaskId, str], TaskTruth] = {}
         self._execs: set[tuple[TaskId, int]] = set()
-        self._prepared: defaultdict[tuple[str, int, int], set[str]] = defaultdict(set)
+        self._prepared: defaultdict[tuple[str, int, int], dict[str, str]] = defaultdict(dict)
         self._running: defaultdict[tuple[str, int], dict[tuple[TaskId, int], int]] = defaultdict(dict)
         self._addresses: dict[str, tuple[TaskId, str]] = {}
         self.execs = 0
@@ -88,7 +89,7 @@ class Truth:
         if holder is not None and holder != (task, machine):
             raise Violation(f"{address} of {task} on {machine} is {holder}'s too")
         self._addresses[address] = (task, machine)
-        self._prepared[task.cluster_id, task.job_id, task.attempt].add(task.task)
+        self._prepared[task.cluster_id, task.job_id, task.attempt][task.task] = self.domains[machine]
         truth = TaskTruth(task, address, cuts=[(self._world.now, frozenset())])
         self.tasks[task, machine] = truth
         return truth
@@ -101,9 +102,11 @@ class Truth:
         if (task, generation) in self._execs:
             raise Violation(f"{task} generation {generation} was exec'd twice, now on {machine}")
         self._execs.add((task, generation))
-        missing = members - self._prepared[task.cluster_id, task.job_id, task.attempt]
-        if missing:
+        gang = self._prepared[task.cluster_id, task.job_id, task.attempt]
+        if missing := members - gang.keys():
             raise Violation(f"{task} started although {sorted(missing)} were never prepared")
+        if len(set(gang.values())) > 1:
+            raise Violation(f"the gang of {task} is spread over domains that cannot reach each other: {gang}")
         if len(members) != self._gang_size(task.cluster_id, task.job_id):
             raise Violation(f"{task} started in a gang of {sorted(members)}")
         running = self._running[task.cluster_id, task.job_id]

@@ -16,7 +16,7 @@ from syndicate.volunteer.core.model import AnswerCode
 
 from . import convert
 from .clock import MS, SECOND, Clock
-from .keeper_model import Connection, Keeper, MakeProcess
+from .keeper_model import Connection, Keeper, Machine, MakeProcess
 from .link import Stream, Weather
 from .manager_host import ManagerHost
 from .truth import Truth
@@ -56,7 +56,7 @@ class VolunteerHost:
         world: World,
         truth: Truth,
         config: model.Config,
-        slots: int,
+        machine: Machine,
         clock: Clock,
         managers: Mapping[str, ManagerHost],
         make: Callable[[VolunteerHost], MakeProcess],
@@ -72,11 +72,11 @@ class VolunteerHost:
         self._world, self._truth = world, truth
         self._config = config
         self._memory = config.memory
-        self._slots = slots
+        self._machine = machine
+        truth.domains[machine.name] = machine.domain
         self._make = make
         self._boots = 0
         self._last_tick = (0, 0)
-        self._keeper_calls = 0
         self.keeper = self._new_keeper()
 
     # ---- lives ------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class VolunteerHost:
             self._tick(life)
 
     def _new_keeper(self) -> Keeper:
-        keeper = Keeper(self._world, self._truth, self.name, self.clock, self._slots, self._make(self))
+        keeper = Keeper(self._world, self._truth, self._machine, self.clock, self._make(self))
         keeper.bad_sources = self.bad_sources
         return keeper
 

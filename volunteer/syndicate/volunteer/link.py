@@ -156,12 +156,14 @@ class ManagerLink:
         try:
             wait_s = self._settings.backoff_first_s
             while not stop.is_set():
+                began = asyncio.get_running_loop().time()
                 ended = await self._session()
                 if self._stopping:
                     break
                 self._tell_end(ended)
-                if self._welcomed:
-                    wait_s = self._settings.backoff_first_s
+                lasted = asyncio.get_running_loop().time() - began
+                if self._welcomed and lasted > self._settings.backoff_most_s:
+                    wait_s = self._settings.backoff_first_s  # it was a good one, not one of a row of failures
                 least = self._settings.refused_least_s if ended.refused else 0.0
                 pause = self._random.uniform(least, max(least, wait_s))
                 wait_s = min(max(wait_s, least) * 2, self._settings.backoff_most_s)

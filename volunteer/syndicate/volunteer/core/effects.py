@@ -139,7 +139,7 @@ class Remember:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One line for the log of the machine: a short constant event, and fields; `routine` where all is well."""
+    """One line for the machine's log: a short constant event, and fields; `routine` where all is well."""
 
     event: str
     fields: tuple[tuple[str, str], ...] = ()

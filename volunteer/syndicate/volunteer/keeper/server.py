@@ -12,7 +12,18 @@ from pathlib import Path
 import structlog
 
 from .. import frames
-from ..local import Audit, ErrorCode, Event, EventFrame, Refused, Reply, ReplyFrame, Request, RequestFrame, Sync
+from ..local import (
+    Audit,
+    ErrorCode,
+    Event,
+    EventFrame,
+    Refused,
+    Reply,
+    ReplyFrame,
+    Request,
+    RequestFrame,
+    Sync,
+)
 from .errors import KeeperError, one_line
 
 _MAX_UNSENT_BYTES = 16 << 20  # several of the largest frames; a volunteer that reads nothing is dropped
