@@ -26,8 +26,8 @@ def main() -> int:
             Simulation(seed).run()
         except Violation as violation:
             failed.append(seed)
-            print(*str(violation).splitlines()[:2], sep="\n", flush=True)
-    print(f"{len(seeds)} seeds, {len(failed)} failed in {time.perf_counter() - began:.1f} s: {failed}")
+            _say("\n".join(str(violation).splitlines()[:2]))
+    _say(f"{len(seeds)} seeds, {len(failed)} failed in {time.perf_counter() - began:.1f} s: {failed}")
     return 1 if failed else 0
 
 
@@ -37,13 +37,18 @@ def _one(seed: int, quiet: bool) -> int:
         simulation.run()
     except Violation as violation:
         if not quiet:
-            print(simulation.world.trace.tail(1_000_000))
-        print(violation, file=sys.stderr)
+            _say(simulation.world.trace.tail(1_000_000))
+        sys.stderr.write(f"{violation}\n")
         return 1
     if not quiet:
-        print(simulation.world.trace.tail(1_000_000))
-    print(f"seed {seed} held: {simulation.world.steps} steps, trace {simulation.world.trace.digest()}")
+        _say(simulation.world.trace.tail(1_000_000))
+    _say(f"seed {seed} held: {simulation.world.steps} steps, trace {simulation.world.trace.digest()}")
     return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _seeds(text: str) -> range:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from syndicate.volunteer import local
 from syndicate.volunteer.local import ErrorCode, SlotState
@@ -377,14 +378,12 @@ class Keeper:
             return
         for slot in self.slots:
             if slot.prepared is not None and slot.prepared.task.cluster_id == cluster:
-                self._world.after(
-                    self._world.between(0, 5 * MS),
-                    lambda slot=slot, task=slot.prepared.task: (
-                        self._end(slot, "lease")
-                        if slot.prepared is not None and slot.prepared.task == task
-                        else None
-                    ),
-                )
+                ends = partial(self._end_by_lease, slot, slot.prepared.task)
+                self._world.after(self._world.between(0, 5 * MS), ends)
+
+    def _end_by_lease(self, slot: Slot, task: local.TaskId) -> None:
+        if slot.prepared is not None and slot.prepared.task == task:
+            self._end(slot, "lease")
 
     # ---- telling ----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .clock import MS, SECOND
 from .world import World
@@ -115,7 +116,7 @@ class Stream:
         slow = self._world.random.choice((None, None, None, self.left, self.right))
         for end in (self.left, self.right):
             low, high = (5 * SECOND, 60 * SECOND) if end is slow else (100_000, 300 * MS)
-            self._world.after(self._world.between(low, high), lambda end=end: self._tell(end))
+            self._world.after(self._world.between(low, high), partial(self._tell, end))
 
     def _arrive(self, receiver: End, message: object) -> None:
         if receiver.closed or (self.broken and not self._flushes):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from syndicate.manager.core import effects, errors, events, model
 from syndicate.manager.core.machine import Machine
@@ -33,6 +34,11 @@ class StoreTroubles:
     slowest_commit_ns: int = 5 * MS
     stall: float = 0.0
     crash: float = 0.0
+
+
+def overtakes(effect: effects.Effect) -> bool:
+    """Whether an effect may go out before its step's saves are durable."""
+    return isinstance(effect, effects.Send | effects.Reply) and effect.before_commit
 
 
 class Session:
@@ -114,9 +120,7 @@ class ManagerHost:
             if not moves:
                 session.end.close()
         for answered in life.calls.values():
-            self._world.after(
-                self._world.between(MS, 100 * MS), lambda answered=answered: answered(Failure.UNAVAILABLE)
-            )
+            self._world.after(self._world.between(MS, 100 * MS), partial(answered, Failure.UNAVAILABLE))
         if reboot:
             boot = f"{self.name}-boot-{self._world.random.getrandbits(32):08x}"
             self.clock = Clock(
@@ -224,8 +228,8 @@ class ManagerHost:
         self._world.note(self.name, "event", event)
         step = life.machine.handle(event, self.stamp())
         self._checked(life.machine)
-        early = [e for e in step.effects if isinstance(e, effects.Send) and e.before_commit]
-        late = [e for e in step.effects if not (isinstance(e, effects.Send) and e.before_commit)]
+        early = [e for e in step.effects if overtakes(e)]
+        late = [e for e in step.effects if not overtakes(e)]
         self._perform(life, early)
         life.uncommitted.append(effects.Step(step.saves, late))
         self._flush(life)

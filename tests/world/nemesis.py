@@ -106,6 +106,10 @@ class Nemesis:
         for stream in volunteer.streams():
             stream.lift()
 
+    def _lift_all(self, link: str) -> None:
+        for volunteer in self._volunteers:
+            self._lift(volunteer, link)
+
     def _crash_volunteer(self) -> None:
         volunteer = self._some_volunteer()
         if volunteer.life is None:
@@ -159,7 +163,7 @@ class Nemesis:
             send()
             manager.crash(moves=True)
             self._world.after(self._world.between(10 * MS, 300 * MS), manager.start)
-            self._later(2500 * MS, 6 * SECOND, lambda: [self._lift(each, old) for each in self._volunteers])
+            self._later(2500 * MS, 6 * SECOND, lambda: self._lift_all(old))
 
         manager.ambush = spring
 

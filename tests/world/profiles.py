@@ -10,7 +10,7 @@ class Profile:
     """What the nemesis may do, in mean numbers of faults; the rest are chances in 0 to 1."""
 
     name: str
-    jobs: int = 5
+    jobs: int = 10
     managers: int = 1
     with_clients: float = 0.5
     cancels: float = 0.1
@@ -31,7 +31,7 @@ class Profile:
     drains: float = 0.0
 
 
-CALM = Profile("calm", jobs=6, cancels=0.0, lost_calls=0.0)
+CALM = Profile("calm", jobs=12, cancels=0.0, lost_calls=0.0)
 
 PROFILES = (
     CALM,
@@ -47,17 +47,17 @@ PROFILES = (
         machine_troubles=2,
     ),
     Profile("manager", breaks=2, manager_crashes=3, manager_pauses=1, crash_points=3),
-    Profile("moves", jobs=8, moves=5, breaks=1, storms=1, volunteer_crashes=1, manager_crashes=1),
-    Profile("overload", jobs=14, cancels=0.4, drains=4, breaks=2, manager_crashes=0.5, machine_troubles=1),
+    Profile("moves", jobs=14, moves=5, breaks=1, storms=1, volunteer_crashes=1, manager_crashes=1),
+    Profile("overload", jobs=24, cancels=0.4, drains=4, breaks=2, manager_crashes=0.5, machine_troubles=1),
     Profile(
         "chaos", with_clients=1.0, cancels=0.05, breaks=2, cuts=1, volunteer_crashes=1, manager_crashes=0.7
     ),
     Profile(
-        "shared", managers=2, jobs=8, breaks=2, volunteer_crashes=2, reboots=0.5, manager_crashes=1, storms=1
+        "shared", managers=2, jobs=12, breaks=2, volunteer_crashes=2, reboots=0.5, manager_crashes=1, storms=1
     ),
     Profile(
         "everything",
-        jobs=7,
+        jobs=14,
         cancels=0.2,
         breaks=4,
         cuts=2,

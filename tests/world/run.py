@@ -78,7 +78,7 @@ class Simulation:
             self.users[name] = Users(self.world, manager, self.scripts, max(rooms))
 
     def _machines(self) -> list[Machine]:
-        """Two to four machines; sometimes of two rooms that cannot reach each other, some without namespaces."""
+        """Two to four machines; sometimes in rooms that cannot reach each other, some with one network."""
         random = self.world.random
         two_rooms = self.world.chance(0.15)
         machines = []

@@ -94,9 +94,10 @@ async def _serve(
         engine.start()
         for listener in (users, volunteers):
             await listener.start()
-        # What was made so far lives as long as the process. Looking through it for garbage cost pauses of 140 ms.
+        # What was made so far lives as long as the process: looking through it again cost pauses of 140 ms.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(10_000, 20, 50)
         _write_ready(ready, users, volunteers, store)
         announce(
             f"ready users={users.address} volunteers={volunteers.address} "

@@ -171,8 +171,8 @@ class Engine:
     def _hold(self, ticket: int, effects: list[Effect]) -> None:
         later: list[Effect] = []
         for effect in effects:
-            if type(effect) is Send and effect.before_commit:
-                self._perform[Send](effect)
+            if isinstance(effect, Send | Reply) and effect.before_commit:
+                self._perform[type(effect)](effect)
             else:
                 later.append(effect)
         if later:

@@ -1,4 +1,4 @@
-"""What the operator decides: by flag, else environment (`SYNDICATE_MANAGER_…`), else TOML file, else default."""
+"""What the operator decides: flags before environment (`SYNDICATE_MANAGER_…`) before file before defaults."""
 
 from __future__ import annotations
 

@@ -52,6 +52,9 @@ _REFUSALS = {
     grpc.StatusCode.UNIMPLEMENTED,
 }
 
+_WRITE_FAILED = "execute_batch"
+"""In the text that grpc.aio makes up where a write met the end of a call before its status came."""
+
 AttachCall = grpc.aio.StreamStreamCall  # of AttachRequest, AttachResponse
 
 
@@ -216,6 +219,8 @@ class ManagerLink:
         except grpc.aio.AioRpcError as error:
             if self._closing:
                 return Ended("CLOSED", self._closing)
+            if error.code() is grpc.StatusCode.INTERNAL and _WRITE_FAILED in (error.details() or ""):
+                return Ended("BROKEN", "the stream ended while it was written to")
             return Ended(error.code().name, error.details() or "", error.code() in _REFUSALS)
         except asyncio.CancelledError:
             # The call's own cancellation comes as this too; one of this task goes on.

@@ -2,7 +2,8 @@
 
 `Step.saves` are committed first. An effect goes out only when every save so far is durable, except where
 `before_commit` is True: a Reserve may overtake its commit, since a reservation that nobody remembers lapses
-by itself.
+by itself; and so may the reply to a fault that holds, since its intent is durable already: a manager that
+crashes in between sends the command again under its old id and is told the same.
 """
 
 from __future__ import annotations
@@ -200,6 +201,7 @@ class Reply:
 
     call: int
     value: Answer | CoreError
+    before_commit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,9 +82,9 @@ class World:
         """The effect goes out with this step."""
         self._effects.append(effect)
 
-    def reply(self, call: int, value: Answer | CoreError) -> None:
+    def reply(self, call: int, value: Answer | CoreError, before_commit: bool = False) -> None:
         """An RPC gets its answer with this step."""
-        self._effects.append(Reply(call, value))
+        self._effects.append(Reply(call, value, before_commit))
 
     def touch(self, job: LiveJob) -> None:
         """The job has changed: tell watchers, and see what follows from it once the event is handled."""

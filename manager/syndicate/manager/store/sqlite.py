@@ -28,6 +28,10 @@ from .writer import GroupWriter
 
 T = TypeVar("T")
 
+# The write-ahead log is used over again from its beginning once it has so many pages.
+_WAL_PAGES: Final = 2000
+_PAGE_AND_FRAME: Final = 4096 + 24
+
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -77,6 +81,7 @@ class SqliteStore:
                 cluster_id, epoch = _next_epoch(writer)
             reader = engine.connect()
             opened.append(reader)
+            _lengthen(state_dir / "manager.db-wal")
         except BaseException as error:
             for connection in opened:
                 connection.close()
@@ -278,7 +283,7 @@ def _engine(path: Path) -> sa.Engine:
             "synchronous=FULL",
             "busy_timeout=5000",
             "foreign_keys=ON",
-            "wal_autocheckpoint=4000",
+            f"wal_autocheckpoint={_WAL_PAGES}",
         ):
             dbapi.execute(f"PRAGMA {pragma}")
 
@@ -287,6 +292,22 @@ def _engine(path: Path) -> sa.Engine:
         connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _lengthen(wal: Path) -> None:
+    """Write zeros behind the write-ahead log, up to the size that it is used over again at.
+
+    A commit that makes the file longer has the file system commit its own journal too: 0.20 ms against 0.10
+    ms for one that writes over what is there (ext4). SQLite reads the log up to the first frame whose
+    checksum is wrong, so zeros are nothing to it; it locks the database and the index of the log, but not
+    the log.
+    """
+    with wal.open("r+b") as file:
+        missing = _WAL_PAGES * _PAGE_AND_FRAME - file.seek(0, os.SEEK_END)
+        if missing > 0:
+            file.write(bytes(missing))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _next_epoch(connection: sa.Connection) -> tuple[str, int]:

@@ -115,7 +115,7 @@ class Box:
         if child is None:
             raise failed("the sandbox ended as it started")
         self.init = Process(child)
-        # Held until `dispose`: else the last process of a kill takes all mounts down before it counts as gone.
+        # Held until `dispose`: else a kill's last process takes all mounts down before it counts as gone.
         self._mounts = os.open(f"/proc/{child}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def _last_words(self) -> str:

@@ -1,0 +1,92 @@
+"""The core's words and those of the protos are the same."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import pytest
+from syndicate.manager.core import effects, model
+from syndicate.manager.core.errors import BadRequest
+from syndicate.manager.rpc import convert
+from syndicate.v1 import common_pb2 as common
+from syndicate.v1 import registry_pb2 as registry
+from syndicate.v1 import scheduler_pb2 as scheduler
+
+REF = model.TaskRef("c-1", 7, 2, "slave-0", 3)
+
+
+@pytest.mark.parametrize(
+    ("word", "proto", "prefix"),
+    [
+        (model.Role, common.Role, "ROLE_"),
+        (model.JobState, common.JobState, "JOB_STATE_"),
+        (model.TaskState, common.TaskState, "TASK_STATE_"),
+        (model.Reason, common.Reason, "REASON_"),
+        (model.Outcome, common.Outcome, "OUTCOME_"),
+        (model.FaultKind, common.FaultKind, "FAULT_KIND_"),
+        (model.AnswerCode, registry.AnswerCode, "ANSWER_CODE_"),
+        (model.NodeState, scheduler.NodeState, "NODE_STATE_"),
+    ],
+)
+def test_enums_have_the_same_words_and_numbers(word: type[IntEnum], proto: Any, prefix: str) -> None:
+    """Each enum of the core is its proto's, but for UNSPECIFIED."""
+    here = {member.name: member.value for member in word if member.name != "UNSPECIFIED"}
+    there = {key.removeprefix(prefix): value for key, value in proto.items() if value}
+
+    assert here == there
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (effects.Reserve(1.5), registry.Command(reserve=registry.Reserve(ttl_ms=1500))),
+        (effects.Start(), registry.Command(start=registry.Start())),
+        (effects.Kill(), registry.Command(kill=registry.Kill())),
+        (effects.Revive(with_disk=False), registry.Command(revive=registry.Revive())),
+        (effects.Revive(with_disk=True), registry.Command(revive=registry.Revive(with_disk=True))),
+        (effects.SetNetwork(()), registry.Command(set_network=registry.SetNetwork())),
+        (
+            effects.SetNetwork(("10.0.0.1",)),
+            registry.Command(set_network=registry.SetNetwork(cut=["10.0.0.1"])),
+        ),
+        (effects.Release(), registry.Command(release=registry.Release())),
+    ],
+)
+def test_commands_carry_their_action_and_identity(action: effects.Action, expected: registry.Command) -> None:
+    """Every action has its place in the envelope, also where it has no field to set."""
+    pb = convert.command_out(effects.Command("cmd", 4, REF, 1, action))
+
+    assert pb.WhichOneof("action") == expected.WhichOneof("action")
+    assert getattr(pb, pb.WhichOneof("action")) == getattr(expected, pb.WhichOneof("action"))
+    assert (pb.command_id, pb.epoch, pb.slot) == ("cmd", 4, 1)
+    assert convert.ref_in(pb.task) == REF
+
+
+def test_prepare_carries_members_and_limits() -> None:
+    """What a slot needs to make a task is all there."""
+    members = (model.Member("master", model.Role.MASTER, "10.0.0.1"),)
+    limits = model.Limits(1, 2, 3, 4, 5, 6)
+    action = effects.Prepare(model.Source("ab", 9), model.Role.MASTER, members, limits, "lab")
+    prepare = convert.command_out(effects.Command("cmd", 4, REF, 1, action)).prepare
+
+    assert prepare == registry.Prepare(
+        source=registry.SourceRef(sha256="ab", size=9),
+        role=common.ROLE_MASTER,
+        members=[common.Member(task="master", role=common.ROLE_MASTER, address="10.0.0.1")],
+        limits=registry.Limits(
+            disk_bytes=1, disk_inodes=2, log_head_bytes=3, log_tail_bytes=4, memory_bytes=5, pids=6
+        ),
+        job_name="lab",
+    )
+
+
+def test_a_number_that_means_nothing_is_the_callers_mistake() -> None:
+    """An enum's number of a later version is refused by its field's name."""
+    with pytest.raises(BadRequest, match=r"exit\.reason"):
+        convert.exit_in(common.TaskExit(reason=99))  # type: ignore[arg-type]  # what another version may send
+
+
+def test_no_outcome_stands_for_a_pass() -> None:
+    """A client that finishes without a word has passed."""
+    assert convert.result_in(common.Result()).outcome is model.Outcome.PASS

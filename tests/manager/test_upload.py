@@ -1,0 +1,142 @@
+"""UploadSource over a real channel: what is taken, what is refused, and how soon."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import uuid
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from syndicate.v1 import scheduler_pb2 as scheduler
+
+from tests.manager.conftest import Running, Start
+from tests.manager.scripted import bearer, reason, tarball, upload
+
+GOOD = tarball()
+
+
+def header(data: bytes = GOOD) -> scheduler.UploadSourceRequest:
+    """The header of a source."""
+    return scheduler.UploadSourceRequest(
+        header=scheduler.UploadHeader(
+            request_id=str(uuid.uuid4()), sha256=hashlib.sha256(data).hexdigest(), size=len(data)
+        )
+    )
+
+
+def chunk(data: bytes) -> scheduler.UploadSourceRequest:
+    """A chunk."""
+    return scheduler.UploadSourceRequest(chunk=data)
+
+
+async def test_a_source_is_stored_once(manager: Running) -> None:
+    """The first upload stores, the second is answered as already known."""
+    first = await upload(manager.scheduler, GOOD, manager.token)
+    again = await upload(manager.scheduler, GOOD, manager.token)
+
+    assert (first.already_known, again.already_known) == (False, True)
+    assert first.sha256 == again.sha256 == hashlib.sha256(GOOD).hexdigest()
+    assert first.size == again.size == len(GOOD)
+
+
+async def test_a_known_source_need_not_be_sent(manager: Running) -> None:
+    """The header alone is answered at once, while the caller still could send."""
+    await upload(manager.scheduler, GOOD, manager.token)
+    call = manager.scheduler.UploadSource(**manager.credentials)
+    await call.write(header())
+    answer = await call
+
+    assert answer.already_known
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "EMPTY_SOURCE"),
+        (b"not a tarball" * 100, "NOT_A_TAR"),
+        (gzip.compress(GOOD)[:-8], "TRUNCATED_SOURCE"),
+        (tarball(readme="hello"), "NO_MAKEFILE"),
+    ],
+)
+async def test_bad_sources_are_told_apart(manager: Running, data: bytes, word: str) -> None:
+    """Each mistake has its reason, and what was sent is not kept."""
+    for _ in range(2):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await upload(manager.scheduler, data, manager.token)
+        assert (refused.value.code(), reason(refused)) == (grpc.StatusCode.INVALID_ARGUMENT, word)
+
+    assert list((manager.state_dir / "blobs" / "incoming").iterdir()) == []
+
+
+async def test_other_bytes_than_the_digest_says_are_refused(manager: Running) -> None:
+    """A damaged upload is told as such."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await upload(manager.scheduler, GOOD, manager.token, sha256="0" * 64)
+
+    assert reason(refused) == "DIGEST_MISMATCH"
+
+
+async def test_too_large_a_source_is_refused_by_its_header(start: Start) -> None:
+    """A size over the bound is refused before a byte is sent, with the bound."""
+    async with start(max_source_bytes=5000) as manager:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await upload(manager.scheduler, tarball(Makefile="x" * 20_000), manager.token)
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "5,000" in str(refused.value.details())
+
+
+async def test_too_large_a_source_is_refused_while_it_comes(start: Start) -> None:
+    """A header that lies does not help: the first byte too many ends the upload while the caller still sends."""
+    async with start(max_source_bytes=5000) as manager:
+        more = asyncio.Event()
+
+        async def endless() -> AsyncIterator[scheduler.UploadSourceRequest]:
+            lie = header()
+            lie.header.size = 4000
+            yield lie
+            while not more.is_set():
+                yield chunk(b"x" * 3000)
+
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await manager.scheduler.UploadSource(endless(), **manager.credentials)
+        more.set()
+
+    assert refused.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+async def test_an_upload_that_stalls_is_ended(start: Start) -> None:
+    """A caller that stops sending is told after the deadline, and what came is forgotten."""
+    async with start(upload_timeout_s=0.1) as manager:
+        call = manager.scheduler.UploadSource(**manager.credentials)
+        await call.write(header())
+        await call.write(chunk(GOOD[:100]))
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await call
+        left = list((manager.state_dir / "blobs" / "incoming").iterdir())
+
+    assert (told.value.code(), reason(told)) == (grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_TOO_SLOW")
+    assert left == []
+
+
+@pytest.mark.parametrize(
+    "parts", [[], [chunk(b"x")], [header(), header()], [header(), chunk(b"x" * (600 << 10))]]
+)
+async def test_parts_in_a_wrong_order_are_refused(
+    manager: Running, parts: list[scheduler.UploadSourceRequest]
+) -> None:
+    """First the header, then chunks of at most 512 KiB."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await manager.scheduler.UploadSource(iter(parts), metadata=bearer(manager.token), timeout=5)
+
+    assert (refused.value.code(), reason(refused)) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")
+
+
+async def test_many_uploads_of_one_source_at_once_agree(manager: Running) -> None:
+    """Callers who upload the same bytes at the same time all get the same answer."""
+    answers = await asyncio.gather(*(upload(manager.scheduler, GOOD, manager.token) for _ in range(20)))
+
+    assert {answer.sha256 for answer in answers} == {hashlib.sha256(GOOD).hexdigest()}
