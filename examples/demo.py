@@ -62,8 +62,18 @@ class Demo:
 
     def up(self) -> None:
         """Ten slots on free ports."""
-        line = self.ctl("up", "--slots", "10", "--dir", str(self.folder / "c"), "--port", str(free_port()))
-        subprocess.run(line, check=True, env=self.environment)
+        ports = ("--port", str(free_port()), "--volunteer-port", str(free_port()))
+        line = self.ctl("up", "--slots", "10", "--dir", str(self.folder / "c"), *ports)
+        # Out of Ctrl-C's reach: what is half up cannot be told from what is not there, so it comes up first.
+        starting = subprocess.Popen(line, env=self.environment, start_new_session=True)
+        try:
+            status = starting.wait()
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            starting.wait()
+            raise
+        if status != 0:
+            raise subprocess.CalledProcessError(status, line)
 
     def down(self) -> bool:
         """Leaves the machine as it was found; True where that went well."""

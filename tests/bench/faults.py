@@ -33,7 +33,7 @@ def measure() -> Iterator[Figure]:
 
 def measured(place: Cluster) -> Iterator[Figure]:
     """The figures of one run of the measuring client."""
-    job = place.run(JOBS / "daemons", machines=5, client=JOBS / "measure")
+    job = place.run(JOBS / "daemons", machines=5, client=JOBS / "measure", time_limit_s=120)
     text = output(place, job, "client-0")
     if ended(job) != "succeeded":
         raise RuntimeError(f"the measuring client failed:\n{text}\n{place.daemon_logs()}")

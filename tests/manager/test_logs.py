@@ -21,7 +21,7 @@ class Told:
 
     def __init__(self) -> None:
         self.stored: list[Stored] = []
-        self.trouble: list[OSError] = []
+        self.trouble: list[Exception] = []
 
     def take(self, stored: Sequence[Stored]) -> None:
         """The store's callback."""
@@ -108,6 +108,21 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
         (2, b"second generation"),
         (2, b", and on"),
     ]
+
+
+async def test_a_damaged_file_gives_what_is_whole(tmp_path: Path) -> None:
+    """Noise in a file ends it there: what stands before is read, and what comes is stored in its place."""
+    async with opened(tmp_path) as (store, _):
+        append(store, MASTER, 0, b"whole")
+    with (tmp_path / "1/1/master.log").open("ab") as file:
+        file.write(b"\0\0\0\x04\xff\xff\xff\xff" + b"noise" * 10)
+
+    async with opened(tmp_path) as (store, told):
+        append(store, MASTER, 5, b" again")
+        pieces = await read(store, MASTER)
+
+    assert [p.piece.data for p in pieces] == [b"whole", b" again"]
+    assert told.trouble == []
 
 
 async def test_a_gap_is_told_as_dropped(tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from typing import Any
 
 import grpc
 import pytest
+from syndicate.manager.logs import LogStore
+from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import registry_pb2_grpc as registry_grpc
 from syndicate.v1 import scheduler_pb2 as scheduler
@@ -183,6 +187,31 @@ async def test_logs_are_stored_acknowledged_and_read(manager: Running) -> None:
     assert first.at.monotonic_ns > 0
     assert sorted(rest) == [("master", b"last\n"), ("slave-0", b"last\n")]
     assert {(ack.task.task, ack.offset) for ack in acks} >= {("master", 4), ("slave-0", 5)}
+
+
+async def test_no_output_is_missed_at_the_end(manager: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that waits for the disk when the job has ended already still comes before the stream ends."""
+    gate = threading.Event()
+    write = LogStore._write
+
+    def gated(self: LogStore, *arguments: Any) -> Any:
+        assert gate.wait(WAIT_S)
+        return write(self, *arguments)
+
+    monkeypatch.setattr(LogStore, "_write", gated)
+    async with manager.volunteer().attached() as volunteer:
+        job_id = await manager.submit()
+        await volunteer.until(lambda: bool(volunteer.commands("start")))
+        volunteer.log(volunteer.task("master"), 0, b"last words")
+        volunteer.exit(volunteer.task("master"))
+        await manager.reaches(job_id, common.JOB_STATE_SUCCEEDED)
+        call = manager.scheduler.ReadLogs(scheduler.ReadLogsRequest(job_id=job_id), **manager.credentials)
+        reading = asyncio.ensure_future(call.read())
+        await manager.scheduler.GetCluster(scheduler.GetClusterRequest(), **manager.credentials)
+        gate.set()
+        first = await reading
+
+    assert first.piece.data == b"last words"
 
 
 async def test_logs_can_be_read_of_some_tasks_and_without_following(manager: Running) -> None:

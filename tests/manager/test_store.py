@@ -117,9 +117,9 @@ async def test_the_last_save_of_a_key_wins(tmp_path: Path) -> None:
         store.submit([job(1), replace(job(1), state=JobState.RESERVING)])
         await durable.until(store.submit([replace(job(1), state=JobState.PREPARING)]))
         await durable.until(store.submit([replace(job(1), state=JobState.RUNNING)]))
+        await durable.until(store.submit([job(2), replace(job(2), state=JobState.RUNNING)]))
 
-    (found,) = await restored(tmp_path)
-    assert isinstance(found, JobRecord) and found.state is JobState.RUNNING
+    assert [r.state for r in await restored(tmp_path) if isinstance(r, JobRecord)] == [JobState.RUNNING] * 2
 
 
 async def test_what_gathers_during_a_commit_is_one_group(tmp_path: Path) -> None:

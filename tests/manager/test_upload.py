@@ -90,7 +90,7 @@ async def test_too_large_a_source_is_refused_by_its_header(start: Start) -> None
 
 
 async def test_too_large_a_source_is_refused_while_it_comes(start: Start) -> None:
-    """A header that lies does not help: the first byte too many ends the upload while the caller still sends."""
+    """A header that lies does not help: the first byte too many ends the upload."""
     async with start(max_source_bytes=5000) as manager:
         more = asyncio.Event()
 

@@ -97,8 +97,9 @@ class Daemon:
         """Lets it go on."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def restart(self) -> None:
-        """Starts it again with the same arguments and environment."""
+    def restart(self, **settings: str) -> None:
+        """Starts it again with the same arguments and environment, and with these settings in it."""
+        self._environ |= settings
         if self._argv[0] == "bwrap":
             self.started = processes.start_wrapped(self._argv, self._log, self._environ, 10.0)
         else:
@@ -144,6 +145,15 @@ class Cluster:
     def dir(self) -> Path:
         """Where `up` keeps its state."""
         return self.folder / "c"
+
+    @property
+    def cgroup_name(self) -> str:
+        """The folder of this cluster's cgroups in each hierarchy; no other has one of this name."""
+        return self.run_dir.name
+
+    def task_processes(self) -> set[int]:
+        """All processes of its tasks, by the host's own process table."""
+        return processes_in(self.cgroup_name)
 
     def ctl(self, *words: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Runs `syndicatectl` as a user would."""
@@ -236,6 +246,27 @@ def output(cluster: Cluster, job: scheduler.Job, task: str = "") -> str:
     """All output of a job or of one of its tasks, as text."""
     pieces = cluster.users.logs(job.job_id, tasks=[task] if task else [])
     return b"".join(answer.piece.data for answer in pieces).decode(errors="replace")
+
+
+def processes_in(cgroup_name: str, *, waiting: bool = False) -> set[int]:
+    """What lives in the slots of a keeper: tasks, and with `waiting` also the sandboxes made ahead.
+
+    What has ended counts no more, reaped or not.
+    """
+    found = set()
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
+        try:
+            groups = (process / "cgroup").read_text()
+            command = (process / "cmdline").read_bytes()  # empty once it has ended
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        # bubblewrap's own processes and the shell in it, which becomes make when a task starts.
+        ahead = b"echo ready >&4" in command
+        if f"0::/{cgroup_name}/slot-" in groups and command and (waiting or not ahead):
+            found.add(int(process.name))
+    return found
 
 
 def _argv(pid: int) -> list[str]:

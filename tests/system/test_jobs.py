@@ -166,7 +166,9 @@ def test_what_the_student_can_mend_is_said_first(
     cluster: Cluster, tmp_path: Path, makefile: str, reason: str, words: str
 ) -> None:
     """make's own lies and failures come out as a reason with its remedy."""
-    files = {"Makefile": makefile, "more.mk": ""} | ({"master": "hides the target\n"} if "PHONY" in words else {})
+    files = {"Makefile": makefile, "more.mk": ""} | (
+        {"master": "hides the target\n"} if "PHONY" in words else {}
+    )
     job = cluster.run(tree(tmp_path, files), machines=1)
     assert ended(job) == "failed"
     assert cluster.reason(job) == reason and words in job.detail, job.detail

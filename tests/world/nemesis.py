@@ -88,7 +88,7 @@ class Nemesis:
         volunteer, link = self._some_link()
         self._world.note("nemesis", "cut", f"{volunteer.name} from {link}")
         volunteer.weather[link].cut = True
-        self._later(SECOND, 40 * SECOND, lambda: self._lift(volunteer, link))
+        self._later(SECOND, 60 * SECOND, lambda: self._lift(volunteer, link))
 
     def _storm(self) -> None:
         volunteer, link = self._some_link()
@@ -134,13 +134,13 @@ class Nemesis:
     def _trouble_machine(self) -> None:
         volunteer = self._some_volunteer()
         random = self._world.random
-        fail, stall = random.choice((0.0, 0.1, 0.5)), random.choice((0.0, 0.02, 0.3))
+        fail, stall = random.choice((0.0, 0.1, 0.5, 1.0)), random.choice((0.0, 0.02, 0.3))
         volunteer.keeper.troubles = Troubles(fail, stall)
         volunteer.troubles = HostTroubles(random.choice((0.0, 0.1, 0.5)), random.choice((0.0, 0.5)))
         self._world.note(
             "nemesis", "trouble", f"{volunteer.name} {volunteer.keeper.troubles} {volunteer.troubles}"
         )
-        self._later(SECOND, 20 * SECOND, lambda: self._soothe(volunteer))
+        self._later(SECOND, 60 * SECOND, lambda: self._soothe(volunteer))
 
     @staticmethod
     def _soothe(volunteer: VolunteerHost) -> None:

@@ -13,6 +13,7 @@ class Profile:
     jobs: int = 10
     managers: int = 1
     with_clients: float = 0.5
+    patient: bool = False  # small gangs whose tasks run long: what the lease is for
     cancels: float = 0.1
     lost_calls: float = 0.1  # chance that a user's call, or its answer, is lost
     breaks: float = 0.0
@@ -46,6 +47,9 @@ PROFILES = (
         pauses=2,
         machine_troubles=2,
     ),
+    Profile(
+        "partitions", jobs=8, with_clients=0.3, patient=True, cuts=5, doubles=3, pauses=3, machine_troubles=1
+    ),
     Profile("manager", breaks=2, manager_crashes=3, manager_pauses=1, crash_points=3),
     Profile("moves", jobs=14, moves=5, breaks=1, storms=1, volunteer_crashes=1, manager_crashes=1),
     Profile("overload", jobs=24, cancels=0.4, drains=4, breaks=2, manager_crashes=0.5, machine_troubles=1),
@@ -65,6 +69,7 @@ PROFILES = (
         volunteer_crashes=3,
         reboots=1,
         keeper_restarts=0.5,
+        doubles=0.7,
         pauses=2,
         machine_troubles=2,
         manager_crashes=1.5,

@@ -166,7 +166,7 @@ class Simulation:
             self.world.after(random.randrange(2 * SECOND), volunteer.start)
         for users in self.users.values():
             jobs = max(1, self.profile.jobs // len(self.users))
-            users.plan(jobs, unkind * 2 // 3, self.profile.with_clients, self.profile.cancels)
+            users.plan(jobs, unkind * 2 // 3, self.profile)
         for volunteer in self.volunteers:
             volunteer.bad_sources.update(name for name, script in self.scripts.items() if script.bad_source)
         nemesis.plan(unkind)

@@ -83,8 +83,10 @@ class Script:
         return ClientRun(tuple(steps), outcome, random.random() < 0.3)
 
 
-def draw_script(random: Random, has_client: bool) -> Script:
-    """A script as the students of a course might hand it in."""
+def draw_script(random: Random, has_client: bool, patient: bool) -> Script:
+    """A script as the students of a course might hand it in; a patient one runs for long."""
+    if patient:
+        return Script(80 * SECOND, never_ends=0.3)
     longest = int(random.choice((0.2, 2, 10, 25)) * SECOND)
     if random.random() < 0.06:
         return Script(longest, bad_source=True)
@@ -95,7 +97,9 @@ def draw_script(random: Random, has_client: bool) -> Script:
     )
 
 
-def draw_client_script(random: Random) -> Script:
+def draw_client_script(random: Random, patient: bool) -> Script:
     """A client as the staff of a course might write it."""
+    if patient:
+        return Script(40 * SECOND, max_steps=6)
     longest = int(random.choice((1, 4, 10)) * SECOND)
     return Script(longest, silent=random.choice((0.0, 0.0, 0.4)), max_steps=random.choice((2, 6, 12)))

@@ -11,6 +11,7 @@ from syndicate.manager.core import effects, errors, events, model
 from .clock import MS, SECOND
 from .link import Weather
 from .manager_host import ManagerHost
+from .profiles import Profile
 from .rpc import Call, Failure, Outcome
 from .scripts import Script, draw_client_script, draw_script
 from .store import TERMINAL
@@ -63,10 +64,10 @@ class Users:
         """Whether every order was acknowledged or refused."""
         return all(receipt.job_id is not None or receipt.refused for receipt in self.receipts)
 
-    def plan(self, jobs: int, within_ns: int, with_clients: float, cancels: float) -> None:
+    def plan(self, jobs: int, within_ns: int, profile: Profile) -> None:
         """Draws orders and schedules them."""
         for _ in range(jobs):
-            order = self._draw(with_clients, cancels)
+            order = self._draw(profile)
             receipt = Receipt(order)
             self.receipts.append(receipt)
             when = self._world.random.randrange(within_ns)
@@ -74,19 +75,19 @@ class Users:
             if self._world.chance(0.2):  # an impatient script sends it twice
                 self._world.after(when + 3 * MS, partial(self._submit, receipt))
 
-    def _draw(self, with_clients: float, cancels: float) -> Order:
+    def _draw(self, profile: Profile) -> Order:
         random = self._world.random
         self._orders += 1
         name = self._manager.name
-        clients = random.choice((1, 1, 2)) if self._world.chance(with_clients) else 0
+        clients = random.choice((1, 1, 2)) if self._world.chance(profile.with_clients) else 0
         most = max(1, self._most_slots - clients)
-        machines = random.randint(1, random.choice((min(3, most), most)))
+        machines = random.randint(1, min(2, most) if profile.patient else random.choice((min(3, most), most)))
         source = model.Source(f"{name}-source-{self._orders}", 1000)
-        self._scripts[source.sha256] = draw_script(random, clients > 0)
+        self._scripts[source.sha256] = draw_script(random, clients > 0, profile.patient)
         client = None
         if clients:
             client = model.Source(f"{name}-client-{self._orders}", 1000)
-            self._scripts[client.sha256] = draw_client_script(random)
+            self._scripts[client.sha256] = draw_client_script(random, profile.patient)
         return Order(
             request_id=f"{name}-request-{self._orders}",
             owner=random.choice(("alice", "bob", "carol")),
@@ -94,8 +95,8 @@ class Users:
             machines=machines,
             client=client,
             clients=clients,
-            time_limit_s=random.choice((5.0, 20.0, 40.0, 40.0)),
-            cancel_after_ns=random.randrange(30 * SECOND) if self._world.chance(cancels) else None,
+            time_limit_s=90.0 if profile.patient else random.choice((5.0, 20.0, 40.0, 40.0)),
+            cancel_after_ns=random.randrange(30 * SECOND) if self._world.chance(profile.cancels) else None,
         )
 
     # ---- submit -----------------------------------------------------------------------------------------

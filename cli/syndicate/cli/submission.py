@@ -21,6 +21,8 @@ from syndicate.v1.common_pb2 import JobState
 from syndicate.v1.scheduler_pb2 import GetClusterResponse, JobSpec
 
 _BAR_FROM_BYTES = 1 << 20
+_MOST = (1 << 31) - 1
+"""What the protocol's numbers hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +128,17 @@ def _check_against(cluster: GetClusterResponse, wish: Wish) -> None:
             code=exit_codes.USAGE,
         )
     if wish.machines < 1:
-        raise _none_asked(wish, cluster)
+        raise _impossible(wish, cluster, "a job needs at least 1")
+    if max(wish.machines, _clients(wish, cluster)) > _MOST:
+        raise _impossible(wish, cluster, f"the cluster has {plural(cluster.slots, 'slot')}")
 
 
-def _none_asked(wish: Wish, cluster: GetClusterResponse) -> CliError:
-    largest = cluster.slots - _clients(wish, cluster)
+def _impossible(wish: Wish, cluster: GetClusterResponse, why: str) -> CliError:
+    clients = _clients(wish, cluster)
+    asked = plural(wish.machines, "machine") + (f" and {plural(clients, 'client')}" if clients else "")
+    largest = cluster.slots - clients
     fits = f"At most -n {largest} fits now" if largest > 0 else "Nothing fits now"
-    return CliError(
-        f"{plural(wish.machines, 'machine')} asked for, a job needs at least 1",
-        f"{fits}. {NOTHING}",
-        code=exit_codes.BAD_SOURCE,
-    )
+    return CliError(f"{asked} asked for, {why}", f"{fits}. {NOTHING}", code=exit_codes.BAD_SOURCE)
 
 
 def _upload(client: SchedulerClient, source: Source, label: str, terminal: Terminal) -> Uploaded:

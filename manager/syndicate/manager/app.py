@@ -211,5 +211,5 @@ def _write_whole(path: Path, text: str, mode: int) -> None:
     temporary.rename(path)
 
 
-def _log_trouble(path: Path, error: OSError) -> None:
+def _log_trouble(path: Path, error: Exception) -> None:
     _log.error("log.dropped", path=str(path), error=str(error))

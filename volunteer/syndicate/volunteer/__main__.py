@@ -100,6 +100,8 @@ def _run(flags: dict[str, object]) -> int:
             "or its systemd unit.  All the same:  --allow-root\n"
         )
         return EX_NOPERM
+    # gRPC's own thread hands messages over in microseconds; beside a busy loop it waits for this long.
+    sys.setswitchinterval(0.0005)
     return _serve(settings)
 
 

@@ -6,8 +6,8 @@ longer:
 
 - for a machine that is away a job waits `stop_timeout_s` and then ends, its task LOST;
 - for one that lives and does not answer, four times as long;
-- a job that is to be requeued waits until the machine is given up, since by then its lease has ended the old
-  task.
+- a job that is to be requeued waits for a machine that is away until that is given up, since by then its
+  lease has ended the old task; with one that lives and does not answer it ends LOST rather than run twice.
 """
 
 from __future__ import annotations
@@ -162,12 +162,16 @@ def released(world: World, node: Node, pending: Pending, code: AnswerCode, appli
 def overdue(world: World, job: LiveJob) -> None:
     """Some slot has not answered in time."""
     requeue = job.record.verdict is JobState.QUEUED
+    late = world.ns >= job.phase_deadline_ns
     for task in job.tasks.values():
         if task.record.state in FINAL_TASK_STATES:
             continue
         away = world.node_of(task).session is None
-        if (away and not requeue) or world.ns >= job.phase_deadline_ns:
+        if away and not requeue:
             _give_up(world, job, task)
+        elif late and not away:
+            _give_up(world, job, task)
+            _never_again(world, job, task)
     if any(task.record.state not in FINAL_TASK_STATES for task in job.tasks.values()):
         timeout = nanoseconds(world.config.stop_timeout_s)
         world.timers.set(("job", job.record.job_id), world.ns + timeout)
@@ -253,6 +257,14 @@ def _give_up(world: World, job: LiveJob, task: LiveTask) -> None:
     world.move_task(
         job, task, TaskCause.LOST, exit=task.record.exit or TaskExit(Reason.VOLUNTEER_LOST, detail=why)
     )
+
+
+def _never_again(world: World, job: LiveJob, task: LiveTask) -> None:
+    """What may run still, on a machine whose lease is renewed, must not be started elsewhere."""
+    if job.record.verdict is JobState.QUEUED:
+        detail = f"{task.record.task} may still run: {task.record.volunteer_id} has not said that it is gone"
+        lost = replace(job.record, verdict=JobState.LOST, reason=Reason.INFRASTRUCTURE, detail=detail)
+        world.save_job(job, lost)
 
 
 def _end_run(world: World, task: LiveTask, end: TaskExit) -> None:

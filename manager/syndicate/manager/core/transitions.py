@@ -14,7 +14,8 @@ Rules that the tables rest on:
 4.  Nothing is started before every member is prepared; masters, slaves, clients are started in this order,
     each group when the one before it is known to run. Only then is the job RUNNING.
 5.  A job that has asked for slots ends through STOPPING alone, where its verdict is decided already: a
-    terminal state, or QUEUED for another attempt. Only one verdict can be changed: QUEUED, by a cancellation.
+    terminal state, or QUEUED for another attempt. Only one verdict can be changed: QUEUED, by
+    a cancellation, or to LOST where a machine that lives never says that the old attempt is gone.
 6.  STOPPING ends when every slot is RELEASED or its machine is given up (LOST).
 7.  A terminal state is final.
 8.  A task's STARTED stands for its first start and for each revival; each has a new generation, and no

@@ -13,6 +13,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from google.protobuf.message import DecodeError
 from syndicate.v1 import common_pb2, scheduler_pb2
 
 _LENGTH: Final = struct.Struct(">I")
@@ -56,9 +57,13 @@ class Cursor:
         record = self._peek(_LENGTH.size + length)
         if record is None:
             return None
+        try:
+            entry = scheduler_pb2.ReadLogsResponse.FromString(record[_LENGTH.size :])
+        except DecodeError:
+            return None  # as above
         self._buffer = self._buffer[len(record) :]
         self.position += len(record)
-        return scheduler_pb2.ReadLogsResponse.FromString(record[_LENGTH.size :])
+        return entry
 
     def close(self) -> None:
         """Let go of the file."""

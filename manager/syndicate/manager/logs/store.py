@@ -76,7 +76,7 @@ class LogStore:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def start(
-        self, on_stored: Callable[[Sequence[Stored]], None], on_trouble: Callable[[Path, OSError], None]
+        self, on_stored: Callable[[Sequence[Stored]], None], on_trouble: Callable[[Path, Exception], None]
     ) -> None:
         """Begin to write. Both callbacks run on the loop; trouble means that pieces were dropped."""
         loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ class LogStore:
         def tell(stored: Sequence[Stored], pieces: int, size: int) -> None:
             loop.call_soon_threadsafe(stored_on_loop, stored, pieces, size)
 
-        def trouble(path: Path, error: OSError) -> None:
+        def trouble(path: Path, error: Exception) -> None:
             loop.call_soon_threadsafe(on_trouble, path, error)
 
         self._thread = threading.Thread(
@@ -140,7 +140,7 @@ class LogStore:
     # ---- in the thread ----------------------------------------------------------------------------------
 
     def _run(
-        self, tell: Callable[[Sequence[Stored], int, int], None], trouble: Callable[[Path, OSError], None]
+        self, tell: Callable[[Sequence[Stored], int, int], None], trouble: Callable[[Path, Exception], None]
     ) -> None:
         item = self._queue.get()
         while item is not None:
@@ -156,7 +156,7 @@ class LogStore:
             if item is not None:
                 item = self._queue.get()
 
-    def _write(self, group: list[_Waiting], trouble: Callable[[Path, OSError], None]) -> list[Stored]:
+    def _write(self, group: list[_Waiting], trouble: Callable[[Path, Exception], None]) -> list[Stored]:
         by_file: dict[Path, list[_Waiting]] = {}
         ends: dict[tuple[str, LogKey], int] = {}
         for waiting in group:
@@ -167,7 +167,7 @@ class LogStore:
         for path, waiting_here in by_file.items():
             try:
                 self._file(path).append([w.entry for w in waiting_here])
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - this thread must go on: others' output waits behind it
                 # A full disk costs output, never the job: the pieces count as dropped.
                 trouble(path, error)
         return [Stored(origin, key, end) for (origin, key), end in ends.items()]

@@ -7,6 +7,7 @@ number that this version does not know: that is the caller's error, told by the 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,8 @@ from ..core.records import FaultRecord, JobRecord, RunRecord, StoryRecord, TaskR
 from ..core.views import JobView, NodeView
 
 E = TypeVar("E", bound=IntEnum)
+R = TypeVar("R")
+M = TypeVar("M")
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
@@ -295,16 +298,38 @@ def waiting_out(view: JobView, pb: scheduler_pb2.Job) -> None:
     pb.waits_for = view.waits_for
 
 
-def job_out(view: JobView, cluster_id: str) -> scheduler_pb2.Job:
+class Drawn:
+    """Messages made of records before, for who draws the same job again and again.
+
+    A record is never changed, only replaced, so the same object has the same message.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[int, tuple[object, Any]] = {}
+
+    def get(self, record: R, draw: Callable[[R], M]) -> M:
+        """The record's message, made at most once. The record is kept, so that its id stays its own."""
+        found = self._of.get(id(record))
+        if found is None:
+            found = self._of[id(record)] = (record, draw(record))
+        message: M = found[1]
+        return message
+
+
+def job_out(view: JobView, cluster_id: str, drawn: Drawn | None = None) -> scheduler_pb2.Job:
     """A job whole."""
+    drawn = drawn or Drawn()
     pb = job_head_out(view.job)
     waiting_out(view, pb)
     runs: dict[str, list[RunRecord]] = {}
     for run in view.runs:
         runs.setdefault(run.task, []).append(run)
     pb.tasks.extend(task_out(task, runs.get(task.task, []), cluster_id) for task in view.tasks)
-    pb.faults.extend(fault_out(fault) for fault in view.faults)
-    pb.story.extend(story_out(line) for line in view.story)
+    pb.faults.extend(drawn.get(fault, fault_out) for fault in view.faults)
+    # The first line is derived for each picture afresh; the others are the job's own.
+    pb.story.extend(
+        drawn.get(line, story_out) if place else story_out(line) for place, line in enumerate(view.story)
+    )
     return pb
 
 

@@ -37,6 +37,8 @@ _LONGEST_CHUNK: Final = 512 << 10
 # A watcher is sent at most so many pictures a second, and at least looks so often while its job waits (its
 # place in the queue moves without an event of its own).
 _WATCH_INTERVAL_S: Final = 0.05
+# A job with thousands of faults takes milliseconds to draw: no watcher takes more of the loop than this.
+_WATCH_SHARE: Final = 0.02
 _WATCH_QUEUED_S: Final = 1.0
 
 _OWNER: Final = re.compile(r"[a-z0-9-]{1,63}")
@@ -192,18 +194,22 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     ) -> None:
         """Send the job at once and at each change, until it has ended."""
         sent: pb.Job | None = None
+        drawn = convert.Drawn()
         with self._engine.changed.watch(request.job_id) as changed:
             while True:
                 changed.clear()
                 view = await self._view(request.job_id)
-                job = convert.job_out(view, self._desk.store.cluster_id)
+                began = self._engine.clock.now().monotonic_ns
+                job = convert.job_out(view, self._desk.store.cluster_id, drawn)
+                took_s = (self._engine.clock.now().monotonic_ns - began) / 1e9
                 if job != sent:
                     now = convert.stamp_out(self._engine.clock.now())
                     await context.write(pb.WatchJobResponse(job=job, now=now))
                     sent = job
                 if _has_ended(view):
                     return
-                await asyncio.sleep(_WATCH_INTERVAL_S)  # the pace; changes meanwhile are seen together
+                # The pace; changes meanwhile are seen together.
+                await asyncio.sleep(max(_WATCH_INTERVAL_S, took_s / _WATCH_SHARE))
                 queued = view.job.state is JobState.QUEUED
                 await _wait(changed, _WATCH_QUEUED_S if queued else None)
                 self._end_if_stopping()

@@ -100,6 +100,8 @@ def welcomed(turn: Turn, name: str, welcome: Welcome) -> None:
         turn.state.cluster_of_link[name] = cluster.cluster_id
         turn.remember()
     turn.raise_epoch(cluster, welcome.epoch)
+    # A manager that came back with a shorter orphan_after gives slots away by that: the lease may shrink here.
+    cluster.lease_until_ns = 0
     renew(turn, cluster, link.hello_at.monotonic_ns + link.orphan_ns)
     send_heartbeat(turn, link)
     turn.send_events(cluster)
@@ -141,7 +143,7 @@ def heartbeat_acked(turn: Turn, name: str, sequence: int) -> None:
 
 
 def renew(turn: Turn, cluster: Cluster, until_ns: int) -> None:
-    """Lets the tasks of a cluster run until then; a lease never shrinks."""
+    """Lets the tasks of a cluster run until then; of two acknowledged heartbeats the later one counts."""
     if until_ns > cluster.lease_until_ns:
         cluster.lease_until_ns = until_ns
         if turn.state.synced:

@@ -23,6 +23,8 @@ _log = structlog.get_logger("keeper")
 def main(argv: list[str]) -> int:
     """Run the keeper; 0 after a signal asked for the end, 1 if it cannot stand up."""
     _configure_log()
+    # The slots' threads work for microseconds between waits; beside a busy one each would wait for this long.
+    sys.setswitchinterval(0.0005)
     config = Config.decode(argv[0])
     try:
         asyncio.run(_run(config))

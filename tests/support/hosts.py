@@ -1,0 +1,184 @@
+"""Machines of one network, each a namespace: one with a manager, the others with keeper and volunteer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from contextlib import ExitStack
+from pathlib import Path
+
+from syndicate.cli import processes
+from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
+
+from tests.support.cluster import BIN, eventually, processes_in
+
+MIDDLE = "synmid"
+MANAGER = "10.66.7.1"
+PREFIX = 24
+USERS, VOLUNTEERS = f"{MANAGER}:7000", f"{MANAGER}:7001"
+
+
+def ip(*words: str, check: bool = True) -> str:
+    """Runs ip."""
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0 or not check, f"ip {' '.join(words)}: {done.stderr}"
+    return done.stdout
+
+
+def inside(namespace: str, *command: str) -> list[str]:
+    """A command in the network of a machine, and in all else the host's: its cgroups stay in sight."""
+    return ["nsenter", f"--net=/run/netns/{namespace}", "--", *command]
+
+
+class Host:
+    """One machine with one slot in its own network."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name = name
+        self.namespace = f"syn{name}"
+        self.instance = f"h{name}"
+        self.address = f"10.66.7.{10 + number}"
+        self.run_dir = Path(f"/run/syndicate-{self.instance}")
+        self.uid_base = 230_000 + 10 * number
+
+    @property
+    def cgroup_name(self) -> str:
+        """The folder of its cgroups."""
+        return f"syndicate-{self.instance}"
+
+
+class Hosts:
+    """A switch with a manager at it, and one cable to each machine."""
+
+    def __init__(self, folder: Path, names: str) -> None:
+        self.folder = folder
+        self.hosts = [Host(name, number) for number, name in enumerate(names)]
+        self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "120"}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Hosts:
+        self._remove_networks()  # of a run that crashed
+        with self._stack:
+            self._stack.callback(self._remove_networks)
+            self._lay_cables()
+            self._start_manager()
+            for host in self.hosts:
+                self._start_host(host)
+            eventually("all slots", lambda: self._free_slots() == len(self.hosts), 30.0)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`syndicatectl` on the manager's machine."""
+        token = str(self.folder / "manager" / "admin.token")
+        command = [str(BIN / "syndicatectl"), "--manager", USERS, "--token-file", token, *words]
+        return subprocess.run(
+            inside(MIDDLE, *command),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def tables(self, host: Host) -> str:
+        """All nftables tables of a machine, as nft lists them."""
+        command = inside(host.namespace, "nft", "list", "tables")
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+
+    def audit(self, host: Host) -> subprocess.CompletedProcess[str]:
+        """What a machine's keeper has beyond what it always has."""
+        command = [str(BIN / "syndicate-volunteer"), "audit", "--keeper", str(host.run_dir / "keeper.sock")]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    def _free_slots(self) -> int:
+        answer = self.ctl("cluster", "--json")
+        return int(json.loads(answer.stdout)["free_slots"]) if answer.returncode == 0 else 0
+
+    def _remove_networks(self) -> None:
+        # A namespace takes its ends of the cables with it, and a cable goes with either end.
+        for namespace in (MIDDLE, *(host.namespace for host in self.hosts)):
+            if Path("/run/netns", namespace).exists():
+                ip("netns", "delete", namespace)
+        for host in self.hosts:
+            shutil.rmtree(host.run_dir, ignore_errors=True)
+
+    def _lay_cables(self) -> None:
+        ip("netns", "add", MIDDLE)
+        ip("-n", MIDDLE, "link", "add", "synsw", "type", "bridge")
+        ip("-n", MIDDLE, "address", "add", f"{MANAGER}/{PREFIX}", "dev", "synsw")
+        for device in ("lo", "synsw"):
+            ip("-n", MIDDLE, "link", "set", device, "up")
+        for host in self.hosts:
+            there, here = host.namespace, f"synp{host.name}"
+            ip("netns", "add", there)
+            ip("-n", there, "link", "add", "synup", "type", "veth", "peer", "name", here, "netns", MIDDLE)
+            ip("-n", MIDDLE, "link", "set", here, "master", "synsw", "up")
+            ip("-n", there, "address", "add", f"{host.address}/{PREFIX}", "dev", "synup")
+            for device in ("lo", "synup"):
+                ip("-n", there, "link", "set", device, "up")
+
+    def _start_manager(self) -> None:
+        state = self._state("manager", UNPRIVILEGED_UID)
+        command = [str(BIN / "syndicate-manager"), "--state-dir", str(state)]
+        command += ["--listen-users", USERS, "--listen-volunteers", VOLUNTEERS]
+        self._start_unprivileged("manager", MIDDLE, command, [state], [BIN])
+        eventually("the manager", (state / "manager.ready").exists, 20.0)
+
+    def _start_host(self, host: Host) -> None:
+        own, keeper = (
+            self._state(f"volunteer-{host.name}", UNPRIVILEGED_UID),
+            self._state(f"keeper-{host.name}", 0),
+        )
+        host.run_dir.mkdir(mode=0o755)
+        command = [
+            str(BIN / "syndicate-keeper"), "--instance", host.instance, "--run-dir", str(host.run_dir),
+            "--state-dir", str(keeper), "--cache-dir", str(own / "cache"),
+            "--volunteer-uid", str(UNPRIVILEGED_UID), "--uid-base", str(host.uid_base), "--network", "host", "--address", host.address,
+            "--uplink", "synup", "--never-cut", json.dumps([MANAGER]),
+        ]  # fmt: skip
+        log = self.folder / f"keeper-{host.name}.log"
+        started = processes.start(inside(host.namespace, *command), log, self._environ())
+        self._stack.callback(processes.stop, started, 20.0)
+        eventually(f"the keeper {log.read_text()}", (host.run_dir / "keeper.sock").exists, 20.0)
+        token = self.folder / "manager" / "admin.token"
+        command = [
+            str(BIN / "syndicate-volunteer"), "run", "--manager", VOLUNTEERS, "--token-file", str(token),
+            "--keeper", str(host.run_dir / "keeper.sock"), "--state-dir", str(own),
+            "--run-dir", str(host.run_dir), "--id", f"node-{host.name}",
+        ]  # fmt: skip
+        self._start_unprivileged(
+            f"volunteer-{host.name}", host.namespace, command, [own, host.run_dir], [BIN, token]
+        )
+
+    def _start_unprivileged(
+        self, name: str, namespace: str, command: list[str], writable: list[Path], readable: list[Path]
+    ) -> None:
+        wrapped = unprivileged_command(command, writable=writable, readable=readable, status_fd=3)
+        log = self.folder / f"{name}.log"
+        started = processes.start_wrapped(inside(namespace, *wrapped), log, self._environ(), 20.0)
+        self._stack.callback(processes.stop, started, 20.0)
+
+    def _state(self, name: str, owner: int) -> Path:
+        path = self.folder / name
+        path.mkdir(mode=0o700)
+        os.chown(path, owner, owner)
+        return path
+
+    def _environ(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def nothing_is_left(hosts: Hosts) -> str:
+    """What is left on any machine after all jobs; empty when nothing is."""
+    found = []
+    for host in hosts.hosts:
+        audit = hosts.audit(host)
+        found += [audit.stdout + audit.stderr] if audit.returncode else []
+        found += [f"process {pid}" for pid in processes_in(host.cgroup_name)]
+    return "\n".join(found)

@@ -1,0 +1,110 @@
+"""`make demo`, as a newcomer runs it: to its end, and interrupted."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster import EXAMPLES, eventually, processes_in
+
+pytestmark = pytest.mark.system
+
+DEADLINE_S = 180.0
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The demo in a session of its own, its temporary folder in a place that can be looked into."""
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "120"}
+    with subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "demo.py")],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait(60)
+
+
+def assert_nothing_of_it_is_there(folder: Path, instances: set[str]) -> None:
+    """No folder, process, cgroup, socket folder or mount of these instances is left."""
+    assert list(folder.iterdir()) == []
+    assert str(folder) not in Path("/proc/self/mountinfo").read_text()
+    for name in instances:
+        assert not Path("/run", name).exists(), name
+        assert not processes_in(name, waiting=True), name
+        assert not [str(path) for path in Path("/sys/fs/cgroup").glob(f"{name}")], name
+        assert not [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{name}")], name
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            try:
+                command = (process / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            assert str(folder).encode() not in command, command
+
+
+def run_dirs(folder: Path) -> set[str]:
+    """The instances that have their state under a folder, by their own records."""
+    found = set()
+    for record in folder.glob("*/c/up.json"):
+        match = re.search(r'"run_dir": "/run/([^"]+)"', record.read_text())
+        found |= {match[1]} if match else set()
+    return found
+
+
+def test_the_demo_runs_to_its_end(demo: subprocess.Popen[str], tmp_path: Path) -> None:
+    """Both jobs run side by side and say what was expected; it ends with `demo: ok` within three minutes."""
+    started = time.monotonic()
+    assert demo.stdout is not None
+    lines, instances = [], set()
+    for line in demo.stdout:
+        lines.append(line.rstrip())
+        instances |= run_dirs(tmp_path)
+        assert time.monotonic() - started < DEADLINE_S, lines[-20:]
+    assert demo.wait(20) == 0, "\n".join(lines)
+    assert lines[-1] == "demo: ok"
+    text = "\n".join(lines)
+    assert re.search(r"^redis: fail \(.*\); expected fail: yes$", text, re.MULTILINE), text
+    assert "raft-kv: pass (stale_reads 0, lost_writes 0); expected pass: yes" in text
+    first_of_raft = next(n for n, line in enumerate(lines) if line.startswith("raft-kv  "))
+    last_of_redis = max(n for n, line in enumerate(lines) if line.startswith("redis  "))
+    assert first_of_raft < last_of_redis, "they did not run side by side"
+    assert "━" in text and "cut" in text and "killed" in text
+    assert instances
+    assert_nothing_of_it_is_there(tmp_path, instances)
+
+
+@pytest.mark.parametrize("moment", ["starting", "running"])
+def test_an_interrupted_demo_leaves_nothing(demo: subprocess.Popen[str], tmp_path: Path, moment: str) -> None:
+    """Ctrl-C, to its whole process group, while the cluster comes up and while both jobs run."""
+    assert demo.stdout is not None
+    if moment == "starting":
+        eventually("the keeper's record", lambda: list(tmp_path.glob("*/c/up.json")), 30.0)
+    else:
+        for line in demo.stdout:
+            if " | " in line:
+                break
+    instances = run_dirs(tmp_path)
+    os.killpg(demo.pid, signal.SIGINT)
+    said = demo.stdout.read()
+    assert demo.wait(60) == 130, said
+    assert "interrupted: taking the cluster down" in said and said.endswith("demo: not ok\n"), said
+    assert instances
+    assert_nothing_of_it_is_there(tmp_path, instances)
