@@ -1,8 +1,9 @@
 """Two distributed systems side by side on ten slots of this machine, broken while they run.
 
-Redis replicates asynchronously and keeps little: its client must find a stale read or a lost write. The Raft store must
-lose nothing. Brings a cluster up, submits both, shows what happens while it happens, and takes the cluster down again,
-also after Ctrl-C. Ends with `demo: ok` and exit 0 only if both ran to their end and said what was expected.
+Redis replicates asynchronously and keeps little: its client must find a stale read or a lost write. The Raft
+store must lose nothing. Brings a cluster up, submits both, shows what happens while it happens, and takes the
+cluster down again, also after Ctrl-C. Ends with `demo: ok` and exit 0 only if both ran to their end and said
+what was expected.
 """
 
 from __future__ import annotations
@@ -122,9 +123,8 @@ class Demo:
         found = sum(float(result.get("metrics", {}).get(name, 0)) for name in show.because)
         right = result.get("outcome") == show.expected and (found > 0) == (show.expected == "fail")
         named = ", ".join(f"{name} {result.get('metrics', {}).get(name, 0):g}" for name in show.because)
-        print(
-            f"{show.name}: {result.get('outcome')} ({named}); expected {show.expected}: {'yes' if right else 'NO'}\n"
-        )
+        fits = "yes" if right else "NO"
+        print(f"{show.name}: {result.get('outcome')} ({named}); expected {show.expected}: {fits}\n")
         return right
 
 
@@ -138,7 +138,10 @@ def run(demo: Demo) -> bool:
         if thread.is_alive():
             print(f"error: not ended within {DEADLINE_S:g} s", file=sys.stderr)
             return False
-    return all([demo.verdict(show, job) for show, job in jobs])
+    verdicts = [
+        demo.verdict(show, job) for show, job in jobs
+    ]  # both are shown, also where the first is wrong
+    return all(verdicts)
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """`make bench`: measures and prints one JSON object a line; `--check` also holds the figures to limits.toml.
 
-Each figure is a median of interleaved runs, beside what it is compared to. Standard output holds nothing but the lines;
-what goes on is told on standard error.
+Each figure is a median of interleaved runs, beside what it is compared to. Standard output holds nothing but
+the lines; what goes on is told on standard error.
 """
 
 from __future__ import annotations

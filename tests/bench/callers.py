@@ -1,4 +1,7 @@
-"""64 callers in one process: `callers submit ADDRESS TOKEN DIGEST` or `callers echo ADDRESS`. Prints calls a second."""
+"""64 callers in one process: `callers submit ADDRESS TOKEN DIGEST` or `callers echo ADDRESS`.
+
+Prints calls a second.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the `Submit` call until all four make of a gang are exec'd, beside four plain spawns of the same make at once."""
+"""From the `Submit` call until all four make of a gang are exec'd, beside four plain spawns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Durable submits a second at 64 callers, beside an echo RPC at 64 callers.
 
-A volunteer whose slots are taken is attached, so that each job is queued and none starts: the figure is of the way from
-the call to the disk. Callers sit in a process of their own, for both.
+A volunteer whose slots are taken is attached, so each job is queued and none starts: the figure is of the way
+from the call to the disk. Callers sit in a process of their own, for both.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def ended(job: scheduler.Job) -> str:
 
 
 def eventually(what: str, condition: Callable[[], T | None], deadline_s: float = WAIT_S) -> T:
-    """Waits until `condition` gives something true, and returns it. Polls: for facts that tell nobody of themselves."""
+    """Waits until `condition` gives something true and returns it, for facts that tell nobody."""
     until = time.monotonic() + deadline_s
     while True:
         if found := condition():

@@ -131,21 +131,20 @@ class Hosts:
         eventually("the manager", (state / "manager.ready").exists, 20.0)
 
     def _start_host(self, host: Host) -> None:
-        own, keeper = (
-            self._state(f"volunteer-{host.name}", UNPRIVILEGED_UID),
-            self._state(f"keeper-{host.name}", 0),
-        )
+        own = self._state(f"volunteer-{host.name}", UNPRIVILEGED_UID)
+        keeper = self._state(f"keeper-{host.name}", 0)
         host.run_dir.mkdir(mode=0o755)
         command = [
             str(BIN / "syndicate-keeper"), "--instance", host.instance, "--run-dir", str(host.run_dir),
             "--state-dir", str(keeper), "--cache-dir", str(own / "cache"),
-            "--volunteer-uid", str(UNPRIVILEGED_UID), "--uid-base", str(host.uid_base), "--network", "host", "--address", host.address,
-            "--uplink", "synup", "--never-cut", json.dumps([MANAGER]),
+            "--volunteer-uid", str(UNPRIVILEGED_UID), "--uid-base", str(host.uid_base),
+            "--network", "host", "--address", host.address, "--uplink", "synup",
+            "--never-cut", json.dumps([MANAGER]),
         ]  # fmt: skip
         log = self.folder / f"keeper-{host.name}.log"
         started = processes.start(inside(host.namespace, *command), log, self._environ())
         self._stack.callback(processes.stop, started, 20.0)
-        eventually(f"the keeper {log.read_text()}", (host.run_dir / "keeper.sock").exists, 20.0)
+        eventually(f"the keeper (see {log})", (host.run_dir / "keeper.sock").exists, 20.0)
         token = self.folder / "manager" / "admin.token"
         command = [
             str(BIN / "syndicate-volunteer"), "run", "--manager", VOLUNTEERS, "--token-file", str(token),

@@ -252,7 +252,9 @@ def test_an_upload_is_bounded_while_it_streams(cluster: Cluster) -> None:
 
     def chunks() -> Iterator[scheduler_pb2.UploadSourceRequest]:
         nonlocal sent
-        header = scheduler_pb2.UploadHeader(request_id=str(uuid.uuid4()), sha256="0" * 64, size=1 << 20)  # it lies
+        header = scheduler_pb2.UploadHeader(
+            request_id=str(uuid.uuid4()), sha256="0" * 64, size=1 << 20
+        )  # it lies
         yield scheduler_pb2.UploadSourceRequest(header=header)
         for _ in range(400):  # 100 MiB
             sent += len(chunk)

@@ -177,7 +177,8 @@ class Users:
         def superseded() -> bool:
             return self.drained[volunteer_id] != turn
 
-        self._until_answered(make, lambda value: None, superseded)
+        # What was asked before may be under way still: it must not arrive after this.
+        self._world.after(10 * MS, lambda: self._until_answered(make, lambda value: None, superseded))
 
     def _until_answered(
         self,

@@ -139,7 +139,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Revive:
-    """Start `generation` (larger than the last) on the kept disk, or on a fresh one. Answer: Done, when exec'd."""
+    """Start `generation` (larger than the last) on the kept or on a fresh disk. Answer: Done, when exec'd."""
 
     slot: int
     task: TaskId
@@ -166,7 +166,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """The tasks of a cluster may run until CLOCK_BOOTTIME `until_ns`; then the keeper ends them. Answer: Done."""
+    """A cluster's tasks may run until CLOCK_BOOTTIME `until_ns`; then the keeper ends them. Answer: Done."""
 
     cluster_id: str
     until_ns: int
@@ -252,7 +252,7 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It holds. `took_ns` is how long the keeper needed; `processes` is set by Kill; `already`: it held before."""
+    """It holds. `took_ns`: how long the keeper needed; `processes`: of Kill; `already`: it held before."""
 
     at: Stamp
     took_ns: int
@@ -273,7 +273,7 @@ class LogPiece:
 
 @dataclass(frozen=True, slots=True)
 class LogRead:
-    """Pieces in order. `next_offset` is where to go on; `end` is True when nothing more will come after them."""
+    """Pieces in order. `next_offset` is where to go on; `end` is True when nothing more comes after them."""
 
     pieces: tuple[LogPiece, ...]
     next_offset: int
@@ -282,7 +282,7 @@ class LogRead:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """One line for each thing on the host, for instance `cgroup /sys/fs/cgroup/…`. Empty when nothing is left.
+    """One line for each thing on the host, for instance `cgroup /sys/fs/…`. Empty when nothing is left.
 
     Things of slots that hold a task are in `in_use`, everything else that carries the instance's name in
     `left`.

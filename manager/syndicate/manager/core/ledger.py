@@ -258,7 +258,7 @@ def _cut_set(job: LiveJob, task: LiveTask) -> tuple[str, ...]:
 def _answer(world: World, op: FaultOp, value: FaultReply | CoreError) -> None:
     for call in op.waiters:
         del world.calls[call]
-        # What holds is told at once: its intent is durable, and after a crash the command's repeat tells the rest.
+        # What holds is told at once: its intent is durable, and the command's repeat after a crash tells it.
         world.reply(call, value, before_commit=isinstance(value, FaultReply))
     op.waiters.clear()
 

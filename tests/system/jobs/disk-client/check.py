@@ -1,4 +1,4 @@
-"""Kills and revives the slave: three times with its disk, once without, and reads how often the disk was started."""
+"""Kills and revives the slave, three times with its disk and once without, and reads its count of starts."""
 
 import socket
 import sys

@@ -2,9 +2,10 @@
 
 import os
 import socket
+from pathlib import Path
 
 server = socket.create_server((os.environ["SYNDICATE_ADDRESS"], 9000))
 while True:
     connection, _ = server.accept()
     with connection:
-        connection.sendall(open("starts", "rb").read())
+        connection.sendall(Path("starts").read_bytes())

@@ -1,4 +1,4 @@
-"""The master counts what it gets, the slave what it sends and what failed; both answer `GET` with their counts."""
+"""The master counts what it gets, the slave what it sends and what failed; both tell their counts."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Names addresses that it may not, calls after its Finish, and says whether each was refused as it should be."""
+"""Names addresses that it may not, calls after its Finish, and says whether each was refused rightly."""
 
 import os
 

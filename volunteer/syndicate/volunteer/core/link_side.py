@@ -100,7 +100,7 @@ def welcomed(turn: Turn, name: str, welcome: Welcome) -> None:
         turn.state.cluster_of_link[name] = cluster.cluster_id
         turn.remember()
     turn.raise_epoch(cluster, welcome.epoch)
-    # A manager that came back with a shorter orphan_after gives slots away by that: the lease may shrink here.
+    # A manager that came back with a shorter orphan_after gives slots away by that: the lease may shrink.
     cluster.lease_until_ns = 0
     renew(turn, cluster, link.hello_at.monotonic_ns + link.orphan_ns)
     send_heartbeat(turn, link)

@@ -30,8 +30,8 @@ _MAX_MESSAGE = 128 * 1024
 _MAX_DESCRIPTORS = 16
 _FIRST_FREE = 32  # received descriptors start here, so that dup2 to low numbers overwrites none of them
 _SOCKET = 3
-# Tasks stand behind the daemons that hold, cut and kill them: beside a hundred busy or dying processes a fault
-# would else wait its turn. Among themselves tasks share as before.
+# Tasks stand behind the daemons that hold, cut and kill them: beside a hundred busy or dying processes a
+# fault would else wait its turn. Among themselves tasks share as before.
 _NICENESS = 10
 
 _libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock over clone3
