@@ -29,7 +29,7 @@ MOST_TICKS_AT_ONCE = 200
 
 @dataclass
 class StoreTroubles:
-    """How the disk behaves; the nemesis changes it. `crash`: the chance that a commit is the last deed."""
+    """How the disk behaves; the nemesis changes it. `crash`: the chance to crash in a commit, and after one."""
 
     slowest_commit_ns: int = 5 * MS
     stall: float = 0.0
@@ -253,6 +253,10 @@ class ManagerHost:
 
     def _committed(self, life: Life) -> None:
         if life is not self.life:
+            return
+        if self._world.chance(self.troubles.crash):
+            self._world.note(self.name, "crash point", "in the middle of a commit")
+            self.crash()
             return
         batch, life.committing = life.committing or [], None
         self._commit(batch)

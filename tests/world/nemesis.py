@@ -9,6 +9,7 @@ from .keeper_model import Troubles
 from .link import Weather
 from .manager_host import ManagerHost, StoreTroubles
 from .profiles import Profile
+from .truth import Truth
 from .users import Users
 from .volunteer_host import HostTroubles, VolunteerHost
 from .world import World
@@ -20,12 +21,13 @@ class Nemesis:
     def __init__(
         self,
         world: World,
+        truth: Truth,
         profile: Profile,
         managers: Mapping[str, ManagerHost],
         volunteers: Sequence[VolunteerHost],
         users: Mapping[str, Users],
     ) -> None:
-        self._world, self._profile = world, profile
+        self._world, self._truth, self._profile = world, truth, profile
         self._managers, self._volunteers, self._users = managers, volunteers, users
         self._until = 0
 
@@ -168,8 +170,10 @@ class Nemesis:
         manager.ambush = spring
 
     def _double(self) -> None:
-        """One volunteer is cut off while another one loses its tasks."""
-        first, second = self._world.random.sample(self._volunteers, 2)
+        """One volunteer is cut off while another one, of the same gang if possible, loses its tasks."""
+        spread = [machines for machines in self._truth.gangs() if len(machines) > 1]
+        names = self._world.random.choice(spread) if spread else [each.name for each in self._volunteers]
+        first, second = self._world.random.sample([v for v in self._volunteers if v.name in names], 2)
         link = self._world.random.choice(list(first.weather))
         self._world.note(
             "nemesis", "double", f"{first.name} is cut from {link}, {second.name} loses its tasks"
@@ -186,7 +190,7 @@ class Nemesis:
 
     def _crash_points(self) -> None:
         manager = self._some_manager()
-        manager.troubles = StoreTroubles(50 * MS, stall=0.02, crash=0.05)
+        manager.troubles = StoreTroubles(50 * MS, stall=0.02, crash=0.06)
 
         def over() -> None:
             manager.troubles = StoreTroubles()

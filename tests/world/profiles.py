@@ -48,7 +48,7 @@ PROFILES = (
         machine_troubles=2,
     ),
     Profile(
-        "partitions", jobs=8, with_clients=0.3, patient=True, cuts=5, doubles=3, pauses=3, machine_troubles=1
+        "partitions", jobs=8, with_clients=0.3, patient=True, cuts=4, doubles=6, pauses=3, machine_troubles=1
     ),
     Profile("manager", breaks=2, manager_crashes=3, manager_pauses=1, crash_points=3),
     Profile("moves", jobs=14, moves=5, breaks=1, storms=1, volunteer_crashes=1, manager_crashes=1),

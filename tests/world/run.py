@@ -158,8 +158,8 @@ class Simulation:
 
     def _play(self) -> None:
         random = self.world.random
-        unkind = random.choice((30, 60, 90)) * SECOND
-        nemesis = Nemesis(self.world, self.profile, self.managers, self.volunteers, self.users)
+        unkind = random.choice((120,) if self.profile.patient else (30, 60, 90)) * SECOND
+        nemesis = Nemesis(self.world, self.truth, self.profile, self.managers, self.volunteers, self.users)
         for manager in self.managers.values():
             manager.start()
         for volunteer in self.volunteers:

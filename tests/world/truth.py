@@ -77,7 +77,7 @@ class Truth:
         self._gang_size = gang_size
         self.domains: dict[str, str] = {}
         self.tasks: dict[tuple[TaskId, str], TaskTruth] = {}
-        self._execs: set[tuple[TaskId, int]] = set()
+        self._where: dict[tuple[TaskId, int], str] = {}
         self._prepared: defaultdict[tuple[str, int, int], dict[str, str]] = defaultdict(dict)
         self._running: defaultdict[tuple[str, int], dict[tuple[TaskId, int], int]] = defaultdict(dict)
         self._addresses: dict[str, tuple[TaskId, str]] = {}
@@ -99,9 +99,9 @@ class Truth:
     ) -> RunTruth:
         """make was exec'd. Checks: never twice; a gang is whole; no other attempt of the job runs."""
         task = truth.task
-        if (task, generation) in self._execs:
+        if (task, generation) in self._where:
             raise Violation(f"{task} generation {generation} was exec'd twice, now on {machine}")
-        self._execs.add((task, generation))
+        self._where[task, generation] = machine
         gang = self._prepared[task.cluster_id, task.job_id, task.attempt]
         if missing := members - gang.keys():
             raise Violation(f"{task} started although {sorted(missing)} were never prepared")
@@ -143,6 +143,15 @@ class Truth:
         truth.gone_at = self._world.now
         if self._addresses.get(truth.address) == (truth.task, machine):
             del self._addresses[truth.address]
+
+    def gangs(self) -> list[list[str]]:
+        """The machines of each gang that runs now."""
+        found: dict[tuple[str, int, int], set[str]] = {}
+        for running in self._running.values():
+            for task, generation in running:
+                machine = self._where[task, generation]
+                found.setdefault((task.cluster_id, task.job_id, task.attempt), set()).add(machine)
+        return [sorted(machines) for machines in found.values()]
 
     def of(self, cluster: str, job_id: int, attempt: int) -> list[TaskTruth]:
         """All tasks that were ever prepared for an attempt."""

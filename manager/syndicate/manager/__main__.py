@@ -75,7 +75,7 @@ def _run(flags: dict[str, object]) -> int:
     configure(settings.log_format)
     # The store's thread wants the interpreter a few times per commit, for microseconds; beside a busy loop
     # it gets it at the end of this interval.
-    sys.setswitchinterval(0.001)
+    sys.setswitchinterval(0.0001)
     try:
         asyncio.run(serve(settings, _announce))
     except BadClient as error:

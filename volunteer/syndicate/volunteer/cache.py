@@ -4,6 +4,9 @@ A file appears under its digest only when it is whole and the digest was verifie
 (0640): the keeper is root and reads it, tasks never see the folder. Nothing is synced to the disk: what is
 found at a start is verified before its first use instead.
 
+Beside a gzipped source of moderate size lies what it expands to (`<digest>.tar`), for the keeper to unpack from:
+decompressing is done once here, with no privilege, instead of at each start. It is made anew after a restart.
+
 Which slot needs which source is written down too (`pins/<slot>`): after a restart of the volunteer a task
 without disk is still revived from its source.
 """
@@ -11,9 +14,11 @@ without disk is still revived from its source.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import os
 import re
+import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -28,6 +33,8 @@ DEFAULT_LIMIT_BYTES = 2 << 30
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED}
 _RETRY_S = 0.2
+# Larger ones are expanded in the sandbox, against the task's own bounds.
+_MOST_EXPANDED_BYTES = 64 << 20
 
 Fetch = Callable[[str], AsyncIterator[bytes]]
 """Makes a stream of a digest's chunks; raises grpc.aio.AioRpcError, or OSError where no call can be made."""
@@ -67,7 +74,7 @@ class SourceCache:
                 if _DIGEST.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
                     found.append((status.st_mtime_ns, entry.name, status.st_size))
-                elif entry.name.startswith(".fetch-"):
+                elif entry.name.startswith(".fetch-") or entry.name.endswith(".tar"):
                     os.unlink(entry.path)
         for _, name, size in sorted(found):
             self._sizes[name] = size
@@ -127,6 +134,7 @@ class SourceCache:
     async def _fetch(self, source: Source, fetch: Fetch) -> None:
         digest, why = source.sha256, ""
         if digest in self._unverified and await self._verify(digest):
+            await self._expand(digest)
             return
         try:
             async with asyncio.timeout(self._settings.fetch_timeout_s):
@@ -183,7 +191,15 @@ class SourceCache:
             partial.unlink(missing_ok=True)
             raise
         self._sizes[source.sha256] = size
-        self._evict(keep=source.sha256)
+        await self._expand(source.sha256)
+
+    async def _expand(self, digest: str) -> None:
+        """Lays what a source expands to beside it; one that is damaged or too large is left to the sandbox."""
+        path = self._settings.folder / digest
+        expanded = await asyncio.to_thread(_gunzip, path, self._settings.folder / f"{digest}.tar")
+        if digest in self._sizes:
+            self._sizes[digest] += expanded
+        self._evict(keep=digest)
 
     def _evict(self, keep: str = "") -> None:
         """Removes the least recently used until the bound is kept; what a slot needs stays, even past it."""
@@ -193,7 +209,38 @@ class SourceCache:
             if total <= self._settings.limit_bytes:
                 return
             total -= self._sizes.pop(digest)
-            (self._settings.folder / digest).unlink(missing_ok=True)
+            self._remove(digest)
+
+    def _remove(self, digest: str) -> None:
+        (self._settings.folder / digest).unlink(missing_ok=True)
+        (self._settings.folder / f"{digest}.tar").unlink(missing_ok=True)
+
+
+def _gunzip(source: Path, target: Path) -> int:
+    """Expands a gzip file next to where `target` will be, and puts it there when whole. Returns its bytes, or 0.
+
+    Not a gzip file, damaged, larger than `_MOST_EXPANDED_BYTES`, or no room: then there is no target.
+    """
+    partial = target.with_name(f".fetch-{target.name}")
+    size = 0
+    try:
+        with source.open("rb") as raw:
+            if raw.read(2) != b"\x1f\x8b":
+                return 0
+            raw.seek(0)
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+            with open(descriptor, "wb") as file, gzip.open(raw) as stream:
+                while data := stream.read(1 << 20):
+                    size += len(data)
+                    if size > _MOST_EXPANDED_BYTES:
+                        return 0
+                    file.write(data)
+        os.replace(partial, target)
+        return size
+    except (OSError, EOFError, zlib.error):
+        return 0
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _digest_of(path: Path) -> str:
