@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from syndicate.client_api import job_has_ended
+
 from tests.bench.figure import Figure, of
 from tests.bench.place import JOBS, cluster
-from tests.support.cluster import Cluster, ended, output
+from tests.support.cluster import Cluster, ended, eventually, output
 
 NAMES = ("disconnect", "reconnect", "kill4_keeper", "kill4_caller")
 KILL = 1
@@ -33,7 +35,12 @@ def measure() -> Iterator[Figure]:
 
 def measured(place: Cluster) -> Iterator[Figure]:
     """The figures of one run of the measuring client."""
-    job = place.run(JOBS / "daemons", machines=5, client=JOBS / "measure", time_limit_s=120)
+    job_id = place.submit(JOBS / "daemons", machines=5, client=JOBS / "measure", time_limit_s=120)
+    # Looked at now and then: a watcher is sent the whole job at each fault, and would be measured too.
+    eventually(
+        "its end", lambda: job_has_ended(next(place.users.jobs(page_size=1)).state), 180.0, every_s=0.25
+    )
+    job = place.users.job(job_id)
     text = output(place, job, "client-0")
     if ended(job) != "succeeded":
         raise RuntimeError(f"the measuring client failed:\n{text}\n{place.daemon_logs()}")

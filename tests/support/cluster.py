@@ -42,7 +42,9 @@ def ended(job: scheduler.Job) -> str:
     return common.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
 
 
-def eventually(what: str, condition: Callable[[], T | None], deadline_s: float = WAIT_S) -> T:
+def eventually(
+    what: str, condition: Callable[[], T | None], deadline_s: float = WAIT_S, every_s: float = 0.02
+) -> T:
     """Waits until `condition` gives something true and returns it, for facts that tell nobody."""
     until = time.monotonic() + deadline_s
     while True:
@@ -50,7 +52,7 @@ def eventually(what: str, condition: Callable[[], T | None], deadline_s: float =
             return found
         if time.monotonic() > until:
             raise TimeoutError(f"never within {deadline_s:g} s: {what}")
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def free_port() -> int:

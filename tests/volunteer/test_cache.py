@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -227,3 +228,42 @@ async def test_closing_ends_fetches(tmp_path: Path) -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_a_gzipped_source_is_expanded_beside_it(tmp_path: Path) -> None:
+    """The keeper unpacks from the expanded one; it counts towards the bound and goes with its source."""
+    plain = os.urandom(3000)
+    packed = gzip.compress(plain)
+    wanted, other = source(packed), source(b"x" * 4000)
+    cache = opened(tmp_path, limit=8000)
+
+    await cache.ensure(wanted, Store(packed))
+
+    expanded = tmp_path / "cache" / f"{wanted.sha256}.tar"
+    assert expanded.read_bytes() == plain
+    assert expanded.stat().st_mode & 0o777 == 0o640
+    await cache.ensure(other, Store(b"x" * 4000))
+    assert names(tmp_path) == {other.sha256}
+
+
+async def test_a_damaged_source_is_left_as_it_is(tmp_path: Path) -> None:
+    """What cannot be expanded is kept for the sandbox to judge."""
+    packed = gzip.compress(b"hello" * 1000)[:-9]
+    cache = opened(tmp_path)
+
+    await cache.ensure(source(packed), Store(packed))
+
+    assert names(tmp_path) == {source(packed).sha256}
+
+
+async def test_an_expanded_source_is_made_again_after_a_restart(tmp_path: Path) -> None:
+    """One that lies there is not believed: it was not verified."""
+    packed = gzip.compress(b"right")
+    wanted = source(packed)
+    await opened(tmp_path).ensure(wanted, Store(packed))
+    expanded = tmp_path / "cache" / f"{wanted.sha256}.tar"
+    expanded.write_bytes(b"wrong")
+
+    await opened(tmp_path).ensure(wanted, Store())
+
+    assert expanded.read_bytes() == b"right"

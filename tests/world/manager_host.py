@@ -29,7 +29,7 @@ MOST_TICKS_AT_ONCE = 200
 
 @dataclass
 class StoreTroubles:
-    """How the disk behaves; the nemesis changes it. `crash`: the chance to crash in a commit, and after one."""
+    """How the disk behaves; the nemesis changes it. `crash`: the chance of a crash in a commit."""
 
     slowest_commit_ns: int = 5 * MS
     stall: float = 0.0

@@ -194,8 +194,9 @@ class Nemesis:
 
         def over() -> None:
             manager.troubles = StoreTroubles()
-            manager.start()
 
+        for _ in range(30):  # whoever watches over it starts it again
+            self._world.after(self._world.random.randrange(15 * SECOND), manager.start)
         self._later(SECOND, 15 * SECOND, over)
 
     def _drain(self) -> None:

@@ -4,8 +4,9 @@ A file appears under its digest only when it is whole and the digest was verifie
 (0640): the keeper is root and reads it, tasks never see the folder. Nothing is synced to the disk: what is
 found at a start is verified before its first use instead.
 
-Beside a gzipped source of moderate size lies what it expands to (`<digest>.tar`), for the keeper to unpack from:
-decompressing is done once here, with no privilege, instead of at each start. It is made anew after a restart.
+Beside a gzipped source of moderate size lies what it expands to (`<digest>.tar`), for the keeper to unpack
+from: decompressing is done once here, with no privilege, instead of at each start. It is made anew after a
+restart.
 
 Which slot needs which source is written down too (`pins/<slot>`): after a restart of the volunteer a task
 without disk is still revived from its source.
@@ -194,7 +195,7 @@ class SourceCache:
         await self._expand(source.sha256)
 
     async def _expand(self, digest: str) -> None:
-        """Lays what a source expands to beside it; one that is damaged or too large is left to the sandbox."""
+        """Lays what a source expands to beside it; a damaged or too large one is left to the sandbox."""
         path = self._settings.folder / digest
         expanded = await asyncio.to_thread(_gunzip, path, self._settings.folder / f"{digest}.tar")
         if digest in self._sizes:
@@ -217,7 +218,7 @@ class SourceCache:
 
 
 def _gunzip(source: Path, target: Path) -> int:
-    """Expands a gzip file next to where `target` will be, and puts it there when whole. Returns its bytes, or 0.
+    """Expands a gzip file to `target`, which is there only when whole. Returns its bytes, or 0.
 
     Not a gzip file, damaged, larger than `_MOST_EXPANDED_BYTES`, or no room: then there is no target.
     """
