@@ -50,12 +50,12 @@ demo: setup system-packages ## Ten slots, two distributed systems, faults, and w
 
 .PHONY: test
 test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 8 min).
-	$(call need,redis-server)
+	$(call need,redis-server zstd)
 	@$(PYTEST) -q -m "not system"
 
 .PHONY: test-system
 test-system: setup system-packages ## Whole clusters on this machine (at most 25 min).
-	$(call need,redis-server $(GO_PACKAGES))
+	$(call need,redis-server zstd $(GO_PACKAGES))
 	@$(PYTEST) -q -m system --timeout 300
 
 .PHONY: check

@@ -44,7 +44,7 @@ async def test_toolchain_cannot_be_replaced(link: Link) -> None:
 -@rmdir /run
 -@echo x > /usr/bin/x
 -@echo x > /etc/hosts
-@echo 'int main() { return 0; }' > x.c && cc -o /bin/own x.c && own && echo built
+@cp /usr/bin/true /bin/own && own && echo built
 """
     ended, output = await link.task({"Makefile": makefile(recipe)}).run()
 
