@@ -53,6 +53,27 @@ async def test_toolchain_cannot_be_replaced(link: Link) -> None:
     assert output.count("ignored") == 5  # make tells each refused line
 
 
+async def test_loader_reads_nothing_of_a_tasks(link: Link) -> None:
+    """What the loader reads while setpriv is still root cannot be written, nor brought by a source."""
+    recipe = """
+-@echo /evil.so > /etc/ld.so.preload
+-@echo /evil.so > /etc/ld.so.cache
+-@mv x /etc/ld.so.preload
+@test ! -s /etc/ld.so.preload && ls -ln /etc/ld.so.preload && pwd
+"""
+    files = {"Makefile": makefile(recipe), "x": "/evil.so\n"}
+
+    for source, place in ((files, "/"), ({**files, "etc/ld.so.preload": "/evil.so\n"}, "/job")):
+        task = link.task(source)
+        ended, output = await task.run()
+
+        assert ended.status == 0, output
+        assert output.count("ignored") == 3
+        assert "-rw-r--r-- 1 0 0 0 " in output
+        assert output.splitlines()[-1] == place
+        await task.release()
+
+
 async def test_environment_and_arguments(link: Link) -> None:
     """A client gets exactly the arguments and variables that are promised, and nothing inherited."""
     recipe = "@echo args $(MASTER) $(SLAVES) flags=$(MAKEFLAGS); env | sort"

@@ -99,3 +99,30 @@ def test_the_number_of_entries_is_bounded() -> None:
         check_source(io.BytesIO(tar("Makefile", "b", "c")), max_entries=2)
 
     assert refused.value.reason == "SOURCE_TOO_LARGE"
+
+
+def extended(kind: bytes, size: int, count: int = 1) -> bytes:
+    """A tar whose first entry is described by extension headers of so many bytes each."""
+    buffer = io.BytesIO()
+    for _ in range(count):
+        header = tarfile.TarInfo("././@LongLink")
+        header.type, header.size = kind, size
+        buffer.write(header.tobuf(tarfile.GNU_FORMAT) + b"x" * size + b"\0" * (-size % 512))
+    return buffer.getvalue() + GOOD
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (extended(tarfile.GNUTYPE_LONGNAME, 1 << 20), "SOURCE_TOO_LARGE"),
+        (extended(tarfile.XHDTYPE, 1 << 20), "SOURCE_TOO_LARGE"),
+        (extended(tarfile.GNUTYPE_LONGLINK, 10, 5000), "NOT_A_TAR"),
+        (extended(tarfile.GNUTYPE_SPARSE, 0), "NOT_A_TAR"),
+    ],
+)
+def test_extensions_that_cost_the_manager_are_refused(data: bytes, reason: str) -> None:
+    """tarfile reads them whole, one after the other by recursion: neither goes past a bound."""
+    with pytest.raises(CoreError) as refused:
+        check_source(io.BytesIO(data))
+
+    assert refused.value.reason == reason

@@ -216,6 +216,18 @@ async def test_an_exit_is_told_at_once(world: Bench) -> None:
     assert event.exited.reason == common_pb2.REASON_EXITED_ZERO
 
 
+async def test_the_last_output_of_a_task_that_ended_is_sent_at_once(world: Bench) -> None:
+    """The keeper tells of no growth once a generation has ended: its exit says how much there is."""
+    await world.start()
+    await world.manager.attached()
+    await world.manager.bring_up()
+
+    world.keeper.model.end(0, 0, output=b"last words")
+    world.keeper.tell()
+
+    await eventually(lambda: world.manager.logs.get(("master", 1)) == b"last words")
+
+
 async def test_a_keeper_that_reconnects_changes_nothing(world: Bench) -> None:
     """The connection ends and is made again; tasks and stream go on."""
     await world.start()

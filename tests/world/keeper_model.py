@@ -2,11 +2,15 @@
 
 It belongs to the machine, not to the volunteer process: tasks, epochs and the lease outlive a crash of the
 volunteer. Requests about one slot are done one after the other, those of different slots side by side; a
-request that was taken in is carried out although its connection breaks, only its answer is lost. Sync waits
-for what is under way, since what it tells must stay true.
+request that was taken in is carried out although its connection breaks, only its answer is lost. So Sync,
+which is answered at once, may tell of an empty slot that a Prepare of the last connection fills a moment
+later.
 
-The lease: when the clock passes `until_ns`, every task of the cluster is ended, and no Start or Revive of
-that cluster is taken until it is renewed.
+Prepare makes generation 1, a sandbox that waits; Start lets it run. A start that fails uses its generation
+up.
+
+The lease: when the clock passes `until_ns`, every task of the cluster is ended, and no Prepare, Start or
+Revive of that cluster is taken until it is renewed.
 """
 
 from __future__ import annotations
@@ -51,11 +55,11 @@ class Process:
 
 @dataclass
 class Generation:
-    """One generation as the keeper keeps it."""
+    """One generation as the keeper keeps it: a sandbox that waits, then make in it, then an end."""
 
     number: int
-    started_at: local.Stamp
-    truth: RunTruth
+    started_at: local.Stamp | None = None
+    truth: RunTruth | None = None
     process: Process | None = None
     exit: local.Exit | None = None
 
@@ -71,11 +75,12 @@ class Slot:
     cut: tuple[str, ...] = ()
     generations: list[Generation] = field(default_factory=list)
     waiting: deque[tuple[Connection, int, local.Request]] = field(default_factory=deque)
-    busy: bool = False
+    doing: local.Request | None = None
+    preempted: bool = False
 
     @property
     def live(self) -> Generation | None:
-        """The generation that runs."""
+        """The generation whose sandbox stands, started or not."""
         last = self.generations[-1] if self.generations else None
         return last if last is not None and last.exit is None else None
 
@@ -137,7 +142,6 @@ class Keeper:
         self._epochs: dict[str, int] = {}
         self._leases: dict[str, int] = {}
         self._connection: Connection | None = None
-        self._syncs: list[tuple[Connection, int]] = []
 
     def connect(self) -> Connection:
         """A volunteer process connects; an older connection is dropped."""
@@ -163,8 +167,7 @@ class Keeper:
             return
         match request:
             case local.Sync():
-                self._syncs.append((connection, number))
-                self._answer_syncs()
+                connection.reply(number, self._synced())
             case local.Renew():
                 connection.reply(number, self._renew(request))
             case _:
@@ -173,42 +176,40 @@ class Keeper:
                     connection.reply(number, local.Refused(ErrorCode.NO_SUCH_SLOT, f"no slot {slot_number}"))
                     return
                 slot = self.slots[slot_number]
+                if isinstance(request, local.Release) and isinstance(
+                    slot.doing, local.Prepare | local.Revive
+                ):
+                    slot.preempted = slot.doing.task == request.task
                 slot.waiting.append((connection, number, request))
                 self._next(slot)
 
     def _next(self, slot: Slot) -> None:
-        if slot.busy or not slot.waiting:
+        if slot.doing is not None or not slot.waiting:
             return
         connection, number, request = slot.waiting.popleft()
-        slot.busy = True
+        slot.doing, slot.preempted = request, False
         stalls = self._world.chance(self.troubles.stall)
         takes = self._world.between(SECOND, 20 * SECOND) if stalls else self._world.between(200_000, 8 * MS)
         begun = self._world.now
+        self._world.after(takes, lambda: self._finish(slot, connection, number, begun))
 
-        def finish() -> None:
-            if not self.alive:
-                return
-            slot.busy = False
-            answered_first = self._world.chance(0.5)
-            exits: list[local.Exited] = []
-            reply = self._do(slot, request, self._world.now - begun, exits)
-            if answered_first:
-                connection.reply(number, reply)
-            for event in exits:
-                self._tell(event)
-            if not answered_first:
-                connection.reply(number, reply)
-            self._next(slot)
-            self._answer_syncs()
-
-        self._world.after(takes, finish)
-
-    def _answer_syncs(self) -> None:
-        if any(slot.busy or slot.waiting for slot in self.slots):
+    def _finish(self, slot: Slot, connection: Connection, number: int, begun: int) -> None:
+        request, slot.doing = slot.doing, None
+        if not self.alive or request is None:
             return
-        syncs, self._syncs = self._syncs, []
-        for connection, number in syncs:
-            connection.reply(number, self._synced())
+        exits: list[local.Exited] = []
+        if slot.preempted:
+            reply: local.Reply = local.Refused(ErrorCode.WRONG_STATE, "it was ended while it was being made")
+        else:
+            reply = self._do(slot, request, self._world.now - begun, exits)
+        answered_first = self._world.chance(0.5)
+        if answered_first:
+            connection.reply(number, reply)
+        for event in exits:
+            self._tell(event)
+        if not answered_first:
+            connection.reply(number, reply)
+        self._next(slot)
 
     def _do(self, slot: Slot, request: local.Request, took: int, exits: list[local.Exited]) -> local.Reply:
         done = local.Done(self.stamp(), took)
@@ -220,15 +221,15 @@ class Keeper:
             return local.Refused(ErrorCode.MALFORMED, f"the model does not know {request!r}")
         if slot.prepared is None or slot.prepared.task != request.task:
             return local.Refused(ErrorCode.WRONG_TASK, f"slot {slot.number} does not hold {request.task}")
-        if self._world.chance(self.troubles.fail):
+        if self._world.chance(self.troubles.fail / 2):
             return local.Refused(ErrorCode.FAILED, "the machine is in trouble")
         match request:
             case local.Start():
-                return self._start(slot, request, done)
+                return self._start(slot, request, done, exits)
             case local.Kill():
                 return self._kill(slot, request, done, exits)
             case local.Revive():
-                return self._revive(slot, request, done)
+                return self._revive(slot, request, done, exits)
             case local.SetCut():
                 return self._set_cut(slot, request, done)
 
@@ -241,63 +242,83 @@ class Keeper:
             if slot.prepared.task == request.task:
                 return local.Done(done.at, done.took_ns, already=True)
             return local.Refused(ErrorCode.WRONG_TASK, f"slot {slot.number} holds {slot.prepared.task}")
+        if not self._holds_lease(cluster):
+            return local.Refused(ErrorCode.WRONG_STATE, f"there is no lease for {cluster}")
         if request.source in self.bad_sources:
             return local.Refused(ErrorCode.BAD_SOURCE, "not a tar")
         if self._world.chance(self.troubles.fail):
             return local.Refused(ErrorCode.FAILED, "no space left on device")
-        slot.prepared, slot.state = request, SlotState.PREPARED
+        slot.prepared, slot.state, slot.generations = request, SlotState.PREPARED, [Generation(1)]
         slot.truth = self._truth.prepared(request.task, self._machine, request.address)
+        if self._world.chance(self.troubles.fail):
+            self._world.after(self._world.between(0, SECOND), lambda: self._sandbox_dies(slot, request.task))
         return done
 
-    def _start(self, slot: Slot, request: local.Start, done: local.Done) -> local.Reply:
-        if slot.generations and request.generation == 1:
-            return local.Done(slot.generations[0].started_at, done.took_ns, already=True)
+    def _start(
+        self, slot: Slot, request: local.Start, done: local.Done, exits: list[local.Exited]
+    ) -> local.Reply:
+        first = slot.generations[0]
+        if request.generation == 1 and first.started_at is not None:
+            return local.Done(first.started_at, done.took_ns, already=True)
         if slot.state is not SlotState.PREPARED or request.generation != 1:
             return local.Refused(
                 ErrorCode.WRONG_STATE, f"start of generation {request.generation} when {slot.state}"
             )
-        return self._exec(slot, 1, done)
+        return self._exec(slot, first, done, exits)
 
-    def _revive(self, slot: Slot, request: local.Revive, done: local.Done) -> local.Reply:
-        last = slot.generations[-1].number if slot.generations else 0
-        if request.generation == last:
-            return local.Done(slot.generations[-1].started_at, done.took_ns, already=True)
-        if slot.state is not SlotState.ENDED or request.generation < last:
+    def _revive(
+        self, slot: Slot, request: local.Revive, done: local.Done, exits: list[local.Exited]
+    ) -> local.Reply:
+        last = slot.generations[-1]
+        if request.generation == last.number > 1 and last.started_at is not None:
+            return local.Done(last.started_at, done.took_ns, already=True)
+        if slot.state is not SlotState.ENDED or request.generation <= last.number:
             return local.Refused(
-                ErrorCode.WRONG_STATE, f"revival as {request.generation} when {slot.state}, {last}"
+                ErrorCode.WRONG_STATE, f"revival as {request.generation} when {slot.state}, {last.number}"
             )
-        return self._exec(slot, request.generation, done)
+        return self._exec(slot, Generation(request.generation), done, exits)
 
-    def _exec(self, slot: Slot, generation: int, done: local.Done) -> local.Reply:
+    def _exec(
+        self, slot: Slot, generation: Generation, done: local.Done, exits: list[local.Exited]
+    ) -> local.Reply:
         prepared, truth = slot.prepared, slot.truth
         assert prepared is not None
         assert truth is not None
-        until = self._leases.get(prepared.task.cluster_id)
-        if until is not None and self.monotonic() >= until:
-            return local.Refused(ErrorCode.WRONG_STATE, "the lease has run out")
-        holder: list[Generation] = []
+        if not self._holds_lease(prepared.task.cluster_id):
+            return local.Refused(ErrorCode.WRONG_STATE, f"there is no lease for {prepared.task.cluster_id}")
+        if slot.generations[-1] is not generation:
+            slot.generations.append(generation)
+        slot.state = SlotState.RUNNING
+        if self._world.chance(self.troubles.fail / 2):  # the generation is used up all the same
+            self._end(slot, "release", exits=exits)
+            return local.Refused(ErrorCode.FAILED, "make was not started within 5 s")
 
         def ends(status: int, output: bytes) -> None:
-            self._exit(slot, holder[0], status, output)
+            self._exit(slot, generation, status, output)
 
-        process, good = self._make(prepared, generation, ends)
+        generation.process, good = self._make(prepared, generation.number, ends)
         names = frozenset(member.task for member in prepared.members)
-        run = self._truth.exec(truth, generation, self._machine, names, good)
-        holder.append(Generation(generation, done.at, run, process))
-        slot.generations.append(holder[0])
-        slot.state = SlotState.RUNNING
+        generation.truth = self._truth.exec(truth, generation.number, self._machine, names, good)
+        generation.started_at = done.at
         return done
+
+    def _sandbox_dies(self, slot: Slot, task: local.TaskId) -> None:
+        """The sandbox that waits for its start is ended, by the kernel's OOM killer for instance."""
+        held = slot.prepared is not None and slot.prepared.task == task
+        if held and slot.state is SlotState.PREPARED and slot.doing is None:
+            record = local.Exit(1, 137, False, "", self.stamp(), b"", b"", 0)
+            self._record(slot, slot.generations[0], record)
 
     def _kill(
         self, slot: Slot, request: local.Kill, done: local.Done, exits: list[local.Exited]
     ) -> local.Reply:
-        last = slot.generations[-1].number if slot.generations else 0
-        if request.generation != last:
-            return local.Refused(
-                ErrorCode.WRONG_STATE, f"kill of generation {request.generation}, it is {last}"
-            )
-        if slot.live is None:
+        last = slot.generations[-1]
+        if request.generation < last.number:
+            return local.Refused(ErrorCode.WRONG_STATE, f"generation {last.number} was started since")
+        if last.exit is not None:
             return local.Done(done.at, done.took_ns, already=True)
+        if request.generation > last.number:
+            return local.Refused(ErrorCode.WRONG_STATE, f"generation {last.number} is the last")
         self._end(slot, "kill", exits=exits)
         return local.Done(done.at, done.took_ns, processes=3)
 
@@ -311,8 +332,10 @@ class Keeper:
     def _release(
         self, slot: Slot, request: local.Release, done: local.Done, exits: list[local.Exited]
     ) -> local.Reply:
-        if slot.prepared is None or slot.prepared.task != request.task:
-            return done
+        if slot.prepared is None:
+            return local.Done(done.at, done.took_ns, already=True)
+        if slot.prepared.task != request.task:
+            return local.Refused(ErrorCode.WRONG_TASK, f"slot {slot.number} holds {slot.prepared.task}")
         if self._world.chance(self.troubles.fail):
             return local.Refused(ErrorCode.FAILED, "device or resource busy")
         self._end(slot, "release", exits=exits)
@@ -323,7 +346,7 @@ class Keeper:
 
     def _exit(self, slot: Slot, generation: Generation, status: int, output: bytes) -> None:
         """It ended by itself."""
-        if generation.exit is not None:
+        if generation.exit is not None or generation.truth is None:
             return
         self._truth.ended(generation.truth, killed=False, why=f"exit {status}")
         self._record(
@@ -339,9 +362,9 @@ class Keeper:
         generation = slot.live
         if generation is None:
             return
-        assert generation.process is not None
-        generation.process.kill()
-        self._truth.ended(generation.truth, killed=True, why=cause)
+        if generation.process is not None and generation.truth is not None:
+            generation.process.kill()
+            self._truth.ended(generation.truth, killed=True, why=cause)
         record = local.Exit(generation.number, 137, True, cause, self.stamp(), b"", b"", 0)
         if exits is None:
             self._record(slot, generation, record, tell)
@@ -368,10 +391,12 @@ class Keeper:
     # ---- the lease --------------------------------------------------------------------------------------
 
     def _renew(self, request: local.Renew) -> local.Reply:
-        until = max(request.until_ns, self._leases.get(request.cluster_id, 0))
-        self._leases[request.cluster_id] = until
-        self._world.at(self._clock.when(until), lambda: self._expire(request.cluster_id))
+        self._leases[request.cluster_id] = request.until_ns
+        self._world.at(self._clock.when(request.until_ns), lambda: self._expire(request.cluster_id))
         return local.Done(self.stamp(), 0)
+
+    def _holds_lease(self, cluster: str) -> bool:
+        return self._leases.get(cluster, 0) > self.monotonic()
 
     def _expire(self, cluster: str) -> None:
         if not self.alive or self.monotonic() < self._leases[cluster]:

@@ -68,6 +68,11 @@ class KeeperSession:
                     if isinstance(event, local.LogGrew):
                         pump.grew(event)
                     else:
+                        # Growth is told a moment late, and not any more once the generation has ended.
+                        ended = event.exit
+                        pump.grew(
+                            local.LogGrew(event.slot, event.task, ended.generation, ended.log_bytes)
+                        )
                         self._dispatch(events.KeeperTold(event))
                 self._client = None
         finally:

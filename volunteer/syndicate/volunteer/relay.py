@@ -26,6 +26,7 @@ from .core.model import TaskRef
 
 MAX_CALLS = 256
 MAX_MESSAGE_BYTES = 1 << 20
+MAX_CONNECTIONS = 64  # of one client's socket
 MAX_PATH_BYTES = 107
 _SERVICE = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"]
 _REASON = "syndicate-reason"
@@ -74,6 +75,8 @@ class Relay:
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_metadata_size", 16 << 10),
+            # A task opens as many as it likes; each costs a descriptor and memory here.
+            ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
         ]
         server = grpc.aio.server(options=options)
         handlers: dict[str, Any] = {

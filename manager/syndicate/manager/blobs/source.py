@@ -21,6 +21,18 @@ _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _BLOCK: Final = 512
 _READ: Final = 256 << 10
+# Headers that carry a long name or attributes of the next entry.
+_EXTENSIONS: Final = frozenset(
+    {
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+    }
+)
+_MAX_EXTENSION_BYTES: Final = 64 << 10
+_MAX_EXTENSIONS_BYTES: Final = 16 << 20
 
 
 def check_source(
@@ -141,6 +153,7 @@ class _Listing:
 def _walk(expanded: _Expanded, listing: _Listing) -> None:
     """Show every entry to the listing, and hold the archive to be whole."""
     bad_headers: list[str] = []
+    extensions = 0
     # Two zero blocks, or no more bytes. typeshed does not know these names; tarfile has had them since 3.2.
     ends = (tarfile.EOFHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
 
@@ -155,6 +168,20 @@ def _walk(expanded: _Expanded, listing: _Listing) -> None:
                 if not isinstance(error, ends):
                     bad_headers.append(str(error))
                 raise
+
+        def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+            # An extension is read whole into memory, one after the other by recursion: bound both.
+            nonlocal extensions
+            if self.type == tarfile.GNUTYPE_SPARSE:
+                raise BadRequest("NOT_A_TAR", "the source holds a sparse file: pack it without --sparse")
+            if self.type in _EXTENSIONS:
+                extensions += max(self.size, _BLOCK)
+                if not 0 <= self.size <= _MAX_EXTENSION_BYTES or extensions > _MAX_EXTENSIONS_BYTES:
+                    raise Exhausted(
+                        "SOURCE_TOO_LARGE", "the source has names or attributes of more than 64 KiB"
+                    )
+            found: tarfile.TarInfo | None = super()._proc_member(tar)  # type: ignore[misc]  # not in typeshed
+            return found
 
     try:
         with tarfile.open(
@@ -173,7 +200,7 @@ def _walk(expanded: _Expanded, listing: _Listing) -> None:
         expanded.drain()
     except CoreError:
         raise
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise _not_whole(listing, str(error)) from None
     if bad_headers:
         raise _not_whole(listing, bad_headers[0])
@@ -184,6 +211,7 @@ def _walk(expanded: _Expanded, listing: _Listing) -> None:
 def _not_whole(listing: _Listing, why: str) -> BadRequest:
     if listing.entries:
         return BadRequest(
-            "TRUNCATED_SOURCE", f"the source's tar is cut short or damaged behind {listing.last!r}: {why}"
+            "TRUNCATED_SOURCE",
+            f"the source's tar is cut short or damaged behind {listing.last[:200]!r}: {why[:200]}",
         )
     return BadRequest("NOT_A_TAR", "the source is no tarball: plain tar, gzip and zstd are taken")

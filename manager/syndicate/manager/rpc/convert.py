@@ -28,6 +28,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 # A client's report, `Result.text`.
 MAX_RESULT_TEXT_BYTES: Final = 64 << 10
 MAX_RESULT_METRICS: Final = 1000
+MAX_METRIC_NAME: Final = 100
 
 _NETWORK: Final = {
     registry_pb2.NETWORK_KIND_FABRIC: "fabric",
@@ -89,6 +90,8 @@ def result_in(pb: common_pb2.Result) -> model.Result:
         raise BadRequest("BAD_FIELD", f"result.text is longer than {MAX_RESULT_TEXT_BYTES:,} bytes")
     if len(pb.metrics) > MAX_RESULT_METRICS:
         raise BadRequest("BAD_FIELD", f"result.metrics has more than {MAX_RESULT_METRICS:,} entries")
+    if any(not (0 < len(name) <= MAX_METRIC_NAME and name.isprintable()) for name in pb.metrics):
+        raise BadRequest("BAD_FIELD", f"a metric's name has 1 to {MAX_METRIC_NAME} printable characters")
     outcome = pb.outcome or common_pb2.OUTCOME_PASS
     return model.Result(
         outcome=known(model.Outcome, outcome, "result.outcome"),

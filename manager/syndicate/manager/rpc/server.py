@@ -30,6 +30,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # Descriptors end somewhere: beyond this a peer is turned away instead of the whole manager.
+    ("grpc.max_allowed_incoming_connections", 8_192),
     # Peers may ping as often as this, else they are told off (ENHANCE_YOUR_CALM).
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),
     ("grpc.http2.max_ping_strikes", 0),

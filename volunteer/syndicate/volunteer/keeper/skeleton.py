@@ -85,6 +85,10 @@ def _fill_etc(source: Path, target: Path) -> None:
             shutil.copy2(found, target / name, follow_symlinks=False)
     (target / "group").write_text(_GROUP)
     (target / "nsswitch.conf").write_text(_NSSWITCH)
+    # setpriv is still root when the loader reads these, in a tree that a task has written to: they must be
+    # there and root's, or a task lays down its own and has it run as root at its next start.
+    for name in ("ld.so.preload", "ld.so.cache"):
+        (target / name).touch()
     for name in ("hosts", "passwd"):  # they differ by task
         (target / name).symlink_to(f"/run/syndicate/{name}")
 
