@@ -199,6 +199,23 @@ async def test_too_many_calls_at_a_time_are_refused(world: World, monkeypatch: p
     assert len(answers) == 2
 
 
+async def test_connections_of_one_client_are_bounded(world: World) -> None:
+    """A task that connects without end takes no more descriptors than its bound, and others are still served."""
+    links = [await asyncio.open_unix_connection(world.path) for _ in range(4 * relay.MAX_CONNECTIONS)]
+
+    async def is_served(reader: asyncio.StreamReader) -> bool:
+        try:  # a connection that is taken is greeted with HTTP/2's settings, another is closed
+            return bool(await asyncio.wait_for(reader.read(1), DEADLINE))
+        except ConnectionError:
+            return False
+
+    served = await asyncio.gather(*(is_served(reader) for reader, _ in links))
+    for _, writer in links:
+        writer.close()
+
+    assert 0 < sum(served) <= relay.MAX_CONNECTIONS
+
+
 async def test_a_message_that_is_too_large_is_refused(world: World) -> None:
     """1 MiB; it never reaches the manager."""
     large = chaos_pb2.KillRequest(ip="x" * (relay.MAX_MESSAGE_BYTES + 1))
