@@ -386,6 +386,49 @@ def test_a_fault_that_the_volunteer_cannot_apply_is_recorded_as_failed() -> None
     assert not cluster.task("slave-0").disconnected
 
 
+def failed_but_applied(cluster: Cluster, kind: str, ip: str) -> None:
+    """A fault that the volunteer does, and answers with a failure."""
+    cluster.fault(kind, ip)
+    session, command = cluster.inbox.pop()
+    cluster.volunteers["node-a"].carry_out(command, cluster.ns)
+    cluster.do(ev.AnswerReceived(session, command.command_id, AnswerCode.FAILED, detail="too slow"))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_cut_that_failed_and_holds_all_the_same_can_be_taken_back(restarted: bool) -> None:
+    """Reconnect is not "already so" before a volunteer has said so; also after a restart of the manager."""
+    cluster = running(2, 1)
+    _, held = cluster.holder("slave-0")
+    failed_but_applied(cluster, "disconnect", held.address)
+    assert held.cut != ()
+    if restarted:
+        cluster.restart()
+        cluster.attach(cluster.volunteers["node-a"])
+
+    reply = done(cluster, cluster.fault("reconnect", held.address))
+
+    assert (held.cut, reply.already) == ((), False)
+    assert cluster.replies[cluster.fault("reconnect", held.address)].already
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_revival_that_failed_and_runs_all_the_same_can_be_killed(restarted: bool) -> None:
+    """Kill goes to the generation that was tried last."""
+    cluster = running(2, 1)
+    _, held = cluster.holder("slave-0")
+    done(cluster, cluster.fault("kill", held.address))
+    failed_but_applied(cluster, "revive", held.address)
+    if restarted:
+        cluster.restart()
+        cluster.attach(cluster.volunteers["node-a"])
+
+    reply = done(cluster, cluster.fault("kill", held.address))
+
+    assert (reply.already, reply.processes, reply.generation) == (False, 3, 2)
+    assert held.state is TaskState.KILLED
+    assert cluster.replies[cluster.fault("kill", held.address)].already
+
+
 def test_a_revival_that_failed_does_not_use_its_generation_again() -> None:
     """The next revival is generation 3."""
     cluster = running(2, 1)

@@ -409,14 +409,73 @@ def test_a_keeper_that_does_not_answer_is_connected_anew(bench: Harness) -> None
     name = bench.send(Start(), ref())
     bench.keeper.ask(local.Start(0, ref().id, 1))
 
-    bench.advance(12.0)
+    for _ in range(2):
+        bench.ack_heartbeats()
+        bench.advance(12.0)
+    slow = bench.answers_to(name)
+    for _ in range(3):
+        bench.ack_heartbeats()
+        bench.advance(9.0)
     answer = bench.answer_to(name)
     bench.tell(events.KeeperLost())
     bench.tell(events.KeeperSynced(bench.keeper.synced()))
 
+    assert slow == []
     assert answer.code is AnswerCode.FAILED
     assert bench.wanted(effects.ResetKeeper)
     assert bench.core.slot_state(0) is SlotState.RUNNING
+
+
+def slow_revival(bench: Harness) -> tuple[str, effects.CallKeeper]:
+    """A Revive that the keeper is asked and does not answer: its name, and the question."""
+    bench.running()
+    bench.ask(Kill(), ref())
+    bench.hold = {effects.CallKeeper}
+    name = bench.send(Revive(True), ref(generation=2))
+    return name, next(effect for effect in bench.held if isinstance(effect, effects.CallKeeper))
+
+
+def test_a_revival_may_take_as_long_as_the_keeper_needs(bench: Harness) -> None:
+    """A disk that is unpacked anew takes longer than other questions to the keeper."""
+    name, call = slow_revival(bench)
+    for _ in range(5):
+        bench.ack_heartbeats()
+        bench.advance(9.0)
+
+    bench.tell(events.KeeperReplied(call.call, bench.keeper.ask(call.request)))
+
+    assert bench.answer_to(name).code is AnswerCode.DONE
+    assert bench.core.slot_state(0) is SlotState.RUNNING
+
+
+def test_a_revival_that_is_not_answered_is_ended_before_it_is_told_as_failed(bench: Harness) -> None:
+    """What the manager holds for dead must not run."""
+    name, call = slow_revival(bench)
+    bench.keeper.ask(call.request)
+    for _ in range(6):
+        bench.ack_heartbeats()
+        bench.advance(9.0)
+    early = bench.answers_to(name)
+
+    bench.held = [effect for effect in bench.held if effect is not call]
+    bench.perform_held()
+
+    assert early == []
+    assert bench.answer_to(name).code is AnswerCode.FAILED
+    assert bench.keeper.requests[-1] == local.Kill(0, ref().id, 2)
+    assert bench.core.slot_state(0) is SlotState.KILLED
+
+
+def test_a_revival_that_the_keeper_finds_wrong_has_its_account_taken_anew(bench: Harness) -> None:
+    """What was known of the task is not so: what the keeper says of it is."""
+    bench.running()
+    bench.ask(Kill(), ref())
+    bench.keeper.refuse[local.Revive] = local.Refused(local.ErrorCode.WRONG_STATE, "the task lives")
+
+    answer = bench.ask(Revive(True), ref(generation=2))
+
+    assert answer.code is AnswerCode.FAILED
+    assert bench.wanted(effects.ResetKeeper)
 
 
 def test_the_story_of_a_slot_tells_each_step(bench: Harness) -> None:

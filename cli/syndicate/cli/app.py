@@ -16,7 +16,7 @@ from syndicate.cli.follow import follow
 from syndicate.cli.submission import Wish
 from syndicate.cli.submission import submit as submit_job
 from syndicate.cli.terminal import Terminal, this_terminal
-from syndicate.client_api import SchedulerClient
+from syndicate.client_api import NotAuthenticated, SchedulerClient, Unreachable
 
 _HELP = f"""Submits jobs to a Syndicate cluster, watches them, and reads their results.
 
@@ -66,6 +66,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobArgument = Annotated[int, typer.Argument(metavar="JOB", help="The job's id.", min=1)]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit(exit_codes.OK)
+
+
 @app.callback()
 def options(
     ctx: typer.Context,
@@ -73,6 +79,9 @@ def options(
     token_file: TokenFileOption = None,
     token: TokenOption = None,
     user: UserOption = None,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     ctx.obj = Given(manager, token, token_file, user)
 
@@ -103,8 +112,11 @@ def connected(command: Callable[..., int]) -> Callable[..., None]:
         ctx: typer.Context = values.pop("ctx")
         given = Given(*(values.pop(name) for name in ("manager", "token", "token_file", "user")))
         target = resolve(given.over(ctx.obj or Given()), os.environ)
-        with target.connect() as client:
-            code = command(client, this_terminal(), **values)
+        try:
+            with target.connect() as client:
+                code = command(client, this_terminal(), **values)
+        except (NotAuthenticated, Unreachable) as error:
+            raise target.explain(error) from None
         raise typer.Exit(code)
 
     parameters = [parameter.replace(kind=keyword) for parameter in own] + added
@@ -137,7 +149,7 @@ def submit(
     time_limit: Annotated[
         str, typer.Option("--time-limit", metavar="TIME", help="It may run so long: 90, 5m, 1h30m.")
     ] = "",
-    follow: Annotated[bool, typer.Option("--follow", help="Print what happens until it ends.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Print what happens until it ends.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Submits a job. Prints its id; with --follow, what happens, and ends as the job does."""
@@ -269,7 +281,16 @@ def resume(client: SchedulerClient, terminal: Terminal, names: NodesArgument) ->
 
 @app.command()
 def up(
-    slots: Annotated[int, typer.Option("--slots", metavar="N", help="Slots of this machine.", min=1)] = 4,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            "--slots",
+            metavar="N",
+            help="Slots of this machine; else 4.",
+            min=1,
+            max=local_commands.MOST_SLOTS,
+        ),
+    ] = None,
     directory: Annotated[
         str, typer.Option("--dir", metavar="DIR", help="Holds state and logs.")
     ] = local_commands.DEFAULT_DIRECTORY,
@@ -277,7 +298,7 @@ def up(
         int, typer.Option("--port", help="For users on 127.0.0.1; 0 for any free one.", min=0, max=65535)
     ] = 7000,
     volunteer_port: Annotated[
-        int | None, typer.Option("--volunteer-port", help="For the volunteer; else one more than --port.")
+        int | None, typer.Option("--volunteer-port", help="For the volunteer; else one more than --port.", min=0, max=65535)
     ] = None,
     client_path: Annotated[
         str | None, typer.Option("--client", metavar="PATH", help="The default client's source.")

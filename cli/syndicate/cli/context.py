@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syndicate.cli import exit_codes
-from syndicate.cli.failure import CliError
-from syndicate.client_api import SchedulerClient
+from syndicate.cli.failure import CliError, explain
+from syndicate.client_api import NotAuthenticated, SchedulerClient, Unreachable
 
 DEFAULT_MANAGER = "127.0.0.1:7000"
 _USER = re.compile(r"[a-z0-9-]{1,63}")
@@ -42,10 +42,41 @@ class Target:
     token: str
     user: str = ""
     """Whose jobs are submitted, where the token leaves that open."""
+    token_from: str = ""
+    """Where the token stands, for people; empty when there is none."""
+    local: str = ""
+    """The manager of the cluster that ``up`` left word of; empty without one."""
 
     def connect(self) -> SchedulerClient:
         """Opens a connection; raises nothing until the first call."""
         return SchedulerClient(self.manager, self.token, user=self.user)
+
+    def explain(self, error: NotAuthenticated | Unreachable) -> CliError:
+        """What to do about a manager that is away, or that does not accept this token."""
+        if isinstance(error, NotAuthenticated):
+            return self._refused()
+        if not _is_loopback(self.manager):
+            return explain(error)
+        again = "syndicatectl down && " if self.local and _same(self.local, self.manager) else ""
+        return CliError(
+            str(error),
+            f"Start one here:  {again}syndicatectl up     Another one?  --manager HOST:PORT"
+            " or SYNDICATE_MANAGER",
+            code=exit_codes.MANAGER_AWAY,
+        )
+
+    def _refused(self) -> CliError:
+        remedy = "Name the right one:  --token-file FILE or SYNDICATE_TOKEN_FILE or SYNDICATE_TOKEN"
+        if self.token:
+            message = f"the manager at {self.manager} does not know the token of {self.token_from}"
+            return CliError(message, remedy, code=exit_codes.NOT_ALLOWED)
+        other = self.local and not _same(self.local, self.manager)
+        return CliError(
+            f"the manager at {self.manager} asks for a token, and none was sent",
+            f"The token that `syndicatectl up` left is for {self.local} only." if other else "",
+            remedy.replace("the right one", "one"),
+            code=exit_codes.NOT_ALLOWED,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +105,11 @@ def context_path(environ: Mapping[str, str]) -> Path:
 
 
 def read_context(path: Path) -> Context | None:
-    """The context, or None where there is none. Raises CliError for a file that is not one."""
+    """The context, or None where there is none for this user. Raises CliError for a file that is not one."""
     try:
         values = tomllib.loads(path.read_text())
         return Context(values["manager"], values["token_file"], values["directory"])
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     except (OSError, ValueError, KeyError) as error:
         raise CliError(
@@ -105,7 +136,7 @@ def write_context(path: Path, context: Context) -> None:
 
 def resolve(given: Given, environ: Mapping[str, str]) -> Target:
     """Finds manager and token. Raises CliError for a token that cannot be read."""
-    context = read_context(context_path(environ))
+    context = _context_unless_needless(given, environ)
     manager = given.manager or environ.get("SYNDICATE_MANAGER") or (context.manager if context else "")
     manager = manager or DEFAULT_MANAGER
     host, colon, port = manager.rpartition(":")
@@ -113,21 +144,50 @@ def resolve(given: Given, environ: Mapping[str, str]) -> Target:
         raise CliError(
             f"{manager} is no address of a manager", "It is written HOST:PORT.", code=exit_codes.USAGE
         )
-    return Target(manager, _token(given, environ, context, manager), _user(given, environ))
+    token, token_from = _token(given, environ, context, manager)
+    local = context.manager if context is not None else ""
+    return Target(manager, token, _user(given, environ), token_from, local)
 
 
-def _token(given: Given, environ: Mapping[str, str], context: Context | None, manager: str) -> str:
+def _context_unless_needless(given: Given, environ: Mapping[str, str]) -> Context | None:
+    """The context; a damaged one is no hindrance where options or environment say all of it."""
+    manager = given.manager or environ.get("SYNDICATE_MANAGER")
+    names = ("SYNDICATE_TOKEN", "SYNDICATE_TOKEN_FILE")
+    token = given.token or given.token_file or any(environ.get(name) for name in names)
+    try:
+        return read_context(context_path(environ))
+    except CliError:
+        if manager and token:
+            return None
+        raise
+
+
+def _token(
+    given: Given, environ: Mapping[str, str], context: Context | None, manager: str
+) -> tuple[str, str]:
+    """The token, and where it stands."""
     if given.token is not None:
-        return given.token
+        return given.token, "--token"
     if given.token_file is not None:
-        return _read_token(given.token_file)
+        return _read_token(given.token_file), f"--token-file {given.token_file}"
     if environ.get("SYNDICATE_TOKEN"):
-        return environ["SYNDICATE_TOKEN"]
+        return environ["SYNDICATE_TOKEN"], "SYNDICATE_TOKEN"
     if environ.get("SYNDICATE_TOKEN_FILE"):
-        return _read_token(environ["SYNDICATE_TOKEN_FILE"])
-    if context is not None and context.manager == manager:
-        return _read_token(context.token_file)
-    return ""
+        path = environ["SYNDICATE_TOKEN_FILE"]
+        return _read_token(path), f"SYNDICATE_TOKEN_FILE ({path})"
+    if context is not None and _same(context.manager, manager):
+        return _read_token(context.token_file), f"{context.token_file}, which `syndicatectl up` left"
+    return "", ""
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two addresses are one; this machine has two names for itself."""
+    return re.sub(r"^localhost:", "127.0.0.1:", one) == re.sub(r"^localhost:", "127.0.0.1:", other)
+
+
+def _is_loopback(manager: str) -> bool:
+    host = manager.rpartition(":")[0]
+    return host in ("localhost", "[::1]") or host.startswith("127.")
 
 
 def _user(given: Given, environ: Mapping[str, str]) -> str:

@@ -19,9 +19,9 @@ def parse_duration(text: str, option: str) -> float:
     elif re.fullmatch(f"(?:{_PART.pattern})+", clean):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(clean))
     else:
-        seconds = 0.0
-    if seconds <= 0:
         raise CliError(
             f"{option} {text!r} is no duration", "Write seconds, or 90s, 5m, 1h30m.", code=exit_codes.USAGE
         )
+    if seconds <= 0:
+        raise CliError(f"{option} must be above 0", code=exit_codes.USAGE)
     return seconds

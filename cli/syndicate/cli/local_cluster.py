@@ -199,8 +199,9 @@ def _start_keeper(directory: Path, bin_dir: Path, running: Running, deadline: fl
         "--cache-dir", str(directory / "volunteer" / "cache"),
         "--volunteer-uid", str(UNPRIVILEGED_UID),
     ]  # fmt: skip
-    keeper = processes.start(command, directory / "keeper.log", _environ())
-    _record(directory, running, "keeper", keeper)
+    with processes.signals_held():
+        keeper = processes.start(command, directory / "keeper.log", _environ())
+        _record(directory, running, "keeper", keeper)
     _await_file(directory, "keeper", keeper, socket, deadline)
 
 
@@ -217,8 +218,9 @@ def _start_manager(plan: Plan, running: Running, deadline: float) -> None:
         readable.append(archive)
         command += ["--client", str(archive), "--clients", str(plan.clients)]
     wrapped = unprivileged_command(command, writable=[state], readable=readable, status_fd=_STATUS_FD)
-    manager = processes.start_wrapped(wrapped, plan.directory / "manager.log", _environ(), START_S)
-    _record(plan.directory, running, "manager", manager)
+    with processes.signals_held():
+        manager = processes.start_wrapped(wrapped, plan.directory / "manager.log", _environ(), START_S)
+        _record(plan.directory, running, "manager", manager)
     ready = state / "manager.ready"
     _await_file(plan.directory, "manager", manager, ready, deadline)
     try:
@@ -240,8 +242,9 @@ def _start_volunteer(plan: Plan, running: Running) -> None:
     wrapped = unprivileged_command(
         command, writable=[state, plan.run_dir], readable=[plan.bin_dir, token], status_fd=_STATUS_FD
     )
-    volunteer = processes.start_wrapped(wrapped, plan.directory / "volunteer.log", _environ(), START_S)
-    _record(plan.directory, running, "volunteer", volunteer)
+    with processes.signals_held():
+        volunteer = processes.start_wrapped(wrapped, plan.directory / "volunteer.log", _environ(), START_S)
+        _record(plan.directory, running, "volunteer", volunteer)
 
 
 def _record(directory: Path, running: Running, name: str, process: Process) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -28,11 +29,20 @@ _DAEMONS = ("syndicate-manager", "syndicate-keeper", "syndicate-volunteer")
 _TOOLS = {"bwrap": "bubblewrap", "setpriv": "util-linux", "make": "make", "env": "coreutils"}
 
 
+_WHY_ROOT = {
+    "up": "makes network namespaces and cgroups",
+    "down": "ends processes of root's and removes network namespaces and cgroups",
+}
+DEFAULT_SLOTS = 4
+MOST_SLOTS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class UpWish:
     """What the command line of ``up`` asks for."""
 
-    slots: int = 4
+    slots: int | None = None
+    """None stands for DEFAULT_SLOTS, or as many as the running cluster has."""
     directory: str = DEFAULT_DIRECTORY
     port: int = 7000
     volunteer_port: int = 7001
@@ -48,7 +58,7 @@ def up(wish: UpWish, terminal: Terminal) -> int:
     plan = _plan(wish, directory, _check_tools())
     _own_directory(directory)
     with local_cluster.locked(directory):
-        running = _running_already(directory)
+        running = _running_already(directory, wish.slots)
         if running is not None:
             _tell(wish, directory, running, terminal, "is up already")
             return exit_codes.OK
@@ -61,12 +71,18 @@ def up(wish: UpWish, terminal: Terminal) -> int:
     return exit_codes.OK
 
 
-def _running_already(directory: Path) -> Running | None:
+def _running_already(directory: Path, slots: int | None) -> Running | None:
     running = local_cluster.read_running(directory)
     if running is not None and running.missing():
         raise CliError(
             f"the cluster in {directory} is up in part: no {' and no '.join(running.missing())}",
             f"End it first:  syndicatectl down{_dir_option(directory)}",
+            code=exit_codes.BAD_MACHINE,
+        )
+    if running is not None and slots not in (None, running.slots):
+        raise CliError(
+            f"{slots} slots asked for, the cluster in {directory} has {running.slots}",
+            f"Other settings need:  syndicatectl down{_dir_option(directory)}",
             code=exit_codes.BAD_MACHINE,
         )
     return running
@@ -120,8 +136,8 @@ def _need_root(command: str) -> None:
         )
     if os.geteuid() != 0:
         raise CliError(
-            f"`{command}` needs root: it makes network namespaces and cgroups",
-            f"sudo {sys.argv[0]} {command}",
+            f"`{command}` needs root: it {_WHY_ROOT[command]}",
+            shlex.join(["sudo", *sys.argv]),
             code=exit_codes.NOT_ALLOWED,
         )
 
@@ -175,7 +191,7 @@ def _plan(wish: UpWish, directory: Path, bin_dir: Path) -> Plan:
         run_dir=Path(f"/run/syndicate-{instance}"),
         instance=instance,
         bin_dir=bin_dir,
-        slots=wish.slots,
+        slots=DEFAULT_SLOTS if wish.slots is None else wish.slots,
         users_port=wish.port,
         volunteers_port=wish.volunteer_port,
         client=archive,

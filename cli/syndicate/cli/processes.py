@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,18 +40,42 @@ def start(command: Sequence[str], log: Path, environ: dict[str, str]) -> Process
 def start_wrapped(command: Sequence[str], log: Path, environ: dict[str, str], deadline_s: float) -> Process:
     """Starts a bubblewrap ``command`` that tells its child's pid at fd 3, and returns that child."""
     reader, writer = os.pipe()
+    with signals_held():
+        try:
+            wrapper = _spawn(command, log, environ, status_fd=writer)
+        finally:
+            os.close(writer)
+        try:
+            with _ctrl_c_let_in():
+                line = _first_line(reader, deadline_s)
+            return _named(int(json.loads(line)["child-pid"]))
+        except BaseException as error:  # Ctrl-C too: nobody else knows of the wrapper yet
+            # Its whole group, which it leads and nobody has reaped: its child would wait for it for ever.
+            os.killpg(wrapper, signal.SIGKILL)
+            os.waitpid(wrapper, 0)
+            if isinstance(error, (ValueError, KeyError)):
+                raise StartFailed(f"{command[0]} did not start {command[-1]}") from None
+            raise
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Keeps Ctrl-C and TERM waiting, so that a process which was started is also written down."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
-        wrapper = _spawn(command, log, environ, status_fd=writer)
+        yield
     finally:
-        os.close(writer)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _ctrl_c_let_in() -> Iterator[None]:
+    # TERM stays out: it would end this process before it could end what it has started.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
     try:
-        child = int(json.loads(_first_line(reader, deadline_s))["child-pid"])
-    except (ValueError, KeyError):
-        # Its whole group, which it leads and nobody has reaped: its child would wait for it for ever.
-        os.killpg(wrapper, signal.SIGKILL)
-        os.waitpid(wrapper, 0)
-        raise StartFailed(f"{command[0]} did not start {command[-1]}") from None
-    return _named(child)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
 
 
 def stop(process: Process, deadline_s: float) -> bool:

@@ -70,9 +70,7 @@ class KeeperSession:
                     else:
                         # Growth is told a moment late, and not any more once the generation has ended.
                         ended = event.exit
-                        pump.grew(
-                            local.LogGrew(event.slot, event.task, ended.generation, ended.log_bytes)
-                        )
+                        pump.grew(local.LogGrew(event.slot, event.task, ended.generation, ended.log_bytes))
                         self._dispatch(events.KeeperTold(event))
                 self._client = None
         finally:

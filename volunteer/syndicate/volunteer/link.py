@@ -181,10 +181,17 @@ class ManagerLink:
         """Half-closes the stream, and gives the manager a moment to see it."""
         await stop.wait()
         self._stopping = True
-        if self._call is not None:
-            await self._call.done_writing()
-            await asyncio.sleep(self._settings.goodbye_s)  # a limit, not a pause: the stream's end cancels it
-            self._call.cancel()
+        call = self._call
+        if call is None:
+            return
+        try:
+            async with asyncio.timeout(self._settings.goodbye_s):
+                await call.done_writing()
+                await asyncio.Event().wait()  # until the stream's end cancels this, or the moment is over
+        except (TimeoutError, grpc.RpcError, asyncio.InvalidStateError) as error:
+            self._log.debug("link.goodbye", detail=str(error) or "the manager has not ended the stream")
+        finally:
+            call.cancel()
 
     async def _session(self) -> Ended:
         """One stream, from Hello to its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import tzinfo
 
@@ -26,8 +27,8 @@ from syndicate.cli.render.neutralise import neutralise_lines, neutralise_text
 from syndicate.cli.render.palette import PLAIN, Palette
 from syndicate.cli.render.quantities import duration_text, seconds_between
 from syndicate.cli.render.timeline import fault_time, job_start, timeline
-from syndicate.v1.common_pb2 import Fault, JobState, Stamp
-from syndicate.v1.scheduler_pb2 import Job
+from syndicate.v1.common_pb2 import Fault, FaultKind, JobState, Stamp
+from syndicate.v1.scheduler_pb2 import Job, StoryLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,54 @@ def story_lines(job: Job, width: int = 80) -> list[str]:
     """Every step of a job in order: seconds since its start, whom it is about, what happened."""
     zero = job_start(job) or job.submitted_at
     rows: list[tuple[float, str, str]] = []
+    effects = _effects(job)
     for line in job.story:
         if line.event.startswith("fault."):
             continue  # the ledger knows more about them
+        if _is_effect(line, effects):
+            continue
         attempt = f" (attempt {line.attempt})" if line.attempt and line.attempt != job.attempt else ""
-        texts = neutralise_lines(line.text) or [_words_of(line.event)]
+        texts = neutralise_lines(_text_of(job, line)) or [_words_of(line.event)]
         who = neutralise_text(line.task) or "job"
         rows.append((seconds_between(zero, line.at), who, texts[0] + attempt))
         rows += [(seconds_between(zero, line.at), "", text.strip()) for text in texts[1:] if text.strip()]
     rows += [row for fault in job.faults if (row := _fault_row(job, fault, zero)) is not None]
     rows.sort(key=lambda row: row[0])  # stable: what has one time keeps its order
     label = max([LABEL, *(len(who) + 2 for _, who, _ in rows)])
-    return [f"{seconds:>9.3f} s   {who:<{label}}{text}".rstrip() for seconds, who, text in rows]
+    return [f"{round(seconds, 3) + 0.0:>9.3f} s   {who:<{label}}{text}".rstrip() for seconds, who, text in rows]
+
+
+def _effects(job: Job) -> Counter[tuple[str, str]]:
+    """How many events each task's applied faults stand for: ends by a kill, starts of a generation."""
+    held = [fault for fault in job.faults if fault_time(fault) is not None]
+    effects: Counter[tuple[str, str]] = Counter()
+    for fault in held:
+        if fault.kind == FaultKind.FAULT_KIND_KILL:
+            effects[fault.task, "task.killed"] += 1
+        elif fault.kind == FaultKind.FAULT_KIND_REVIVE and fault.generation > 1:
+            effects[fault.task, f"again, generation {fault.generation}"] = 1
+    return effects
+
+
+def _is_effect(line: StoryLine, effects: Counter[tuple[str, str]]) -> bool:
+    """Whether a fault's own line says it already; takes it off what is to come."""
+    what = line.event
+    if what == "task.started":
+        what = "again," + line.text.rpartition(" again,")[2]
+    if not effects[line.task, what]:
+        return False
+    effects[line.task, what] -= 1
+    return True
+
+
+def _text_of(job: Job, line: StoryLine) -> str:
+    """A line's text; the job's last one without the detail that the line of its stopping has."""
+    tail = f": {job.detail}"
+    if line.event == "job.ended" and job.detail:
+        stopping = (other for other in job.story if other.event == "job.stopping")
+        if any(other.attempt == line.attempt and other.text.endswith(tail) for other in stopping):
+            return line.text.removesuffix(tail)
+    return line.text
 
 
 def _headline(job: Job, now: Stamp, page: Page) -> str:

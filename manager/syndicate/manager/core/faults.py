@@ -78,6 +78,7 @@ def answered(
         already=op.kind is FaultKind.KILL and processes == 0,
     )
     world.save_fault(job, fault)
+    ledger.learn(task, fault)
     _took_effect(world, job, task, fault, at)
     ledger.close(world, job, task, reply_of(world, node, fault))
     ledger.pump(world, job, task)
@@ -115,6 +116,7 @@ def _failed(
     line = detail or f"{task.record.volunteer_id} answered {code.name}"
     fault = replace(fault, error=line)
     world.save_fault(job, fault)
+    ledger.learn(task, fault)
     ledger.close(world, job, task, FaultFailed("FAULT_FAILED", line))
     if code is AnswerCode.UNKNOWN_TASK:
         why = f"{task.record.volunteer_id} does not know it any more"

@@ -99,7 +99,7 @@ def send(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
     generation = task.record.generation
     match op.kind:
         case FaultKind.KILL:
-            action = Kill()
+            action, generation = Kill(), fault.generation
         case FaultKind.REVIVE:
             action, generation = Revive(op.with_disk), fault.generation
         case FaultKind.DISCONNECT:
@@ -145,6 +145,20 @@ def overdue(world: World, number: int) -> None:
         job = world.jobs[op.job_id]
         job.tasks[op.task].ops.remove(op)
         _drop(world, job, op)
+
+
+def learn(task: LiveTask, fault: FaultRecord) -> None:
+    """Remembers whether the target may be other than its row says: a fault that failed may have been applied.
+
+    A Kill that failed and was applied all the same is told by the end of its generation.
+    """
+    match fault.kind:
+        case FaultKind.DISCONNECT | FaultKind.RECONNECT:
+            task.unsure_cut = bool(fault.error)
+        case FaultKind.REVIVE:
+            task.unsure_life = bool(fault.error)
+        case FaultKind.KILL if not fault.error:
+            task.unsure_life = False
 
 
 def target_lost(world: World, job: LiveJob, task: LiveTask, why: str) -> None:
@@ -207,7 +221,8 @@ def healed(
 def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
     match op.kind:
         case FaultKind.KILL:
-            generation = task.record.generation
+            # A revival that failed may run all the same.
+            generation = max(task.record.generation, task.tried if task.unsure_life else 0)
         case FaultKind.REVIVE:
             # Never one that was tried before, not even by a revival that failed.
             generation = max(task.record.generation, task.tried) + 1
@@ -235,15 +250,16 @@ def _next_fault_id(job: LiveJob) -> int:
 
 
 def _holds_already(op: FaultOp, task: LiveTask, alive: bool) -> bool:
+    lost = task.record.state is TaskState.LOST
     match op.kind:
         case FaultKind.KILL:
-            return not alive
+            return not alive and (lost or not task.unsure_life)
         case FaultKind.REVIVE:
             return alive and op.with_disk
         case FaultKind.DISCONNECT:
-            return task.record.disconnected
+            return task.record.disconnected and (lost or not task.unsure_cut)
         case FaultKind.RECONNECT:
-            return not task.record.disconnected
+            return not task.record.disconnected and (lost or not task.unsure_cut)
 
 
 def _cut_set(job: LiveJob, task: LiveTask) -> tuple[str, ...]:

@@ -110,6 +110,8 @@ def _load_fault(world: World, fault: FaultRecord) -> None:
     job.faults[fault.fault_id] = fault
     task = job.tasks[fault.task]
     task.tried = max(task.tried, fault.generation)
+    if fault.applied_at is not None or fault.error:
+        ledger.learn(task, fault)
     if fault.kind is FaultKind.KILL and fault.applied_at is not None:
         task.killed = (fault.generation, fault.processes)
 

@@ -96,7 +96,8 @@ class LiveTask:
     """A member in the current attempt. `command_id` is its unanswered Reserve, Prepare, Start or Release.
 
     `tried` is the highest generation that any start was asked for; `killed` is what the last Kill that was
-    answered found, as (generation, processes).
+    answered found, as (generation, processes). `unsure_cut` and `unsure_life` while the last Disconnect or
+    Reconnect, or the last Revive, was answered with a failure: it may have come about all the same.
     """
 
     record: TaskRecord
@@ -105,6 +106,8 @@ class LiveTask:
     command_id: str = ""
     tried: int = 0
     killed: tuple[int, int] = (0, 0)
+    unsure_cut: bool = False
+    unsure_life: bool = False
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from .commands import proceed
 from .effects import CloseLink, OpenRelay
 from .endings import lose, make_up_exit, take_exit
 from .model import AnswerCode, Network, Reason, Role, TaskExit
-from .operations import fail, issue, succeed, timeout_of
+from .operations import fail, issue, succeed, taken_back, timeout_of
 from .release import RELEASE_STEPS, begin_release, release_failed, step_done
 from .state import BrokenInvariant, Slot, Step
 from .transitions import SlotInput, SlotState
@@ -32,6 +32,10 @@ def replied(turn: Turn, call: int, reply: local.Reply) -> None:
         return  # asked again after the next Synced
     if operation.step in RELEASE_STEPS:
         _release_replied(turn, slot, reply)
+    elif taken_back(operation):
+        fail(turn, slot, AnswerCode.FAILED, "no answer from the keeper in time")
+        if not isinstance(reply, local.Done):
+            turn.reset_keeper("the keeper could not end a revival that it had not answered")
     elif isinstance(reply, local.Done):
         succeed(turn, slot, reply)
     else:
@@ -53,6 +57,8 @@ def _refused(turn: Turn, slot: Slot, reply: local.Reply) -> None:
             code = AnswerCode.BAD_SOURCE
         elif reply.code in (local.ErrorCode.WRONG_TASK, local.ErrorCode.NO_SUCH_SLOT):
             turn.reset_keeper("the keeper holds something else than was known")
+        elif reply.code is local.ErrorCode.WRONG_STATE and slot.work.step is Step.REVIVE:
+            turn.reset_keeper("the task is in another state than was known")
     fail(turn, slot, code, _detail(reply))
 
 

@@ -187,6 +187,9 @@ class Volunteer:
     def _overdue(self, turn: Turn, slot: Slot) -> None:
         operation = slot.work
         asked = operation.call is not None
+        if asked and operation.step is Step.REVIVE and not operations.taken_back(operation):
+            operations.take_back(turn, slot)
+            return
         detail = (
             "no answer from the keeper in time" if operation.request else f"{operation.step} took too long"
         )

@@ -11,6 +11,7 @@ from .transitions import SlotInput, SlotState
 from .turn import Turn
 
 _PREPARING = (Step.FETCH, Step.PREPARE, Step.RELAY)
+_STARTING = (Step.START, Step.REVIVE)
 
 
 def begin(
@@ -23,8 +24,8 @@ def begin(
     generation: int = 0,
     timeout_s: float | None = None,
 ) -> None:
-    """Begins a step; `timeout_s` is the keeper's unless it is given."""
-    limit = turn.state.config.keeper_timeout_s if timeout_s is None else timeout_s
+    """Begins a step; `timeout_s` is what the keeper may take for it unless it is given."""
+    limit = timeout_of(turn, step) if timeout_s is None else timeout_s
     slot.operation = Operation(step, turn.after(limit), waiting, request, generation=generation)
     if request is not None:
         slot.touched = True
@@ -46,7 +47,22 @@ def issue(turn: Turn, slot: Slot) -> None:
 def timeout_of(turn: Turn, step: Step) -> float:
     """How long the keeper may take for a step, in seconds."""
     config = turn.state.config
-    return config.prepare_timeout_s if step in _PREPARING else config.keeper_timeout_s
+    if step in _PREPARING:
+        return config.prepare_timeout_s
+    return config.start_timeout_s if step in _STARTING else config.keeper_timeout_s
+
+
+def take_back(turn: Turn, slot: Slot) -> None:
+    """Has the keeper end a revival that was not answered, so that what is told as failed does not run."""
+    operation = slot.work
+    operation.request = local.Kill(slot.number, slot.holds, operation.generation)
+    operation.deadline_ns = turn.after(turn.state.config.keeper_timeout_s)
+    issue(turn, slot)
+
+
+def taken_back(operation: Operation) -> bool:
+    """Whether it is a revival that is being ended again."""
+    return operation.step is Step.REVIVE and isinstance(operation.request, local.Kill)
 
 
 def succeed(turn: Turn, slot: Slot, done: local.Done) -> None:
@@ -59,7 +75,7 @@ def succeed(turn: Turn, slot: Slot, done: local.Done) -> None:
         turn.emit(OpenRelay(slot.number, slot.holds))
         return
     slot.operation = None
-    if step in (Step.START, Step.REVIVE):
+    if step in _STARTING:
         slot.used = max(slot.used, operation.generation)
         slot.started.setdefault(operation.generation, done.at)
     if not releasing:
@@ -89,7 +105,7 @@ def fail(turn: Turn, slot: Slot, code: AnswerCode, detail: str) -> None:
     operation = slot.work
     step, waiting = operation.step, operation.waiting
     slot.operation = None
-    if step in (Step.START, Step.REVIVE):
+    if step in _STARTING:
         slot.failed.add(operation.generation)
     if slot.state is not SlotState.RELEASING and not slot.gone:
         _move_back(turn, slot, step)

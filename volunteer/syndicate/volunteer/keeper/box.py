@@ -78,10 +78,40 @@ class Box:
     init: Process | None = None  # the first process of the sandbox's pid namespace
     _said: bytearray = field(default_factory=bytearray)
     _mounts: int = -1  # its mount namespace
+    _preemptible: bool = True
 
     @classmethod
-    def launch(cls, site: Site, launcher: Launcher, generation: int, disk: Disk, netns: int | None) -> Box:
-        """Start a sandbox on `disk` and wait for its shell; raises KeeperError, leaving nothing."""
+    def launch(
+        cls,
+        site: Site,
+        launcher: Launcher,
+        generation: int,
+        disk: Disk,
+        netns: int | None,
+        preemptible: bool = True,
+    ) -> Box:
+        """Start a sandbox on `disk` and wait for its shell; raises KeeperError, leaving nothing.
+
+        With `preemptible` also Cancelled. What is made ahead of any task is not: who wants the slot's work
+        to stop means the request that waits behind it.
+        """
+        try:
+            box = cls._start(site, launcher, generation, disk, netns)
+            box._preemptible = preemptible
+            try:
+                box._await_ready()
+            except BaseException:
+                box.destroy()
+                raise
+        except TimeoutError:
+            raise failed("the sandbox does not answer") from None
+        except (OSError, CgroupError) as error:
+            raise failed(f"cannot start a sandbox: {error}") from error
+        box._preemptible = True
+        return box
+
+    @classmethod
+    def _start(cls, site: Site, launcher: Launcher, generation: int, disk: Disk, netns: int | None) -> Box:
         disk.begin(generation)
         cgroup = site.cgroup.child(f"g{generation}")
         pipes, theirs = _make_pipes()
@@ -99,13 +129,7 @@ class Box:
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
-        box = cls(site, cgroup, Process(pid), pipes)
-        try:
-            box._await_ready()
-        except BaseException:
-            box.destroy()
-            raise
-        return box
+        return cls(site, cgroup, Process(pid), pipes)
 
     def _await_ready(self) -> None:
         line = self.next_report(time.monotonic() + _READY_SECONDS)
@@ -142,11 +166,13 @@ class Box:
         text = memoryview(orders.encode())
         os.set_blocking(self.pipes.orders, False)
         while text:
-            self._poll({self.pipes.orders: select.POLLOUT}, deadline)
             try:
+                self._poll({self.pipes.orders: select.POLLOUT}, deadline)
                 text = text[os.write(self.pipes.orders, text) :]
             except BrokenPipeError:
                 raise failed("the sandbox ended before it got its orders") from None
+            except TimeoutError:
+                raise failed("the sandbox does not answer") from None
         if orders.unpacker is Unpacker.KEPT:
             self.pipes.close("source")
 
@@ -195,7 +221,8 @@ class Box:
 
     def _poll(self, wanted: dict[int, int], deadline: float) -> set[int]:
         poller = select.poll()
-        poller.register(self.site.cancel, select.POLLIN)
+        if self._preemptible:
+            poller.register(self.site.cancel, select.POLLIN)
         for descriptor, events in wanted.items():
             poller.register(descriptor, events)
         left = deadline - time.monotonic()
@@ -226,12 +253,14 @@ class Box:
         self.dispose()
 
     def dispose(self) -> None:
-        """Give back what an ended, reaped sandbox holds; raises KeeperError."""
+        """Give back what an ended, reaped sandbox holds; raises KeeperError. May be repeated."""
         if self.init is not None:
             self.init.reap_orphan(_ORPHAN_SECONDS)
             self.init.close()
+            self.init = None
         if self._mounts >= 0:
             os.close(self._mounts)
+            self._mounts = -1
         self.process.close()
         self.pipes.close_all()
         try:

@@ -11,12 +11,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import mounts
 from .errors import failed
+from .trees import remove_tree
 
 _FLAGS = mounts.NOSUID | mounts.NODEV
 
@@ -87,10 +87,13 @@ class Disk:
         self._size = size
 
     def begin(self, generation: int) -> None:
-        """Fresh /tmp and /dev/shm for a generation; the last one's go first, which makes room for them."""
+        """Fresh /tmp and /dev/shm for a generation; the last one's go first, which makes room for them.
+
+        Raises OSError.
+        """
         if self._generation:
-            shutil.rmtree(self.tmp)
-            shutil.rmtree(self.shm)
+            remove_tree(self.tmp)
+            remove_tree(self.shm)
         self._generation = generation
         for folder in (self.tmp, self.shm):
             folder.mkdir()

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from ..local import ErrorCode
-from .errors import KeeperError
+from .errors import KeeperError, failed
 
 _MAX_CLUSTERS = 1024
 
@@ -19,8 +19,7 @@ class Epochs:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._saved = path.read_text() if path.exists() else "{}"
-        self.seen: dict[str, int] = json.loads(self._saved)
+        self._saved, self.seen = _read(path)
 
     def admit(self, cluster: str, epoch: int) -> None:
         """Remember the epoch if it is the highest; raises KeeperError for an older one."""
@@ -40,6 +39,37 @@ class Epochs:
             if text == self._saved:
                 return
             fresh = self._path.with_suffix(".new")
-            fresh.write_text(text)
+            with fresh.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(fresh, self._path)
+            _sync_folder(self._path.parent)
             self._saved = text
+
+
+def _read(path: Path) -> tuple[str, dict[str, int]]:
+    """The file's text and what it says; raises KeeperError for a damaged one: beginning anew would let in a
+    deposed manager."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return "{}", {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise failed(f"cannot read the epochs in {path}: {error}") from error
+    try:
+        seen = json.loads(text)
+    except (ValueError, RecursionError):
+        seen = None
+    if not isinstance(seen, dict) or not all(type(epoch) is int for epoch in seen.values()):
+        raise failed(f"{path} is damaged: restore it, or remove it once no deposed manager can be running")
+    return text, seen
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename lasts over a power cut once its folder is written."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

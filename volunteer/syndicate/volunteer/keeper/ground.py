@@ -65,35 +65,44 @@ class Ground:
         self._layout = Layout()
         self._request: Prepare | None = None
         self._bounds = (0, 0)
+        self._spent = False  # the sandbox got a task's orders: it never serves another
 
     @property
     def standing(self) -> bool:
         """Whether a sandbox waits for the next task."""
-        return self._box is not None
+        return self._box is not None and not self._spent
 
     # ---- ahead of a task
 
     def stand_by(self) -> None:
         """Make what the next task needs, unless it stands; raises KeeperError, having left nothing half."""
-        if self._request is None and self._box is not None and self._box.process.reap() is not None:
-            self._drop_sandbox()
         try:
+            if self._box is not None and (self._spent or self._box.process.reap() is not None):
+                self._drop_sandbox()
             if self._network is None:
                 self._network = self._shared.network.make_slot(f"slot-{self._slot}")
             if self._box is None:
                 self._make_sandbox(_size(Limits()))
-        except NetworkError as error:
-            raise failed(str(error)) from error
+        except (NetworkError, OSError) as error:
+            raise failed(f"cannot stand by: {error}") from error
 
     def _make_sandbox(self, size: DiskSize) -> None:
+        self._drop_disk()  # else a new one would be mounted over what a failure left
         self._folder.mkdir(exist_ok=True)
         self._disk = Disk.make(self._folder, self._shared.skeleton, size)
-        self._box = self._launch(1)
+        try:
+            self._box = self._launch(1)
+        except BaseException:
+            self._drop_disk()
+            raise
+        self._spent = False
 
     def _launch(self, generation: int) -> Box:
         if self._disk is None or self._network is None:
             raise RuntimeError("a sandbox needs a disk and a network")
-        return Box.launch(self._site, self._shared.launcher, generation, self._disk, self._network.netns_fd)
+        for_task = self._request is not None
+        netns = self._network.netns_fd
+        return Box.launch(self._site, self._shared.launcher, generation, self._disk, netns, for_task)
 
     def _drop_sandbox(self) -> None:
         if self._box is not None:
@@ -112,10 +121,6 @@ class Ground:
         """Lay the task onto the slot; raises KeeperError or Cancelled, having left nothing of it."""
         try:
             return self._prepare(request)
-        except TimeoutError:
-            self.clear()
-            took = f"the source was not unpacked within {_UNPACK_SECONDS:.0f} s"
-            raise KeeperError(ErrorCode.BAD_SOURCE, took) from None
         except NetworkError as error:
             self.clear()
             raise failed(str(error)) from error
@@ -155,7 +160,7 @@ class Ground:
         note = self._lay_out(_size(limits), deadline, assign)
         if self._box is None:
             raise RuntimeError("the sandbox is there after unpacking")
-        box, self._box = self._box, None
+        box, self._box, self._spent = self._box, None, False
         self._shared.layouts.remember(request.source, self._layout)
         return Prepared(box, note)
 
@@ -184,8 +189,13 @@ class Ground:
                 raise RuntimeError("a sandbox was made")
             self._disk.resize(size)
             unpacker = unpacker_of(os.pread(self._source, 4, 0))
+            self._spent = True
             self._order(self._box, unpacker, deadline)
-            outcome = unpack(self._box, self._source, deadline, meanwhile)
+            try:
+                outcome = unpack(self._box, self._source, deadline, meanwhile)
+            except TimeoutError:
+                took = f"the source was not unpacked within {_UNPACK_SECONDS:.0f} s"
+                raise KeeperError(ErrorCode.BAD_SOURCE, took) from None
             better = better_layout(self._layout, outcome, self._disk)
             if better is None and outcome.error:
                 raise KeeperError(ErrorCode.BAD_SOURCE, one_line(outcome.error, 300))

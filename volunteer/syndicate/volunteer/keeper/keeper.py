@@ -53,6 +53,7 @@ from .sandbox import Programs
 from .server import Server
 from .skeleton import build
 from .slots import Company, Slot
+from .trees import remove_tree
 from .unpack import Layouts
 from .view import Views
 
@@ -92,7 +93,7 @@ class Places:
         """Remove all but the state folder itself, its lock and its epochs."""
         for folder in (self.sockets, self.skeleton, self.views, self.slots):
             if folder.exists():
-                shutil.rmtree(folder)
+                remove_tree(folder)
         self.socket.unlink(missing_ok=True)
 
 
@@ -181,6 +182,7 @@ class Keeper:
                 Cgroup(hierarchy / self._places.cgroup_name).remove()
         Cgroup.make(base.path)
         self._stack.callback(base.remove)
+        self._stack.callback(base.kill)  # for what a slot that was not cleared left
         return base
 
     def _open_network(self) -> Network:

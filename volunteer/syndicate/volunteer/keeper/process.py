@@ -39,9 +39,10 @@ class Process:
 
     def wait(self, seconds: float) -> Ended | None:
         """How it ended, waiting at most so long, in a thread; None if it lives on."""
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
-        poller.poll(seconds * 1000)
+        if self._ended is None:
+            poller = select.poll()
+            poller.register(self._fd, select.POLLIN)
+            poller.poll(seconds * 1000)
         return self.reap()
 
     def reap_orphan(self, seconds: float) -> None:
@@ -69,5 +70,7 @@ class Process:
         return int(text.split()[0]) if text.split() else None
 
     def close(self) -> None:
-        """Give the descriptor back; the process must have been reaped."""
-        os.close(self._fd)
+        """Give the descriptor back; the process must have been reaped. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

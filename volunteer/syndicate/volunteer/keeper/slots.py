@@ -29,13 +29,15 @@ from ..local import (
     TaskId,
 )
 from .box import Box, Cancelled
+from .cgroups import CgroupError
 from .clock import Clock
 from .epochs import Epochs
-from .errors import KeeperError, failed
+from .errors import KeeperError, failed, one_line
 from .generation import Generation
 from .ground import Ground, Prepared
 from .lease import Leases
 from .logs import LogStore
+from .network import NetworkError
 from .pump import Pump
 from .states import Step, after
 from .worker import Worker
@@ -43,6 +45,7 @@ from .worker import Worker
 _LEAST_LOG_BYTES = 64 << 10
 _MAX_GENERATIONS = 1000
 _TOLD_GENERATIONS = 20  # the last ones; Synced is one frame
+_END_SECONDS = 10.0  # until the end of killed processes is recorded
 _HEADS_OF_TASK = 4  # all generations of a task together keep at most so many heads
 
 
@@ -76,6 +79,7 @@ class Slot:
         self._prepared: Done | None = None
         self._cut: tuple[str, ...] = ()
         self._generations: dict[int, Generation] = {}
+        self._watches: set[asyncio.Task[None]] = set()
 
     # ---- what it holds
 
@@ -135,22 +139,38 @@ class Slot:
                 return _again(self._prepared)
             self._require_lease(request.task.cluster_id)
             try:
-                with self._work_on(request.task, 1):
-                    prepared = await self._worker.run(lambda: self._lay_down(request))
+                with self._work_on(request.task, 1), _expected():
+                    prepared, store = await self._worker.run(lambda: self._lay_down(request))
             except KeeperError:
                 self._company.spawn(self.stand_by())
                 raise
             self._request, self._cut = request, ()
             self._step(Step.PREPARE)
-            generation = self._begin(1, prepared.box)
+            generation = self._begin(1, prepared.box, store)
             if prepared.note:
                 generation.note(prepared.note, self._company.clock.stamp())
             self._prepared = self._done(began)
             return self._prepared
 
-    def _lay_down(self, request: Prepare) -> Prepared:
+    def _lay_down(self, request: Prepare) -> tuple[Prepared, LogStore]:
         self._company.epochs.save()
-        return self._ground.prepare(request)
+        prepared = self._ground.prepare(request)
+        try:
+            return prepared, self._make_store(request, 1)
+        except OSError:
+            try:
+                prepared.box.destroy()
+            finally:
+                self._ground.clear()
+            raise
+
+    def _lay_again(self, held: Prepare, request: Revive) -> tuple[Box, LogStore]:
+        box = self._ground.revive(request.generation, request.with_disk)
+        try:
+            return box, self._make_store(held, request.generation)
+        except OSError:
+            box.destroy()
+            raise
 
     async def start(self, request: Start) -> Done:
         """See local.Start."""
@@ -183,11 +203,9 @@ class Slot:
             if len(self._generations) >= _MAX_GENERATIONS:
                 raise failed(f"the task had {_MAX_GENERATIONS} generations, which is the most")
             self._require_lease(held.task.cluster_id)
-            with self._work_on(held.task, request.generation):
-                box = await self._worker.run(
-                    lambda: self._ground.revive(request.generation, request.with_disk)
-                )
-            return await self._become(self._begin(request.generation, box), Step.REVIVE, began)
+            with self._work_on(held.task, request.generation), _expected():
+                box, store = await self._worker.run(lambda: self._lay_again(held, request))
+            return await self._become(self._begin(request.generation, box, store), Step.REVIVE, began)
 
     async def kill(self, request: Kill) -> Done:
         """See local.Kill."""
@@ -243,7 +261,8 @@ class Slot:
         if self.holds_task:
             return
         try:
-            await self._worker.run(self._ground.stand_by)
+            with _expected():
+                await self._worker.run(self._ground.stand_by)
         except KeeperError as error:
             self._company.trouble(self.number, error.detail)
 
@@ -265,11 +284,16 @@ class Slot:
             os.eventfd_write(self._cancel, 1)
         try:
             async with self._order:
-                if self._request is not None:
-                    await self._clear("release")
-                else:
+                if self._request is None:
                     await self._worker.run(self._ground.clear)
+                else:
+                    try:
+                        await self._clear("release")
+                    except KeeperError:
+                        await self._worker.run(self._ground.clear)
+                        raise
         finally:
+            await self._end_watches()
             self._worker.close()
             os.close(self._cancel)
 
@@ -292,18 +316,21 @@ class Slot:
         if self._working is not None and self._working[0] == task and generation in (None, self._working[1]):
             os.eventfd_write(self._cancel, 1)
 
-    def _begin(self, number: int, box: Box) -> Generation:
-        """Take over a sandbox as the newest generation."""
-        if self._request is None:
-            raise RuntimeError("a generation belongs to a task")
-        limits = self._request.limits
+    def _make_store(self, request: Prepare, number: int) -> LogStore:
+        """Where the generation's output goes; raises OSError. In the worker, before any state changes."""
+        limits = request.limits
         kept = sum(generation.store.head_file_bytes for generation in self._generations.values())
         room = max(
             min(limits.log_head_bytes, _HEADS_OF_TASK * limits.log_head_bytes - kept), _LEAST_LOG_BYTES
         )
         head_bytes = min(room, limits.log_head_bytes)
         boot_id = self._company.clock.boot_id
-        store = LogStore(self._folder, number, boot_id, head_bytes, limits.log_tail_bytes)
+        return LogStore(self._folder, number, boot_id, head_bytes, limits.log_tail_bytes)
+
+    def _begin(self, number: int, box: Box, store: LogStore) -> Generation:
+        """Take over a sandbox as the newest generation."""
+        if self._request is None:
+            raise RuntimeError("a generation belongs to a task")
         generation = Generation(number, box, store)
         self._generations[number] = generation
         task = self._request.task
@@ -311,8 +338,20 @@ class Slot:
             self._company.pump,
             lambda grown: self._company.tell(LogGrew(self.number, task, grown.number, grown.store.total)),
         )
-        self._company.spawn(self._watch(generation, task))
+        # Not of the keeper's group itself: when that fails, the ends of the tasks must still be recorded.
+        watch = asyncio.create_task(self._watch(generation, task))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+        self._company.spawn(_unless_cancelled(watch))
         return generation
+
+    async def _end_watches(self) -> None:
+        """Wait until the last ends are told; what takes too long is cancelled."""
+        if self._watches:
+            _, late = await asyncio.wait(set(self._watches), timeout=_END_SECONDS)
+            for watch in late:
+                watch.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _become(self, generation: Generation, step: Step, began: int) -> Done:
         # Before the exec: an end told while it is awaited must find the state that it ends.
@@ -335,8 +374,13 @@ class Slot:
             generation.box.kill()
             return count, self._done(began)
 
-        count, done = await self._worker.run(end)
-        await generation.done.wait()
+        with _expected():
+            count, done = await self._worker.run(end)
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await generation.done.wait()
+        except TimeoutError:
+            raise failed(f"the end of generation {generation.number} was not recorded") from None
         return replace(done, processes=count)
 
     async def _watch(self, generation: Generation, task: TaskId) -> None:
@@ -344,7 +388,8 @@ class Slot:
         ended = await generation.box.process.ended()
         at = self._company.clock.stamp()
         try:
-            await self._worker.run(generation.box.kill)
+            with _expected():
+                await self._worker.run(generation.box.kill)
         except KeeperError as error:
             self._company.trouble(self.number, error.detail)
         await generation.drain_logs(self._company.pump)
@@ -354,7 +399,8 @@ class Slot:
         generation.done.set()
         self._company.tell(Exited(self.number, task, exit_record))
         try:  # the worker does it before whatever is asked next
-            await self._worker.run(generation.box.dispose)
+            with _expected():
+                await self._worker.run(generation.box.dispose)
         except KeeperError as error:
             self._company.trouble(self.number, error.detail)
 
@@ -382,6 +428,20 @@ class Slot:
     def _done(self, began: int) -> Done:
         at = self._company.clock.stamp()
         return Done(at, at.monotonic_ns - began)
+
+
+@contextmanager
+def _expected() -> Iterator[None]:
+    """What the machine may refuse at any time is a refusal, never the keeper's end."""
+    try:
+        yield
+    except (OSError, CgroupError, NetworkError) as error:
+        raise failed(one_line(str(error))) from error
+
+
+async def _unless_cancelled(watch: asyncio.Task[None]) -> None:
+    """Fail as `watch` does, but leave it running when cancelled."""
+    await asyncio.shield(watch)
 
 
 def _again(answer: Done | None) -> Done:

@@ -12,13 +12,13 @@ sandbox that stands already.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..local import Member, Role
 from . import mounts
 from .skeleton import LIB
+from .trees import remove_tree
 
 _CHAOS_FLAGS = mounts.RDONLY | mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
 
@@ -87,7 +87,7 @@ class View:
         for name in os.listdir(self._socket_folder):
             entry = self._socket_folder / name
             if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
+                remove_tree(entry)
             else:
                 entry.unlink(missing_ok=True)
 
