@@ -150,7 +150,7 @@ def test_follow_prints_the_story_and_ends_as_the_job(ctl: Ctl, lab: Path, manage
     fake.logs[12] = [
         [log("client-0", 0, b"3 writers, seed 4711\n", 0.0), log("slave-1", 0, b"leader\n", 5.31)]
     ]
-    ended = ctl("submit", str(lab), "-n", "3", "--follow")
+    ended = ctl("submit", str(lab), "-n", "3", "-f")
     assert ended.code == 0
     lines = ended.out.splitlines()
     assert lines[0] == (
@@ -378,9 +378,30 @@ def test_a_manager_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch) 
     assert ended.code == 69
     assert ended.err == (
         "error: no manager at 127.0.0.1:1 (connection refused, tried for 0 s)\n"
-        "  Is it running?  systemctl status syndicate-manager     "
-        "Another one?  --manager HOST:PORT or SYNDICATE_MANAGER\n"
+        "  Start one here:  syndicatectl up     Another one?  --manager HOST:PORT or SYNDICATE_MANAGER\n"
     )
+
+
+def test_a_manager_of_up_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where `up` left word of the manager that is away, what is left of it has to go first."""
+    from syndicate.cli.context import Context, write_context
+
+    monkeypatch.setattr("syndicate.cli.context.SchedulerClient", _impatient)
+    (tmp_path / "t").write_text(TOKEN)
+    write_context(
+        tmp_path / "state" / "syndicate" / "context.toml",
+        Context("127.0.0.1:1", str(tmp_path / "t"), str(tmp_path)),
+    )
+    assert "Start one here:  syndicatectl down && syndicatectl up " in bare_ctl("jobs").err
+
+
+def test_a_manager_on_another_host_that_is_away() -> None:
+    """Of another host's manager the command only knows the service."""
+    from syndicate.cli.context import Target
+    from syndicate.client_api import Unreachable
+
+    error = Unreachable("10.0.0.5:7000", "connection refused", 5.0)
+    assert "systemctl status syndicate-manager" in Target("10.0.0.5:7000", "").explain(error).text()
 
 
 def _impatient(address: str, token: str, user: str) -> object:
@@ -389,13 +410,30 @@ def _impatient(address: str, token: str, user: str) -> object:
     return SchedulerClient(address, token, connect_for=0.2)
 
 
-def test_a_wrong_token_is_not_shown(ctl: Ctl, tmp_path: Path) -> None:
+def test_a_wrong_token_is_not_shown(ctl: Ctl, manager: FakeManager, tmp_path: Path) -> None:
     """A token that the manager does not know is 77, and is not repeated."""
     (tmp_path / "t").write_text("s3cr3t-and-wrong\n")
     ended = ctl("jobs", "--token-file", str(tmp_path / "t"))
     assert ended.code == 77
     assert "s3cr3t" not in ended.err
-    assert "--token-file FILE" in ended.err
+    assert ended.err == (
+        f"error: the manager at {manager.address} does not know the token of --token-file {tmp_path}/t\n"
+        "  Name the right one:  --token-file FILE or SYNDICATE_TOKEN_FILE or SYNDICATE_TOKEN\n"
+    )
+
+
+def test_no_token_is_told_as_such(bare_ctl: Ctl, manager: FakeManager, tmp_path: Path) -> None:
+    """Where no token was sent the error says so, and for whom the one that is there is."""
+    from syndicate.cli.context import Context, write_context
+
+    context = Context("127.0.0.1:1", str(tmp_path / "t"), str(tmp_path))
+    write_context(tmp_path / "state" / "syndicate" / "context.toml", context)
+    ended = bare_ctl("--manager", manager.address, "jobs")
+    assert ended.code == 77
+    assert ended.err.splitlines()[:2] == [
+        f"error: the manager at {manager.address} asks for a token, and none was sent",
+        "  The token that `syndicatectl up` left is for 127.0.0.1:1 only.",
+    ]
 
 
 def test_options_of_the_manager_stand_anywhere(bare_ctl: Ctl, manager: FakeManager) -> None:
@@ -425,15 +463,64 @@ def test_the_context_token_goes_to_its_own_manager_only(bare_ctl: Ctl, tmp_path:
     environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
     assert resolve(Given(), environ).token == TOKEN
     assert resolve(Given(manager="elsewhere:7000"), environ).token == ""
+    assert resolve(Given(manager="localhost:7000"), environ).token == TOKEN
+
+
+def test_a_context_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's context is none; a damaged one is no matter where the options say everything."""
+    from syndicate.cli.context import Given, resolve
+    from syndicate.cli.failure import CliError
+
+    path = tmp_path / "syndicate" / "context.toml"
+    path.parent.mkdir()
+    path.write_text("torn")
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    assert resolve(Given(manager="a:1", token="t"), environ).token == "t"
+    with pytest.raises(CliError, match="cannot be read"):
+        resolve(Given(manager="a:1"), environ)
+
+    def refuse(self: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert resolve(Given(), environ).manager == "127.0.0.1:7000"
 
 
 def test_wrong_usage(ctl: Ctl) -> None:
     """Unknown options and commands, and values that are none, are 64 and one line."""
-    for words in (("jobs", "--nope"), ("frobnicate",), ("show", "x"), ("show",), ()):
+    for words in (("jobs", "--nope"), ("frobnicate",), ("show", "x"), ("show",)):
         ended = ctl(*words)
         assert ended.code == 64, words
         assert ended.err.splitlines()[-2].startswith("error: ")
     assert ctl("submit", ".", "--time-limit", "soon").code == 64
+
+
+@pytest.mark.parametrize("words", [(), ("node",)])
+def test_no_command_is_answered_with_the_help(ctl: Ctl, words: tuple[str, ...]) -> None:
+    """Without a command the help is printed as it is, and one line says what is missing."""
+    ended = ctl(*words)
+    assert ended.code == 64
+    lines = ended.err.splitlines()
+    assert lines[0].startswith("Usage: syndicatectl") and "Commands:" in lines
+    assert lines[-1] == "error: no command given"
+    assert ended.err.count("error:") == 1 and "\\x0a" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("submit", ".", "-n", "abc"), "-n must be a whole number of at least 1"),
+        (("up", "--slots", "0"), "--slots must be a whole number from 1 to 1000"),
+        (("up", "--slots", "1001"), "--slots must be a whole number from 1 to 1000"),
+        (("up", "--port", "70000"), "--port must be a whole number from 0 to 65535"),
+        (("show", "x"), "JOB must be a whole number of at least 1"),
+        (("submit", ".", "--time-limit", "0"), "--time-limit must be above 0"),
+    ],
+)
+def test_numbers_that_cannot_be(ctl: Ctl, words: tuple[str, ...], says: str) -> None:
+    """A number that is none, or out of its range, is answered with what it may be."""
+    ended = ctl(*words)
+    assert (ended.code, ended.err.splitlines()[0]) == (64, f"error: {says}")
 
 
 def test_help_lists_the_exit_codes(ctl: Ctl) -> None:
@@ -446,6 +533,7 @@ def test_help_lists_the_exit_codes(ctl: Ctl) -> None:
 def test_version(ctl: Ctl) -> None:
     """version needs no manager."""
     assert ctl("version").out.startswith("syndicatectl 0.")
+    assert ctl("--version").out == ctl("version").out
 
 
 def test_ctrl_c_says_that_the_job_goes_on(manager: FakeManager, tmp_path: Path) -> None:

@@ -207,6 +207,13 @@ def test_a_second_up_says_so(bare_ctl: Ctl, cluster: Path) -> None:
     assert again.code == 0
     assert "is up already" in again.out
     assert parts(cluster) == before
+    assert up(bare_ctl, cluster, "--slots", "4").code == 0
+    refused = up(bare_ctl, cluster, "--slots", "8")
+    assert refused.code == 71
+    assert refused.err == (
+        f"error: 8 slots asked for, the cluster in {cluster} has 4\n"
+        f"  Other settings need:  syndicatectl down --dir {cluster}\n"
+    )
 
 
 def test_down_without_a_cluster(bare_ctl: Ctl, daemons: Path, tmp_path: Path) -> None:
@@ -280,6 +287,18 @@ def test_up_needs_root(bare_ctl: Ctl, cluster: Path, monkeypatch: pytest.MonkeyP
     assert not cluster.exists()
 
 
+def test_down_needs_root(bare_ctl: Ctl, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remedy is the command line as it was given."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["syndicatectl", "down", "--dir", "my lab"])
+    refused = bare_ctl("down", "--dir", "my lab")
+    monkeypatch.undo()
+    assert refused.code == 77
+    lines = refused.err.splitlines()
+    assert lines[0].startswith("error: `down` needs root: it ends")
+    assert lines[1] == "  sudo syndicatectl down --dir 'my lab'"
+
+
 def test_a_folder_with_other_things(bare_ctl: Ctl, cluster: Path) -> None:
     """up does not put its state beside somebody's files."""
     cluster.mkdir()
@@ -315,3 +334,30 @@ def test_a_launcher_that_fails_leaves_nothing(tmp_path: Path) -> None:
         pidfd = os.pidfd_open(int((tmp_path / "child").read_text()))
         assert select.select([pidfd], [], [], 5)[0]
         os.close(pidfd)
+
+
+def test_ctrl_c_while_a_launcher_starts_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C before the child is known ends the wrapper and what it has started."""
+    script = f"sleep 60 & echo $! > {tmp_path}/child; kill -INT {os.getpid()}; wait"
+    with pytest.raises(KeyboardInterrupt):
+        processes.start_wrapped(["sh", "-c", script], tmp_path / "log", dict(os.environ), 20)
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(int((tmp_path / "child").read_text()))
+        assert select.select([pidfd], [], [], 5)[0]
+        os.close(pidfd)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_ctrl_c_waits_until_a_start_is_written_down() -> None:
+    """Between a start and its record no signal comes in; it comes right after."""
+    recorded = False
+
+    def start_and_record() -> None:
+        nonlocal recorded
+        with processes.signals_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            recorded = True
+
+    with pytest.raises(KeyboardInterrupt):
+        start_and_record()
+    assert recorded

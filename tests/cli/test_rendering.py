@@ -158,6 +158,35 @@ def test_story_is_in_order_and_harmless() -> None:
     assert any(r"\x1b[2J[red]x" in line for line in lines)
 
 
+def test_story_tells_each_thing_once() -> None:
+    """A fault's own effect is not told as an event too, and the end's detail stands on one line."""
+    job = ended_job()
+    job.detail = "client-0 passed: all is well"
+    for at, who, event, text in (
+        (0.0, "slave-0", "task.started", "runs on node-a at 10.77.0.12"),
+        (5.1, "slave-0", "task.killed", "killed by client-0 (4 processes)"),
+        (7.0, "slave-0", "task.started", "runs on node-a at 10.77.0.12 again, generation 2"),
+        (9.0, "slave-1", "task.killed", "killed by client-0 (1 process)"),
+        (15.3, "", "job.stopping", f"SUCCEEDED: {job.detail}"),
+        (15.4, "", "job.ended", f"SUCCEEDED after 15.4 s: {job.detail}"),
+    ):
+        job.story.append(scheduler.StoryLine(at=stamp(at), task=who, event=event, text=text, attempt=1))
+    lines = story_lines(job)
+    assert [line.split("slave-0")[1].split()[0] for line in lines if "   slave-0 " in line] == [
+        "runs", "killed", "revived,",
+    ]  # fmt: skip
+    assert any("killed by client-0 (1 process)" in line for line in lines), "no fault stands for this one"
+    assert lines[-2].endswith("SUCCEEDED: client-0 passed: all is well")
+    assert lines[-1].endswith("SUCCEEDED after 15.4 s")
+
+
+def test_no_time_is_below_zero_by_a_rounding() -> None:
+    """What happened a moment before the start stands at 0, not at -0."""
+    job = ended_job()
+    job.story.append(scheduler.StoryLine(at=stamp(-0.0001), task="master", event="x", text="y", attempt=1))
+    assert any(line.split()[:3] == ["0.000", "s", "master"] for line in story_lines(job))
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

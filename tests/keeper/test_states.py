@@ -75,3 +75,16 @@ def test_epochs_outlive_the_keeper(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.WRONG_STATE
     again.admit("c1", 4)
     again.admit("c2", 1)
+
+
+@pytest.mark.parametrize("text", ["", '{"c1": 4', "[]", '{"c1": "x"}'])
+def test_damaged_epochs_are_refused(tmp_path: Path, text: str) -> None:
+    """A torn file is told in one clear line, and never taken for an empty one."""
+    path = tmp_path / "epochs.json"
+    path.write_text(text)
+
+    with pytest.raises(KeeperError, match="is damaged") as caught:
+        Epochs(path)
+
+    assert "\n" not in caught.value.detail
+    assert path.read_text() == text

@@ -148,7 +148,7 @@ def test_a_manager_that_is_away_is_told_with_the_time_it_was_tried(cluster: Clus
     took = time.monotonic() - started
     lines = answer.stderr.splitlines()
     assert lines[0] == f"error: no manager at {address} (connection refused, tried for 5 s)", lines
-    assert lines[1].startswith("  Is it running?  systemctl status syndicate-manager"), lines
+    assert lines[1].startswith("  Start one here:  syndicatectl up"), lines
     assert 4.5 < took < 9, took
 
 

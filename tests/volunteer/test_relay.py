@@ -200,7 +200,7 @@ async def test_too_many_calls_at_a_time_are_refused(world: World, monkeypatch: p
 
 
 async def test_connections_of_one_client_are_bounded(world: World) -> None:
-    """A task that connects without end takes no more descriptors than its bound, and others are still served."""
+    """A task that connects without end takes no more descriptors than its bound; others are still served."""
     links = [await asyncio.open_unix_connection(world.path) for _ in range(4 * relay.MAX_CONNECTIONS)]
 
     async def is_served(reader: asyncio.StreamReader) -> bool:

@@ -72,9 +72,7 @@ def _usage(error: Exception) -> CliError:
         sys.stderr.write(context.get_help() + "\n")
         return CliError("no command given", code=exit_codes.USAGE)
     message = _number_text(error, message) or message
-    return CliError(
-        _lowered(message).rstrip("."), f"See:  {path} --help", code=exit_codes.USAGE
-    )
+    return CliError(_lowered(message).rstrip("."), f"See:  {path} --help", code=exit_codes.USAGE)
 
 
 def _lowered(message: str) -> str:
@@ -88,7 +86,7 @@ def _number_text(error: Exception, message: str) -> str:
     if parameter is None or not _NO_NUMBER.search(message):
         return ""
     names = [str(name) for name in getattr(parameter, "opts", ())]
-    name = names[0] if names and names[0].startswith("-") else str(parameter.human_readable_name).upper()
+    name = names[0] if names and names[0].startswith("-") else str(parameter.name).upper()
     bounds = next((_BOUNDS[known] for known in names if known in _BOUNDS), "of at least 1")
     return f"{name} must be a whole number {bounds}"
 

@@ -298,7 +298,10 @@ def up(
         int, typer.Option("--port", help="For users on 127.0.0.1; 0 for any free one.", min=0, max=65535)
     ] = 7000,
     volunteer_port: Annotated[
-        int | None, typer.Option("--volunteer-port", help="For the volunteer; else one more than --port.", min=0, max=65535)
+        int | None,
+        typer.Option(
+            "--volunteer-port", help="For the volunteer; else one more than --port.", min=0, max=65535
+        ),
     ] = None,
     client_path: Annotated[
         str | None, typer.Option("--client", metavar="PATH", help="The default client's source.")

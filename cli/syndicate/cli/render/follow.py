@@ -125,10 +125,15 @@ class FollowView:
 
     def _row(self, start: Stamp, at: Stamp, who: str, text: str) -> tuple[float, str]:
         seconds = seconds_between(start, at)
-        return seconds, f"{seconds:6.2f} s   {self._palette.odd(f'{who:<{_WHO}}')} {text}".rstrip()
+        return (
+            seconds,
+            f"{round(seconds, 2) + 0.0:6.2f} s   {self._palette.odd(f'{who:<{_WHO}}')} {text}".rstrip(),
+        )
 
     def _log(self, line: LogLine) -> list[str]:
-        when = f"{seconds_between(self._start, line.at):6.2f} s" if self._start is not None else " " * 8
+        when = " " * 8
+        if self._start is not None:
+            when = f"{round(seconds_between(self._start, line.at), 2) + 0.0:6.2f} s"
         text = self._palette.odd(line.text) if line.is_note else line.text
         return [f"{when}   {line.task:<{_WHO}} | {text}".rstrip()]
 

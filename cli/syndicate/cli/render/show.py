@@ -78,7 +78,9 @@ def story_lines(job: Job, width: int = 80) -> list[str]:
     rows += [row for fault in job.faults if (row := _fault_row(job, fault, zero)) is not None]
     rows.sort(key=lambda row: row[0])  # stable: what has one time keeps its order
     label = max([LABEL, *(len(who) + 2 for _, who, _ in rows)])
-    return [f"{round(seconds, 3) + 0.0:>9.3f} s   {who:<{label}}{text}".rstrip() for seconds, who, text in rows]
+    return [
+        f"{round(seconds, 3) + 0.0:>9.3f} s   {who:<{label}}{text}".rstrip() for seconds, who, text in rows
+    ]
 
 
 def _effects(job: Job) -> Counter[tuple[str, str]]:

@@ -295,8 +295,8 @@ class Config:
     `reach_domain` empty stands for the volunteer itself, or with the host's network for `host`.
     `address_start` is where in its prefix the first address is picked, so that a restarted volunteer does not
     hand out at once what was just in use; the edge derives it from the clock. `abandon_after_s` is how long a
-    task is still held, for its manager to come back and ask, after its lease has run out. `start_timeout_s` is
-    longer than the keeper may take to unpack a disk anew and to exec make in it.
+    task is still held, for its manager to come back and ask, after its lease has run out. `start_timeout_s`
+    is longer than the keeper may take to unpack a disk anew and to exec make in it.
     """
 
     volunteer_id: str

@@ -92,8 +92,9 @@ class Disk:
         Raises OSError.
         """
         if self._generation:
-            remove_tree(self.tmp)
-            remove_tree(self.shm)
+            for folder in (self.tmp, self.shm):
+                if folder.is_dir():  # a beginning that failed may have left one of them only
+                    remove_tree(folder)
         self._generation = generation
         for folder in (self.tmp, self.shm):
             folder.mkdir()
