@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from .effects import Release
 from .errors import InvariantError
 from .model import JobState, TaskState
 from .state import LiveJob, LiveTask
@@ -113,7 +114,9 @@ def _commands(world: World) -> None:
         for pending in node.pending.values():
             command = pending.command
             slot = node.slots.get(command.slot)
-            known = slot is not None and slot.ref is not None
+            # A Release may be about what was found in a slot that had, or gets, another task meanwhile.
+            stray = isinstance(command.action, Release)
+            known = slot is not None and (stray or slot.ref is not None)
             _require(known, f"a command to a slot that nobody has: {command}")
         attached = node.session is not None
         back = world.sessions.get(node.session or "") == node.record.volunteer_id

@@ -178,6 +178,12 @@ def _adopt(turn: Turn, slot: Slot, info: local.SlotInfo) -> None:
         turn.emit(OpenRelay(slot.number, info.task))
     name = info.task.task
     turn.note("task.adopted", routine=True, slot=slot.number, job_id=info.task.job_id, task=name)
+    for link in turn.state.links.values():
+        # What an earlier connection had asked for was done after all; the next Hello tells the manager.
+        told_without = link.hello_at is not None and link.cluster_id in ("", info.task.cluster_id)
+        if told_without and not link.closing:
+            link.closing = True
+            turn.emit(CloseLink(link.name, "the keeper holds a task that was not known"))
 
 
 def _merge(turn: Turn, slot: Slot, info: local.SlotInfo) -> None:

@@ -78,6 +78,7 @@ class Slot:
         self._request: Prepare | None = None
         self._prepared: Done | None = None
         self._cut: tuple[str, ...] = ()
+        self._cut_is_sure = True
         self._generations: dict[int, Generation] = {}
         self._watches: set[asyncio.Task[None]] = set()
 
@@ -144,7 +145,7 @@ class Slot:
             except KeeperError:
                 self._company.spawn(self.stand_by())
                 raise
-            self._request, self._cut = request, ()
+            self._request, self._cut, self._cut_is_sure = request, (), True
             self._step(Step.PREPARE)
             generation = self._begin(1, prepared.box, store)
             if prepared.note:
@@ -228,10 +229,12 @@ class Slot:
         async with self._order:
             self._require(request.task)
             wanted = tuple(sorted(set(request.cut)))
-            if wanted == self._cut:
+            if wanted == self._cut and self._cut_is_sure:
                 return replace(self._done(began), already=True)
-            await self._worker.run(lambda: self._ground.set_cut(wanted))
-            self._cut = wanted
+            self._cut_is_sure = False  # an error may come after the kernel took it
+            with _expected():
+                await self._worker.run(lambda: self._ground.set_cut(wanted))
+            self._cut, self._cut_is_sure = wanted, True
             return self._done(began)
 
     async def release(self, request: Release) -> Done:
