@@ -166,6 +166,8 @@ def _check_finished(manager: ManagerHost, job_id: int, attempt: int, reports: Re
     job = manager.store.jobs[job_id]
     if len(reports.acknowledged) < job.spec.clients:
         return
+    if job.state is JobState.CANCELLED and job.started_at is None:
+        return  # they were quicker than the answers to their own starts: until then a user may cancel
     expected = STATE_OF[Outcome(max(reports.acknowledged.values()))]
     if job.attempt != attempt or job.state is not expected:
         raise Violation(

@@ -63,11 +63,6 @@ class TaskTruth:
                 return True
         return False
 
-    @property
-    def running(self) -> bool:
-        """Whether a process of it lives now."""
-        return bool(self.runs) and self.runs[-1].ended_at is None
-
 
 class Truth:
     """All machines of the world."""
@@ -81,7 +76,6 @@ class Truth:
         self._prepared: defaultdict[tuple[str, int, int], dict[str, str]] = defaultdict(dict)
         self._running: defaultdict[tuple[str, int], dict[tuple[TaskId, int], int]] = defaultdict(dict)
         self._addresses: dict[str, tuple[TaskId, str]] = {}
-        self.execs = 0
 
     def prepared(self, task: TaskId, machine: str, address: str) -> TaskTruth:
         """A slot's disk and network stand."""
@@ -116,7 +110,6 @@ class Truth:
         run = RunTruth(task, generation, machine, self._world.now, good)
         running[task, generation] = self._world.now
         truth.runs.append(run)
-        self.execs += 1
         self._world.note(
             machine, "exec", f"{task.cluster_id}/{task.job_id}.{task.attempt} {task.task} #{generation}"
         )
@@ -143,6 +136,11 @@ class Truth:
         truth.gone_at = self._world.now
         if self._addresses.get(truth.address) == (truth.task, machine):
             del self._addresses[truth.address]
+
+    @property
+    def execs(self) -> int:
+        """How many times make was exec'd."""
+        return len(self._where)
 
     def gangs(self) -> list[list[str]]:
         """The machines of each gang that runs now."""

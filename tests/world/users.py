@@ -117,13 +117,15 @@ class Users:
                 time_limit_s=order.time_limit_s,
             )
 
-        self._until_answered(make, lambda value: self._submitted(receipt, value))
+        known = receipt.job_id is not None
+        self._until_answered(make, lambda value: self._submitted(receipt, known, value))
 
-    def _submitted(self, receipt: Receipt, value: Outcome) -> None:
+    def _submitted(self, receipt: Receipt, known: bool, value: Outcome) -> None:
         if isinstance(value, errors.CoreError):
-            if receipt.job_id is not None:
+            if known:
                 raise Violation(f"{receipt} was acknowledged, and its repeat refused: {value!r}")
-            if isinstance(value, errors.Refused | errors.Exhausted) and not receipt.refused:
+            untold = receipt.job_id is None and not receipt.refused
+            if isinstance(value, errors.Refused | errors.Exhausted) and untold:
                 # No volunteer may be there yet: a user tries again later, as another order.
                 receipt.refused = value.reason
                 self._again(receipt.order)

@@ -60,22 +60,32 @@ def start_wrapped(command: Sequence[str], log: Path, environ: dict[str, str], de
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Keeps Ctrl-C and TERM waiting, so that a process which was started is also written down."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    """Keeps Ctrl-C and TERM waiting, so that a process which was started is also written down.
+
+    By handlers and not by a mask, which holds for one thread only: another may take the signal. Main thread.
+    """
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 @contextlib.contextmanager
 def _ctrl_c_let_in() -> Iterator[None]:
     # TERM stays out: it would end this process before it could end what it has started.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        signal.signal(signal.SIGINT, before)
 
 
 def stop(process: Process, deadline_s: float) -> bool:
