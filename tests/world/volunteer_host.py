@@ -16,7 +16,8 @@ from syndicate.volunteer.core.model import AnswerCode
 
 from . import convert
 from .clock import MS, SECOND, Clock
-from .keeper_model import Connection, Keeper, Machine, MakeProcess
+from .keeper_model import Keeper, Machine, MakeProcess
+from .keeper_socket import Connection
 from .link import Stream, Weather
 from .manager_host import ManagerHost
 from .truth import Truth
