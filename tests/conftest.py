@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import signal
 
-# Started in the background by a script, Ctrl-C is ignored here and in every command that a test starts: tests of
-# Ctrl-C need it as a terminal has it.
+# Started in the background by a script, Ctrl-C is ignored here and in every command that a test starts: tests
+# of Ctrl-C need it as a terminal has it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
