@@ -51,12 +51,12 @@ demo: setup system-packages ## Ten slots, two distributed systems, faults, and w
 .PHONY: test
 test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 8 min).
 	$(call need,redis-server zstd)
-	@$(PYTEST) -q -m "not system"
+	@$(PYTEST) -q -m "not system" --session-timeout 480
 
 .PHONY: test-system
 test-system: setup system-packages ## Whole clusters on this machine (at most 25 min).
 	$(call need,redis-server zstd $(GO_PACKAGES))
-	@$(PYTEST) -q -m system --timeout 300
+	@$(PYTEST) -q -m system --timeout 300 --session-timeout 1500
 
 .PHONY: check
 check: setup ## Lint, types, who may import whom, stubs as their protos say.

@@ -38,6 +38,11 @@ def excess(figure: Figure, limits: dict[str, dict[str, float]]) -> str:
     return ""
 
 
+def chosen(word: str, known: list[str]) -> list[str]:
+    """The figures that a word stands for: `gang4` for itself, `kill4` for all that begin with `kill4_`."""
+    return [name for name in known if name == word or name.startswith(f"{word}_")]
+
+
 def main() -> int:
     """Exit status 1 where `--check` finds a figure past its limit, 2 for a name that is none."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -45,14 +50,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a figure is past its limit")
     wish = parser.parse_args()
     known = [name for names, _ in MEASUREMENTS for name in names]
-    only = wish.only.split(",") if wish.only else known
-    if strange := [name for name in only if name not in known]:
+    words = wish.only.split(",") if wish.only else known
+    if strange := [word for word in words if not chosen(word, known)]:
         print(f"error: no figure {strange[0]!r}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
+    only = {name for word in words for name in chosen(word, known)}
     limits = tomllib.loads(Path(__file__).with_name("limits.toml").read_text())
     past = []
     for names, measure in MEASUREMENTS:
-        if not set(names) & set(only):
+        if not set(names) & only:
             continue
         print(f"measuring {', '.join(names)}", file=sys.stderr)
         for figure in measure():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from syndicate.cli.__main__ import run
 
 from tests.cli.fake_scheduler import TOKEN, FakeManager
+from tests.cli.stand_ins import KEEPER, MANAGER, VOLUNTEER
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,23 @@ def lab(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "Makefile").write_text(".PHONY: master slave\nmaster:\n\t./run\nslave:\n\t./run\n")
     return folder
+
+
+@pytest.fixture
+def daemons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of stand-ins that `up` takes for the one it was started from."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in (("keeper", KEEPER), ("manager", MANAGER), ("volunteer", VOLUNTEER)):
+        path = folder / f"syndicate-{name}"
+        path.write_text(f"#!{sys.executable}\n{text}")
+        path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    return folder
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, daemons: Path, bare_ctl: Ctl) -> Iterator[Path]:
+    """A folder for a cluster, which is taken down in the end whatever happened."""
+    yield tmp_path / "cluster"
+    bare_ctl("down", "--dir", str(tmp_path / "cluster"))

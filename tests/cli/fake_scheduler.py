@@ -178,6 +178,10 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
         self.cancelled: list[int] = []
         self.submit_error: tuple[grpc.StatusCode, str, str, dict[str, str]] | None = None
         self.upload_error: tuple[grpc.StatusCode, str, str] | None = None
+        self.upload_cap = 1 << 40
+        """An upload is refused once so many bytes of it have come."""
+        self.quiet_logs = False
+        """A log whose script is used up stays open and says nothing."""
         self.unavailable = 0
         """So many calls are refused as by a manager that is starting."""
 
@@ -200,6 +204,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
         for request in requests:
             data += request.chunk
             self.received_bytes += len(request.chunk)
+            if len(data) > self.upload_cap:
+                text = f"more than {self.upload_cap} bytes"
+                refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "SOURCE_TOO_LARGE", text)
         assert hashlib.sha256(data).hexdigest() == header.sha256
         assert len(data) == header.size
         self.known[header.sha256] = bytes(data)
@@ -209,6 +216,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
         self._enter(context)
         if self.submit_error:
             refuse(context, *self.submit_error)
+        for sha256 in (request.spec.source_sha256, request.spec.client_sha256):
+            if sha256 and sha256 not in self.known:
+                refuse(context, grpc.StatusCode.NOT_FOUND, "NO_SUCH_SOURCE", f"no source {sha256}")
         self.submitted.append(request)
         return scheduler.SubmitResponse(job_id=12)
 
@@ -245,7 +255,10 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
 
     def ReadLogs(self, request: scheduler.ReadLogsRequest, context: Any) -> Any:
         self._job(request.job_id, context)
+        context.send_initial_metadata(())
         scripts = self.logs.get(request.job_id, [])
+        if not scripts and self.quiet_logs:
+            self.hold.wait(WAIT_S)
         for piece in scripts.pop(0) if scripts else []:
             if piece is None:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")

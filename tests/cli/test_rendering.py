@@ -180,6 +180,17 @@ def test_story_tells_each_thing_once() -> None:
     assert lines[-1].endswith("SUCCEEDED after 15.4 s")
 
 
+def test_an_end_that_was_told_late_stands_where_it_happened() -> None:
+    """A volunteer that was away tells afterwards; what it tells of goes before what happened since."""
+    job = ended_job()
+    job.faults[1].CopyFrom(fault(2, common.FAULT_KIND_KILL, "master", 5.10, processes=4))
+    for at, event, text in ((0.02, "task.started", "runs on node-b"), (9.0, "task.exited", "exited 1")):
+        job.story.append(scheduler.StoryLine(at=stamp(at), task="slave-1", event=event, text=text, attempt=1))
+    job.tasks[2].runs[0].ended_at.CopyFrom(stamp(4.0))
+    rows = [line.split()[0] for line in story_lines(job) if "slave-1 " in line and "cut" not in line]
+    assert rows == ["0.020", "4.000", "8.200"]
+
+
 def test_no_time_is_below_zero_by_a_rounding() -> None:
     """What happened a moment before the start stands at 0, not at -0."""
     job = ended_job()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -226,7 +229,9 @@ def test_kill_and_revive(chaos: Chaos) -> None:
     assert (second.already, second.fault_id, second.processes) == (True, 0, 0)
     revived = chaos.revive(SLAVE, with_disk=False)
     assert (revived.already, revived.generation) == (False, 2)
-    assert second.applied_at.monotonic_ns > first.applied_at.monotonic_ns
+    assert second.applied_at is None
+    assert first.applied_at is not None and revived.applied_at is not None
+    assert first.applied_at.monotonic_ns < revived.applied_at.monotonic_ns
 
 
 def test_revive_of_a_live_task(chaos: Chaos) -> None:
@@ -260,8 +265,10 @@ def test_after_finish_only_reading_is_allowed(chaos: Chaos) -> None:
     """A client that has finished may list members and ping."""
     done = chaos.finish("fail", score=0.5, metrics={"lost": 3}, text="three writes lost")
     assert done.clients_left == 0
-    for call in (lambda: chaos.kill(SLAVE), lambda: chaos.finish(), lambda: chaos.reconnect(SLAVE)):
-        with pytest.raises(ClientFinished):
+    with pytest.raises(ClientFinished):
+        chaos.finish()
+    for call in (lambda: chaos.kill(SLAVE), lambda: chaos.reconnect(SLAVE)):
+        with pytest.raises(JobNotRunning):
             call()
     assert len(chaos.members()) == 3
     assert chaos.ping().manager_at.boot_id == "fake-boot"
@@ -321,17 +328,70 @@ def test_a_repeated_request_id_gets_the_first_answer() -> None:
     """Over bare stubs: the same request twice has one effect and one answer."""
     with FakeChaosServer(members=[MASTER, SLAVE]) as server, grpc.insecure_channel(server.address) as channel:
         stub = chaos_pb2_grpc.ChaosControlStub(channel)
-        request = chaos_pb2.KillRequest(request_id="5f0c", ip=SLAVE)
+        request = chaos_pb2.KillRequest(request_id=str(uuid.uuid4()), ip=SLAVE)
         assert stub.Kill(request) == stub.Kill(request)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Kill(chaos_pb2.KillRequest(request_id="other", ip="nonsense"))
+            stub.Kill(chaos_pb2.KillRequest(request_id=str(uuid.uuid4()), ip="nonsense"))
         assert ("syndicate-reason", "NOT_AN_ADDRESS") in caught.value.trailing_metadata()
+
+
+def test_a_request_id_is_a_uuid_and_of_one_fault() -> None:
+    """The fake refuses what the manager would: other words, and one id for two faults."""
+    job = FakeJob([MASTER, SLAVE])
+    request_id = str(uuid.uuid4())
+    job.answer("client-0", "Kill", chaos_pb2.KillRequest(request_id=request_id, ip=SLAVE))
+    for wrong in (
+        chaos_pb2.KillRequest(request_id="5f0c", ip=SLAVE),
+        chaos_pb2.KillRequest(request_id=request_id, ip=MASTER),
+    ):
+        with pytest.raises(ChaosError) as caught:
+            job.answer("client-0", "Kill", wrong)
+        assert caught.value.reason == "BAD_FIELD"
+
+
+def test_a_fault_that_failed_has_failed_for_its_repeat() -> None:
+    """What the volunteer could not do is told again; what was not tried is tried."""
+    job = FakeJob([MASTER, SLAVE])
+    for reason, again in (("FAULT_FAILED", "FAULT_FAILED"), ("VOLUNTEER_AWAY", "")):
+        request = chaos_pb2.KillRequest(request_id=str(uuid.uuid4()), ip=SLAVE)
+        job.fail_next("Kill", reason)
+        for expected in (reason, again):
+            with contextlib.suppress(ChaosError):
+                job.answer("client-0", "Kill", request)
+            assert job.calls[-1].error == expected
+
+
+def test_the_last_finish_ends_the_fake_job() -> None:
+    """A client that was killed is not waited for; until then one that has finished is told so."""
+    job = FakeJob([MASTER], clients=[CLIENT, "10.77.0.251", "10.77.0.252"])
+    one, two = FakeChaos(job=job), FakeChaos(job=job, caller="client-1")
+    two.kill("10.77.0.252")
+    assert one.finish().clients_left == 1
+    with pytest.raises(ClientFinished):
+        one.kill(MASTER)
+    assert two.finish().clients_left == 0
+    with pytest.raises(JobNotRunning):
+        one.kill(MASTER)
 
 
 def test_finish_refuses_an_outcome_that_there_is_not() -> None:
     """A word that is no outcome is a bug of the caller."""
     with pytest.raises(ValueError, match="great"):
         FakeChaos(members=[MASTER]).finish("great")
+
+
+@pytest.mark.parametrize("said", [{"score": math.nan}, {"metrics": {"rate": math.nan}}])
+def test_finish_refuses_what_is_not_a_number(said: dict[str, Any]) -> None:
+    """NaN has no place in an order of grades: it is a bug of the caller, and named."""
+    with pytest.raises(ValueError, match=r"score is not a number|metric 'rate' is not a number"):
+        FakeChaos(members=[MASTER]).finish("pass", **said)
+
+
+def test_a_clock_that_is_not_known_is_none(address: str) -> None:
+    """Before a volunteer's clock is bounded there is no bound; none is not the same as exact."""
+    with Served(Scripted(), address), Chaos(address) as chaos:
+        killed = chaos.kill(SLAVE)
+    assert killed.clock is None
 
 
 def test_a_text_that_is_too_long_is_cut() -> None:

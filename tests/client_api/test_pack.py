@@ -95,6 +95,30 @@ def test_git_and_ignored_files_stay_behind(tree: Path) -> None:
     ]  # fmt: skip
 
 
+def test_caches_and_the_like_stay_behind_unless_asked_for(tree: Path) -> None:
+    """What lies beside a source is left out wherever it lies, told, and sent with `everything`."""
+    names = [
+        ".git/HEAD", ".mypy_cache/x", ".pytest_cache/x", ".ruff_cache/x", ".venv/bin/python", "a.o",
+        "node_modules/left-pad/index.js", "src/__pycache__/a.pyc",
+    ]  # fmt: skip
+    with pack(tree) as clean:
+        pass
+    for name in names:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("x")
+    (tree / ".syndicateignore").write_text("*.o\n.venv\n")
+    left = [".git/", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", "node_modules/", "src/__pycache__/"]
+    with pack(tree) as source, pack(tree, everything=True) as whole:
+        assert source.left_out.by_default == left
+        assert source.left_out.by_pattern == whole.left_out.by_pattern == [".venv/", "a.o"]
+        assert whole.left_out.by_default == []
+        assert whole.sha256 != source.sha256
+    (tree / ".syndicateignore").unlink()
+    (tree / "a.o").unlink()
+    with pack(tree) as again:
+        assert again.sha256 == clean.sha256
+
+
 def test_an_exception_in_the_ignore_file_is_refused(tree: Path) -> None:
     """A pattern that would silently mean something else is an error."""
     (tree / ".syndicateignore").write_text("*.o\n!keep.o\n")
@@ -192,8 +216,15 @@ def test_a_torn_archive(tmp_path: Path, mode: str, part: float) -> None:
 
 
 def test_an_archive_with_its_folder_inside(tmp_path: Path) -> None:
-    """The usual mistake, a folder packed from outside, is named with its remedy."""
+    """An archive of one folder, as GitHub makes them, is taken, and its Makefile is read."""
     path = archive(tmp_path / "lab4.tgz", {"lab4/Makefile": MAKEFILE.encode(), "lab4/run": b""})
+    with pack(path) as source:
+        assert source.makefile == MAKEFILE
+
+
+def test_an_archive_with_its_folder_beside_others(tmp_path: Path) -> None:
+    """A Makefile in one of several folders is not the source's; the folder is named with the remedy."""
+    path = archive(tmp_path / "lab4.tgz", {"lab4/Makefile": MAKEFILE.encode(), "notes/run": b""})
     with pytest.raises(NoMakefile, match="in the folder `lab4`, not at its root") as caught:
         pack(path)
     assert "tar -C lab4 -czf lab4.tgz ." in caught.value.remedy

@@ -22,6 +22,7 @@ from syndicate.client_api import (
     Unreachable,
     pack,
 )
+from syndicate.client_api._presence import Presence
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.cli.fake_scheduler import TOKEN, FakeManager, ended_job, log, queued_job, running_job
@@ -67,6 +68,19 @@ def test_a_refused_upload_stops(client: SchedulerClient, manager: FakeManager, s
         client.upload(source, lambda sent, size: told.append(sent))
     assert caught.value.reason == "SOURCE_TOO_LARGE"
     assert sum(told) < source.size
+
+
+def test_an_upload_that_is_refused_on_the_way_stops(
+    client: SchedulerClient, manager: FakeManager, tmp_path: Path
+) -> None:
+    """A refusal in the middle of the stream ends the sending there, and is the error."""
+    (tmp_path / "Makefile").write_text("master slave:\n")
+    (tmp_path / "noise").write_bytes(os.urandom(40_000_000))
+    manager.scheduler.upload_cap = 1_000_000
+    told = [0]
+    with pack(tmp_path, 1 << 30) as large, pytest.raises(SourceRefused, match="more than 1000000 bytes"):
+        client.upload(large, lambda sent, size: told.append(sent))
+    assert told[-1] < 30_000_000
 
 
 def test_a_manager_that_starts_is_tried_again(client: SchedulerClient, manager: FakeManager) -> None:
@@ -133,6 +147,13 @@ def test_a_watch_survives_a_break(client: SchedulerClient, manager: FakeManager)
     assert states == [queued_job().state, running_job().state, ended_job().state]
 
 
+def test_an_answer_may_be_larger_than_grpc_expects(client: SchedulerClient, manager: FakeManager) -> None:
+    """A job with as many faults as its ledger takes can be shown."""
+    manager.scheduler.jobs[12] = ended_job()
+    manager.scheduler.jobs[12].faults.extend([ended_job().faults[0]] * 100_000)
+    assert len(client.job(12).faults) == 100_004
+
+
 def test_a_log_is_resumed_without_repeats(client: SchedulerClient, manager: FakeManager) -> None:
     """After a break, known pieces are left out, also where they are cut otherwise the second time."""
     manager.scheduler.jobs[12] = ended_job()
@@ -152,6 +173,61 @@ def test_a_log_of_a_new_attempt_is_not_a_repeat(client: SchedulerClient, manager
         [log("master", 0, b"again\n", 9.0)],
     ]
     assert [answer.piece.data for answer in client.logs(12, follow=True)] == [b"first try\n", b"again\n"]
+
+
+def test_a_break_is_told_once_and_its_end_too(manager: FakeManager) -> None:
+    """Two streams lose the manager: who listens hears of it at once, and once that it is back."""
+    manager.scheduler.jobs[12] = ended_job()
+    manager.scheduler.watches[12] = [[running_job(), None], [running_job(), ended_job()]]
+    told: list[str] = []
+    with SchedulerClient(
+        manager.address, TOKEN, on_away=lambda error, seconds: told.append(error.cause if error else "back")
+    ) as client:
+        assert [answer.job.state for answer in client.watch(12)][-1] == ended_job().state
+    assert told == ["connection lost", "back"]
+
+
+def test_a_log_that_says_nothing_tells_that_the_manager_is_back(manager: FakeManager) -> None:
+    """That a stream was taken again is known before its first answer."""
+    manager.scheduler.jobs[12] = running_job()
+    manager.scheduler.logs[12] = [[log("master", 0, b"a", 1.0), None]]
+    manager.scheduler.quiet_logs = True
+    told: list[str] = []
+    back = threading.Event()
+
+    def on_away(error: Unreachable | None, seconds: float) -> None:
+        told.append("away" if error else "back")
+        if error is None:
+            back.set()
+
+    client = SchedulerClient(manager.address, TOKEN, on_away=on_away)
+    reader = threading.Thread(target=_read_all, args=(client,))
+    reader.start()
+    assert back.wait(5)
+    client.close()
+    reader.join(5)
+    assert told == ["away", "back"]
+
+
+def _read_all(client: SchedulerClient) -> None:
+    with contextlib.suppress(Exception):  # how it ends is grpc's
+        for _ in client.logs(12, follow=True):
+            pass
+
+
+def test_presence_is_told_once_for_several_calls() -> None:
+    """The first call that misses the manager tells, the last that finds it; one that gave up is silent."""
+    told: list[str] = []
+    presence = Presence(lambda error, seconds: told.append("away" if error else "back"))
+    error = Unreachable("a:1", "connection refused", 0.0)
+    for call in ("watch", "logs", "gone"):
+        presence.lost(call, error, 60.0)
+    presence.found("watch")
+    presence.gave_up("gone")
+    assert told == ["away"]
+    presence.found("logs")
+    presence.found("logs")
+    assert told == ["away", "back"]
 
 
 def test_closing_ends_a_watch_in_another_thread(manager: FakeManager) -> None:

@@ -161,26 +161,25 @@ class KeeperProcess:
 class Link:
     """A connection with the events that came over it."""
 
-    def __init__(self, keeper: KeeperProcess, client: KeeperClient) -> None:
+    def __init__(self, keeper: KeeperProcess) -> None:
         self.keeper = keeper
-        self.client = client
         self.events: list[Event] = []
         self._more = asyncio.Event()
-        self._collecting = asyncio.create_task(self._collect())
 
-    async def _collect(self) -> None:
-        async for event in self.client.events():
-            self.events.append(event)
-            self._more.set()
+    async def connect(self) -> None:
+        self.client = await KeeperClient.connect(self.keeper.socket, self._collect)
+
+    def _collect(self, event: Event) -> None:
+        self.events.append(event)
+        self._more.set()
 
     async def close(self) -> None:
         await self.client.close()
-        await self.ended()
 
     async def ended(self) -> None:
         """Return once the connection is over, whoever ended it."""
         async with asyncio.timeout(SECONDS):
-            await self._collecting
+            await self.client.gone()
 
     async def ask(self, request: Request) -> Reply:
         return await self.client.request(request, SECONDS * 2)
@@ -323,7 +322,8 @@ class TestTask:
 @asynccontextmanager
 async def linked(keeper: KeeperProcess, release: bool = True) -> AsyncIterator[Link]:
     """A connection with a lease; with `release` what it leaves on the slots is released at the end."""
-    link = Link(keeper, await KeeperClient.connect(keeper.socket))
+    link = Link(keeper)
+    await link.connect()
     try:
         await link.sync()
         await link.renew()

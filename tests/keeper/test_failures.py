@@ -54,8 +54,11 @@ def own(folder: Path) -> Iterator[KeeperProcess]:
     keeper = KeeperProcess(folder, network_instance()[::-1], slots=1)
     yield keeper
     if keeper.process is not None:
-        keeper.process.kill()
-        keeper.stop()
+        try:
+            keeper.stop()  # in order, so that it leaves no cgroup
+        except subprocess.TimeoutExpired:
+            keeper.stop(signal.SIGKILL)
+            raise
 
 
 async def test_release_during_stand_by_stops_only_the_prepare(link: Link) -> None:
@@ -190,3 +193,28 @@ def test_sandbox_that_takes_no_orders_is_not_the_sources_fault(tmp_path: Path) -
             os.close(descriptor)
         box.process.close()
     assert caught.value.code is ErrorCode.FAILED
+
+
+async def test_sandbox_that_had_orders_never_serves_another(own: KeeperProcess) -> None:
+    """One that outlasts its refused task counts as left, and the next task gets a new one."""
+    own.start()
+    assert own.process is not None
+    hindrance = own.cgroup / "slot-0" / "g1" / "syn-hindrance"
+    enter = ["nsenter", f"--target={own.process.pid}", "--mount"]
+    async with linked(own) as link:
+        hindrance.mkdir()
+        await _run([*enter, "mount", "-t", "tmpfs", "syndicate", str(hindrance)])
+
+        refused = await link.refused(link.task_of(b"not a tar").prepare_request())
+
+        assert refused.code is ErrorCode.BAD_SOURCE or "cannot remove" in refused.detail
+        assert f"cgroup {hindrance.parent}" in (await link.audit()).left
+        await _run([*enter, "umount", str(hindrance)])
+        task = link.task(_WAITS)
+        await task.begin()
+        await task.said("up")
+
+
+async def _run(command: list[str]) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -88,3 +89,28 @@ def test_damaged_epochs_are_refused(tmp_path: Path, text: str) -> None:
 
     assert "\n" not in caught.value.detail
     assert path.read_text() == text
+
+
+def test_epochs_are_on_disk_before_they_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is synced before it takes the place of the old one, and then the folder that names it."""
+    done: list[str] = []
+    sync, take = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        done.append(f"sync {os.readlink(f'/proc/self/fd/{descriptor}')}")
+        sync(descriptor)
+
+    def replace(source: Path, target: Path) -> None:
+        done.append(f"rename {source}")
+        take(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    epochs = Epochs(tmp_path / "epochs.json")
+    epochs.admit("c1", 3)
+
+    epochs.save()
+    epochs.save()
+
+    fresh = tmp_path / "epochs.new"
+    assert done == [f"sync {fresh}", f"rename {fresh}", f"sync {tmp_path}"]

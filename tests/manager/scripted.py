@@ -172,7 +172,7 @@ class ScriptedVolunteer:
 
     def commands(self, action: str) -> list[registry.Command]:
         """The commands of one kind that it was told."""
-        return [m.command for m in self.told if m.HasField("command") and m.command.HasField(action)]
+        return [c for m in self.told for c in m.commands.commands if c.HasField(action)]
 
     def task(self, name: str) -> common.TaskRef:
         """The task of this name that was started last."""
@@ -180,14 +180,13 @@ class ScriptedVolunteer:
 
     def answer(self, command: registry.Command, code: common.AnswerCode | None = None, **fields: Any) -> None:
         """Answer a command."""
-        self.say(
-            answer=registry.Answer(
-                command_id=command.command_id,
-                code=registry.ANSWER_CODE_DONE if code is None else code,
-                applied_at=stamp(self.boot_id),
-                **fields,
-            )
+        one = registry.Answer(
+            command_id=command.command_id,
+            code=registry.ANSWER_CODE_DONE if code is None else code,
+            applied_at=stamp(self.boot_id),
+            **fields,
         )
+        self.say(answers=registry.Answers(answers=[one]))
 
     # ---- the stream --------------------------------------------------------------------------------------
 
@@ -214,8 +213,9 @@ class ScriptedVolunteer:
             self.cluster_id = message.welcome.cluster_id
         elif message.HasField("heartbeat_ack"):
             self._last_ack = message.heartbeat_ack
-        elif message.HasField("command") and self.answers:
-            self._obey(message.command)
+        elif self.answers:
+            for command in message.commands.commands:
+                self._obey(command)
         self.told.append(message)
         async with self.heard:
             self.heard.notify_all()

@@ -47,7 +47,7 @@ def test_a_blob_is_read_back_under_its_digest(blobs: BlobDirectory, tmp_path: Pa
     again = BlobDirectory(tmp_path)
     with again.open(DIGEST) as file:
         assert file.read() == DATA
-    assert (again.has(DIGEST), again.size(DIGEST)) == (True, len(DATA))
+    assert again.size(DIGEST) == len(DATA)
     assert (tmp_path / DIGEST[:2] / DIGEST[2:4] / DIGEST).is_file()
     assert incoming(tmp_path) == []
 
@@ -73,7 +73,7 @@ def test_bad_uploads_leave_nothing(
 
     assert refused.value.reason == reason
     assert incoming(tmp_path) == []
-    assert not blobs.has(DIGEST)
+    assert blobs.size(DIGEST) is None
 
 
 def test_the_bound_is_a_running_total(blobs: BlobDirectory) -> None:
@@ -98,7 +98,7 @@ def test_what_fails_its_check_is_not_kept(blobs: BlobDirectory, tmp_path: Path) 
         upload.finish(bad)
     upload.abandon()
 
-    assert (blobs.has(DIGEST), incoming(tmp_path)) == (False, [])
+    assert (blobs.size(DIGEST), incoming(tmp_path)) == (None, [])
 
 
 def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:

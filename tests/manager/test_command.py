@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from syndicate.manager.settings import BadSettings, load
+from syndicate.manager.settings import BadSettings, Limits, Settings, load
 
 from tests.manager.scripted import tarball
 
@@ -34,6 +34,21 @@ def manager(state: Path, *more: object) -> list[str]:
 def run(line: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a command that is expected to end by itself."""
     return subprocess.run(line, capture_output=True, text=True, timeout=WAIT_S)
+
+
+def test_help_names_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be a flag stands below, with what it is where nobody says; and how the command ends."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(command("--help"))
+    assert (shown.returncode, shown.stderr) == (0, "")
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')} " in shown.stdout or f"\n  {name} " in shown.stdout, name
+        if isinstance(field.default, int | float) and field.default is not None:
+            assert f"; {field.default:.10g}\n" in shown.stdout, name
+    for name, field in Limits.model_fields.items():
+        assert f"{name} {field.default}" in shown.stdout
+    assert "    75  another manager runs on it" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
 
 
 def test_it_starts_says_so_and_stops_when_told(tmp_path: Path) -> None:
@@ -166,6 +181,10 @@ def test_flags_win_over_environment_over_file(tmp_path: Path, monkeypatch: pytes
         {"max_source_bytes": 0},
         {"unheard_of": 1},
         {"listen_users": "127.0.0.1:99999"},
+        {"default_time_limit_s": 100_000.0},
+        {"clients": 1000, "client": Path("client.tgz")},
+        {"forget_after_s": 10.0},
+        {"keep_jobs": 10},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, wrong: dict[str, object]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Any
 
 import pytest
 from syndicate.manager.core import effects, model
 from syndicate.manager.core.errors import BadRequest
-from syndicate.manager.rpc import convert
+from syndicate.manager.core.records import JobRecord, TaskRecord
+from syndicate.manager.core.views import JobView
+from syndicate.manager.rpc import convert, pictures
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import scheduler_pb2 as scheduler
@@ -85,6 +88,58 @@ def test_a_number_that_means_nothing_is_the_callers_mistake() -> None:
     """An enum's number of a later version is refused by its field's name."""
     with pytest.raises(BadRequest, match=r"exit\.reason"):
         convert.exit_in(common.TaskExit(reason=99))  # type: ignore[arg-type]  # what another version may send
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (common.Result(score=math.nan), "not NaN"),
+        (common.Result(metrics={"rate": math.nan}), "not NaN"),
+        (common.Result(metrics={f"{n:03}" + "𝄞" * 97: 1.0 for n in range(1000)}), "more than 65,536 bytes"),
+    ],
+)
+def test_a_result_has_numbers_and_bounds(result: common.Result, words: str) -> None:
+    """What has no place in an order, and what a thousand clients would fill the database with, is refused."""
+    with pytest.raises(BadRequest, match=words):
+        convert.result_in(result)
+    assert convert.result_in(common.Result(metrics={"rate": math.inf})).metrics == (("rate", math.inf),)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.256", "010.0.0.1", "::1", "node-a"])
+def test_an_address_is_an_address(text: str) -> None:
+    """What a volunteer calls an address goes into the rules of other machines."""
+    with pytest.raises(BadRequest, match=r"answer\.address"):
+        convert.address(text, "answer.address")
+    assert convert.address("10.0.0.1", "answer.address") == "10.0.0.1"
+    assert convert.address("", "answer.address") == ""
+
+
+def test_what_many_clients_say_fits_into_one_answer() -> None:
+    """A picture holds 16 MiB of results whole, and of the others the outcome alone, and says so."""
+    at = model.Stamp("b", 1, 1)
+    spec = model.JobSpec("lab", model.Source("a" * 64, 1), 1, model.Source("b" * 64, 1), 300, 600.0)
+    said = model.Result(model.Outcome.FAIL, 0.5, (), "x" * convert.MAX_RESULT_TEXT_BYTES)
+    tasks = [
+        TaskRecord(
+            1, 1, f"client-{n}", model.Role.CLIENT, "node-a", "b", n, model.TaskState.EXITED, result=said
+        )
+        for n in range(300)
+    ]
+    job = JobRecord(1, "r", "alice", spec, model.JobState.SUCCEEDED, 1, at, at)
+    shown = pictures.job_out(JobView(job, tuple(tasks)), "c-1").tasks
+
+    assert sum(task.ByteSize() for task in shown) < 17 << 20
+    assert (shown[0].result.text, shown[0].result.outcome) == (said.text, common.OUTCOME_FAIL)
+    assert (len(shown[299].result.text) < 100, shown[299].result.outcome) == (True, common.OUTCOME_FAIL)
+
+
+def test_what_a_volunteer_says_is_cut() -> None:
+    """An end of a task is told in a line or two, however much a volunteer has to say."""
+    said = common.TaskExit(reason=common.REASON_SIGNALED, detail="ä" * 5000)
+    detail = convert.exit_in(said).detail
+
+    assert len(detail.encode()) <= 2000
+    assert detail.endswith("ä …")
 
 
 def test_no_outcome_stands_for_a_pass() -> None:

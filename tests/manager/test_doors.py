@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from syndicate.manager.core import errors as core_errors
-from syndicate.manager.rpc.errors import STATUS_OF
+from syndicate.manager.rpc.errors import STATUS_OF, abort
 from syndicate.manager.rpc.guard import Guard
 from syndicate.v1 import chaos_pb2, registry_pb2, scheduler_pb2
 
@@ -121,6 +121,33 @@ async def test_an_error_carries_its_reason_twice(manager: Running) -> None:
     assert (info.reason, info.domain) == ("NO_SUCH_JOB", "syndicate")
     assert reason(refused) == "NO_SUCH_JOB"
     assert refused.value.details() == status.message == "there is no job 404"
+
+
+@pytest.mark.parametrize("letter", ["x", "ä"])
+async def test_an_error_that_says_much_arrives_as_itself(letter: str) -> None:
+    """Texts of volunteers and long hints are cut: gRPC would end the call as another error."""
+    error = core_errors.Refused("TOO_LARGE", letter * 20_000, hint=letter * 20_000, slots="8", more="y" * 900)
+
+    async def refuse(_request: bytes, context: Any) -> bytes:
+        await abort(context, error)
+
+    handler = grpc.unary_unary_rpc_method_handler(refuse)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("x.X", {"Refuse": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        told = await knock(f"127.0.0.1:{port}", "/x.X/Refuse")
+    finally:
+        await server.stop(0)
+
+    status = rpc_status.from_call(told)
+    assert told.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert trailer(told)["syndicate-reason"] == "TOO_LARGE"
+    assert trailer(told)["syndicate-meta-slots"] == "8"
+    assert status is not None
+    assert status.message == told.details()
+    assert str(told.details()).endswith(f"{letter} …")
 
 
 def test_every_domain_error_has_a_status() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,25 @@ import pytest
 from syndicate.manager.core.errors import InvariantError
 from syndicate.manager.core.events import SubmitJob
 from syndicate.manager.core.machine import Machine
+from syndicate.manager.rpc.session import Session
 from syndicate.manager.store import CommitFailed, SqliteStore
 from syndicate.v1 import common_pb2 as common
+from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager.conftest import Start
 from tests.manager.scripted import WAIT_S, reason
+
+
+async def assert_a_submission_stops_it(start: Start, error: type[Exception], story: str) -> None:
+    """The caller is told to try again, the volunteer's stream ends, and the manager with this error."""
+    async with start() as manager, manager.volunteer().attached() as volunteer:
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await manager.submit()
+        async with asyncio.timeout(WAIT_S):
+            await volunteer.ended
+        with pytest.raises(error, match=story):
+            await asyncio.wait_for(manager.serving, WAIT_S)
+    assert told.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_core_that_is_wrong_stops_the_manager(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,14 +43,24 @@ async def test_a_core_that_is_wrong_stops_the_manager(start: Start, monkeypatch:
         return handle(self, event, now)
 
     monkeypatch.setattr(Machine, "handle", wrong)
-    async with start() as manager, manager.volunteer().attached() as volunteer:
-        with pytest.raises(grpc.aio.AioRpcError) as told:
-            await manager.submit()
-        async with asyncio.timeout(WAIT_S):
-            await volunteer.ended
-        with pytest.raises(InvariantError, match="the story of it"):
-            await asyncio.wait_for(manager.serving, WAIT_S)
+    await assert_a_submission_stops_it(start, InvariantError, "the story of it")
 
+
+async def test_an_effect_that_fails_stops_the_manager(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was to be done after a commit is not half done in silence: who waits is told to try again."""
+
+    def wrong(self: Session, effect: Any) -> None:
+        raise RuntimeError("no way to say it")
+
+    monkeypatch.setattr(Session, "drain", wrong)
+    async with start() as manager, manager.volunteer().attached():
+        request = scheduler.DrainNodeRequest(
+            request_id=str(uuid.uuid4()), volunteer_id="node-a", draining=True
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await manager.scheduler.DrainNode(request, **manager.credentials)
+        with pytest.raises(RuntimeError, match="no way"):
+            await asyncio.wait_for(manager.serving, WAIT_S)
     assert told.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -49,15 +74,7 @@ async def test_a_disk_that_fails_stops_the_manager(start: Start, monkeypatch: py
         commit(self, group)
 
     monkeypatch.setattr(SqliteStore, "_commit", failing)
-    async with start() as manager, manager.volunteer().attached() as volunteer:
-        with pytest.raises(grpc.aio.AioRpcError) as told:
-            await manager.submit()
-        async with asyncio.timeout(WAIT_S):
-            await volunteer.ended
-        with pytest.raises(CommitFailed, match="no space left"):
-            await asyncio.wait_for(manager.serving, WAIT_S)
-
-    assert told.value.code() is grpc.StatusCode.UNAVAILABLE
+    await assert_a_submission_stops_it(start, CommitFailed, "no space left")
 
 
 async def test_a_store_that_is_full_takes_no_new_work(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

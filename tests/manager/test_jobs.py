@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import pytest
+from syndicate.manager.core import model
+from syndicate.manager.core.machine import Machine
+from syndicate.manager.core.records import JobRecord
+from syndicate.manager.core.views import JobView
+from syndicate.manager.store import SqliteStore
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import scheduler_pb2 as scheduler
 
@@ -145,7 +153,59 @@ async def test_lists_take_owner_and_states(manager: Running) -> None:
     assert [(job.job_id, job.owner) for job in page.jobs] == [(waiting, "alice")]
     assert page.jobs[0].queue_length == 2
     assert page.jobs[0].queue_place > 0
-    assert page.jobs[0].waits_for
+
+
+async def test_lists_leave_out_what_is_long(start: Start, tmp_path: Path) -> None:
+    """Reports are told of one job at a time, and a page ends before it is too large for a client of gRPC."""
+    at = model.Stamp("b", 1, 1)
+    spec = model.JobSpec("lab", model.Source("a" * 64, 1), 1, None, 0, 600.0)
+    result = model.Result(model.Outcome.PASS, 0.5, (("operations", 7.0),), "x" * 60_000)
+    store = SqliteStore.open(tmp_path / "state")
+    store.start(lambda ticket: None, lambda error: None)
+    for number in range(1, 81):
+        job = JobRecord(number, str(uuid.uuid4()), "alice", spec, model.JobState.SUCCEEDED, 1, at, at)
+        store.submit([replace(job, ended_at=at, result=result, detail="y" * 60_000)])
+    await store.close()
+    listed: list[scheduler.Job] = []
+    async with start(state_dir=tmp_path / "state") as manager:
+        token = ""
+        while token or not listed:
+            request = scheduler.ListJobsRequest(page_token=token)
+            page = await manager.scheduler.ListJobs(request, **manager.credentials)
+            listed += page.jobs
+            token = page.next_page_token
+        whole = await manager.job(80)
+
+    assert [job.job_id for job in listed] == list(range(80, 0, -1))
+    assert (listed[0].result.text, dict(listed[0].result.metrics)) == ("", {})
+    assert (listed[0].result.outcome, listed[0].result.score) == (common.OUTCOME_PASS, 0.5)
+    assert len(whole.result.text) == 60_000
+
+
+async def test_a_watcher_takes_no_more_than_its_share(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it costs the machine to draw a job counts: 10 ms for a picture are followed by half a second."""
+    picture = Machine.job
+
+    def dear(self: Machine, job_id: int) -> JobView | None:
+        began = time.perf_counter()
+        while time.perf_counter() - began < 0.01:
+            pass
+        return picture(self, job_id)
+
+    monkeypatch.setattr(Machine, "job", dear)
+    async with manager.volunteer().attached() as volunteer:
+        job_id = await manager.submit()
+        await volunteer.until(lambda: bool(volunteer.commands("start")))
+        call = manager.scheduler.WatchJob(scheduler.WatchJobRequest(job_id=job_id), **manager.credentials)
+        while (await call.read()).job.state != common.JOB_STATE_RUNNING:
+            pass
+        began = time.monotonic()
+        volunteer.exit(volunteer.task("master"))
+        await call.read()
+
+    assert time.monotonic() - began > 0.4
 
 
 async def test_a_bad_page_token_is_refused(manager: Running) -> None:
@@ -214,14 +274,19 @@ async def test_malformed_requests_name_the_field(manager: Running) -> None:
 
 
 async def test_submitting_an_unknown_source_is_not_found(manager: Running) -> None:
-    """A digest that was never uploaded is told as NO_SUCH_SOURCE."""
+    """NO_SUCH_SOURCE, but only where sending it would be worth it: what else is wrong is told first."""
     request = scheduler.SubmitRequest(
         request_id=str(uuid.uuid4()), spec=scheduler.JobSpec(source_sha256="0" * 64, machines=1)
     )
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await manager.scheduler.Submit(request, **manager.credentials)
+    async with manager.volunteer(answers=False).attached():
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await manager.scheduler.Submit(request, **manager.credentials)
+        request.spec.machines = 1000
+        with pytest.raises(grpc.aio.AioRpcError) as too_large:
+            await manager.scheduler.Submit(request, **manager.credentials)
 
     assert reason(refused) == "NO_SUCH_SOURCE"
+    assert reason(too_large) == "TOO_LARGE"
 
 
 async def test_a_watch_shows_changes_and_ends_with_the_job(manager: Running) -> None:

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from syndicate.manager.logs import LogKey, LogStore, Stored
+from syndicate.manager.logs import LogKey, LogReader, LogStore, Stored
+from syndicate.manager.logs.files import LogFile, read_dropped
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import scheduler_pb2 as scheduler
 
@@ -217,6 +218,29 @@ async def test_a_disk_in_trouble_costs_output_only(tmp_path: Path) -> None:
     assert len(told.trouble) == 1
     assert told.stored[-2:] == [Stored("s", MASTER, 6), Stored("s", MASTER, 11)]
     assert [(p.piece.data, p.piece.dropped_before) for p in pieces] == [(b"one", 0), (b"three", 3)]
+
+
+async def test_what_a_failed_write_was_to_tell_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is tried again nothing counts as dropped twice, and nothing that was stored as dropped."""
+    file = LogFile(tmp_path / "1" / "1" / "master.log", cap_bytes=100)
+    (tmp_path / "1" / "1").mkdir(parents=True)
+
+    def no_space(self: LogFile) -> None:
+        raise OSError(28, "no space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(LogFile, "_save_dropped", no_space)
+        with pytest.raises(OSError, match="no space"):
+            file.append([entry(MASTER, 0, b"a" * 20), entry(MASTER, 20, b"b" * 500)])
+    file.append([entry(MASTER, 0, b"a" * 20), entry(MASTER, 20, b"b" * 500)])
+
+    dropped = read_dropped(tmp_path / "1" / "1" / "master.log")
+    assert dropped is not None and dropped.piece.dropped_before == 500
+    reader = LogReader([tmp_path / "1" / "1" / "master.log"])
+    assert [(e.piece.data, e.piece.dropped_before) for e in reader.next_batch()] == [(b"a" * 20, 0)]
+    reader.close()
 
 
 async def test_room_comes_when_the_disk_has_written(tmp_path: Path) -> None:

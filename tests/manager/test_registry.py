@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
 import pytest
+from syndicate.manager.core.machine import Machine
 from syndicate.manager.logs import LogStore
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as registry
@@ -16,17 +18,24 @@ from syndicate.v1 import registry_pb2_grpc as registry_grpc
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager.conftest import Running, Start
-from tests.manager.scripted import WAIT_S, ScriptedVolunteer, tarball, trailer, upload
+from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, tarball, trailer, upload
 
 
 async def refused(manager: Running, *messages: registry.AttachRequest) -> grpc.aio.AioRpcError:
     """Attach with these messages and return the error that ends the stream."""
     async with grpc.aio.insecure_channel(manager.volunteers) as channel:
-        call = registry_grpc.RegistryStub(channel).Attach(iter(messages), **manager.credentials)
+        call = registry_grpc.RegistryStub(channel).Attach(**manager.credentials)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            async for _ in call:
-                pass
+            await _talk(call, messages)
         return ended.value
+
+
+async def _talk(call: Any, messages: Iterable[registry.AttachRequest]) -> None:
+    """Say this, and listen until the other side ends the stream: it stays open for what is durable later."""
+    for message in messages:
+        await call.write(message)
+    while await call.read() is not grpc.aio.EOF:
+        pass
 
 
 async def ended(volunteer: ScriptedVolunteer) -> grpc.aio.AioRpcError:
@@ -44,7 +53,7 @@ async def test_a_volunteer_is_welcomed(manager: Running) -> None:
 
     assert welcome.cluster_id.startswith("c-")
     assert welcome.epoch == manager.epoch
-    assert welcome.prefix.endswith("/24")
+    assert welcome.prefix.endswith("/26")
     assert (welcome.heartbeat_interval_s, welcome.orphan_after_s) == (5.0, 30.0)
     assert welcome.sent_at.monotonic_ns > 0
 
@@ -137,15 +146,20 @@ async def test_a_second_volunteer_of_the_same_name_is_refused(manager: Running) 
     assert trailer(error)["syndicate-reason"] == "DUPLICATE_VOLUNTEER"
 
 
-async def test_a_volunteer_that_has_seen_a_newer_manager_is_refused(manager: Running) -> None:
-    """A manager that was replaced commands nobody."""
-    async with manager.volunteer().attached() as volunteer:
-        cluster_id = volunteer.cluster_id
-    hello = manager.volunteer(volunteer_id="node-b", cluster_id=cluster_id).hello()
-    hello.highest_epoch = manager.epoch + 1
-    error = await refused(manager, registry.AttachRequest(hello=hello))
+async def test_a_volunteer_that_has_seen_a_newer_manager_is_refused(start: Start) -> None:
+    """A manager on an old copy of its state commands nobody; its next start takes a higher epoch."""
+    async with start() as manager:
+        async with manager.volunteer().attached() as volunteer:
+            cluster_id = volunteer.cluster_id
+        hello = manager.volunteer(volunteer_id="node-b", cluster_id=cluster_id).hello()
+        hello.highest_epoch = manager.epoch + 7
+        error = await refused(manager, registry.AttachRequest(hello=hello))
+    async with start() as manager:
+        again = manager.epoch
 
     assert trailer(error)["syndicate-reason"] == "STALE_MANAGER"
+    assert "restart it" in (error.details() or "")
+    assert again == hello.highest_epoch + 1
 
 
 async def test_an_event_is_acknowledged(manager: Running) -> None:
@@ -172,6 +186,7 @@ async def test_logs_are_stored_acknowledged_and_read(manager: Running) -> None:
             scheduler.ReadLogsRequest(job_id=job_id, follow=True), **manager.credentials
         )
         pieces = aiter(call)
+        await call.initial_metadata()  # before there is any output: the stream is taken
         volunteer.log(volunteer.task("master"), 0, b"one\n")
         first = await anext(pieces)
         volunteer.log(volunteer.task("slave-0"), 0, b"\xfftwo\n")
@@ -260,6 +275,102 @@ async def test_a_source_is_fetched_whole(manager: Running) -> None:
     assert b"".join(chunks) == data
     assert max(len(chunk) for chunk in chunks) <= 512 << 10
     assert trailer(unknown.value)["syndicate-reason"] == "NO_SUCH_BLOB"
+
+
+async def test_fetches_take_turns(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many volunteers want a source at once, so many get it and the others wait."""
+    monkeypatch.setattr("syndicate.manager.rpc.registry._MOST_FETCHES", 1)
+    data = tarball(Makefile="master:\n", big="x" * 9_000_000)
+    async with start() as manager, grpc.aio.insecure_channel(manager.volunteers) as channel:
+        source = await upload(manager.scheduler, data, manager.token)
+        fetch = registry_grpc.RegistryStub(channel).FetchSource
+        request = registry.FetchSourceRequest(sha256=source.sha256)
+        unread = fetch(request, **manager.credentials)
+        await unread.read()
+        with pytest.raises(grpc.aio.AioRpcError) as waited:
+            await fetch(request, metadata=bearer(manager.token), timeout=0.3).read()
+        unread.cancel()
+        chunks = [c.chunk async for c in fetch(request, **manager.credentials)]
+
+    assert waited.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert b"".join(chunks) == data
+
+
+async def test_a_volunteer_is_not_silent_while_it_is_not_read(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that stalls longer than three heartbeats costs no volunteer its stream."""
+    gate, reached = asyncio.Event(), asyncio.Event()
+
+    async def room(self: LogStore) -> None:
+        reached.set()
+        await gate.wait()
+
+    monkeypatch.setattr(LogStore, "room", room)
+    async with start(heartbeat_interval_s=0.05) as manager, manager.volunteer().attached() as volunteer:
+        volunteer.beat()
+        await asyncio.wait_for(reached.wait(), WAIT_S)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(volunteer.ended), 0.5)
+        gate.set()
+        error = await ended(volunteer)
+
+    assert trailer(error)["syndicate-reason"] == "HEARTBEAT_LATE"
+
+
+async def test_an_address_that_is_none_ends_the_stream(manager: Running) -> None:
+    """What a volunteer says that a slot's address is must be one."""
+    async with manager.volunteer(answers=False).attached() as volunteer:
+        await manager.submit()
+        await volunteer.until(lambda: bool(volunteer.commands("reserve")))
+        volunteer.answer(
+            volunteer.commands("reserve")[0], registry.ANSWER_CODE_READY, address="10.0.0.1; drop"
+        )
+        error = await ended(volunteer)
+
+    assert trailer(error)["syndicate-reason"] == "BAD_FIELD"
+
+
+async def test_following_a_log_draws_no_picture_of_the_job(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader of output wants to know whether the job goes on, not its ledger."""
+    drawn = []
+    picture = Machine.job
+    monkeypatch.setattr(Machine, "job", lambda self, job_id: drawn.append(job_id) or picture(self, job_id))
+    async with manager.volunteer().attached() as volunteer:
+        job_id = await manager.submit()
+        await volunteer.until(lambda: bool(volunteer.commands("start")))
+        call = manager.scheduler.ReadLogs(
+            scheduler.ReadLogsRequest(job_id=job_id, follow=True), **manager.credentials
+        )
+        for number in range(3):
+            volunteer.log(volunteer.task("master"), number, b"x")
+            await call.read()
+        volunteer.exit(volunteer.task("master"))
+        while await call.read() is not grpc.aio.EOF:
+            pass
+
+    assert drawn == []
+
+
+async def test_a_reader_of_logs_keeps_a_pace(manager: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that trickles is sent together: the manager does not look at every piece for every reader."""
+    monkeypatch.setattr("syndicate.manager.rpc.pace.INTERVAL_S", 0.3)
+    async with manager.volunteer().attached() as volunteer:
+        job_id = await manager.submit()
+        await volunteer.until(lambda: bool(volunteer.commands("start")))
+        call = manager.scheduler.ReadLogs(
+            scheduler.ReadLogsRequest(job_id=job_id, follow=True), **manager.credentials
+        )
+        volunteer.log(volunteer.task("master"), 0, b"a")
+        await call.read()
+        began = time.monotonic()
+        volunteer.log(volunteer.task("master"), 1, b"b")
+        second = await call.read()
+
+    assert second.piece.data == b"b"
+    assert time.monotonic() - began > 0.2
 
 
 async def test_a_volunteer_that_does_not_read_is_let_go(manager: Running) -> None:

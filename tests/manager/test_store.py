@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sqlite3
@@ -22,13 +23,16 @@ from syndicate.manager.core.model import (
     FaultKind,
     JobSpec,
     JobState,
+    Outcome,
     Resources,
+    Result,
     Role,
     Source,
     Stamp,
     TaskState,
 )
 from syndicate.manager.core.records import (
+    EpochRecord,
     FaultRecord,
     JobRecord,
     NodeRecord,
@@ -37,7 +41,7 @@ from syndicate.manager.core.records import (
     StoryRecord,
     TaskRecord,
 )
-from syndicate.manager.store import CommitFailed, SqliteStore, StateDirBusy, StoreTooNew, schema
+from syndicate.manager.store import CommitFailed, SqliteStore, StateDirBusy, StoreTooNew, rows, schema, sqlite
 from syndicate.manager.store.migrate import alembic_config
 
 AT = Stamp("boot", 1, 2)
@@ -122,6 +126,18 @@ async def test_the_last_save_of_a_key_wins(tmp_path: Path) -> None:
     assert [r.state for r in await restored(tmp_path) if isinstance(r, JobRecord)] == [JobState.RUNNING] * 2
 
 
+async def test_a_group_larger_than_a_statement_is_one_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand long results that end in one step are saved all the same."""
+    monkeypatch.setattr(sqlite, "_LONGEST_VALUE", 1000)
+    async with opened(tmp_path) as (store, durable):
+        await durable.until(store.submit([job(number) for number in range(1, 101)]))
+
+    assert durable.tickets == [1]
+    assert len(await restored(tmp_path)) == 100
+
+
 async def test_what_gathers_during_a_commit_is_one_group(tmp_path: Path) -> None:
     """While the disk is busy submissions gather, and are told durable with one call."""
     async with opened(tmp_path) as (store, durable):
@@ -154,29 +170,34 @@ async def test_a_full_store_says_so(tmp_path: Path) -> None:
 
 
 async def test_restart_keeps_live_jobs_and_the_newest_ended(tmp_path: Path) -> None:
-    """Old ended jobs stay in the store; all live ones come back with their rows."""
+    """Old ended jobs stay in the store, of newer ones the tasks come too; all live ones come back whole."""
+    tasks = [
+        TaskRecord(number, 1, "master", Role.MASTER, "node-a", "b", 0, TaskState.RELEASED)
+        for number in range(1, 7)
+    ]
     story = [StoryRecord(number, 1, 1, AT, "", "job.ended", "") for number in range(1, 7)]
     live = [job(1, JobState.RUNNING), job(4)]
-    ended = [job(number, JobState.FAILED) for number in (2, 3, 5, 6)]
-    await saved(tmp_path, *live, *ended, *story)
+    said = Result(Outcome.FAIL, text="long")
+    ended = [replace(job(number, JobState.FAILED), result=said) for number in (2, 3, 5, 6)]
+    await saved(tmp_path, *live, *ended, *story, *tasks)
 
     store = SqliteStore.open(tmp_path)
     found = list(store.restore(keep_ended=2))
-    has_old = store.has_old_jobs
     await store.close()
 
     assert {r.job_id for r in found if isinstance(r, JobRecord)} == {1, 4, 5, 6}
-    assert {r.job_id for r in found if isinstance(r, StoryRecord)} == {1, 4, 5, 6}
-    assert has_old
+    assert {r.job_id for r in found if isinstance(r, TaskRecord)} == {1, 4, 5, 6}
+    assert {r.job_id for r in found if isinstance(r, StoryRecord)} == {1, 4}
+    assert {r.result for r in found if isinstance(r, JobRecord)} == {None}
 
 
 async def test_lists_filter_and_page(tmp_path: Path) -> None:
     """Jobs come newest first, below an id, of an owner, in states."""
     async with opened(tmp_path) as (store, durable):
-        rows = [
+        jobs = [
             job(n, JobState.RUNNING if n % 2 else JobState.FAILED, "ab"[n % 3 == 0]) for n in range(1, 11)
         ]
-        await durable.until(store.submit(rows))
+        await durable.until(store.submit(jobs))
 
         newest = await store.list_jobs(None, 3, "", [])
         below = await store.list_jobs(8, 2, "", [])
@@ -189,13 +210,74 @@ async def test_lists_filter_and_page(tmp_path: Path) -> None:
     assert [r.job_id for r in mixed] == [9, 6, 3]
 
 
-async def test_requests_of_ended_jobs_are_found(tmp_path: Path) -> None:
-    """A request id leads to its job and owner once the job has ended."""
+async def test_a_list_costs_what_it_shows(tmp_path: Path) -> None:
+    """By owner or by state, few jobs among many are found without a look at the others."""
     async with opened(tmp_path) as (store, durable):
-        await durable.until(store.submit([job(1, JobState.FAILED), job(2)]))
+        jobs = [job(n, JobState.SUCCEEDED if n % 2 else JobState.QUEUED) for n in range(1, 4001)]
+        jobs += [job(4001, JobState.LOST, "bob"), job(4002, JobState.RUNNING, "bob")]
+        await durable.until(store.submit(jobs))
+        steps = 0
 
-        assert await store.find_request("request-1") == (1, "alice")
-        assert await store.find_request("request-3") is None
+        def count() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        store._reader.connection.driver_connection.set_progress_handler(count, 1)  # type: ignore[union-attr]  # sqlite3's
+        of_bob = await store.list_jobs(None, 101, "bob", [])
+        lost = await store.list_jobs(None, 101, "", [JobState.LOST])
+        ended_of_bob = await store.list_jobs(4002, 101, "bob", [JobState.LOST, JobState.FAILED])
+
+    assert [[r.job_id for r in found] for found in (of_bob, lost, ended_of_bob)] == [
+        [4002, 4001],
+        [4001],
+        [4001],
+    ]
+    assert steps < 3000
+
+
+async def test_the_newest_requests_of_ended_jobs_come_back(tmp_path: Path) -> None:
+    """Request, job and owner, oldest first; those of live jobs are in their rows."""
+    await saved(tmp_path, *(job(n, JobState.FAILED) for n in (1, 3, 4)), job(2), job(5, JobState.LOST, "bob"))
+
+    store = SqliteStore.open(tmp_path)
+    found = store.requests(3)
+    await store.close()
+
+    assert found == [("request-3", 3, "alice"), ("request-4", 4, "alice"), ("request-5", 5, "bob")]
+
+
+async def test_two_jobs_of_one_request_do_not_stop_the_manager(tmp_path: Path) -> None:
+    """A request id that was forgotten may have made a second job: both are kept."""
+    twins = [replace(job(n, JobState.FAILED), request_id="again") for n in (1, 2)]
+    await saved(tmp_path, *twins)
+
+    assert [r.job_id for r in await restored(tmp_path) if isinstance(r, JobRecord)] == [1, 2]
+
+
+async def test_a_database_of_the_first_version_is_migrated(tmp_path: Path) -> None:
+    """Its jobs are there, and it has the indexes of today."""
+    from alembic import command
+
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'manager.db'}")
+    with engine.begin() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        table, row = rows.to_row(job(1, JobState.FAILED))
+        connection.exec_driver_sql(schema.UPSERT[table], (json.dumps([row]),))
+        old = _indexes(connection)
+    engine.dispose()
+
+    found = await restored(tmp_path)
+
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'manager.db'}")
+    with engine.connect() as connection:
+        new = _indexes(connection)
+    engine.dispose()
+    assert found == [job(1, JobState.FAILED)]
+    assert any("job_request" in sql for sql in old) and not any("job_request" in sql for sql in new)
+    assert any("job_ended_owner" in sql for sql in new)
 
 
 async def test_the_cluster_id_lasts_and_the_epoch_grows(tmp_path: Path) -> None:
@@ -209,6 +291,24 @@ async def test_the_cluster_id_lasts_and_the_epoch_grows(tmp_path: Path) -> None:
     assert [epoch for _, epoch in seen] == [1, 2, 3]
     assert len({cluster_id for cluster_id, _ in seen}) == 1
     assert len(seen[0][0]) == 14 and seen[0][0].startswith("c-")
+
+
+async def test_an_epoch_that_somebody_saw_raises_the_next(tmp_path: Path) -> None:
+    """A state directory from a backup catches up with the volunteers."""
+    await saved(tmp_path, EpochRecord(41))
+
+    store = SqliteStore.open(tmp_path)
+    await store.close()
+
+    assert store.epoch == 42
+
+
+async def test_who_was_forgotten_is_gone_with_the_next_start(tmp_path: Path) -> None:
+    """The row of a volunteer that was forgotten is removed; the others stay."""
+    kept = NodeRecord("node-a", "b", ((0, ""),), "", "fabric", "", (), "1", Resources(), False, AT)
+    await saved(tmp_path, kept, replace(kept, volunteer_id="node-b", forgotten=True))
+
+    assert await restored(tmp_path) == [kept]
 
 
 async def test_two_managers_cannot_share_a_state_directory(tmp_path: Path) -> None:
@@ -262,9 +362,14 @@ def _indexes(connection: sa.Connection) -> set[str]:
 
 async def test_a_failed_commit_is_told_and_nothing_more_is_durable(tmp_path: Path) -> None:
     """When the database refuses a row the store reports it once, and acknowledges nothing after."""
+    await SqliteStore.open(tmp_path).close()
+    with sqlite3.connect(tmp_path / "manager.db") as database:
+        refuse = "BEFORE INSERT ON job WHEN new.job_id = 2 BEGIN SELECT RAISE(ABORT, 'no'); END"
+        database.execute(f"CREATE TRIGGER refuse {refuse}")
+    database.close()
     async with opened(tmp_path) as (store, durable):
         await durable.until(store.submit([job(1, JobState.FAILED)]))
-        store.submit([replace(job(2, JobState.FAILED), request_id="request-1")])
+        store.submit([job(2)])
         store.submit([job(3)])
         async with asyncio.timeout(WAIT_S):
             failure = await durable.failure

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import threading
 import uuid
 from collections.abc import AsyncIterator
+from typing import BinaryIO
 
 import grpc
 import pytest
+from syndicate.v1 import registry_pb2 as registry
+from syndicate.v1 import registry_pb2_grpc as registry_grpc
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager.conftest import Running, Start
-from tests.manager.scripted import bearer, reason, tarball, upload
+from tests.manager.scripted import WAIT_S, bearer, reason, tarball, upload
 
 GOOD = tarball()
 
@@ -120,6 +124,75 @@ async def test_an_upload_that_stalls_is_ended(start: Start) -> None:
 
     assert (told.value.code(), reason(told)) == (grpc.StatusCode.DEADLINE_EXCEEDED, "UPLOAD_TOO_SLOW")
     assert left == []
+
+
+async def test_uploads_that_stall_hold_up_nobody(start: Start) -> None:
+    """However many callers stop sending, another one's source is stored at once."""
+    async with start(upload_timeout_s=40.0) as manager:
+        stalled = [manager.scheduler.UploadSource(**manager.credentials) for _ in range(20)]
+        for call in stalled:
+            await call.write(header())
+            await call.write(chunk(GOOD[:100]))
+        async with asyncio.timeout(2):
+            await upload(manager.scheduler, tarball(Makefile="master:\n"), manager.token)
+        for call in stalled:
+            call.cancel()
+
+
+async def test_a_chunk_has_a_deadline_of_its_own(start: Start) -> None:
+    """Whoever sends nothing for a tenth of the time that an upload may take is told so."""
+    async with start(upload_timeout_s=2.0) as manager:
+        call = manager.scheduler.UploadSource(**manager.credentials)
+        await call.write(header())
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await call
+
+    assert (reason(told), told.value.details()) == ("UPLOAD_TOO_SLOW", "nothing of the source came for 0.2 s")
+
+
+async def test_too_many_uploads_at_once_are_put_off(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound a caller is told to try again, and there is room when one of the others has ended."""
+    arrived = threading.Event()
+    monkeypatch.setattr("syndicate.manager.rpc.upload._MOST_AT_ONCE", 1)
+    monkeypatch.setattr("syndicate.manager.blobs.directory.Upload.add", lambda self, data: arrived.set())
+    async with start(upload_timeout_s=2.0) as manager:
+        first = manager.scheduler.UploadSource(**manager.credentials)
+        await first.write(header())
+        await first.write(chunk(GOOD[:100]))
+        assert await asyncio.to_thread(arrived.wait, WAIT_S)
+        with pytest.raises(grpc.aio.AioRpcError) as put_off:
+            await upload(manager.scheduler, GOOD, manager.token)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await first  # it stalled
+        with pytest.raises(grpc.aio.AioRpcError) as taken:
+            await upload(manager.scheduler, GOOD, manager.token)
+
+    assert (put_off.value.code(), reason(put_off)) == (grpc.StatusCode.UNAVAILABLE, "MANAGER_BUSY")
+    assert reason(taken) == "EMPTY_SOURCE"
+
+
+async def test_sources_are_fetched_while_others_are_checked(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check takes seconds of a thread; volunteers that fetch a source do not wait behind it."""
+    known = await upload(manager.scheduler, GOOD, manager.token)
+    gate, begun = threading.Event(), threading.Event()
+
+    def slow(file: BinaryIO) -> None:
+        begun.set()
+        assert gate.wait(WAIT_S)
+
+    monkeypatch.setattr("syndicate.manager.rpc.upload.check_source", slow)
+    sources = [tarball(Makefile=f"master:{' ' * number}\n") for number in range(8)]
+    uploads = [asyncio.ensure_future(upload(manager.scheduler, data, manager.token)) for data in sources]
+    async with grpc.aio.insecure_channel(manager.volunteers) as channel, asyncio.timeout(WAIT_S):
+        await asyncio.to_thread(begun.wait, WAIT_S)
+        request = registry.FetchSourceRequest(sha256=known.sha256)
+        for _ in range(20):
+            call = registry_grpc.RegistryStub(channel).FetchSource(request, **manager.credentials)
+            assert b"".join([answer.chunk async for answer in call]) == GOOD
+        gate.set()
+        await asyncio.gather(*uploads)
 
 
 @pytest.mark.parametrize(

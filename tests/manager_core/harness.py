@@ -32,6 +32,7 @@ from syndicate.manager.core.model import (
     TaskState,
 )
 from syndicate.manager.core.records import (
+    EpochRecord,
     FaultRecord,
     JobRecord,
     NodeRecord,
@@ -40,6 +41,7 @@ from syndicate.manager.core.records import (
     StoryRecord,
     TaskRecord,
 )
+from syndicate.manager.core.show import picture
 from syndicate.manager.core.views import JobView
 
 SECOND = 1_000_000_000
@@ -70,6 +72,8 @@ def key_of(record: Record) -> tuple[object, ...]:
             return "story", record.job_id, record.sequence
         case NodeRecord():
             return "node", record.volunteer_id
+        case EpochRecord():
+            return ("epoch",)
 
 
 @dataclass
@@ -336,7 +340,7 @@ class Cluster:
             self.now,
             volunteer.stamp(ns + delay_ns),
         )
-        self.do(ev.HeartbeatReceived(volunteer.session, volunteer.stamp(ns), Resources(), exchange))
+        self.do(ev.HeartbeatReceived(volunteer.session, Resources(), exchange))
 
     def deliver_one(self) -> None:
         """Takes the oldest command to its volunteer, and its answer back."""
@@ -416,10 +420,22 @@ class Cluster:
     # ---- looking ---------------------------------------------------------------------------------------
 
     def job(self, job_id: int = 1) -> JobView:
-        """The job."""
+        """The job; one that ended long ago as the store shows it."""
         view = self.machine.job(job_id)
-        assert view is not None
-        return view
+        if view is not None:
+            return view
+        rows = [row for row in self.store.values() if getattr(row, "job_id", 0) == job_id]
+
+        def of(kind: type) -> list[Any]:
+            return [row for row in rows if isinstance(row, kind)]
+
+        [record] = of(JobRecord)
+        return picture(record, of(TaskRecord), of(RunRecord), of(FaultRecord), of(StoryRecord))
+
+    def jobs(self) -> list[JobView]:
+        """All jobs, newest first."""
+        ids = {row.job_id for row in self.store.values() if isinstance(row, JobRecord)}
+        return [self.job(job_id) for job_id in sorted(ids, reverse=True)]
 
     def state(self, job_id: int = 1) -> JobState:
         """The job's state."""

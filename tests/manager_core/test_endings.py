@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 from manager_core.harness import Cluster, running
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
-from syndicate.manager.core.errors import Refused
+from syndicate.manager.core import stopping
+from syndicate.manager.core.errors import BadRequest, Refused
 from syndicate.manager.core.model import AnswerCode, JobState, Outcome, Reason, Result, TaskState
 
 
@@ -270,3 +274,72 @@ def test_a_cancellation_overrules_a_requeue() -> None:
     volunteer.mute.clear()
     cluster.advance(20)
     assert cluster.state() is JobState.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        Result(Outcome.PASS, score=math.nan),
+        Result(Outcome.PASS, metrics=(("ops", math.nan),)),
+        Result(Outcome.PASS, metrics=tuple((f"{n:03}" + "\N{GRINNING FACE}" * 97, 1.0) for n in range(200))),
+    ],
+)
+def test_a_result_that_cannot_be_kept_or_compared_is_refused(result: Result) -> None:
+    """BAD_FIELD, and the client may say it better."""
+    cluster = running(1, 1)
+    error = cluster.finish(result=result)
+    assert isinstance(error, BadRequest)
+    assert error.metadata["field"].startswith("result.")
+    assert isinstance(cluster.finish(request_id="better"), fx.FinishReply)
+
+
+def test_a_jobs_metrics_are_bounded() -> None:
+    """Of many clients with many metrics the first thousand are the job's."""
+    cluster = running(1, 3)
+    for n in range(3):
+        metrics = tuple((f"client-{n}-{m}", 1.0) for m in range(600))
+        cluster.finish(f"client-{n}", Result(Outcome.PASS, metrics=metrics))
+    cluster.deliver()
+    result = cluster.job().job.result
+    assert result is not None and len(result.metrics) == 1000
+
+
+# ---- what is kept -----------------------------------------------------------------------------------------
+
+
+def test_what_ended_jobs_weigh_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the newest everything is at hand, of those before them only what a late call may ask for."""
+    monkeypatch.setattr(stopping, "WHOLE_BYTES", 40 * stopping.LINE_BYTES)
+    cluster = running(2, 1)
+    for _ in range(20):
+        cluster.fault("disconnect", cluster.address("slave-0"))
+        cluster.deliver()
+        cluster.fault("reconnect", cluster.address("slave-0"))
+        cluster.deliver()
+    first = cluster.finish(result=Result(Outcome.FAIL, text="split brain"))
+    caller = cluster.caller()
+    cluster.deliver()
+    assert cluster.machine.job(1) is None
+    assert "not in memory" in cluster.machine.story(1)
+    assert len(cluster.job().faults) == 40
+    again = cluster.ask(lambda n: ev.FinishRequested(n, "done", caller, Result(Outcome.PASS)))
+    assert again == first
+
+    second = cluster.submit(1)
+    cluster.deliver()
+    cluster.exit("master", job_id=second)
+    view = cluster.machine.job(second)
+    assert view is not None and [line.event for line in view.story][-1] == "job.ended"
+
+
+def test_after_a_restart_the_store_tells_of_jobs_that_ended() -> None:
+    """What they were is not read back into memory, but a repeat of their last call is known."""
+    cluster = running(1, 1)
+    first = cluster.finish()
+    caller = cluster.caller()
+    cluster.deliver()
+    assert cluster.machine.job(1) is not None
+    cluster.restart()
+    assert cluster.machine.job(1) is None
+    again = cluster.ask(lambda n: ev.FinishRequested(n, "done", caller, Result(Outcome.PASS)))
+    assert again == first

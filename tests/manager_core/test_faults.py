@@ -172,11 +172,11 @@ def test_the_intent_is_saved_before_anything_is_sent() -> None:
 
 
 def test_kill_of_a_dead_task_is_already_so() -> None:
-    """No command, no line in the ledger; the stamp is the manager's."""
+    """No command, no line in the ledger, no stamp: since when it holds is not known."""
     cluster = running(2, 1)
     cluster.exit("slave-0")
     reply = cluster.replies[cluster.fault("kill", cluster.address("slave-0"))]
-    assert (reply.already, reply.fault_id, reply.applied_at) == (True, 0, cluster.now)
+    assert (reply.already, reply.fault_id, reply.applied_at) == (True, 0, None)
     assert fault_commands(cluster) == []
     assert cluster.job().faults == ()
 
@@ -296,6 +296,67 @@ def test_a_repeat_while_it_is_under_way_waits_for_the_same_answer() -> None:
     first, again = cluster.fault("kill", ip, "same"), cluster.fault("kill", ip, "same")
     assert done(cluster, first) == done(cluster, again)
     assert len(fault_commands(cluster)) == 1
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_a_request_id_that_comes_again_for_something_else_is_refused(delivered: bool) -> None:
+    """BAD_FIELD for another fault, another member, another disk; under way or done, also after a restart."""
+    cluster = running(3, 1)
+    ip, other = cluster.address("slave-0"), cluster.address("slave-1")
+    if delivered:
+        cluster.fault("kill", ip)
+        cluster.deliver()
+        cluster.fault("revive", ip, "same")
+        cluster.deliver()
+        cluster.restart()
+    else:
+        cluster.fault("kill", ip)
+        cluster.fault("revive", ip, "same")
+    for kind, address, fields in (
+        ("kill", ip, {}),
+        ("revive", other, {}),
+        ("revive", ip, {"with_disk": False}),
+    ):
+        error = refused(cluster, cluster.fault(kind, address, "same", **fields))
+        assert isinstance(error, BadRequest)
+        assert (error.reason, error.metadata["field"]) == ("BAD_FIELD", "request_id")
+
+
+def test_a_volunteer_that_gives_no_stamp_leaves_it_open_when_it_held() -> None:
+    """The answer has no stamp; the ledger has the manager's."""
+    cluster = running(2, 1)
+    call = cluster.fault("kill", cluster.address("slave-0"))
+    [(session, command)] = cluster.inbox
+    cluster.inbox.clear()
+    cluster.do(ev.AnswerReceived(session, command.command_id, AnswerCode.DONE, processes=1))
+    assert cluster.replies[call].applied_at is None
+    assert cluster.job().faults[0].applied_at == cluster.now
+
+
+def test_a_task_is_not_said_to_live_by_who_cannot_know() -> None:
+    """Revive of a task that ran when its volunteer went away: VOLUNTEER_AWAY."""
+    cluster = running(2, 1)
+    ip, caller = cluster.address("slave-0"), cluster.caller()
+    cluster.detach(cluster.volunteers["node-a"])
+    error = refused(cluster, cluster.fault("revive", ip, caller=caller))
+    assert isinstance(error, Away)
+    assert error.reason == "VOLUNTEER_AWAY"
+
+
+def test_the_intent_of_a_manager_before_a_reboot_bounds_when_it_held() -> None:
+    """Its clock is gone; the calendar tells how long ago it may have been."""
+    cluster = running(2, 1)
+    cluster.fault("kill", cluster.address("slave-0"))
+    asked = cluster.ns
+    cluster.ns += 8 * 10**9
+    cluster.restart(boot_id="manager-boot-2")
+    cluster.ns += 2 * 10**9
+    cluster.attach(cluster.volunteers["node-a"])
+    cluster.deliver()
+    [line] = cluster.job().faults
+    assert line.applied_at_manager is not None
+    low = line.applied_at_manager.monotonic_ns - line.applied_error_ns
+    assert (low <= asked, line.applied_error_ns) == (True, 5 * 10**9)
 
 
 def test_a_repeat_of_what_is_done_gets_the_same_answer() -> None:

@@ -155,6 +155,31 @@ def test_a_busy_slot_is_asked_again_after_its_backoff_which_grows() -> None:
     assert cluster.events().count("job.refused") == 1
 
 
+def test_a_job_that_is_refused_for_hours_says_so_once() -> None:
+    """Whichever of the busy slots it is."""
+    cluster = Cluster()
+    volunteer = cluster.volunteer(slots=4)
+    volunteer.refuse = refusing("Reserve", AnswerCode.BUSY)  # type: ignore[assignment]
+    cluster.submit(1)
+    cluster.advance(600)
+    assert cluster.events().count("job.refused") == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "why"), [("", "has no address"), ("fe80::1", "has no IPv4 address ('fe80::1')")]
+)
+def test_a_slot_without_a_usable_address_is_no_slot(said: str, why: str) -> None:
+    """The reservation is taken back, and the story says why."""
+    cluster = Cluster()
+    cluster.volunteer(slots=1)
+    cluster.submit(1)
+    [(session, command)] = cluster.inbox
+    cluster.inbox.clear()
+    cluster.do(ev.AnswerReceived(session, command.command_id, AnswerCode.READY, address=said))
+    assert cluster.state() is JobState.QUEUED
+    assert cluster.job().story[-1].text == f"slot 0 of node-a {why}"
+
+
 def test_a_silent_slot_takes_the_gang_back_before_its_lock_lapses() -> None:
     """Within `reserve_ttl_s` the job waits again; the silent slot is not used before it has answered."""
     cluster = Cluster()

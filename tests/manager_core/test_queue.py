@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 from syndicate.manager.core.queue import Queue
@@ -51,6 +53,67 @@ def test_a_requeued_job_comes_before_later_ones() -> None:
     queue.push(Waiting(3, 1, 1), "a")
     assert order(queue) == [3, 5, 6]
     assert [queue.place(job_id) for job_id in (3, 5, 6)] == [1, 2, 3]
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from("abcd")), min_size=30, max_size=60), st.data())
+def test_places_far_back_are_right_to_within_the_number_of_owners(
+    jobs: list[tuple[int, str]], data: st.DataObject
+) -> None:
+    """They are found without a look at the whole queue, however jobs have come and gone."""
+    queue = Queue()
+    for job_id, (slots, owner) in enumerate(jobs, 1):
+        queue.push(Waiting(job_id, slots, 1), owner)
+    waiting = dict(enumerate(jobs, 1))
+    for _ in range(data.draw(st.integers(0, 20))):
+        gone = data.draw(st.sampled_from([*sorted(waiting)[:4], *waiting]))
+        queue.remove(gone)
+        slots, owner = waiting.pop(gone)
+        queue.started(owner, slots)
+        if data.draw(st.booleans()):
+            queue.ended(owner, slots)
+        elif data.draw(st.booleans()):
+            queue.ended(owner, slots)
+            queue.push(Waiting(gone, slots, 1), owner)
+            waiting[gone] = slots, owner
+    for place, job_id in enumerate(order(queue), 1):
+        assert abs(queue._place_by_share(job_id) - place) <= 4
+        assert queue.place(job_id) == place
+
+
+def test_places_of_a_deep_queue_cost_no_look_at_all_of_it() -> None:
+    """After each change a few owners are asked, not every job; the first thousand places are exact."""
+    queue = Queue()
+    for job_id in range(1, 20_001):
+        queue.push(Waiting(job_id, 1 + job_id % 3, 1), "abcd"[job_id % 4])
+    expected = order(queue)
+    far = expected[15_000]
+    looked = 0
+
+    def counted() -> Iterator[Waiting]:
+        nonlocal looked
+        for job in Queue.order(queue):
+            looked += 1
+            yield job
+
+    queue.order = counted  # type: ignore[method-assign]  # to count
+    assert abs(queue.place(far) - 15_001) <= 4
+    assert looked == 0
+    assert [queue.place(job_id) for job_id in expected[:1000]] == list(range(1, 1001))
+    assert looked < 1100
+
+
+def test_an_owner_without_jobs_costs_nothing_and_keeps_its_turn() -> None:
+    """Whoever was served last is behind one who waits since before, also after being away."""
+    queue = Queue()
+    for number in range(1000):
+        queue.push(Waiting(number, 1, 1), f"owner-{999 - number:03}")
+        queue.remove(number)
+        queue.started(f"owner-{999 - number:03}", 1)
+        queue.ended(f"owner-{999 - number:03}", 1)
+    assert len(queue._owners) == 0
+    queue.push(Waiting(1001, 1, 1), "owner-000")
+    queue.push(Waiting(1002, 1, 1), "owner-001")
+    assert order(queue) == [1002, 1001]
 
 
 @given(

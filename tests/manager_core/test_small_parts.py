@@ -33,14 +33,24 @@ def test_timers_that_are_set_again_and_again_take_no_more_room() -> None:
 
 
 def test_prefixes_are_given_in_order_and_never_twice() -> None:
-    """The first /24 that overlaps none taken, whatever the size of those."""
-    assert prefixes.choose("10.77.0.0/16", []) == "10.77.0.0/24"
-    assert prefixes.choose("10.77.0.0/16", ["10.77.0.0/24", "10.77.1.0/25"]) == "10.77.2.0/24"
-    assert prefixes.choose("10.77.0.0/16", ["10.77.0.0/17"]) == "10.77.128.0/24"
+    """The first part that overlaps none taken, whatever the size of those."""
+    assert prefixes.choose("10.77.0.0/16", []) == "10.77.0.0/26"
+    assert prefixes.choose("10.77.0.0/16", ["10.77.0.0/26", "10.77.0.64/27"]) == "10.77.0.128/26"
+    assert prefixes.choose("10.77.0.0/16", ["10.77.0.64/26"]) == "10.77.0.0/26"
+    assert prefixes.choose("10.77.0.0/16", ["10.77.0.0/17", "10.1.0.0/16"]) == "10.77.128.0/26"
+
+
+def test_a_prefix_has_several_addresses_for_each_slot() -> None:
+    """A /26 at least, more for many slots, and never more than the pool."""
+    lengths = [
+        prefixes.choose("10.77.0.0/16", [], slots).rpartition("/")[2] for slots in (1, 15, 16, 100, 1000)
+    ]
+    assert lengths == ["26", "26", "25", "23", "20"]
+    assert prefixes.choose("10.1.0.0/28", [], 10) == "10.1.0.0/28"
 
 
 def test_a_pool_can_be_used_up() -> None:
-    """With every /24 taken the error says what to do."""
+    """With every part taken the error says what to do."""
     with pytest.raises(Exhausted, match="larger pool"):
         prefixes.choose("10.77.0.0/24", ["10.77.0.0/24"])
 

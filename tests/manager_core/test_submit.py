@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from manager_core.harness import CLIENT, SOURCE, Cluster, running
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
+from syndicate.manager.core import stopping
 from syndicate.manager.core.errors import BadRequest, Exhausted, NotFound, Refused
-from syndicate.manager.core.model import JobState, Reason, Source
+from syndicate.manager.core.machine import Machine
+from syndicate.manager.core.model import JobState, NodeState, Reason, Source
 
 
 @pytest.mark.parametrize(
@@ -37,7 +40,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], field: str) -> None:
     error = cluster.try_submit(**fields)
     assert isinstance(error, BadRequest)
     assert (error.reason, error.metadata["field"]) == ("BAD_FIELD", field)
-    assert cluster.machine.jobs() == []
+    assert cluster.jobs() == []
 
 
 def test_defaults_are_filled_in() -> None:
@@ -68,7 +71,34 @@ def test_a_repeated_request_gets_the_first_answer() -> None:
     assert cluster.submit(request_id="again") == first
     cluster.restart()
     assert cluster.submit(request_id="again") == first
-    assert len(cluster.machine.jobs()) == 1
+    assert len(cluster.jobs()) == 1
+
+
+def test_the_request_of_a_live_job_is_never_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many jobs come and end after it, a repeat gets it; those that ended are forgotten in turn."""
+    monkeypatch.setattr(stopping, "REMEMBERED_SUBMITS", 2)
+    cluster = Cluster()
+    cluster.volunteer(slots=2)
+    long = cluster.submit(1, request_id="long")
+    for name in ("a", "b", "c"):
+        job_id = cluster.submit(1, request_id=name)
+        cluster.deliver()
+        cluster.exit("master", job_id=job_id)
+    assert cluster.submit(1, request_id="long") == long
+    assert cluster.submit(1, request_id="b") == 3
+    assert cluster.submit(1, request_id="a") == 5
+
+
+def test_the_requests_of_jobs_that_only_the_store_has_are_known_after_a_restart() -> None:
+    """A repeat gets its job though no row of it came back; another owner gets nothing."""
+    cluster = Cluster()
+    cluster.volunteer()
+    row = cluster.job(cluster.submit(1)).job
+    requests = [("old", 3, "alice")]
+    cluster.machine = Machine.restore(cluster.config, [replace(row, job_id=9)], cluster.now, requests)
+    cluster.attach(cluster.volunteers["node-a"])
+    assert cluster.submit(1, request_id="old") == 3
+    assert isinstance(cluster.try_submit(1, request_id="old", owner="bob"), BadRequest)
 
 
 def test_a_request_id_of_somebody_else_tells_nothing() -> None:
@@ -101,6 +131,18 @@ def test_too_large_a_job_is_refused_with_what_fits() -> None:
         "largest_machines": "8",
         "hint": "At most -n 8 fits now, -n 10 after `syndicatectl node resume node-c`",
     }
+
+
+def test_a_hint_names_a_few_volunteers_and_counts_the_others() -> None:
+    """A cluster that is drained whole does not fill the screen with its names."""
+    cluster = Cluster()
+    for number in range(6):
+        cluster.volunteer(f"node-{number}", 1)
+    for number in range(1, 6):
+        cluster.call(lambda n, number=number: ev.DrainNode(n, f"d{number}", f"node-{number}", True))  # type: ignore[misc]
+    assert cluster.try_submit(3).metadata["hint"] == (
+        "At most -n 1 fits now, -n 6 after `syndicatectl node resume node-1 node-2 node-3` and 2 more"
+    )
 
 
 def test_clients_take_slots_too() -> None:
@@ -139,6 +181,32 @@ def test_volunteers_that_are_away_count_as_capacity() -> None:
     assert cluster.job(job_id).waits_for == "4 of 4 slots (node-a is away)"
 
 
+def test_a_job_that_waits_for_drained_volunteers_says_so() -> None:
+    """Who is drained, and the command that ends it, beside who is away; nothing of it once it can wait."""
+    cluster = running(4, slots=4)
+    waiting = cluster.submit(2)
+    cluster.ask(lambda call: ev.DrainNode(call, "drain", "node-a", True))
+    assert cluster.job(waiting).waits_for == (
+        "2 of 2 slots (node-a is drained, until `syndicatectl node resume node-a`)"
+    )
+    cluster.ask(lambda call: ev.DrainNode(call, "resume", "node-a", False))
+    assert cluster.job(waiting).waits_for == "2 of 2 slots (job 1 ends in at most 10 min)"
+
+
+def test_a_submit_can_be_checked_without_its_sources() -> None:
+    """What would be refused is refused by the check too, and the check queues nothing."""
+    cluster = Cluster()
+    cluster.volunteer(slots=4)
+    wanted = ev.SubmitJob(call=0, request_id="r", owner="alice", name="", source=SOURCE, machines=4)
+    cluster.machine.check_submit(wanted)
+    assert not cluster.jobs()
+    for wrong, error in (
+        ({"machines": 5}, Refused), ({"name": "No"}, BadRequest), ({"time_limit_s": 1e9}, BadRequest),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            cluster.machine.check_submit(replace(wanted, **wrong))
+
+
 def test_a_full_queue_says_so() -> None:
     """QUEUE_FULL, and the next one that ends makes room."""
     cluster = Cluster(max_queued=1)
@@ -172,7 +240,7 @@ def test_a_waiting_job_says_its_place_and_for_what_it_waits() -> None:
     assert (view.queue_place, view.queue_length) == (1, 2)
     assert view.waits_for == "3 of 5 slots (job 1 ends in at most 4 min 10 s)"
     assert cluster.job(behind).waits_for == f"its turn: job {waiting} goes first"
-    assert [(row.job.job_id, row.queue_place) for row in cluster.machine.jobs()] == [(3, 2), (2, 1), (1, 0)]
+    assert [(row.job.job_id, row.queue_place) for row in cluster.jobs()] == [(3, 2), (2, 1), (1, 0)]
 
 
 def test_waiting_jobs_of_several_owners_take_turns() -> None:
@@ -184,7 +252,7 @@ def test_waiting_jobs_of_several_owners_take_turns() -> None:
     order = []
     for _ in range(5):
         cluster.deliver()
-        [now] = [view.job.job_id for view in cluster.machine.jobs() if view.job.state is JobState.RUNNING]
+        [now] = [view.job.job_id for view in cluster.jobs() if view.job.state is JobState.RUNNING]
         order.append(now)
         cluster.exit("master", job_id=now)
     assert order == [jobs[0], other, *jobs[1:]]
@@ -219,7 +287,7 @@ def test_cancelling_says_the_state_and_ends_the_job() -> None:
     waiting = cluster.submit(2)
 
     def cancel(job_id: int) -> JobState:
-        reply = cluster.ask(lambda n: ev.CancelJob(n, "c", job_id, "staff"))
+        reply = cluster.ask(lambda n: ev.CancelJob(n, f"cancel-{n}", job_id, "staff"))
         assert isinstance(reply, fx.CancelReply)
         return reply.state
 
@@ -228,6 +296,25 @@ def test_cancelling_says_the_state_and_ends_the_job() -> None:
     cluster.deliver()
     assert cancel(1) is JobState.CANCELLED
     assert (cluster.job(1).job.reason, cluster.job(1).job.detail) == (Reason.CANCELLED, "cancelled by staff")
+
+
+def test_a_repeated_cancel_or_drain_does_not_undo_what_came_after() -> None:
+    """The first answer again; the same id for something else is refused."""
+    cluster = running(1)
+
+    def drain(request_id: str, draining: bool) -> object:
+        return cluster.ask(lambda n: ev.DrainNode(n, request_id, "node-a", draining))
+
+    first = drain("one", True)
+    drain("other", False)
+    assert drain("one", True) == first == fx.DrainReply(NodeState.DRAINED)
+    assert cluster.machine.nodes()[0].state is NodeState.READY
+    assert isinstance(drain("one", False), BadRequest)
+
+    stopping_now = cluster.ask(lambda n: ev.CancelJob(n, "cancel", 1, "alice"))
+    cluster.deliver()
+    assert cluster.state() is JobState.CANCELLED
+    assert cluster.ask(lambda n: ev.CancelJob(n, "cancel", 1, "alice")) == stopping_now
 
 
 def test_cancelling_an_unknown_job_is_not_found() -> None:
@@ -245,7 +332,7 @@ def test_only_the_last_ended_jobs_are_kept() -> None:
     for job_id in (first, *[cluster.submit(1, source=SOURCE) for _ in range(3)]):
         cluster.deliver()
         cluster.exit("master", job_id=job_id)
-    assert [view.job.job_id for view in cluster.machine.jobs()] == [4, 3]
+    assert [job_id for job_id in (1, 2, 3, 4) if cluster.machine.job(job_id)] == [3, 4]
     assert cluster.machine.job(first) is None
     assert cluster.machine.story(first) == "job 1: not in memory"
     assert cluster.submit(1, request_id="first") == first

@@ -143,7 +143,7 @@ def test_every_row_of_the_jobs_table_comes_about(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(world_module, "job_after", recording)
     for scenario, end in JOB_SCENARIOS:
         cluster = scenario()
-        assert end in {view.job.state for view in cluster.machine.jobs()}, scenario.__doc__
+        assert end in {view.job.state for view in cluster.jobs()}, scenario.__doc__
     assert seen == set(JOB_TRANSITIONS)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from manager_core.harness import CLIENT, SOURCE, Cluster, Volunteer, running
+from manager_core.harness import CLIENT, Cluster, Volunteer, running
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
-from syndicate.manager.core.errors import Away, Conflict, Exhausted, NotFound, Refused
+from syndicate.manager.core.errors import Away, BadRequest, Conflict, Exhausted, NotFound, Refused
 from syndicate.manager.core.model import JobState, NodeState, Reason, TaskExit, TaskState
+from syndicate.manager.core.records import EpochRecord
 
 
 def welcomes(cluster: Cluster) -> list[fx.SendWelcome]:
@@ -26,7 +27,7 @@ def second(cluster: Cluster, name: str, **fields: object) -> str:
 
 
 def test_each_volunteer_gets_a_prefix_of_its_own_and_keeps_it() -> None:
-    """A /24 of the pool, the same after a reconnect and after a restart of the manager."""
+    """A part of the pool, the same after a reconnect and after a restart of the manager."""
     cluster = Cluster()
     a, b = cluster.volunteer("node-a"), cluster.volunteer("node-b")
     cluster.detach(a)
@@ -35,11 +36,11 @@ def test_each_volunteer_gets_a_prefix_of_its_own_and_keeps_it() -> None:
     cluster.attach(b)
     cluster.volunteer("node-c")
     assert [(w.prefix) for w in welcomes(cluster)] == [
-        "10.77.0.0/24",
-        "10.77.1.0/24",
-        "10.77.0.0/24",
-        "10.77.1.0/24",
-        "10.77.2.0/24",
+        "10.77.0.0/26",
+        "10.77.0.64/26",
+        "10.77.0.0/26",
+        "10.77.0.64/26",
+        "10.77.0.128/26",
     ]
 
 
@@ -48,7 +49,7 @@ def test_an_operators_own_prefix_is_taken_and_not_given_again() -> None:
     cluster = Cluster()
     cluster.volunteer("node-a", prefix="10.77.0.0/23")
     cluster.volunteer("node-b")
-    assert [w.prefix for w in welcomes(cluster)] == ["10.77.0.0/23", "10.77.2.0/24"]
+    assert [w.prefix for w in welcomes(cluster)] == ["10.77.0.0/23", "10.77.2.0/26"]
 
 
 def test_a_volunteer_on_the_hosts_network_needs_no_prefix() -> None:
@@ -60,10 +61,42 @@ def test_a_volunteer_on_the_hosts_network_needs_no_prefix() -> None:
 
 def test_a_used_up_pool_closes_the_stream() -> None:
     """PREFIXES_EXHAUSTED."""
-    cluster = Cluster(prefixes="10.1.0.0/24")
+    cluster = Cluster(prefixes="10.1.0.0/26")
     cluster.volunteer("node-a")
     error = cluster.closed[second(cluster, "node-b")]
     assert isinstance(error, Exhausted)
+
+
+def test_the_default_pool_is_enough_for_a_thousand_volunteers() -> None:
+    """Also where each offers some slots."""
+    cluster = Cluster()
+    cluster.machine.validate = lambda: None  # type: ignore[method-assign]  # it looks at all of them each time
+    for number in range(1000):
+        cluster.volunteer(f"node-{number}", 10)
+    assert not cluster.closed
+    assert len({w.prefix for w in welcomes(cluster)}) == 1000
+
+
+def test_a_prefix_of_who_is_gone_is_given_again_when_no_other_is_left() -> None:
+    """Not while its volunteer may still hold tasks; whoever comes back late gets what is free then."""
+    cluster = Cluster(prefixes="10.1.0.0/25")
+    gone = cluster.volunteer("node-a")
+    cluster.volunteer("node-b")
+    cluster.detach(gone)
+    assert isinstance(cluster.closed[second(cluster, "node-c")], Exhausted)
+    cluster.advance(41)
+    assert second(cluster, "node-c") not in cluster.closed
+    assert welcomes(cluster)[-1].prefix == "10.1.0.0/26"
+    assert isinstance(cluster.closed[cluster.attach(gone)], Exhausted)
+    assert [node.record.prefix for node in cluster.machine.nodes()] == ["", "10.1.0.64/26", "10.1.0.0/26"]
+
+
+def test_a_fixed_address_that_is_none_closes_the_stream() -> None:
+    """BAD_FIELD with the text that was said."""
+    error = Cluster()
+    session = second(error, "node-a", network="host", fixed={0: "fe80::1"})
+    assert isinstance(error.closed[session], BadRequest)
+    assert "'fe80::1'" in error.closed[session].detail
 
 
 def test_overlapping_prefixes_of_operators_are_a_conflict() -> None:
@@ -130,13 +163,21 @@ def test_a_manager_that_was_overtaken_is_refused() -> None:
     assert other not in cluster.closed
 
 
-def test_sources_are_warmed_at_the_welcome_and_when_they_change() -> None:
-    """The default client with the Welcome; a new one to everybody who is attached, once."""
+def test_the_highest_epoch_that_was_seen_is_written_down_for_the_next_start() -> None:
+    """Once for each higher one; a number that no cluster reaches is not believed."""
+    cluster = Cluster(epoch=3)
+    saved = []
+    for epoch in (5, 9, 7, 9, 2**63 - 1):
+        second(cluster, "node-a", boot_id="x", highest_epoch=epoch, cluster_id="test")
+        saved.append(cluster.steps[-1].saves)
+    assert saved == [[EpochRecord(5)], [EpochRecord(9)], [], [], []]
+
+
+def test_the_default_client_is_warmed_at_the_welcome() -> None:
+    """Whoever attaches is told to hold it ready."""
     cluster = Cluster(default_client=CLIENT, default_clients=1)
-    volunteer = cluster.volunteer()
+    cluster.volunteer()
     assert welcomes(cluster)[0].warm == (CLIENT,)
-    step = cluster.do(ev.SourcesWarmed((CLIENT, SOURCE)))
-    assert step.effects == [fx.SendWarm(volunteer.session, SOURCE)]
 
 
 # ---- draining ---------------------------------------------------------------------------------------------
@@ -144,7 +185,7 @@ def test_sources_are_warmed_at_the_welcome_and_when_they_change() -> None:
 
 def drain(cluster: Cluster, name: str, draining: bool = True) -> object:
     """Takes a volunteer out of use, or back."""
-    return cluster.ask(lambda n: ev.DrainNode(n, "d", name, draining))
+    return cluster.ask(lambda n: ev.DrainNode(n, f"drain-{n}", name, draining))
 
 
 def test_a_drained_volunteer_takes_no_new_job_and_finishes_the_old() -> None:
@@ -366,6 +407,93 @@ def test_a_heartbeat_saves_nothing() -> None:
     assert cluster.steps[-1] == fx.Step()
 
 
+# ---- forgetting -------------------------------------------------------------------------------------------
+
+
+def test_a_volunteer_that_is_gone_for_long_is_forgotten() -> None:
+    """It is no capacity any more, also after a restart, and is taken as new when it comes back."""
+    cluster = Cluster(forget_after_s=1000.0)
+    gone = cluster.volunteer("node-a", 4)
+    cluster.volunteer("node-b", 2)
+    cluster.detach(gone)
+    cluster.advance(900)
+    assert isinstance(cluster.try_submit(4), fx.SubmitReply)
+    cluster.advance(200)
+    assert [node.record.volunteer_id for node in cluster.machine.nodes()] == ["node-b"]
+    assert cluster.try_submit(4).reason == "TOO_LARGE"
+    cluster.restart()
+    assert [node.record.volunteer_id for node in cluster.machine.nodes()] == ["node-b"]
+    cluster.attach(gone)
+    assert [node.record.volunteer_id for node in cluster.machine.nodes()] == ["node-a", "node-b"]
+
+
+def test_a_volunteer_that_comes_back_in_time_is_not_forgotten() -> None:
+    """What it was away before does not count."""
+    cluster = Cluster(forget_after_s=1000.0)
+    volunteer = cluster.volunteer()
+    cluster.detach(volunteer)
+    cluster.advance(900)
+    cluster.attach(volunteer)
+    cluster.detach(volunteer)
+    cluster.advance(900)
+    assert len(cluster.machine.nodes()) == 1
+
+
+def test_a_drained_volunteer_is_not_forgotten() -> None:
+    """The operator's word is kept."""
+    cluster = Cluster(forget_after_s=1000.0)
+    volunteer = cluster.volunteer()
+    cluster.call(lambda n: ev.DrainNode(n, "", "node-a", True))
+    cluster.detach(volunteer)
+    cluster.advance(2000)
+    assert len(cluster.machine.nodes()) == 1
+
+
+def test_a_volunteer_is_not_forgotten_while_a_job_speaks_of_it() -> None:
+    """A job without clients goes on when a task that has ended loses its machine."""
+    cluster = Cluster(forget_after_s=100.0)
+    volunteers = {n: cluster.volunteer(n, 1) for n in ("node-a", "node-b")}
+    cluster.submit(2, time_limit_s=9000.0)
+    cluster.deliver()
+    cluster.exit("master")
+    gone = cluster.task("master").volunteer_id
+    cluster.detach(volunteers[gone])
+    cluster.advance(200)
+    assert cluster.state() is JobState.RUNNING
+    assert len(cluster.machine.nodes()) == 2
+    cluster.exit("slave-0")
+    cluster.advance(3700)
+    assert [node.record.volunteer_id for node in cluster.machine.nodes()] != [gone]
+    assert len(cluster.machine.nodes()) == 1
+
+
+def test_a_restarted_manager_gives_everybody_an_hour() -> None:
+    """It was away itself: what its store says of when they were seen may be old."""
+    cluster = Cluster(forget_after_s=1000.0)
+    cluster.volunteer()
+    cluster.ns += 5000 * 10**9
+    cluster.restart()
+    cluster.advance(3500)
+    assert len(cluster.machine.nodes()) == 1
+    cluster.advance(200)
+    assert cluster.machine.nodes() == []
+
+
+def test_when_a_volunteer_was_last_seen_stands_over_a_restart() -> None:
+    """The manager that gives it up has not heard it itself."""
+    cluster = Cluster()
+    volunteer = cluster.volunteer()
+    cluster.heartbeat(volunteer)
+    cluster.detach(volunteer)
+    cluster.advance(60)
+    seen = cluster.machine.nodes()[0].last_heard_at
+    cluster.ns += 3600 * 10**9
+    cluster.restart()
+    cluster.advance(60)
+    [node] = cluster.machine.nodes()
+    assert (node.last_heard_at, node.record.last_seen_at) == (None, seen)
+
+
 # ---- reconciling ------------------------------------------------------------------------------------------
 
 
@@ -410,7 +538,7 @@ def test_tasks_of_other_clusters_are_left_alone() -> None:
     cluster.advance(1)
     assert volunteer.held[0] is other
     assert cluster.sent(fx.Release) == []
-    assert cluster.state() is JobState.QUEUED or cluster.task("master").slot == 1
+    assert cluster.state() is JobState.RUNNING and cluster.task("master").slot == 1
 
 
 def test_a_task_that_the_volunteer_does_not_hold_any_more_is_lost() -> None:

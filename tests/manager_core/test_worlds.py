@@ -348,11 +348,11 @@ class Worlds(RuleBasedStateMachine):
 
     def all_ended(self) -> bool:
         """Whether every job has."""
-        return all(view.job.state in TERMINAL_JOB_STATES for view in self.cluster.machine.jobs())
+        return all(view.job.state in TERMINAL_JOB_STATES for view in self.cluster.jobs())
 
     def stories(self) -> str:
         """The stories of those that have not ended."""
-        live = [v.job for v in self.cluster.machine.jobs() if v.job.state not in TERMINAL_JOB_STATES]
+        live = [v.job for v in self.cluster.jobs() if v.job.state not in TERMINAL_JOB_STATES]
         assert all(job.state in JobState for job in live)
         return "\n".join(self.cluster.machine.story(job.job_id) for job in live)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from syndicate.client_api import job_has_ended
 
 from tests.support.cluster import EXAMPLES, ROOT, Cluster
 
@@ -17,6 +18,16 @@ def assert_nothing_is_left(cluster: Cluster) -> None:
     audit = cluster.audit()
     assert audit.returncode == 0, f"left on the host:\n{audit.stdout}{audit.stderr}"
     assert cluster.users.cluster().free_slots == cluster.slots
+
+
+def end_what_runs(cluster: Cluster) -> list[int]:
+    """Cancels what a test that failed left running, so that those after it have the slots; gives its ids."""
+    left = [job.job_id for job in cluster.users.jobs() if not job_has_ended(job.state)]
+    for job_id in left:
+        cluster.users.cancel(job_id)
+    for job_id in left:
+        cluster.wait(job_id)
+    return left
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +44,9 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
 def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
     """The shared cluster; nothing may be left on the host after the test."""
     yield shared_cluster
+    left = end_what_runs(shared_cluster)
     assert_nothing_is_left(shared_cluster)
+    assert left == [], "the test left jobs running"
 
 
 @pytest.fixture

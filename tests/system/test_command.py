@@ -108,6 +108,19 @@ def test_a_job_that_has_not_ended_has_no_result_yet(cluster: Cluster) -> None:
     assert ended(cluster.wait(job)) == "cancelled" and cluster.ctl("wait", str(job)).returncode == 1
 
 
+def test_a_time_limit_ends_the_job(cluster: Cluster) -> None:
+    """`--time-limit 1` ends a job that goes on for ever: TIMED_OUT, TIME_LIMIT, exit code 1."""
+    words = ("submit", str(JOBS / "idle"), "-n", "2", "--time-limit", "1", "--follow", "--json")
+    followed = cluster.ctl(*words)
+    job = cluster.users.job(json.loads(followed.stdout.splitlines()[-1])["job"]["job_id"])
+    assert followed.returncode == 1 and job.spec.time_limit_s == 1.0, followed
+    assert ended(job) == "timed_out" and cluster.reason(job) == "time_limit"
+    ran_ns = job.ended_at.monotonic_ns - job.started_at.monotonic_ns
+    assert 0.9e9 < ran_ns < 10e9, ran_ns
+    shown = cluster.ctl("show", str(job.job_id))
+    assert "TIMED_OUT" in shown.stdout.splitlines()[0] and "TIME_LIMIT" in shown.stdout, shown.stdout
+
+
 def test_submit_prints_its_id_alone_to_a_pipe(cluster: Cluster) -> None:
     """`id=$(syndicatectl submit PATH)` works."""
     done = cluster.ctl("submit", str(JOBS / "escapes"), "-n", "2", "--name", "by-script")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from syndicate.v1 import common_pb2 as common
 
 from tests.support.cluster import EXAMPLES, Cluster, ended, output, tree
 
@@ -117,10 +118,35 @@ def test_a_killed_client_counts_as_ended_and_leaves_its_result_unknown(cluster: 
     assert "client-1" in job.detail
 
 
+def test_a_client_that_has_finished_may_break_nothing_more(cluster: Cluster) -> None:
+    """Each fault and a second Finish are refused while another client still works; looking on is allowed."""
+    job = cluster.run("idle", machines=2, client="finished-client", clients=2)
+    text = output(cluster, job, "client-0")
+    assert ended(job) == "succeeded", text + output(cluster, job, "client-1")
+    refused = [line.split()[1] for line in text.splitlines() if line.startswith("refused: ")]
+    assert refused == ["kill", "revive", "disconnect", "reconnect", "finish"] and "members: 4\n" in text
+    assert not job.faults and cluster.reason(job) == "client_passed"
+
+
 def test_a_client_on_bare_stubs_revives_with_the_disk_kept(cluster: Cluster) -> None:
     """An unset with_disk means with disk: the example on bare stubs says what it saw."""
     job = cluster.run(EXAMPLES / "counter", machines=2, client=EXAMPLES / "bare-stubs")
     assert ended(job) == "succeeded", output(cluster, job)
+
+
+def test_a_client_over_asyncio_breaks_several_members_at_once(cluster: Cluster) -> None:
+    """`AioChaos.from_env()` in a sandbox: calls side by side, their effects seen, errors typed."""
+    job = cluster.run("idle", machines=3, client="aio-client")
+    assert ended(job) == "succeeded", output(cluster, job)
+    assert job.result.score == 0.75 and dict(job.result.metrics) == {"slaves": 2}
+    assert job.result.text == "over asyncio"
+    kinds = [common.FAULT_KIND_KILL, common.FAULT_KIND_REVIVE]
+    kinds += [common.FAULT_KIND_DISCONNECT, common.FAULT_KIND_RECONNECT]
+    assert [fault.kind for fault in job.faults] == [kind for kind in kinds for _ in range(2)]
+    slaves = {"slave-0", "slave-1"}
+    assert all(
+        {one.task, two.task} == slaves for one, two in zip(job.faults[::2], job.faults[1::2], strict=True)
+    )
 
 
 def test_a_client_in_shell_drives_all_faults(cluster: Cluster) -> None:
@@ -130,11 +156,13 @@ def test_a_client_in_shell_drives_all_faults(cluster: Cluster) -> None:
 
 
 def test_three_jobs_run_side_by_side(cluster: Cluster) -> None:
-    """Three gangs of three share ten slots at the same time, and each sees only its own members."""
+    """Three gangs of three share ten slots at the same time, each with addresses of its own."""
     jobs = [cluster.submit("idle", machines=3) for _ in range(3)]
     running = [cluster.until_running(job) for job in jobs]
     addresses = [task.address for job in running for task in job.tasks]
     assert len(set(addresses)) == 9
+    assert [ended(cluster.users.job(job)) for job in jobs] == ["running"] * 3
+    assert cluster.users.cluster().free_slots == 1
     for job in jobs:
         cluster.users.cancel(job)
         assert ended(cluster.wait(job)) == "cancelled"
@@ -154,7 +182,7 @@ def test_a_job_that_does_not_fit_waits_and_says_for_what(cluster: Cluster) -> No
 def test_a_job_past_its_time_limit_is_ended(cluster: Cluster) -> None:
     """TIMED_OUT is the state, TIME_LIMIT the reason."""
     job = cluster.run("idle", machines=1, time_limit_s=0.5)
-    assert ended(job) == "timed_out"
+    assert ended(job) == "timed_out" and cluster.reason(job) == "time_limit"
 
 
 @pytest.mark.parametrize(

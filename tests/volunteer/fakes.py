@@ -102,7 +102,9 @@ class Stream:
         return [getattr(m, kind) for m in self.received if m.WhichOneof("message") == kind]
 
     def say(self, **message: Any) -> None:
-        """Pushes a message."""
+        """Pushes a message; a command by itself is one of a kind."""
+        if "command" in message:
+            message = {"commands": pb.Commands(commands=[message["command"]])}
         self.out.put_nowait(pb.AttachResponse(**message))
 
     def end(self) -> None:
@@ -251,7 +253,7 @@ class FakeManager(registry_pb2_grpc.RegistryServicer):
         """The answer to a command, on whichever stream it comes."""
 
         def find() -> pb.Answer | None:
-            answers = (a for stream in self.streams for a in stream.of("answer"))
+            answers = (a for stream in self.streams for many in stream.of("answers") for a in many.answers)
             return next((a for a in answers if a.command_id == command_id), None)
 
         return await eventually(find)

@@ -12,7 +12,7 @@ from volunteer.fakes import eventually
 
 def answer(name: str) -> pb.AttachRequest:
     """A small message."""
-    return pb.AttachRequest(answer=pb.Answer(command_id=name))
+    return pb.AttachRequest(answers=pb.Answers(answers=[pb.Answer(command_id=name)]))
 
 
 LOG = pb.AttachRequest(log=pb.LogChunk())
@@ -61,3 +61,15 @@ async def test_closing_wakes_who_waits() -> None:
     await eventually(waiting.done)
     assert waiting.result() is False
     outbox.put(answer("dropped in silence"))
+
+
+async def test_answers_that_wait_together_go_in_one_message() -> None:
+    """They keep their order, a message in between parts them, and one holds at most 32."""
+    outbox = Outbox()
+    for number in range(40):
+        outbox.put(answer(f"a{number}"))
+    outbox.put(pb.AttachRequest(heartbeat=pb.Heartbeat(sequence=1)))
+    outbox.put(answer("last"))
+    messages = [await outbox.get() for _ in range(4)]
+    named = [[one.command_id for one in message.answers.answers] for message in messages]
+    assert named == [[f"a{n}" for n in range(32)], [f"a{n}" for n in range(32, 40)], [], ["last"]]

@@ -24,13 +24,6 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
-class Warm:
-    """A source to hold ready."""
-
-    source: vmodel.Source
-
-
-@dataclass(frozen=True, slots=True)
 class EventAck:
     """An event is written down."""
 

@@ -73,12 +73,12 @@ def check_promises(manager: ManagerHost, users: Users) -> None:
 
 
 def _check_view(manager: ManagerHost, job: JobRecord) -> None:
-    """The machine shows what is durable, unless the job ended too long ago to be in memory."""
+    """The machine shows what is durable; of jobs that have ended perhaps only the store has all."""
     assert manager.life is not None
     machine = manager.life.machine
     view = machine.job(job.job_id)
     if view is None:
-        if len(machine.jobs()) < manager.config.keep_ended:
+        if job.state not in TERMINAL:
             raise Violation(f"the machine does not show {job}")
         return
     rows = {record.task: record for record in manager.store.tasks(job.job_id, job.attempt)}

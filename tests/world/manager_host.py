@@ -190,9 +190,7 @@ class ManagerHost:
                 life.sessions[session.name] = session
                 self._handle(
                     life,
-                    events.VolunteerAttached(
-                        session.name, convert.hello(message), convert.stamp(message.sent_at)
-                    ),
+                    events.VolunteerAttached(session.name, convert.hello(message)),
                 )
             case _ if session.name not in life.sessions:
                 return
@@ -214,7 +212,7 @@ class ManagerHost:
         session.heartbeats[said.sequence] = (sent, now)
         session.heartbeats.pop(said.sequence - 50, None)
         session.end.send(convert.HeartbeatAck(said.sequence))
-        self._handle(life, events.HeartbeatReceived(session.name, sent, model.Resources(), exchange))
+        self._handle(life, events.HeartbeatReceived(session.name, model.Resources(), exchange))
 
     def _closed(self, life: Life, session: Session) -> None:
         if life.sessions.pop(session.name, None) is not None:
@@ -316,8 +314,6 @@ class ManagerHost:
                 session.end.send(self._welcome(effect))
             case effects.SendDrain():
                 session.end.send(convert.Drain(effect.draining))
-            case effects.SendWarm():
-                session.end.send(convert.Warm(convert.source(effect.source)))
             case effects.AckEvent():
                 session.end.send(convert.EventAck(effect.event_id))
             case effects.Close():

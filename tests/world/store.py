@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from syndicate.manager.core.model import JobState, TaskState
 from syndicate.manager.core.records import (
+    EpochRecord,
     FaultRecord,
     JobRecord,
     NodeRecord,
@@ -50,6 +51,8 @@ def key_of(record: Record) -> tuple[object, ...]:
             return ("story", record.job_id, record.sequence)
         case NodeRecord():
             return ("node", record.volunteer_id)
+        case EpochRecord():
+            return ("epoch",)
 
 
 @dataclass

@@ -208,8 +208,6 @@ class VolunteerHost:
                 self._handle(life, events.CommandReceived(link, message))
             case convert.Drain():
                 self._handle(life, events.DrainReceived(link, message.draining))
-            case convert.Warm():
-                self._handle(life, events.WarmReceived(link, message.source))
             case convert.EventAck():
                 self._handle(life, events.EventAcked(link, message.event_id))
             case _:

@@ -13,7 +13,7 @@ from syndicate.cli import exit_codes
 from syndicate.cli.app import app
 from syndicate.cli.failure import CliError, explain
 from syndicate.cli.local_commands import MOST_SLOTS
-from syndicate.cli.terminal import OutputClosed
+from syndicate.cli.terminal import OutputClosed, this_terminal
 from syndicate.client_api import SyndicateError
 
 # Typer carries its own click or imports it, by version; its public BadParameter leads to the base of both.
@@ -59,7 +59,8 @@ def run(argv: list[str]) -> int:
 
 
 def _fail(error: CliError) -> int:
-    sys.stderr.write(error.text() + "\n")
+    terminal = this_terminal()
+    terminal.note(error.text(terminal.err_room))
     return error.code
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version as installed_version
 from typing import Annotated, Any
 
 import typer
 from syndicate.cli import exit_codes, job_commands, local_commands, node_commands
-from syndicate.cli.context import Given, resolve
+from syndicate.cli.context import Given, resolve, tell_presence
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.follow import follow
+from syndicate.cli.render.plain import document
 from syndicate.cli.submission import Wish
 from syndicate.cli.submission import submit as submit_job
 from syndicate.cli.terminal import Terminal, this_terminal
@@ -112,9 +114,10 @@ def connected(command: Callable[..., int]) -> Callable[..., None]:
         ctx: typer.Context = values.pop("ctx")
         given = Given(*(values.pop(name) for name in ("manager", "token", "token_file", "user")))
         target = resolve(given.over(ctx.obj or Given()), os.environ)
+        terminal = this_terminal()
         try:
-            with target.connect() as client:
-                code = command(client, this_terminal(), **values)
+            with target.connect(partial(tell_presence, terminal)) as client:
+                code = command(client, terminal, **values)
         except (NotAuthenticated, Unreachable) as error:
             raise target.explain(error) from None
         raise typer.Exit(code)
@@ -149,12 +152,16 @@ def submit(
     time_limit: Annotated[
         str, typer.Option("--time-limit", metavar="TIME", help="It may run so long: 90, 5m, 1h30m.")
     ] = "",
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Send also .git, __pycache__, .venv, node_modules and the like."),
+    ] = False,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Print what happens until it ends.")] = False,
     json: JsonOption = False,
 ) -> int:
     """Submits a job. Prints its id; with --follow, what happens, and ends as the job does."""
     seconds = parse_duration(time_limit, "--time-limit") if time_limit else 0.0
-    wish = Wish(path, machines, client_path, clients, no_client, name, seconds, follow, json)
+    wish = Wish(path, machines, client_path, clients, no_client, name, seconds, everything, follow, json)
     return submit_job(client, wish, terminal)
 
 
@@ -233,9 +240,9 @@ def wait(
 
 @app.command()
 @connected
-def cancel(client: SchedulerClient, terminal: Terminal, job: JobArgument) -> int:
+def cancel(client: SchedulerClient, terminal: Terminal, job: JobArgument, json: JsonOption = False) -> int:
     """Ends a job."""
-    return job_commands.cancel(client, terminal, job)
+    return job_commands.cancel(client, terminal, job, json)
 
 
 @app.command()
@@ -267,16 +274,18 @@ NodesArgument = Annotated[list[str], typer.Argument(metavar="ID...", help="The v
 
 @node_app.command()
 @connected
-def drain(client: SchedulerClient, terminal: Terminal, names: NodesArgument) -> int:
+def drain(client: SchedulerClient, terminal: Terminal, names: NodesArgument, json: JsonOption = False) -> int:
     """Gives the volunteers no new job; jobs that they have go on."""
-    return node_commands.drain(client, terminal, names, draining=True)
+    return node_commands.drain(client, terminal, names, draining=True, as_json=json)
 
 
 @node_app.command()
 @connected
-def resume(client: SchedulerClient, terminal: Terminal, names: NodesArgument) -> int:
+def resume(
+    client: SchedulerClient, terminal: Terminal, names: NodesArgument, json: JsonOption = False
+) -> int:
     """Takes the volunteers back into use."""
-    return node_commands.drain(client, terminal, names, draining=False)
+    return node_commands.drain(client, terminal, names, draining=False, as_json=json)
 
 
 @app.command()
@@ -326,15 +335,17 @@ def down(
         typer.Option("--dir", metavar="DIR", help="As given to `up`; else what `up` left word of."),
     ] = None,
     keep_state: Annotated[bool, typer.Option("--keep-state", help="Keep jobs and logs in DIR.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Ends the cluster that `up` started.
 
     Leaves nothing of it but, if asked to, its jobs and logs.
     """
-    raise typer.Exit(local_commands.down(directory, keep_state, this_terminal()))
+    raise typer.Exit(local_commands.down(directory, keep_state, json, this_terminal()))
 
 
 @app.command()
-def version() -> None:
+def version(json: JsonOption = False) -> None:
     """Prints the version of this software."""
-    this_terminal().say(f"syndicatectl {installed_version('syndicate-cluster')}")
+    number = installed_version("syndicate-cluster")
+    this_terminal().say(document({"version": number}) if json else f"syndicatectl {number}")

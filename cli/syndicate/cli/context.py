@@ -12,12 +12,15 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError, explain
+from syndicate.cli.render.job_lines import labelled
+from syndicate.cli.render.quantities import duration_text
+from syndicate.cli.terminal import Terminal
 from syndicate.client_api import NotAuthenticated, SchedulerClient, Unreachable
 
 DEFAULT_MANAGER = "127.0.0.1:7000"
@@ -47,9 +50,9 @@ class Target:
     local: str = ""
     """The manager of the cluster that ``up`` left word of; empty without one."""
 
-    def connect(self) -> SchedulerClient:
-        """Opens a connection; raises nothing until the first call."""
-        return SchedulerClient(self.manager, self.token, user=self.user)
+    def connect(self, on_away: Callable[[Unreachable | None, float], None] | None = None) -> SchedulerClient:
+        """Opens a connection; raises nothing until the first call. ``on_away``: see SchedulerClient."""
+        return SchedulerClient(self.manager, self.token, user=self.user, on_away=on_away)
 
     def explain(self, error: NotAuthenticated | Unreachable) -> CliError:
         """What to do about a manager that is away, or that does not accept this token."""
@@ -94,6 +97,15 @@ class Given:
         return Given(
             self.manager or other.manager, token_of.token, token_of.token_file, self.user or other.user
         )
+
+
+def tell_presence(terminal: Terminal, error: Unreachable | None, seconds: float) -> None:
+    """One line on standard error when the manager is away and is tried again, one when it is back."""
+    if error is None:
+        terminal.note(labelled("manager", f"back after {duration_text(seconds)}"))
+    else:
+        text = f"away ({error.cause}), retrying for up to {seconds:g} s"
+        terminal.note(labelled("manager", text))
 
 
 def context_path(environ: Mapping[str, str]) -> Path:

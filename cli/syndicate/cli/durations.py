@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from syndicate.cli import exit_codes
@@ -22,6 +23,8 @@ def parse_duration(text: str, option: str) -> float:
         raise CliError(
             f"{option} {text!r} is no duration", "Write seconds, or 90s, 5m, 1h30m.", code=exit_codes.USAGE
         )
+    if not math.isfinite(seconds):
+        raise CliError(f"{option} is too long", code=exit_codes.USAGE)
     if seconds <= 0:
         raise CliError(f"{option} must be above 0", code=exit_codes.USAGE)
     return seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from syndicate.cli import exit_codes
+from syndicate.cli.render.fit import UNLIMITED, hung, laid_out
 from syndicate.cli.render.neutralise import neutralise_text
 from syndicate.client_api import (
     BadRequest,
@@ -29,10 +30,11 @@ class CliError(Exception):
         self.lines = lines
         self.code = code
 
-    def text(self) -> str:
+    def text(self, room: int = UNLIMITED) -> str:
         """As it is printed to standard error."""
-        rows = [f"error: {neutralise_text(self.message)}"]
-        rows += [f"  {neutralise_text(line)}" for line in self.lines if line]
+        rows = hung("error: ", neutralise_text(self.message), room)
+        for line in filter(None, self.lines):
+            rows += laid_out("  ", neutralise_text(line), room)
         return "\n".join(rows)
 
 

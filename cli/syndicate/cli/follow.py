@@ -9,6 +9,7 @@ from syndicate.cli.failure import CliError
 from syndicate.cli.merge import Item, Merged
 from syndicate.cli.render.follow import FollowView
 from syndicate.cli.render.log_lines import LineCutter
+from syndicate.cli.render.ordering import Ordering
 from syndicate.cli.render.plain import as_plain, document, log_as_plain
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient, job_has_ended
@@ -48,9 +49,14 @@ def _until_ended(merged: Merged, printer: _LinePrinter | _JsonPrinter) -> Job:
     open_streams = {"watch", "logs"}
     give_up_at = float("inf")
     while open_streams:
-        item = merged.next(None if ended is None else max(0.0, give_up_at - time.monotonic()))
-        if item is None:
+        patience = give_up_at - time.monotonic()
+        pause = printer.wait_s()
+        item = merged.next(_shorter(pause, None if ended is None else max(0.0, patience)))
+        printer.print_due()
+        if item is None and ended is not None and time.monotonic() >= give_up_at:
             break
+        if item is None:
+            continue
         if item.error is not None and (ended is None or item.stream == "watch"):
             raise item.error
         if item.ended:
@@ -69,13 +75,26 @@ def _until_ended(merged: Merged, printer: _LinePrinter | _JsonPrinter) -> Job:
     return ended
 
 
+def _shorter(one: float | None, other: float | None) -> float | None:
+    """The smaller of two times to wait; None stands for no bound."""
+    return min((each for each in (one, other) if each is not None), default=None)
+
+
 class _LinePrinter:
     """For people."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        self._view = FollowView(terminal.width, terminal.palette)
+        self._order = Ordering(time.monotonic)
+        self._view = FollowView(terminal.width, terminal.palette, terminal.room, self._order)
         self._cutter = LineCutter()
+
+    def wait_s(self) -> float | None:
+        """Seconds until something that is held back may be due."""
+        return self._order.wait_s()
+
+    def print_due(self) -> None:
+        self._terminal.say(self._order.due())
 
     def see(self, item: Item) -> None:
         self._terminal.say(self._view.see(item.value.job))
@@ -96,6 +115,13 @@ class _JsonPrinter:
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._pieces = 0
+
+    def wait_s(self) -> float | None:
+        """Nothing is held back: each document has its stamps."""
+        return None
+
+    def print_due(self) -> None:
+        pass
 
     def see(self, item: Item) -> None:
         self._terminal.say(document({"event": "job", **as_plain(item.value)}))

@@ -16,6 +16,7 @@ from syndicate.cli.render.log_lines import LineCutter, LogLine
 from syndicate.cli.render.plain import as_plain, document, log_as_plain
 from syndicate.cli.render.show import show_job
 from syndicate.cli.render.tables import jobs_table
+from syndicate.cli.render.timeline import in_order
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient, job_has_ended
 from syndicate.v1.common_pb2 import JobState
@@ -43,7 +44,9 @@ def list_jobs(
     if as_json:
         terminal.say(document({"jobs": [as_plain(job) for job in jobs], "more": more}))
         return exit_codes.OK
-    terminal.say(jobs_table(jobs, client.cluster().now, terminal.palette))
+    terminal.say(
+        jobs_table(jobs, client.cluster().now, terminal.palette, terminal.room, terminal.glyphs.more)
+    )
     if more:
         terminal.note(f"(the newest {RECENT_JOBS}; all of them:  syndicatectl jobs --all)")
     return exit_codes.OK
@@ -78,19 +81,23 @@ def result(client: SchedulerClient, terminal: Terminal, job_id: int, as_json: bo
         ]
         terminal.say(document({**{name: whole[name] for name in kept}, "clients": by_client}))
     else:
-        terminal.say(result_lines(job, terminal.palette))
+        terminal.say(result_lines(job, terminal.palette, terminal.room))
     return exit_codes.of_result(job)
 
 
-def cancel(client: SchedulerClient, terminal: Terminal, job_id: int) -> int:
+def cancel(client: SchedulerClient, terminal: Terminal, job_id: int, as_json: bool) -> int:
     """Ends a job."""
     before = client.job(job_id).state
-    if job_has_ended(before):
-        terminal.say(labelled(f"job {job_id}", f"had ended already: {words.job_state(before)}"))
-        return exit_codes.OK
-    state = client.cancel(job_id)
-    ending = "" if job_has_ended(state) else "  (its tasks are being ended)"
-    terminal.say(labelled(f"job {job_id}", f"{words.job_state(state)}{ending}"))
+    had_ended = job_has_ended(before)
+    state = before if had_ended else client.cancel(job_id)
+    word = words.job_state(state)
+    if as_json:
+        terminal.say(document({"job_id": job_id, "state": word.lower(), "had_ended": had_ended}))
+    elif had_ended:
+        terminal.say(labelled(f"job {job_id}", f"had ended already: {word}"))
+    else:
+        ending = "" if job_has_ended(state) else "  (its tasks are being ended)"
+        terminal.say(labelled(f"job {job_id}", f"{word}{ending}"))
     return exit_codes.OK
 
 
@@ -105,7 +112,7 @@ def wait(
     if as_json:
         terminal.say(document(as_plain(job)))
     else:
-        terminal.say(end_lines(job, terminal.palette, f"syndicatectl show {job_id}"))
+        terminal.say(end_lines(job, terminal.palette, f"syndicatectl show {job_id}", terminal.room))
     return exit_codes.of_job(job)
 
 
@@ -163,7 +170,7 @@ def logs(
 def _check_tasks(client: SchedulerClient, job_id: int, tasks: Sequence[str]) -> None:
     if not tasks:
         return
-    there = [task.ref.task for task in client.job(job_id).tasks]
+    there = [task.ref.task for task in in_order(client.job(job_id).tasks)]
     unknown = [task for task in tasks if task not in there]
     if unknown and there:
         raise CliError(

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 
 from syndicate.cli import exit_codes, processes
 from syndicate.cli.failure import CliError
-from syndicate.cli.processes import Process, StartFailed
+from syndicate.cli.processes import Ending, Process, StartFailed
 from syndicate.cli.render.quantities import plural
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
 from syndicate.client_api import SchedulerClient, SchedulerError
@@ -35,6 +35,17 @@ _STOP_ORDER = ("volunteer", "manager", "keeper")
 OWN_NAMES = ("manager", "keeper", "volunteer", "client.tgz", "up.json", *(f"{p}.log" for p in _STOP_ORDER))
 _VOLUNTEER_ID = "local"
 _STATUS_FD = 3
+_LINES_OF_SHORT = 5
+_LINES_OF_LONG = 20
+"""So much is shown of the log of a part that failed: where the log stays, and where it goes."""
+
+
+class _PartFailed(Exception):
+    """A part ended, or was not ready in time."""
+
+    def __init__(self, part: str, text: str) -> None:
+        super().__init__(text)
+        self.part = part
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +122,12 @@ def read_running(directory: Path) -> Running | None:
 def start(plan: Plan, tell: Callable[[str], None]) -> Running:
     """Starts all parts and waits until every slot can be used.
 
-    On an error nothing of it is left but the logs. Raises CliError.
+    On an error nothing of it is left; of logs that were there before the new lines stay. Raises CliError.
     """
+    before = set(os.listdir(plan.directory))
     running = Running(plan.instance, str(plan.run_dir), plan.slots)
-    _make_folders(plan)
     try:
+        _make_folders(plan)
         deadline = time.monotonic() + START_S
         _start_keeper(plan.directory, plan.bin_dir, running, deadline)
         tell("keeper     ready")
@@ -124,48 +136,106 @@ def start(plan: Plan, tell: Callable[[str], None]) -> Running:
         _start_volunteer(plan, running)
         _await_slots(plan, running, deadline)
         tell(f"volunteer  ready, {plural(plan.slots, 'slot')}")
-    except StartFailed as error:
-        stop(plan.directory, running)
-        raise CliError(str(error), code=exit_codes.BAD_MACHINE) from None
-    except BaseException:
-        stop(plan.directory, running)
+    except BaseException as error:
+        found = _told(plan.directory, error, before)
+        try:
+            stop(plan.directory, running, plan.bin_dir, keeper_died=False)
+        except CliError as unclean:
+            first = (found.message, *found.lines) if found is not None else ("interrupted",)
+            raise CliError(*first, unclean.message, *unclean.lines, code=unclean.code) from None
+        remove_state(plan.directory, before)
+        if found is not None:
+            raise found from None
         raise
     return running
 
 
-def stop(directory: Path, running: Running, bin_dir: Path | None = None) -> list[str]:
-    """Ends all parts, the keeper last, and removes the run folder. Returns those that were still there.
+def _told(directory: Path, error: BaseException, before: set[str]) -> CliError | None:
+    """A part's failure with the end of its log; all that there will be of it, unless it was there before."""
+    if isinstance(error, StartFailed):
+        return CliError(str(error), code=exit_codes.BAD_MACHINE)
+    if not isinstance(error, _PartFailed):
+        return None
+    log = directory / f"{error.part}.log"
+    stays = log.name in before
+    more = f"All of it:  {log}" if stays else ""
+    lines = _tail(log, _LINES_OF_SHORT if stays else _LINES_OF_LONG)
+    return CliError(str(error), *lines, more, code=exit_codes.BAD_MACHINE)
 
-    A keeper that had died is started once more from ``bin_dir``, so that it clears what it left in the
-    kernel. Raises CliError when that fails.
+
+def stop(directory: Path, running: Running, bin_dir: Path, *, keeper_died: bool = True) -> dict[str, Ending]:
+    """Ends all parts, the keeper last, and removes the run folder. Returns how each ended, in order.
+
+    A keeper that had to be killed, or had died (unless ``keeper_died`` says that it need not), is started
+    once more from ``bin_dir``, so that it clears what it left in the kernel. Raises CliError, and leaves
+    what the next `down` needs, when that fails.
     """
-    keeper = running.parts.get("keeper")
-    ended = [name for name in ("volunteer", "manager") if _stop_part(running, name)]
-    if keeper is not None and not keeper.is_alive() and bin_dir is not None:
-        _start_keeper(directory, bin_dir, running, time.monotonic() + START_S)
-        _stop_part(running, "keeper")
-    elif _stop_part(running, "keeper"):
-        ended.append("keeper")
+    try:
+        endings = {
+            name: processes.stop(running.parts[name], STOP_S) for name in _STOP_ORDER if name in running.parts
+        }
+    except TimeoutError as error:
+        raise CliError(
+            f"{error}, though it was killed: the kernel holds it", code=exit_codes.INTERNAL
+        ) from None
+    unclean = (Ending.KILLED, Ending.GONE) if keeper_died else (Ending.KILLED,)
+    if endings.get("keeper") in unclean:
+        _clear_up(directory, running, bin_dir, endings["keeper"])
     _remove_tree(Path(running.run_dir))
     (directory / "up.json").unlink(missing_ok=True)
-    return ended
+    return endings
 
 
-def _stop_part(running: Running, name: str) -> bool:
-    process = running.parts.get(name)
-    return process is not None and processes.stop(process, STOP_S)
+def _clear_up(directory: Path, running: Running, bin_dir: Path, ending: Ending) -> None:
+    """Lets a new keeper clear up after one that could not."""
+    try:
+        _start_keeper(directory, bin_dir, running, time.monotonic() + START_S)
+        again = processes.stop(running.parts["keeper"], STOP_S)
+        if again is Ending.ENDED:
+            return
+        how = "ended by itself" if again is Ending.GONE else f"did not end in {STOP_S:g} s either"
+        why = f"another one, started to clear up, {how}"
+    except (_PartFailed, StartFailed) as error:
+        processes.stop(running.parts["keeper"], STOP_S)
+        why = f"another one, started to clear up, failed: {error}"
+    how = f"did not end in {STOP_S:g} s and was killed" if ending is Ending.KILLED else "had died"
+    raise CliError(
+        f"the keeper {how}; {why}",
+        f"Its log:  {directory / 'keeper.log'}",
+        f"Processes, cgroups, mounts and network devices of `{running.instance}` may be left.",
+        f"Once more:  syndicatectl down --dir {directory}",
+        f"With a keeper that runs:  syndicate-volunteer audit --keeper {running.run_dir}/keeper.sock",
+        code=exit_codes.INTERNAL,
+    )
 
 
-def remove_state(directory: Path) -> None:
-    """Removes what a cluster made in its folder, and the folder when nothing else is in it."""
+def make_folder(directory: Path) -> list[Path]:
+    """Makes the folder and those above it; returns those that were not there, the innermost first."""
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return made
+
+
+def remove_folders(made: Sequence[Path]) -> None:
+    """Takes back what `make_folder` made, as far as nothing else came into it."""
+    for path in made:
+        try:
+            path.rmdir()
+        except OSError:  # something is in it, and so in all above it; or it is gone already
+            if path.exists():
+                return
+
+
+def remove_state(directory: Path, but: Container[str] = ()) -> None:
+    """Removes what a cluster made in its folder, but for the names that it had before."""
     for name in OWN_NAMES:
+        if name in but:
+            continue
         path = directory / name
         if path.is_dir() and not path.is_symlink():
             _remove_tree(path)
         else:
             path.unlink(missing_ok=True)
-    if not any(directory.iterdir()):
-        directory.rmdir()
 
 
 def _make_folders(plan: Plan) -> None:
@@ -202,7 +272,7 @@ def _start_keeper(directory: Path, bin_dir: Path, running: Running, deadline: fl
     with processes.signals_held():
         keeper = processes.start(command, directory / "keeper.log", _environ())
         _record(directory, running, "keeper", keeper)
-    _await_file(directory, "keeper", keeper, socket, deadline)
+    _await_file("keeper", keeper, socket, deadline)
 
 
 def _start_manager(plan: Plan, running: Running, deadline: float) -> None:
@@ -222,7 +292,7 @@ def _start_manager(plan: Plan, running: Running, deadline: float) -> None:
         manager = processes.start_wrapped(wrapped, plan.directory / "manager.log", _environ(), START_S)
         _record(plan.directory, running, "manager", manager)
     ready = state / "manager.ready"
-    _await_file(plan.directory, "manager", manager, ready, deadline)
+    _await_file("manager", manager, ready, deadline)
     try:
         values = json.loads(ready.read_text())
         running.manager, running.volunteers = str(values["users"]), str(values["volunteers"])
@@ -259,9 +329,9 @@ def _write(directory: Path, running: Running) -> None:
     fresh.replace(directory / "up.json")
 
 
-def _await_file(directory: Path, name: str, process: Process, path: Path, deadline: float) -> None:
+def _await_file(name: str, process: Process, path: Path, deadline: float) -> None:
     while not path.exists():
-        _pause(directory, name, process, deadline, f"{path} did not appear")
+        _pause(name, process, deadline, f"{path} did not appear")
 
 
 def _await_slots(plan: Plan, running: Running, deadline: float) -> None:
@@ -275,20 +345,19 @@ def _await_slots(plan: Plan, running: Running, deadline: float) -> None:
             except SchedulerError as error:
                 why = f"the manager answers: {error}"
             for name in ("manager", "keeper", "volunteer"):
-                _pause(plan.directory, name, running.parts[name], deadline, why)
+                _pause(name, running.parts[name], deadline, why)
 
 
-def _pause(directory: Path, name: str, process: Process, deadline: float, why: str) -> None:
-    """Waits a moment. Raises CliError when the process has ended meanwhile, or the deadline has passed."""
+def _pause(name: str, process: Process, deadline: float, why: str) -> None:
+    """Waits a moment. Raises _PartFailed when the process has ended meanwhile, or the deadline has passed."""
     ended = processes.wait_for_end(process, _POLL_S)
     if not ended and time.monotonic() < deadline:
         return
-    log = directory / f"{name}.log"
     what = "ended at once" if ended else f"was not ready in {START_S:g} s: {why}"
-    raise CliError(f"the {name} {what}", *_tail(log), f"All of it:  {log}", code=exit_codes.BAD_MACHINE)
+    raise _PartFailed(name, f"the {name} {what}")
 
 
-def _tail(log: Path, lines: int = 5) -> list[str]:
+def _tail(log: Path, lines: int) -> list[str]:
     try:
         return log.read_bytes()[-8192:].decode(errors="replace").rstrip().splitlines()[-lines:]
     except OSError:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from syndicate.cli import exit_codes, local_cluster
 from syndicate.cli.context import Context, context_path, read_context, write_context
 from syndicate.cli.failure import CliError
 from syndicate.cli.local_cluster import DEFAULT_DIRECTORY, Plan, Running
-from syndicate.cli.render.job_lines import labelled
+from syndicate.cli.processes import Ending
+from syndicate.cli.render.fit import hung
+from syndicate.cli.render.job_lines import advice, labelled
 from syndicate.cli.render.plain import document
 from syndicate.cli.render.quantities import duration_text, plural
 from syndicate.cli.terminal import Terminal
@@ -56,17 +59,22 @@ def up(wish: UpWish, terminal: Terminal) -> int:
     _need_root("up")
     directory = Path(wish.directory).resolve()
     plan = _plan(wish, directory, _check_tools())
-    _own_directory(directory)
-    with local_cluster.locked(directory):
-        running = _running_already(directory, wish.slots)
-        if running is not None:
-            _tell(wish, directory, running, terminal, "is up already")
-            return exit_codes.OK
-        _check_ports(wish)
-        started = time.monotonic()
-        running = local_cluster.start(plan, terminal.note)
-        token_file = str(directory / "manager" / "admin.token")
-        write_context(context_path(os.environ), Context(running.manager, token_file, str(directory)))
+    made = local_cluster.make_folder(directory)
+    try:
+        _check_folder(directory)
+        with local_cluster.locked(directory):
+            running = _running_already(directory, wish.slots)
+            if running is not None:
+                _tell(wish, directory, running, terminal, "is up already")
+                return exit_codes.OK
+            _check_ports(wish)
+            started = time.monotonic()
+            running = local_cluster.start(plan, terminal.note)
+            token_file = str(directory / "manager" / "admin.token")
+            write_context(context_path(os.environ), Context(running.manager, token_file, str(directory)))
+    except BaseException:
+        local_cluster.remove_folders(made)
+        raise
     _tell(wish, directory, running, terminal, f"up in {duration_text(time.monotonic() - started)}")
     return exit_codes.OK
 
@@ -88,28 +96,48 @@ def _running_already(directory: Path, slots: int | None) -> Running | None:
     return running
 
 
-def down(directory_given: str | None, keep_state: bool, terminal: Terminal) -> int:
+def down(directory_given: str | None, keep_state: bool, as_json: bool, terminal: Terminal) -> int:
     """Ends the cluster and leaves nothing of it. Without one it says so, and that is fine."""
     _need_root("down")
     path = context_path(os.environ)
     context = read_context(path)
     directory = Path(directory_given or (context.directory if context else DEFAULT_DIRECTORY)).resolve()
     running = local_cluster.read_running(directory) if directory.is_dir() else None
+    endings: dict[str, Ending] = {}
+    if running is not None:
+        with local_cluster.locked(directory):
+            endings = local_cluster.stop(directory, running, Path(sys.executable).parent)
+            if not keep_state:
+                local_cluster.remove_state(directory)
+        if not keep_state:
+            local_cluster.remove_folders([directory])
     if context is not None and Path(context.directory) == directory:
         path.unlink(missing_ok=True)
-    if running is None:
+    kept = keep_state and running is not None
+    if as_json:
+        how = {name: ending.value for name, ending in endings.items()}
+        terminal.say(document({"directory": str(directory), "parts": how, "kept": kept}))
+    elif running is None:
         terminal.say(f"no cluster is up in {directory}")
-        return exit_codes.OK
-    with local_cluster.locked(directory):
-        missing = running.missing()
-        ended = local_cluster.stop(directory, running, Path(sys.executable).parent)
-        if not keep_state:
-            local_cluster.remove_state(directory)
-    gone = f" ({', '.join(missing)} had ended before)" if missing else ""
-    terminal.say(f"down: ended {', '.join(ended) or 'nothing'}{gone}")
-    if keep_state:
-        terminal.say(f"kept {directory}")
+    else:
+        terminal.say(_down_lines(endings, terminal.room))
+        if kept:
+            terminal.say(f"kept {directory}")
     return exit_codes.OK
+
+
+def _down_lines(endings: Mapping[str, Ending], room: int) -> list[str]:
+    """What ended, what had ended before; then what had to be killed."""
+    ended = [name for name, ending in endings.items() if ending is not Ending.GONE]
+    gone = [name for name, ending in endings.items() if ending is Ending.GONE]
+    before = f" ({', '.join(gone)} had ended before)" if gone else ""
+    lines = [f"down: ended {', '.join(ended) or 'nothing'}{before}"]
+    for name, ending in endings.items():
+        if ending is Ending.KILLED:
+            clear = "; another keeper has cleared up after it" if name == "keeper" else ""
+            text = f"the {name} did not end in {local_cluster.STOP_S:g} s and was killed{clear}"
+            lines += hung("      ", text, room)
+    return lines
 
 
 def _tell(wish: UpWish, directory: Path, running: Running, terminal: Terminal, how: str) -> None:
@@ -122,7 +150,9 @@ def _tell(wish: UpWish, directory: Path, running: Running, terminal: Terminal, h
         [
             labelled("cluster", f"{how}: {plural(running.slots, 'slot')}, manager {running.manager}"),
             labelled("", f"state and logs in {directory}"),
-            labelled("", "Next:  syndicatectl submit PATH -n 2 --follow     End it:  syndicatectl down"),
+            *advice(
+                "Next:  syndicatectl submit PATH -n 2 --follow     End it:  syndicatectl down", terminal.room
+            ),
         ]
     )
 
@@ -199,9 +229,8 @@ def _plan(wish: UpWish, directory: Path, bin_dir: Path) -> Plan:
     )
 
 
-def _own_directory(directory: Path) -> None:
-    """Makes the folder; one with other things in it is not ours to fill."""
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+def _check_folder(directory: Path) -> None:
+    """A folder with other things in it is not ours to fill."""
     strange = [name for name in sorted(os.listdir(directory)) if name not in local_cluster.OWN_NAMES]
     if strange:
         raise CliError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from syndicate.cli import exit_codes
+from syndicate.cli.failure import CliError
 from syndicate.cli.render import words
 from syndicate.cli.render.plain import as_plain, document
 from syndicate.cli.render.tables import cluster_lines, nodes_table
@@ -18,16 +19,31 @@ def list_nodes(client: SchedulerClient, terminal: Terminal, as_json: bool) -> in
     if as_json:
         terminal.say(document({"nodes": [as_plain(node) for node in nodes]}))
     else:
-        terminal.say(nodes_table(nodes, client.cluster().now))
+        terminal.say(nodes_table(nodes, client.cluster().now, terminal.room, terminal.glyphs.more))
     return exit_codes.OK
 
 
-def drain(client: SchedulerClient, terminal: Terminal, names: Sequence[str], draining: bool) -> int:
-    """Takes volunteers out of use for new jobs, or back; one line each."""
-    for name in names:
-        state = client.drain(name, draining)
-        rest = "  (jobs that it has go on)" if draining else ""
-        terminal.say(f"{name}   {words.node_state(state)}{rest}")
+def drain(
+    client: SchedulerClient, terminal: Terminal, names: Sequence[str], draining: bool, as_json: bool
+) -> int:
+    """Takes volunteers out of use for new jobs, or back; one line each. All or, if one is not known, none."""
+    known = {node.volunteer_id for node in client.nodes()}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise CliError(
+            f"there is no volunteer {unknown[0]}",
+            f"Nothing was changed. There {'is' if len(known) == 1 else 'are'}: {', '.join(sorted(known))}."
+            if known
+            else "The cluster has none yet.",
+            code=exit_codes.NOT_FOUND,
+        )
+    states = {name: words.node_state(client.drain(name, draining)) for name in names}
+    if as_json:
+        nodes = [{"volunteer_id": name, "state": state.lower()} for name, state in states.items()]
+        terminal.say(document({"nodes": nodes}))
+        return exit_codes.OK
+    rest = "  (jobs that it has go on)" if draining else ""
+    terminal.say([f"{name}   {state}{rest}" for name, state in states.items()])
     return exit_codes.OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import os
 import select
@@ -14,6 +15,17 @@ from pathlib import Path
 
 _KILL_S = 10.0
 _STATUS_FD = 3
+
+
+class Ending(enum.Enum):
+    """How a process came to its end."""
+
+    GONE = "gone"
+    """It was not there any more."""
+    ENDED = "ended"
+    """It ended when it was asked to."""
+    KILLED = "killed"
+    """It did not, and had to be killed: what it would have cleared up may be left."""
 
 
 class StartFailed(Exception):
@@ -88,25 +100,26 @@ def _ctrl_c_let_in() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def stop(process: Process, deadline_s: float) -> bool:
+def stop(process: Process, deadline_s: float) -> Ending:
     """Ends a process and waits until it has ended: TERM first, KILL after ``deadline_s`` seconds.
 
-    Returns False when it was not there any more. Another process that got its pid is left alone.
+    Another process that got its pid meanwhile is left alone.
     """
     try:
         pidfd = os.pidfd_open(process.pid)
     except ProcessLookupError:
-        return False
+        return Ending.GONE
     try:
         # From here on the pid cannot change hands unseen: the descriptor stays with its process.
         if not process.is_alive():
-            return False
+            return Ending.GONE
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        if not _ended(pidfd, deadline_s):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            if not _ended(pidfd, _KILL_S):
-                raise TimeoutError(f"process {process.pid} does not end")
-        return True
+        if _ended(pidfd, deadline_s):
+            return Ending.ENDED
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        if not _ended(pidfd, _KILL_S):
+            raise TimeoutError(f"process {process.pid} does not end")
+        return Ending.KILLED
     finally:
         os.close(pidfd)
         _reap(process.pid)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -12,17 +14,30 @@ from syndicate.cli import exit_codes
 from syndicate.cli.failure import NOTHING, CliError
 from syndicate.cli.follow import follow, goes_on
 from syndicate.cli.render import words
-from syndicate.cli.render.job_lines import labelled, queue_text, wrapped
+from syndicate.cli.render.job_lines import advice, labelled, labelled_text, queue_text
 from syndicate.cli.render.plain import document
 from syndicate.cli.render.quantities import bytes_text, plural
 from syndicate.cli.terminal import Terminal
-from syndicate.client_api import SchedulerClient, Source, Uploaded, pack, require_targets
+from syndicate.client_api import (
+    IGNORE_FILE,
+    BadRequest,
+    SchedulerClient,
+    Source,
+    SourceRefused,
+    Uploaded,
+    pack,
+    require_targets,
+)
 from syndicate.v1.common_pb2 import JobState
 from syndicate.v1.scheduler_pb2 import GetClusterResponse, JobSpec
 
 _BAR_FROM_BYTES = 1 << 20
 _MOST = (1 << 31) - 1
 """What the protocol's numbers hold."""
+_NAME = re.compile(r"[a-z0-9-]{1,63}")
+_OPTIONS = {"machines": "-n", "clients": "--clients", "name": "--name", "time_limit_s": "--time-limit"}
+"""The options that fill the fields of a job."""
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,7 @@ class Wish:
     no_client: bool = False
     name: str = ""
     time_limit_s: float = 0.0
+    everything: bool = False
     follow: bool = False
     as_json: bool = False
 
@@ -46,18 +62,53 @@ def submit(client: SchedulerClient, wish: Wish, terminal: Terminal) -> int:
     cluster = client.cluster()
     _check_against(cluster, wish)
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(pack(wish.path, cluster.max_source_bytes))
+        source = stack.enter_context(pack(wish.path, cluster.max_source_bytes, everything=wish.everything))
         require_targets(source, ("master", "slave") if wish.machines > 1 else ("master",))
         client_source = None
         if wish.client is not None:
-            client_source = stack.enter_context(pack(wish.client, cluster.max_source_bytes))
+            client_source = stack.enter_context(
+                pack(wish.client, cluster.max_source_bytes, everything=wish.everything)
+            )
             require_targets(client_source, ("client",), who="client")
-        _upload(client, source, "uploaded", terminal)
-        if client_source is not None:
-            _upload(client, client_source, "client", terminal)
         spec = _spec(wish, source, client_source)
-    job_id = client.submit(spec)
+        sources = [("uploaded", source)] + ([("client", client_source)] if client_source is not None else [])
+        for label, each in sources:
+            _tell_left_out(each, "" if label == "uploaded" else " of the client", terminal)
+        try:
+            job_id = _queue(client, spec, sources, terminal)
+        except BadRequest as error:
+            raise _bad_field(error) from None
     return _tell(client, job_id, spec, wish, terminal)
+
+
+def _queue(
+    client: SchedulerClient, spec: JobSpec, sources: Sequence[tuple[str, Source]], terminal: Terminal
+) -> int:
+    """Submits before anything is sent: the manager says what else is wrong before it asks for the sources."""
+    request_id = str(uuid.uuid4())
+    try:
+        job_id = client.submit(spec, request_id=request_id)
+    except SourceRefused as error:
+        if error.reason != "NO_SUCH_SOURCE":
+            raise
+    else:
+        for label, source in sources:
+            _tell_uploaded(Uploaded(source.sha256, source.size, True, 0), label, terminal)
+        return job_id
+    for label, source in sources:
+        with _progress(source, terminal) as progress:
+            uploaded = client.upload(source, progress)
+        _tell_uploaded(uploaded, label, terminal)
+    return client.submit(spec, request_id=request_id)
+
+
+def _bad_field(error: BadRequest) -> BadRequest | CliError:
+    """The same in the command's words: the option's name for the field's."""
+    option = _OPTIONS.get(error.metadata.get("field", ""))
+    if option is None:
+        return error
+    _, _, text = str(error).partition(" ")
+    return CliError(f"{option} {text}", NOTHING, code=exit_codes.USAGE)
 
 
 def _tell(client: SchedulerClient, job_id: int, spec: JobSpec, wish: Wish, terminal: Terminal) -> int:
@@ -77,15 +128,22 @@ def _tell(client: SchedulerClient, job_id: int, spec: JobSpec, wish: Wish, termi
     except KeyboardInterrupt:
         raise goes_on(job_id) from None
     text = queue_text(job) if job.state == JobState.JOB_STATE_QUEUED else words.job_state(job.state).lower()
-    first, *others = wrapped(text, terminal.width)
-    terminal.say([labelled(f"job {job_id}", first.strip()), *others])
+    terminal.say(labelled_text(f"job {job_id}", text, terminal.room))
     terminal.say(
-        labelled("", f"Follow it:  syndicatectl follow {job_id}     Wait:  syndicatectl wait {job_id}")
+        advice(
+            f"Follow it:  syndicatectl follow {job_id}     Wait:  syndicatectl wait {job_id}", terminal.room
+        )
     )
     return exit_codes.OK
 
 
 def _check_wish(wish: Wish) -> None:
+    if wish.name and not _NAME.fullmatch(wish.name):
+        raise CliError(
+            f"--name {wish.name!r} is no name of a job",
+            f"It is written with a-z, 0-9 and -, at most 63 of them. {NOTHING}",
+            code=exit_codes.USAGE,
+        )
     if wish.no_client and (wish.client is not None or wish.clients):
         raise CliError("--no-client excludes --client and --clients", code=exit_codes.USAGE)
     if wish.clients is not None and wish.clients < 1:
@@ -141,15 +199,24 @@ def _impossible(wish: Wish, cluster: GetClusterResponse, why: str) -> CliError:
     return CliError(f"{asked} asked for, {why}", f"{fits}. {NOTHING}", code=exit_codes.BAD_SOURCE)
 
 
-def _upload(client: SchedulerClient, source: Source, label: str, terminal: Terminal) -> Uploaded:
-    with _progress(source, terminal) as progress:
-        uploaded = client.upload(source, progress)
+def _tell_uploaded(uploaded: Uploaded, label: str, terminal: Terminal) -> None:
     known = ""
     if uploaded.already_known:
         known = "  (already known)" if uploaded.sent_bytes else "  (already known: nothing sent)"
-    size = bytes_text(source.size)
-    terminal.note(labelled(label, f"{size}  sha256:{uploaded.sha256[:8]}…{known}"))
-    return uploaded
+    terminal.note(labelled(label, f"{bytes_text(uploaded.size)}  sha256:{uploaded.sha256[:8]}…{known}"))
+
+
+def _tell_left_out(source: Source, whose: str, terminal: Terminal) -> None:
+    """What of a folder is not sent: by its name what the command chose, as a number what the user chose."""
+    names, own = source.left_out.by_default, len(source.left_out.by_pattern)
+    parts = []
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        parts.append(f"{', '.join(names[:_NAMED])}{more} (--all sends them)")
+    if own:
+        parts.append(f"{own} by {IGNORE_FILE}")
+    if parts:
+        terminal.note(labelled_text("left out", "; ".join(parts) + whose, terminal.err_room))
 
 
 @contextlib.contextmanager

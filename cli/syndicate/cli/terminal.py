@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from syndicate.cli.render.fit import UNLIMITED
 from syndicate.cli.render.lanes import ASCII_GLYPHS, UNICODE_GLYPHS, Glyphs
 from syndicate.cli.render.palette import PLAIN, Palette
 from syndicate.cli.render.show import Page
@@ -34,6 +35,16 @@ class Terminal:
     out_is_terminal: bool
     err_is_terminal: bool
 
+    @property
+    def room(self) -> int:
+        """Columns that text is broken and cut for: a pipe gets all of it."""
+        return self.width if self.out_is_terminal else UNLIMITED
+
+    @property
+    def err_room(self) -> int:
+        """The same for standard error."""
+        return self.width if self.err_is_terminal else UNLIMITED
+
     def say(self, lines: Iterable[str] | str) -> None:
         """Answers, on standard output."""
         try:
@@ -51,7 +62,7 @@ class Terminal:
 
     def page(self) -> Page:
         """What pages are drawn for."""
-        return Page(self.width, self.glyphs, self.palette)
+        return Page(self.width, self.room, self.glyphs, self.palette)
 
 
 def this_terminal(environ: Mapping[str, str] = os.environ) -> Terminal:

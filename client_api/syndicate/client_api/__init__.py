@@ -34,8 +34,9 @@ from syndicate.client_api._errors import (
     Unavailable,
     Unreachable,
 )
+from syndicate.client_api._ignore import IGNORE_FILE
 from syndicate.client_api._makefile import MakefileCheck, check_makefile
-from syndicate.client_api._pack import Source, job_name, pack, require_targets
+from syndicate.client_api._pack import LeftOut, Source, job_name, pack, require_targets
 from syndicate.client_api._results import (
     Applied,
     ClockBound,
@@ -55,6 +56,7 @@ from syndicate.client_api._retry import RetryPolicy
 from syndicate.client_api._scheduler import SchedulerClient, Uploaded, job_has_ended
 
 __all__ = [
+    "IGNORE_FILE",
     "AioChaos",
     "Applied",
     "AttemptEnded",
@@ -69,6 +71,7 @@ __all__ = [
     "Finished",
     "JobNotRunning",
     "Killed",
+    "LeftOut",
     "MakefileCheck",
     "MemberState",
     "MissingTarget",

@@ -22,6 +22,8 @@ def inspect_archive(file: IO[bytes], label: str) -> str | None:
     """Returns the text of the archive's Makefile, or None where that cannot be told (zstd, or huge unpacked).
 
     Raises PackError for what is no archive or a part of one, NoMakefile where there is none at its root.
+    Where all of it lies in one folder, as in the archives that GitHub makes, that folder is its root, as it
+    is for the manager and the volunteers.
     """
     start = file.read(_TAR_BLOCK)
     file.seek(0)
@@ -42,9 +44,9 @@ def inspect_archive(file: IO[bytes], label: str) -> str | None:
 
 
 def _makefile_of(bounded: _Bounded, label: str) -> str | None:
-    texts: dict[str, str | None] = {}
+    # By the folder at the top that they lie in, "" for the root itself.
+    found: dict[str, dict[str, str | None]] = {"": {}}
     tops: set[str] = set()
-    below: str | None = None
     # A stream, so that nothing has to seek and the bound holds.
     with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|") as tar:
         for entry in tar:
@@ -53,24 +55,30 @@ def _makefile_of(bounded: _Bounded, label: str) -> str | None:
                 continue
             top, _, rest = path.partition("/")
             tops.add(top)
-            if rest in MAKEFILE_NAMES:
-                below = top
-            if path in MAKEFILE_NAMES:
-                content = tar.extractfile(entry) if entry.isreg() else None
-                small = content is not None and entry.size <= MAX_MAKEFILE_BYTES
-                texts[path] = content.read().decode(errors="replace") if content and small else None
+            folder, name = (top, rest) if rest else ("", path)
+            if name in MAKEFILE_NAMES and not entry.isdir():
+                # With a second folder at the top, neither is the root.
+                wanted = not folder or len(tops) == 1
+                found.setdefault(folder, {})[name] = _text_of(tar, entry) if wanted else None
     bounded.drain()
     if not tops:
         raise PackError(f"{label} is an empty archive", _REMEDY)
+    below = [folder for folder in found if folder]
+    root = found[""] or (found[below[0]] if below and len(tops) == 1 else {})
     for name in MAKEFILE_NAMES:
-        if name in texts:
-            return texts[name]
-    if below is not None and len(tops) == 1:
+        if name in root:
+            return root[name]
+    if len(below) == 1:
         raise NoMakefile(
-            f"{label} has its Makefile in the folder `{below}`, not at its root",
-            f"Submit the folder itself, or pack it with:  tar -C {below} -czf {label} .",
+            f"{label} has its Makefile in the folder `{below[0]}`, not at its root",
+            f"Submit the folder itself, or pack it with:  tar -C {below[0]} -czf {label} .",
         )
     raise NoMakefile(f"{label} has no Makefile", "A source needs a Makefile at its root.")
+
+
+def _text_of(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> str | None:
+    content = tar.extractfile(entry) if entry.isreg() and entry.size <= MAX_MAKEFILE_BYTES else None
+    return None if content is None else content.read().decode(errors="replace")
 
 
 class _TooMuch(Exception):

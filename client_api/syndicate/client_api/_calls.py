@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -112,9 +113,13 @@ def finish(
     metrics: Mapping[str, float] | None,
     text: str,
 ) -> Call[Finished]:
-    """Finish, as a call. Raises ValueError for an outcome that there is not."""
+    """Finish, as a call. Raises ValueError for an outcome that there is not, and for a NaN."""
+    metrics = metrics or {}
+    nameless = ["score"] if score is not None and math.isnan(score) else []
+    for name in nameless + [f"metric {name!r}" for name, value in metrics.items() if math.isnan(value)]:
+        raise ValueError(f"{name} is not a number (NaN): leave it out, or say what it stands for")
     wire = common_pb2.OUTCOME_UNSPECIFIED if outcome is None else _TO_WIRE[Outcome(outcome)]
-    result = common_pb2.Result(outcome=wire, score=score, metrics=metrics or {}, text=_bounded(text))
+    result = common_pb2.Result(outcome=wire, score=score, metrics=metrics, text=_bounded(text))
 
     def read(answer: chaos_pb2.FinishResponse, _: Exchange) -> Finished:
         return Finished(read_stamp(answer.finished_at), answer.clients_left)
@@ -151,11 +156,12 @@ def read_stamp(stamp: common_pb2.Stamp) -> Stamp:
 
 def _applied(applied: chaos_pb2.FaultApplied) -> dict[str, Any]:
     clock = applied.clock
+    known = applied.HasField("clock")
     return {
         "fault_id": applied.fault_id,
         "already": applied.already,
-        "applied_at": read_stamp(applied.applied_at),
-        "clock": ClockBound(clock.boot_id, clock.offset_ns, clock.error_ns),
+        "applied_at": read_stamp(applied.applied_at) if applied.HasField("applied_at") else None,
+        "clock": ClockBound(clock.boot_id, clock.offset_ns, clock.error_ns) if known else None,
     }
 
 

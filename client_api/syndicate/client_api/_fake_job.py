@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -17,9 +18,12 @@ from syndicate.v1 import chaos_pb2, common_pb2
 FAKE_BOOT_ID = "fake-boot"
 _FIRST_NS = 1_000_000_000
 _STEP_NS = 1_000_000
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_OVER = frozenset({TaskState.KILLED, TaskState.EXITED, TaskState.RELEASED, TaskState.LOST})
 _FAKE_PROCESSES = 2  # make and what it started
 
 _CODE_OF_REASON = {
+    "BAD_FIELD": "INVALID_ARGUMENT",
     "NOT_AN_ADDRESS": "INVALID_ARGUMENT",
     "NO_SUCH_MEMBER": "NOT_FOUND",
     "TASK_ALIVE": "FAILED_PRECONDITION",
@@ -63,7 +67,9 @@ class FakeJob:
         self.calls: list[RecordedCall] = []
         self.results: dict[str, common_pb2.Result] = {}
         self._members = {member.address: member for member in _named(members, clients)}
-        self._answers: dict[str, Message] = {}
+        # By request id: what was asked for, and what it was told.
+        self._faults_told: dict[str, tuple[tuple[str, str, bool], Message | ChaosError]] = {}
+        self._finishes: dict[str, tuple[str, Message]] = {}
         self._failures: dict[str, deque[ChaosError]] = {}
         self._running = True
         self._faults = 0
@@ -80,7 +86,7 @@ class FakeJob:
         self._failures.setdefault(rpc, deque()).append(refusal(reason, text))
 
     def end(self) -> None:
-        """Lets the job leave RUNNING, as a time limit or a cancellation does."""
+        """Lets the job leave RUNNING, as a time limit or a cancellation does; the last Finish does it too."""
         self._running = False
 
     def answer(self, caller: str, rpc: str, request: Any) -> Message:
@@ -95,37 +101,76 @@ class FakeJob:
             return response
 
     def _answer(self, caller: str, rpc: str, request: Any) -> Message:
-        request_id = getattr(request, "request_id", "")
-        if request_id and request_id in self._answers:
-            return self._answers[request_id]
-        if self._failures.get(rpc):
-            raise self._failures[rpc].popleft()
         if rpc == "ListMembers":
+            self._fail_as_told(rpc)
             return chaos_pb2.ListMembersResponse(members=[_to_wire(member) for member in self.members])
         if rpc == "Ping":
+            self._fail_as_told(rpc)
             return chaos_pb2.PingResponse(manager_at=self._stamp())
-        if caller in self.results:
-            raise refusal("CLIENT_FINISHED", f"{caller} has finished already")
+        if _UUID.fullmatch(request.request_id) is None:
+            raise refusal("BAD_FIELD", f"request_id is {request.request_id!r:.64}, not a UUID")
+        return self._finish(caller, request) if rpc == "Finish" else self._once(caller, rpc, request)
+
+    def _fail_as_told(self, rpc: str) -> None:
+        if self._failures.get(rpc):
+            raise self._failures[rpc].popleft()
+
+    def _require_running(self, caller: str) -> None:
         if not self._running:
             raise refusal("JOB_NOT_RUNNING", "the job is no longer running")
-        response = self._finish(caller, request) if rpc == "Finish" else self._fault(rpc, request)
-        if request_id:
-            self._answers[request_id] = response
-        return response
+        if caller in self.results:
+            raise refusal("CLIENT_FINISHED", f"{caller} has finished already")
+
+    def _end_with_the_clients(self) -> int:
+        """How many clients are still to finish; without one the job ends, if it ever had any."""
+        clients = [member for member in self.members if member.role is Role.CLIENT]
+        left = sum(member.task not in self.results and member.state not in _OVER for member in clients)
+        if clients and not left:
+            self._running = False
+        return left
 
     def _finish(self, caller: str, request: chaos_pb2.FinishRequest) -> Message:
+        first_id, first = self._finishes.get(caller, ("", None))
+        if first is not None and first_id == request.request_id:
+            return first
+        self._fail_as_told("Finish")
+        if first is not None:
+            raise refusal("CLIENT_FINISHED", f"{caller} has finished already")
+        self._require_running(caller)
         self.results[caller] = request.result
-        clients = [member for member in self.members if member.role is Role.CLIENT]
-        return chaos_pb2.FinishResponse(
-            finished_at=self._stamp(), clients_left=max(0, len(clients) - len(self.results))
+        response = chaos_pb2.FinishResponse(
+            finished_at=self._stamp(), clients_left=self._end_with_the_clients()
         )
+        self._finishes[caller] = (request.request_id, response)
+        return response
+
+    def _once(self, caller: str, rpc: str, request: Any) -> Message:
+        """A fault, once for each request id. What was only refused is looked at afresh if repeated."""
+        asked = (rpc, request.ip, rpc == "Revive" and _with_disk(request))
+        first, told = self._faults_told.get(request.request_id, (asked, None))
+        if first != asked:
+            raise refusal("BAD_FIELD", "request_id was used for another call")
+        if isinstance(told, ChaosError):
+            raise told
+        if told is not None:
+            return told
+        try:
+            self._fail_as_told(rpc)
+            self._require_running(caller)
+            told = self._fault(rpc, request)
+        except ChaosError as error:
+            if error.reason == "FAULT_FAILED":
+                self._faults_told[request.request_id] = (asked, error)
+            raise
+        self._faults_told[request.request_id] = (asked, told)
+        return told
 
     def _fault(self, rpc: str, request: Any) -> Message:
         member = self._member(request.ip)
         if rpc == "Kill":
             return self._kill(member)
         if rpc == "Revive":
-            return self._revive(member, request.with_disk if request.HasField("with_disk") else True)
+            return self._revive(member, _with_disk(request))
         cut = rpc == "Disconnect"
         already = member.disconnected == cut
         self._members[member.address] = replace(member, disconnected=cut)
@@ -138,6 +183,7 @@ class FakeJob:
         already = member.state is not TaskState.RUNNING
         if not already:
             self._members[member.address] = replace(member, state=TaskState.KILLED)
+            self._end_with_the_clients()
         processes = 0 if already else _FAKE_PROCESSES
         return chaos_pb2.KillResponse(applied=self._applied(already), processes=processes)
 
@@ -164,13 +210,17 @@ class FakeJob:
         return chaos_pb2.FaultApplied(
             fault_id=0 if already else self._faults,
             already=already,
-            applied_at=self._stamp(),
+            applied_at=None if already else self._stamp(),
             clock=common_pb2.ClockBound(boot_id=FAKE_BOOT_ID, offset_ns=0, error_ns=0),
         )
 
     def _stamp(self) -> common_pb2.Stamp:
         now, self._now_ns = self._now_ns, self._now_ns + _STEP_NS
         return common_pb2.Stamp(boot_id=FAKE_BOOT_ID, monotonic_ns=now, utc_ns=now)
+
+
+def _with_disk(request: chaos_pb2.ReviveRequest) -> bool:
+    return request.with_disk if request.HasField("with_disk") else True
 
 
 def _named(members: Sequence[str | MemberState], clients: Sequence[str]) -> list[MemberState]:

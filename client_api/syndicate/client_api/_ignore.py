@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from syndicate.client_api._errors import PackError
 
 IGNORE_FILE = ".syndicateignore"
-_ALWAYS = (".git",)
+DEFAULT_NAMES = (
+    ".git",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".venv",
+    "__pycache__",
+    "node_modules",
+)
+"""What lies beside a source and is none of it: histories, caches, and what is installed from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class Ignore:
     @classmethod
     def parse(cls, text: str) -> Ignore:
         """Reads the patterns. Raises PackError for a line that is not one."""
-        patterns = [_Pattern(name, anchored=False, folders_only=False) for name in _ALWAYS]
+        patterns = []
         for number, raw in enumerate(text.splitlines(), 1):
             line = raw.strip()
             if not line or line.startswith("#"):
@@ -53,5 +62,5 @@ class Ignore:
         return cls(tuple(patterns))
 
     def matches(self, path: str, is_folder: bool) -> bool:
-        """Whether the entry at ``path`` (slashes, relative to the root) is left out."""
+        """Whether a pattern names the entry at ``path`` (slashes, relative to the root)."""
         return any(pattern.matches(path, is_folder) for pattern in self.patterns)

@@ -10,13 +10,14 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from syndicate.client_api._archive import inspect_archive
 from syndicate.client_api._errors import MissingTarget, NoMakefile, PackError, SourceTooLarge
-from syndicate.client_api._ignore import IGNORE_FILE, Ignore
+from syndicate.client_api._ignore import DEFAULT_NAMES, IGNORE_FILE, Ignore
 from syndicate.client_api._makefile import MAKEFILE_NAMES, MAX_MAKEFILE_BYTES, check_makefile
 
 DEFAULT_MAX_BYTES = 10 * 1024 * 1024
@@ -34,11 +35,32 @@ _SPECIAL = {
 }
 
 
+@dataclass(slots=True)
+class LeftOut:
+    """What of a folder is not sent: paths relative to it, in order, a folder's with a slash behind.
+
+    A folder counts as one: what is in it is not looked at.
+    """
+
+    by_default: list[str] = field(default_factory=list)
+    """Caches, histories and the like, by their names."""
+    by_pattern: list[str] = field(default_factory=list)
+    """What ``.syndicateignore`` names."""
+
+
 class Source:
     """An archive that can be sent. Holds an open file: close it, or use it in a ``with`` block."""
 
     def __init__(
-        self, file: IO[bytes], *, sha256: str, size: int, name: str, label: str, makefile: str | None
+        self,
+        file: IO[bytes],
+        *,
+        sha256: str,
+        size: int,
+        name: str,
+        label: str,
+        makefile: str | None,
+        left_out: LeftOut | None = None,
     ) -> None:
         self.sha256 = sha256
         """Of all bytes, 64 hexadecimal digits."""
@@ -50,6 +72,8 @@ class Source:
         """The last part of the path, for messages."""
         self.makefile = makefile
         """The text of its Makefile; None where it cannot be told without unpacking."""
+        self.left_out = left_out or LeftOut()
+        """What of the folder stayed behind; nothing of an archive."""
         self._file = file
 
     def __enter__(self) -> Self:
@@ -71,12 +95,16 @@ class Source:
             yield chunk
 
 
-def pack(path: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES) -> Source:
+def pack(
+    path: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES, *, everything: bool = False
+) -> Source:
     """Makes ``path`` ready to be sent.
 
     A folder becomes a .tar.gz that depends on names, contents, links and exec bits only: the same tree gives
-    the same bytes. ``.git`` and what ``.syndicateignore`` names stay behind. A .tar, .tar.gz, .tgz or
-    .tar.zst file is taken as it is. Raises PackError (NoMakefile, SourceTooLarge) with a remedy.
+    the same bytes. What ``.syndicateignore`` names stays behind, and, unless ``everything`` is asked for,
+    what is of no use to a job: ``.git``, ``__pycache__``, ``.venv``, ``node_modules`` and the caches of mypy,
+    pytest and ruff; the Source's ``left_out`` names it. A .tar, .tar.gz, .tgz or .tar.zst file is taken as it
+    is. Raises PackError (NoMakefile, SourceTooLarge) with a remedy.
     """
     given = Path(path)
     try:
@@ -86,7 +114,7 @@ def pack(path: str | os.PathLike[str], max_bytes: int = DEFAULT_MAX_BYTES) -> So
     label = given.resolve().name or "source"
     try:
         if stat.S_ISDIR(mode):
-            return _pack_folder(given.resolve(), label, max_bytes)
+            return _pack_folder(given.resolve(), label, max_bytes, everything)
         if stat.S_ISREG(mode):
             return _take_archive(given, label, max_bytes)
     except OSError as error:
@@ -125,8 +153,8 @@ def _words(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _pack_folder(root: Path, label: str, max_bytes: int) -> Source:
-    ignore = _read_ignore(root)
+def _pack_folder(root: Path, label: str, max_bytes: int, everything: bool) -> Source:
+    chosen = _Chosen(root, _read_ignore(root), () if everything else DEFAULT_NAMES)
     makefile = _folder_makefile(root, label)
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - the Source owns it
     try:
@@ -134,11 +162,11 @@ def _pack_folder(root: Path, label: str, max_bytes: int) -> Source:
             gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
-            for path in _entries(root, "", ignore):
+            for path in chosen.entries():
                 _add(tar, root, path)
                 if file.tell() > max_bytes:
                     raise _too_large(label, max_bytes)
-        return _source(file, label, makefile, max_bytes)
+        return _source(file, label, makefile, max_bytes, chosen.left_out)
     except BaseException:
         file.close()
         raise
@@ -159,7 +187,9 @@ def _take_archive(path: Path, label: str, max_bytes: int) -> Source:
         raise
 
 
-def _source(file: IO[bytes], label: str, makefile: str | None, max_bytes: int) -> Source:
+def _source(
+    file: IO[bytes], label: str, makefile: str | None, max_bytes: int, left_out: LeftOut | None = None
+) -> Source:
     digest, size = hashlib.sha256(), 0
     file.seek(0)
     while block := file.read(_BLOCK):
@@ -168,7 +198,13 @@ def _source(file: IO[bytes], label: str, makefile: str | None, max_bytes: int) -
     if size > max_bytes:
         raise _too_large(label, max_bytes, size)
     return Source(
-        file, sha256=digest.hexdigest(), size=size, name=job_name(label), label=label, makefile=makefile
+        file,
+        sha256=digest.hexdigest(),
+        size=size,
+        name=job_name(label),
+        label=label,
+        makefile=makefile,
+        left_out=left_out,
     )
 
 
@@ -200,16 +236,28 @@ def _folder_makefile(root: Path, label: str) -> str | None:
     raise NoMakefile(f"{label} has no Makefile", "A source needs a Makefile at its root.")
 
 
-def _entries(root: Path, inside: str, ignore: Ignore) -> Iterator[str]:
-    """Paths of all that is sent, relative, parents first, in one order for every machine."""
-    for name in sorted(os.listdir(root / inside), key=os.fsencode):
-        path = f"{inside}/{name}" if inside else name
-        is_folder = stat.S_ISDIR((root / path).lstat().st_mode)
-        if ignore.matches(path, is_folder):
-            continue
-        yield path
-        if is_folder:
-            yield from _entries(root, path, ignore)
+class _Chosen:
+    """What of a folder is sent, and what is not."""
+
+    def __init__(self, root: Path, ignore: Ignore, default_names: Sequence[str]) -> None:
+        self.left_out = LeftOut()
+        self._root = root
+        self._ignore = ignore
+        self._default_names = frozenset(default_names)
+
+    def entries(self, inside: str = "") -> Iterator[str]:
+        """Paths of all that is sent, relative, parents first, in one order for every machine."""
+        for name in sorted(os.listdir(self._root / inside), key=os.fsencode):
+            path = f"{inside}/{name}" if inside else name
+            is_folder = stat.S_ISDIR((self._root / path).lstat().st_mode)
+            if self._ignore.matches(path, is_folder):
+                self.left_out.by_pattern.append(path + "/" * is_folder)
+            elif name in self._default_names:
+                self.left_out.by_default.append(path + "/" * is_folder)
+            else:
+                yield path
+                if is_folder:
+                    yield from self.entries(path)
 
 
 def _add(tar: tarfile.TarFile, root: Path, path: str) -> None:

@@ -69,10 +69,10 @@ class Applied:
     """Its line in the job's ledger; 0 when nothing had to be done."""
     already: bool
     """True when it was so already and nothing was done."""
-    applied_at: Stamp
-    """When it held, on the clock of the member's volunteer."""
-    clock: ClockBound
-    """How that clock stands to the manager's."""
+    applied_at: Stamp | None
+    """When it held, on the clock of the member's volunteer; None where it was so already."""
+    clock: ClockBound | None
+    """How that clock stands to the manager's; None before the volunteer's second heartbeat has told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from syndicate.client_api._errors import (
 )
 from syndicate.client_api._logs import LogResume
 from syndicate.client_api._pack import Source
+from syndicate.client_api._presence import Presence
 from syndicate.client_api._retry import RetryPolicy
 from syndicate.v1 import scheduler_pb2, scheduler_pb2_grpc
 from syndicate.v1.common_pb2 import JobState
@@ -39,9 +40,14 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),
-    # A stream that says nothing for long notices a dead machine. Servers refuse pings oftener than 5 min.
-    ("grpc.keepalive_time_ms", 330_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    # A machine that died is noticed within half a minute, also behind a stream that says nothing for long. By
+    # default gRPC sends two pings and then waits for data, and takes a minute to miss an answer.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A job shows up to 100,000 faults with their story: more than gRPC's own 4 MiB.
+    ("grpc.max_receive_message_length", 128 << 20),
 )
 _ENDED = frozenset(
     (
@@ -79,8 +85,10 @@ class SchedulerClient:
     ``address`` is ``HOST:PORT``. While the manager is not there, a call tries for ``connect_for`` seconds and
     raises Unreachable; a mutation keeps its request id meanwhile, so that it happens once. ``timeout`` bounds
     each single call, in seconds. Streams that ran and broke are opened again for ``reconnect_for`` seconds.
-    ``user`` (``[a-z0-9-]``) says whose jobs are submitted, where the token leaves that open. Every call
-    raises SchedulerError.
+    ``user`` (``[a-z0-9-]``) says whose jobs are submitted, where the token leaves that open.
+    ``on_away(error, seconds)`` is called, in the thread that noticed, as soon as a stream that ran broke;
+    ``seconds`` is how long it will be tried. When the manager is back, ``error`` is None, and ``seconds`` is
+    how long it was away. Every call raises SchedulerError.
     """
 
     def __init__(
@@ -92,6 +100,7 @@ class SchedulerClient:
         connect_for: float = 5.0,
         timeout: float = 30.0,
         reconnect_for: float = 60.0,
+        on_away: Callable[[Unreachable | None, float], None] | None = None,
     ) -> None:
         token = token.strip()
         if not (token.isascii() and token.isprintable()):
@@ -102,6 +111,7 @@ class SchedulerClient:
         self._connect_for = connect_for
         self._timeout = timeout
         self._reconnect_for = reconnect_for
+        self._presence = Presence(on_away)
         self._closed = threading.Event()
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._stub = scheduler_pb2_grpc.SchedulerStub(self._channel)
@@ -255,31 +265,58 @@ class SchedulerClient:
     def _stream(self, open_stream: Callable[[], Any], until_end: bool = False) -> Iterator[Any]:
         """The answers of a stream that is opened again when it breaks; None stands for each new opening.
 
-        A stream that the server closes cleanly is over if ``until_end``, else it counts as broken.
+        A stream that the server closes cleanly is over if ``until_end``, else it counts as broken. How long
+        it is tried counts from when one that stood broke, however long that had said nothing.
         """
-        budget = self._connect_for
+        budget, ran = self._connect_for, False
         away_since = time.monotonic()
         tries = 0
-        while True:
-            tries += 1
-            call = open_stream()
-            failure = Failure("UNAVAILABLE", "the stream ended")
-            try:
-                yield None
-                for answer in call:
-                    budget, tries = self._reconnect_for, 0
-                    yield answer
+        try:
+            while True:
+                tries += 1
+                call = open_stream()
+                stood = False
+                failure = Failure("UNAVAILABLE", "the stream ended")
+                try:
+                    yield None
+                    stood = self._await_open(open_stream, call)
+                    for answer in call:
+                        stood = True
+                        yield answer
+                    if until_end:
+                        self._presence.found(open_stream)
+                        return
+                except grpc.RpcError as error:
+                    failure = read_failure(error)
+                finally:
+                    call.cancel()
+                if stood:
+                    budget, tries, ran = self._reconnect_for, 1, True
                     away_since = time.monotonic()
-                if until_end:
-                    return
-            except grpc.RpcError as error:
-                failure = read_failure(error)
-            finally:
-                call.cancel()
-            tried_for = time.monotonic() - away_since
-            if not _is_broken(failure) or self._closed.is_set() or tried_for >= budget:
-                raise self._error(failure, tried_for)
-            self._pause(max(1, tries), budget - tried_for)
+                tried_for = time.monotonic() - away_since
+                if not _is_broken(failure) or self._closed.is_set() or tried_for >= budget:
+                    raise self._error(failure, tried_for)
+                if ran:
+                    self._lost(open_stream, failure, tried_for)
+                self._pause(tries, budget - tried_for)
+        finally:
+            self._presence.gave_up(open_stream)
+
+    def _await_open(self, key: object, call: Any) -> bool:
+        """Waits until the manager has taken the stream or refused it; returns whether it stands.
+
+        Its first answer may be long in coming: a task that says nothing has no log.
+        """
+        call.initial_metadata()
+        stands: bool = call.is_active()
+        if stands:
+            self._presence.found(key)
+        return stands
+
+    def _lost(self, key: object, failure: Failure, tried_for: float) -> None:
+        error = self._error(failure, tried_for)
+        if isinstance(error, Unreachable):
+            self._presence.lost(key, error, self._reconnect_for)
 
     def _pause(self, tries: int, at_most: float) -> None:
         dice = random.random()  # noqa: S311 - jitter, no secret

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +26,6 @@ from syndicate.client_api import (
 
 EXIT_OK = 0
 EXIT_REFUSED = 1
-EXIT_USAGE = 2
 EXIT_AWAY = 3
 EXIT_NOT_CONFIGURED = 4
 
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
             )
     finish = command("finish", "say that this client is done, and what it found", _finish)
     finish.add_argument("--outcome", choices=[outcome.value for outcome in Outcome], help="default: pass")
-    finish.add_argument("--score", type=float, metavar="X", help="a grade in the client's own scale")
+    finish.add_argument("--score", type=_number, metavar="X", help="a grade in the client's own scale")
     finish.add_argument(
         "--metric",
         type=_metric,
@@ -135,10 +135,17 @@ def _metric(text: str) -> tuple[str, float]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER")
+    return name, _number(value)
+
+
+def _number(text: str) -> float:
     try:
-        return name, float(value)
+        number = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number") from None
+        number = math.nan
+    if math.isnan(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
 
 
 def _revive(chaos: Chaos, given: argparse.Namespace) -> Answer:

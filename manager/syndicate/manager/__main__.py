@@ -16,6 +16,8 @@ import traceback
 from pathlib import Path
 from typing import Final, NoReturn
 
+from . import usage
+
 EX_USAGE: Final = 64
 EX_DATAERR: Final = 65
 EX_UNAVAILABLE: Final = 69
@@ -33,17 +35,22 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = _Parser(prog="syndicate-manager", description="Multiplexes jobs onto volunteers.")
-    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="everything that survives a restart")
-    parser.add_argument("--listen-users", metavar="HOST:PORT", help="default 127.0.0.1:7000; port 0 for any")
-    parser.add_argument(
-        "--listen-volunteers", metavar="HOST:PORT", help="default 127.0.0.1:7001; port 0 for any"
+    parser = _Parser(
+        prog="syndicate-manager",
+        usage="syndicate-manager --state-dir DIR [OPTIONS]",
+        description=usage.DESCRIPTION,
+        epilog=usage.EPILOG,
+        formatter_class=usage.Formatter,
     )
-    parser.add_argument("--client", type=Path, metavar="CLIENT.tgz", help="client of jobs that bring none")
-    parser.add_argument("--clients", type=int, metavar="K", help="how many of it; default 1")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
-    parser.add_argument("--log-format", choices=["json", "console"], help="default console")
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    add = parser.add_argument
+    add("--state-dir", type=Path, metavar="DIR", help="holds everything that survives a restart")
+    add("--listen-users", metavar="HOST:PORT", help="default 127.0.0.1:7000; port 0 for any")
+    add("--listen-volunteers", metavar="HOST:PORT", help="default 127.0.0.1:7001; port 0 for any")
+    add("--client", type=Path, metavar="CLIENT.tgz", help="the client of jobs that bring none")
+    add("--clients", type=int, metavar="K", help="how many of it such a job has; default 1")
+    add("--config", type=Path, metavar="FILE", help="settings in TOML, see below")
+    add("--log-format", choices=["json", "console"], help="of the log; default console")
+    add("--version", action="store_true", help="print the version and exit")
     return parser.parse_args(arguments)
 
 
@@ -73,9 +80,6 @@ def _run(flags: dict[str, object]) -> int:
     except BadSettings as error:
         return _say(error, EX_CONFIG)
     configure(settings.log_format)
-    # The store's thread wants the interpreter a few times per commit, for microseconds; beside a busy loop
-    # it gets it at the end of this interval.
-    sys.setswitchinterval(0.0001)
     try:
         asyncio.run(serve(settings, _announce))
     except BadClient as error:

@@ -31,9 +31,11 @@ from .clock import Clock
 from .core.errors import CoreError
 from .core.machine import Machine
 from .core.model import Source
+from .core.world import REMEMBERED_SUBMITS
 from .engine import Engine
 from .logs import LogStore
-from .rpc import ChaosControl, Desk, Listener, Registry, Scheduler
+from .retention import keep_newest
+from .rpc import ChaosControl, Desk, Listener, Registry, Scheduler, Uploads
 from .settings import Settings
 from .store import SqliteStore
 from .wakers import Wakers
@@ -59,29 +61,35 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     _raise_open_files()
     store = SqliteStore.open(settings.state_dir)
     files = ThreadPoolExecutor(4, thread_name_prefix="files")
+    checks = ThreadPoolExecutor(2, thread_name_prefix="checks")
     try:
-        await _serve(settings, store, files, announce)
+        await _serve(settings, store, files, checks, announce)
     finally:
         await store.close()
         files.shutdown()
+        checks.shutdown()
 
 
 async def _serve(
-    settings: Settings, store: SqliteStore, files: ThreadPoolExecutor, announce: Callable[[str], None]
+    settings: Settings,
+    store: SqliteStore,
+    files: ThreadPoolExecutor,
+    checks: ThreadPoolExecutor,
+    announce: Callable[[str], None],
 ) -> None:
     clock = Clock()
     token = _admin_token(settings.state_dir / "admin.token")
     blobs = BlobDirectory(settings.state_dir / "blobs", settings.max_source_bytes)
     client = _take_client(blobs, settings.client) if settings.client is not None else None
     config = settings.config(store.cluster_id, store.epoch, clock.boot_id, client)
-    machine = Machine.restore(config, store.restore(config.keep_ended), clock.now())
+    requests = store.requests(REMEMBERED_SUBMITS)
+    machine = Machine.restore(config, store.restore(config.keep_ended), clock.now(), requests)
     engine = Engine(machine, config, store, clock)
     logs = LogStore(settings.state_dir / "logs", settings.log_cap_bytes)
     logs_changed = Wakers()
 
-    desk = Desk(
-        engine, store, blobs, logs, logs_changed, files, software_version(), settings.upload_timeout_s
-    )
+    uploads = Uploads(blobs, files, checks, settings.upload_timeout_s)
+    desk = Desk(engine, store, blobs.max_bytes, uploads, logs, logs_changed, files, software_version())
     registry = Registry(engine, blobs, logs, logs_changed, files)
     users, volunteers = _listeners(engine, token, Scheduler(desk), registry)
     users.bind(settings.listen_users)
@@ -89,6 +97,7 @@ async def _serve(
 
     logs.start(registry.logs_stored, _log_trouble)
     stop = _on_signals()
+    sweeping = asyncio.create_task(keep_newest(store, logs, settings.keep_jobs))
     ready = settings.state_dir / "manager.ready"
     try:
         engine.start()
@@ -104,14 +113,18 @@ async def _serve(
             f"cluster={store.cluster_id} epoch={store.epoch}"
         )
         _log.info("manager.ready", cluster_id=store.cluster_id, epoch=store.epoch)
-        until: list[asyncio.Future[Any]] = [stop, engine.failed]
+        until: list[asyncio.Future[Any]] = [stop, engine.failed, sweeping]
         await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
     finally:
         ready.unlink(missing_ok=True)
         _log.info("manager.stopping")
         engine.stop()
         await asyncio.gather(users.stop(settings.stop_grace_s), volunteers.stop(settings.stop_grace_s))
+        sweeping.cancel()
+        await asyncio.wait([sweeping])
         await logs.close()
+    if not sweeping.cancelled():
+        sweeping.result()
     if engine.failed.done():
         raise engine.failed.result()
 

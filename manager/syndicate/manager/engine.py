@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from .clock import Clock
@@ -24,7 +24,6 @@ from .core.effects import (
     Reply,
     Send,
     SendDrain,
-    SendWarm,
     SendWelcome,
 )
 from .core.errors import Away, CoreError
@@ -33,6 +32,11 @@ from .core.machine import Machine
 from .core.model import Config
 from .store import Store
 from .wakers import Wakers
+
+# How long a commit may wait for others: one that nobody waits for, since its replies overtake it and should
+# have the interpreter first, and one whose command should take effect together with others on their way.
+_NOBODY_WAITS_S: Final = 0.0005
+_TOGETHER_S: Final = 0.0004
 
 # A timer of the loop stands still while the machine sleeps, the machine's own clock does not: look this
 # often.
@@ -50,9 +54,6 @@ class Link(Protocol):
 
     def drain(self, effect: SendDrain) -> None:
         """Take no new reservation, or take them again."""
-
-    def warm(self, effect: SendWarm) -> None:
-        """Hold a source ready."""
 
     def ack_event(self, effect: AckEvent) -> None:
         """An event is written down."""
@@ -85,7 +86,6 @@ class Engine:
             Send: lambda e: self._on_link(e.session, "send", e),
             SendWelcome: lambda e: self._on_link(e.session, "welcome", e),
             SendDrain: lambda e: self._on_link(e.session, "drain", e),
-            SendWarm: lambda e: self._on_link(e.session, "warm", e),
             AckEvent: lambda e: self._on_link(e.session, "ack_event", e),
             Close: lambda e: self._on_link(e.session, "close", e.error),
             Reply: self._reply,
@@ -113,11 +113,10 @@ class Engine:
             self._on_failure(error)
             raise Away("MANAGER_AWAY", "the manager has failed and stops") from error
         store = self._store
-        ticket = store.submit(step.saves) if step.saves else store.submitted
+        ticket = store.submit(step.saves, _patience_s(step.effects)) if step.saves else store.submitted
         if step.effects:
             if ticket <= store.durable:
-                for effect in step.effects:
-                    self._perform[type(effect)](effect)
+                self._do(step.effects)
             else:
                 self._hold(ticket, step.effects)
         if self.machine.next_wake() != self._timer_for:
@@ -172,16 +171,22 @@ class Engine:
         later: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Send | Reply) and effect.before_commit:
-                self._perform[type(effect)](effect)
+                self._do([effect])
             else:
                 later.append(effect)
         if later:
             self._held.append((ticket, later))
 
-    def _on_durable(self, ticket: int) -> None:
-        while self._held and self._held[0][0] <= ticket:
-            for effect in self._held.popleft()[1]:
+    def _do(self, effects: Iterable[Effect]) -> None:
+        try:
+            for effect in effects:
                 self._perform[type(effect)](effect)
+        except Exception as error:  # noqa: BLE001 - whatever it is, what was to be told is lost: others must not go on
+            self._on_failure(error)
+
+    def _on_durable(self, ticket: int) -> None:
+        while self._held and self._held[0][0] <= ticket and not self.failed.done():
+            self._do(self._held.popleft()[1])
         while self._barriers and self._barriers[0][0] <= ticket:
             barrier = self._barriers.popleft()[1]
             if not barrier.done():
@@ -245,3 +250,17 @@ class Engine:
     def stopping(self) -> CoreError | None:
         """Why nothing is taken any more; None while all is well."""
         return self._stopping
+
+
+def _patience_s(effects: list[Effect]) -> float:
+    """How long what these effects wait for may be put off."""
+    patience = _NOBODY_WAITS_S
+    for effect in effects:
+        if isinstance(effect, Send | Reply):
+            if not effect.before_commit:
+                if isinstance(effect, Reply) or not effect.together:
+                    return 0.0
+                patience = _TOGETHER_S
+        elif not isinstance(effect, Changed):
+            return 0.0
+    return patience

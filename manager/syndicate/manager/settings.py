@@ -60,12 +60,14 @@ class Settings(BaseSettings):
     heartbeat_interval_s: float = Field(5.0, gt=0)
     orphan_after_s: float = Field(30.0, gt=0)
     lost_after_s: float = Field(40.0, gt=0)
+    forget_after_s: float = Field(259_200.0, gt=0)
     default_time_limit_s: float = Field(600.0, gt=0)
     max_time_limit_s: float = Field(86_400.0, gt=0)
     max_attempts: int = Field(3, ge=1)
     max_queued: int = Field(100_000, ge=1)
     max_slots_per_job: int = Field(1000, ge=1)
     keep_ended: int = Field(1000, ge=1)
+    keep_jobs: int = Field(100_000, ge=1)
     prefixes: str = "10.77.0.0/16"
     limits: Limits = Limits()
 
@@ -105,6 +107,20 @@ class Settings(BaseSettings):
             )
         if self.orphan_after_s < 3 * self.heartbeat_interval_s:
             raise ValueError("orphan_after_s must be at least three times heartbeat_interval_s")
+        if self.forget_after_s < self.lost_after_s:
+            raise ValueError("forget_after_s must be at least lost_after_s")
+        if self.keep_jobs < self.keep_ended:
+            raise ValueError(f"keep_jobs must be at least keep_ended, which is {self.keep_ended}")
+        if self.default_time_limit_s > self.max_time_limit_s:
+            raise ValueError(
+                f"default_time_limit_s is {self.default_time_limit_s:g}, above max_time_limit_s, which is "
+                f"{self.max_time_limit_s:g}: a job that asks for no limit would be refused"
+            )
+        if self.default_clients >= self.max_slots_per_job:
+            raise ValueError(
+                f"clients is {self.default_clients}: beside them a job of at most {self.max_slots_per_job} "
+                "slots (max_slots_per_job) has no machine"
+            )
         if self.clients and self.client is None:
             raise ValueError("clients are asked for, but no client's source is given (--client)")
         return self
@@ -127,6 +143,7 @@ class Settings(BaseSettings):
             heartbeat_interval_s=self.heartbeat_interval_s,
             orphan_after_s=self.orphan_after_s,
             lost_after_s=self.lost_after_s,
+            forget_after_s=self.forget_after_s,
             max_attempts=self.max_attempts,
             max_queued=self.max_queued,
             max_slots_per_job=self.max_slots_per_job,

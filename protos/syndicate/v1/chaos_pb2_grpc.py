@@ -31,16 +31,22 @@ class ChaosControlStub(object):
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
     Errors of every RPC:
-    INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS). Mend the call.
+    INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
+    (BAD_FIELD). Mend the call.
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
     (CLIENT_FINISHED). Stop.
-    PERMISSION_DENIED    the call did not come through a client's socket. Stop.
-    UNAVAILABLE          the manager or the member's volunteer is away (MANAGER_AWAY, VOLUNTEER_AWAY). Try
-    again with the same request_id: the effect happens once.
-    DEADLINE_EXCEEDED    it is not known whether the effect holds. Try again with the same request_id.
+    PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
+    RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
+    TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
+    UNAVAILABLE          the manager is away or behind with its work, or the member's volunteer is away
+    (MANAGER_AWAY, MANAGER_BUSY, VOLUNTEER_AWAY). Try again with the same request_id: the
+    effect happens once.
+    DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
+    the same request_id.
     ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why.
+    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
+    the manager failed in this call, and its log tells why.
     """
 
     def __init__(self, channel):
@@ -92,16 +98,22 @@ class ChaosControlServicer(object):
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
     Errors of every RPC:
-    INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS). Mend the call.
+    INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
+    (BAD_FIELD). Mend the call.
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
     (CLIENT_FINISHED). Stop.
-    PERMISSION_DENIED    the call did not come through a client's socket. Stop.
-    UNAVAILABLE          the manager or the member's volunteer is away (MANAGER_AWAY, VOLUNTEER_AWAY). Try
-    again with the same request_id: the effect happens once.
-    DEADLINE_EXCEEDED    it is not known whether the effect holds. Try again with the same request_id.
+    PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
+    RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
+    TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
+    UNAVAILABLE          the manager is away or behind with its work, or the member's volunteer is away
+    (MANAGER_AWAY, MANAGER_BUSY, VOLUNTEER_AWAY). Try again with the same request_id: the
+    effect happens once.
+    DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
+    the same request_id.
     ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why.
+    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
+    the manager failed in this call, and its log tells why.
     """
 
     def Kill(self, request, context):
@@ -113,7 +125,8 @@ class ChaosControlServicer(object):
 
     def Revive(self, request, context):
         """Starts the task at an address again, as its next generation. With disk unless told otherwise. A live task
-        is left alone with disk (`already`), and refused with FAILED_PRECONDITION (TASK_ALIVE) without.
+        is left alone with disk (`already`), and refused without.
+        FAILED_PRECONDITION  the task is alive and was to lose its disk (TASK_ALIVE). Kill it first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,16 +220,22 @@ class ChaosControl(object):
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
     Errors of every RPC:
-    INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS). Mend the call.
+    INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
+    (BAD_FIELD). Mend the call.
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
     (CLIENT_FINISHED). Stop.
-    PERMISSION_DENIED    the call did not come through a client's socket. Stop.
-    UNAVAILABLE          the manager or the member's volunteer is away (MANAGER_AWAY, VOLUNTEER_AWAY). Try
-    again with the same request_id: the effect happens once.
-    DEADLINE_EXCEEDED    it is not known whether the effect holds. Try again with the same request_id.
+    PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
+    RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
+    TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
+    UNAVAILABLE          the manager is away or behind with its work, or the member's volunteer is away
+    (MANAGER_AWAY, MANAGER_BUSY, VOLUNTEER_AWAY). Try again with the same request_id: the
+    effect happens once.
+    DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
+    the same request_id.
     ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why.
+    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
+    the manager failed in this call, and its log tells why.
     """
 
     @staticmethod

@@ -23,16 +23,22 @@ class ChaosControlStub:
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
     Errors of every RPC:
-      INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS). Mend the call.
+      INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
+                           (BAD_FIELD). Mend the call.
       NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
       FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
                            (CLIENT_FINISHED). Stop.
-      PERMISSION_DENIED    the call did not come through a client's socket. Stop.
-      UNAVAILABLE          the manager or the member's volunteer is away (MANAGER_AWAY, VOLUNTEER_AWAY). Try
-                           again with the same request_id: the effect happens once.
-      DEADLINE_EXCEEDED    it is not known whether the effect holds. Try again with the same request_id.
+      PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
+      RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
+                           TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
+      UNAVAILABLE          the manager is away or behind with its work, or the member's volunteer is away
+                           (MANAGER_AWAY, MANAGER_BUSY, VOLUNTEER_AWAY). Try again with the same request_id: the
+                           effect happens once.
+      DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
+                           the same request_id.
       ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why.
+      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
+                           the manager failed in this call, and its log tells why.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -47,7 +53,8 @@ class ChaosControlStub:
         syndicate.v1.chaos_pb2.ReviveResponse,
     ]
     """Starts the task at an address again, as its next generation. With disk unless told otherwise. A live task
-    is left alone with disk (`already`), and refused with FAILED_PRECONDITION (TASK_ALIVE) without.
+    is left alone with disk (`already`), and refused without.
+      FAILED_PRECONDITION  the task is alive and was to lose its disk (TASK_ALIVE). Kill it first.
     """
 
     Disconnect: grpc.UnaryUnaryMultiCallable[
@@ -88,16 +95,22 @@ class ChaosControlAsyncStub:
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
     Errors of every RPC:
-      INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS). Mend the call.
+      INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
+                           (BAD_FIELD). Mend the call.
       NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
       FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
                            (CLIENT_FINISHED). Stop.
-      PERMISSION_DENIED    the call did not come through a client's socket. Stop.
-      UNAVAILABLE          the manager or the member's volunteer is away (MANAGER_AWAY, VOLUNTEER_AWAY). Try
-                           again with the same request_id: the effect happens once.
-      DEADLINE_EXCEEDED    it is not known whether the effect holds. Try again with the same request_id.
+      PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
+      RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
+                           TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
+      UNAVAILABLE          the manager is away or behind with its work, or the member's volunteer is away
+                           (MANAGER_AWAY, MANAGER_BUSY, VOLUNTEER_AWAY). Try again with the same request_id: the
+                           effect happens once.
+      DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
+                           the same request_id.
       ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why.
+      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
+                           the manager failed in this call, and its log tells why.
     """
 
     Kill: grpc.aio.UnaryUnaryMultiCallable[
@@ -111,7 +124,8 @@ class ChaosControlAsyncStub:
         syndicate.v1.chaos_pb2.ReviveResponse,
     ]
     """Starts the task at an address again, as its next generation. With disk unless told otherwise. A live task
-    is left alone with disk (`already`), and refused with FAILED_PRECONDITION (TASK_ALIVE) without.
+    is left alone with disk (`already`), and refused without.
+      FAILED_PRECONDITION  the task is alive and was to lose its disk (TASK_ALIVE). Kill it first.
     """
 
     Disconnect: grpc.aio.UnaryUnaryMultiCallable[
@@ -152,16 +166,22 @@ class ChaosControlServicer(metaclass=abc.ABCMeta):
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
     Errors of every RPC:
-      INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS). Mend the call.
+      INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
+                           (BAD_FIELD). Mend the call.
       NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
       FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
                            (CLIENT_FINISHED). Stop.
-      PERMISSION_DENIED    the call did not come through a client's socket. Stop.
-      UNAVAILABLE          the manager or the member's volunteer is away (MANAGER_AWAY, VOLUNTEER_AWAY). Try
-                           again with the same request_id: the effect happens once.
-      DEADLINE_EXCEEDED    it is not known whether the effect holds. Try again with the same request_id.
+      PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
+      RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
+                           TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
+      UNAVAILABLE          the manager is away or behind with its work, or the member's volunteer is away
+                           (MANAGER_AWAY, MANAGER_BUSY, VOLUNTEER_AWAY). Try again with the same request_id: the
+                           effect happens once.
+      DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
+                           the same request_id.
       ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why.
+      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
+                           the manager failed in this call, and its log tells why.
     """
 
     @abc.abstractmethod
@@ -179,7 +199,8 @@ class ChaosControlServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[syndicate.v1.chaos_pb2.ReviveResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.ReviveResponse]]:
         """Starts the task at an address again, as its next generation. With disk unless told otherwise. A live task
-        is left alone with disk (`already`), and refused with FAILED_PRECONDITION (TASK_ALIVE) without.
+        is left alone with disk (`already`), and refused without.
+          FAILED_PRECONDITION  the task is alive and was to lose its disk (TASK_ALIVE). Kill it first.
         """
 
     @abc.abstractmethod

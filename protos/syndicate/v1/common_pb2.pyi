@@ -477,7 +477,7 @@ class Result(google.protobuf.message.Message):
     """Text for people; at most 64 KiB."""
     @property
     def metrics(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """Named numbers, for instance `operations`."""
+        """Named numbers, for instance `operations`; at most 1,000 and 64 KiB, none of them NaN."""
 
     def __init__(
         self,

@@ -96,7 +96,7 @@ class AttachRequest(google.protobuf.message.Message):
 
     HELLO_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
-    ANSWER_FIELD_NUMBER: builtins.int
+    ANSWERS_FIELD_NUMBER: builtins.int
     EVENT_FIELD_NUMBER: builtins.int
     LOG_FIELD_NUMBER: builtins.int
     @property
@@ -108,8 +108,8 @@ class AttachRequest(google.protobuf.message.Message):
         """Every few seconds."""
 
     @property
-    def answer(self) -> global___Answer:
-        """To a command."""
+    def answers(self) -> global___Answers:
+        """To commands; those that are ready together go together."""
 
     @property
     def event(self) -> global___TaskEvent:
@@ -124,13 +124,13 @@ class AttachRequest(google.protobuf.message.Message):
         *,
         hello: global___Hello | None = ...,
         heartbeat: global___Heartbeat | None = ...,
-        answer: global___Answer | None = ...,
+        answers: global___Answers | None = ...,
         event: global___TaskEvent | None = ...,
         log: global___LogChunk | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["answer", b"answer", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["answer", b"answer", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "answer", "event", "log"] | None: ...
+    def HasField(self, field_name: typing.Literal["answers", b"answers", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answers", b"answers", "event", b"event", "heartbeat", b"heartbeat", "hello", b"hello", "log", b"log", "message", b"message"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["hello", "heartbeat", "answers", "event", "log"] | None: ...
 
 global___AttachRequest = AttachRequest
 
@@ -142,7 +142,7 @@ class AttachResponse(google.protobuf.message.Message):
 
     WELCOME_FIELD_NUMBER: builtins.int
     HEARTBEAT_ACK_FIELD_NUMBER: builtins.int
-    COMMAND_FIELD_NUMBER: builtins.int
+    COMMANDS_FIELD_NUMBER: builtins.int
     DRAIN_FIELD_NUMBER: builtins.int
     WARM_FIELD_NUMBER: builtins.int
     LOG_ACK_FIELD_NUMBER: builtins.int
@@ -156,8 +156,8 @@ class AttachResponse(google.protobuf.message.Message):
         """To a heartbeat."""
 
     @property
-    def command(self) -> global___Command:
-        """About one task."""
+    def commands(self) -> global___Commands:
+        """About tasks; those that are due together come together."""
 
     @property
     def drain(self) -> global___Drain:
@@ -180,15 +180,15 @@ class AttachResponse(google.protobuf.message.Message):
         *,
         welcome: global___Welcome | None = ...,
         heartbeat_ack: global___HeartbeatAck | None = ...,
-        command: global___Command | None = ...,
+        commands: global___Commands | None = ...,
         drain: global___Drain | None = ...,
         warm: global___WarmSource | None = ...,
         log_ack: global___LogAck | None = ...,
         event_ack: global___EventAck | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["command", b"command", "drain", b"drain", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_ack", b"log_ack", "message", b"message", "warm", b"warm", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["command", b"command", "drain", b"drain", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_ack", b"log_ack", "message", b"message", "warm", b"warm", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["welcome", "heartbeat_ack", "command", "drain", "warm", "log_ack", "event_ack"] | None: ...
+    def HasField(self, field_name: typing.Literal["commands", b"commands", "drain", b"drain", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_ack", b"log_ack", "message", b"message", "warm", b"warm", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["commands", b"commands", "drain", b"drain", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_ack", b"log_ack", "message", b"message", "warm", b"warm", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["welcome", "heartbeat_ack", "commands", "drain", "warm", "log_ack", "event_ack"] | None: ...
 
 global___AttachResponse = AttachResponse
 
@@ -547,6 +547,28 @@ class Drain(google.protobuf.message.Message):
 global___Drain = Drain
 
 @typing.final
+class Commands(google.protobuf.message.Message):
+    """Commands that go out at the same moment. Each is carried out and answered by itself; those for different
+    slots are begun together.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COMMANDS_FIELD_NUMBER: builtins.int
+    @property
+    def commands(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Command]:
+        """In order, at least one and at most 32."""
+
+    def __init__(
+        self,
+        *,
+        commands: collections.abc.Iterable[global___Command] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["commands", b"commands"]) -> None: ...
+
+global___Commands = Commands
+
+@typing.final
 class Command(google.protobuf.message.Message):
     """The manager wants something of a task. A command repeated (same command_id) gets the first answer again; a
     command of an older epoch is refused (STALE_EPOCH).
@@ -794,6 +816,26 @@ class Release(google.protobuf.message.Message):
     ) -> None: ...
 
 global___Release = Release
+
+@typing.final
+class Answers(google.protobuf.message.Message):
+    """Answers that go out at the same moment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: builtins.int
+    @property
+    def answers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Answer]:
+        """In the order in which they became ready, at least one and at most 32."""
+
+    def __init__(
+        self,
+        *,
+        answers: collections.abc.Iterable[global___Answer] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answers", b"answers"]) -> None: ...
+
+global___Answers = Answers
 
 @typing.final
 class Answer(google.protobuf.message.Message):

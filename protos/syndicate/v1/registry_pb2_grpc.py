@@ -30,7 +30,9 @@ class RegistryStub(object):
 
     Errors of every RPC:
     UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
-    UNAVAILABLE          the manager is starting or stopping. Try again, with back-off and jitter.
+    UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+    MANAGER_BUSY). Try again, with back-off and jitter.
+    INTERNAL             the manager failed in this call; its log tells why.
     """
 
     def __init__(self, channel):
@@ -56,15 +58,21 @@ class RegistryServicer(object):
 
     Errors of every RPC:
     UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
-    UNAVAILABLE          the manager is starting or stopping. Try again, with back-off and jitter.
+    UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+    MANAGER_BUSY). Try again, with back-off and jitter.
+    INTERNAL             the manager failed in this call; its log tells why.
     """
 
     def Attach(self, request_iterator, context):
         """The one stream of a volunteer. The first message each way is Hello and Welcome.
-        INVALID_ARGUMENT     the first message is no Hello, or a message is malformed. A bug: do not retry.
+        INVALID_ARGUMENT     the first message is no Hello, or a message is malformed (NO_HELLO, BAD_FIELD). A
+        bug: do not retry.
         ALREADY_EXISTS       another live volunteer of this id, or one that claims one of its addresses, is
         attached (DUPLICATE_VOLUNTEER, DUPLICATE_ADDRESS). Give this machine its own.
         FAILED_PRECONDITION  the volunteer has seen a newer epoch than this manager's (STALE_MANAGER).
+        RESOURCE_EXHAUSTED   the manager has no prefix left for its slots (PREFIXES_EXHAUSTED).
+        UNAVAILABLE          the volunteer was not heard, or did not read, for too long (HEARTBEAT_LATE,
+        VOLUNTEER_LOST, STREAM_STUCK). Attach again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +80,7 @@ class RegistryServicer(object):
 
     def FetchSource(self, request, context):
         """A source, by its digest, in chunks of at most 512 KiB.
+        INVALID_ARGUMENT     not a digest (BAD_FIELD).
         NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -104,7 +113,9 @@ class Registry(object):
 
     Errors of every RPC:
     UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
-    UNAVAILABLE          the manager is starting or stopping. Try again, with back-off and jitter.
+    UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+    MANAGER_BUSY). Try again, with back-off and jitter.
+    INTERNAL             the manager failed in this call; its log tells why.
     """
 
     @staticmethod

@@ -22,7 +22,9 @@ class RegistryStub:
 
     Errors of every RPC:
       UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
-      UNAVAILABLE          the manager is starting or stopping. Try again, with back-off and jitter.
+      UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+                           MANAGER_BUSY). Try again, with back-off and jitter.
+      INTERNAL             the manager failed in this call; its log tells why.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -31,10 +33,14 @@ class RegistryStub:
         syndicate.v1.registry_pb2.AttachResponse,
     ]
     """The one stream of a volunteer. The first message each way is Hello and Welcome.
-      INVALID_ARGUMENT     the first message is no Hello, or a message is malformed. A bug: do not retry.
+      INVALID_ARGUMENT     the first message is no Hello, or a message is malformed (NO_HELLO, BAD_FIELD). A
+                           bug: do not retry.
       ALREADY_EXISTS       another live volunteer of this id, or one that claims one of its addresses, is
                            attached (DUPLICATE_VOLUNTEER, DUPLICATE_ADDRESS). Give this machine its own.
       FAILED_PRECONDITION  the volunteer has seen a newer epoch than this manager's (STALE_MANAGER).
+      RESOURCE_EXHAUSTED   the manager has no prefix left for its slots (PREFIXES_EXHAUSTED).
+      UNAVAILABLE          the volunteer was not heard, or did not read, for too long (HEARTBEAT_LATE,
+                           VOLUNTEER_LOST, STREAM_STUCK). Attach again.
     """
 
     FetchSource: grpc.UnaryStreamMultiCallable[
@@ -42,6 +48,7 @@ class RegistryStub:
         syndicate.v1.registry_pb2.FetchSourceResponse,
     ]
     """A source, by its digest, in chunks of at most 512 KiB.
+      INVALID_ARGUMENT     not a digest (BAD_FIELD).
       NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
     """
 
@@ -50,7 +57,9 @@ class RegistryAsyncStub:
 
     Errors of every RPC:
       UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
-      UNAVAILABLE          the manager is starting or stopping. Try again, with back-off and jitter.
+      UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+                           MANAGER_BUSY). Try again, with back-off and jitter.
+      INTERNAL             the manager failed in this call; its log tells why.
     """
 
     Attach: grpc.aio.StreamStreamMultiCallable[
@@ -58,10 +67,14 @@ class RegistryAsyncStub:
         syndicate.v1.registry_pb2.AttachResponse,
     ]
     """The one stream of a volunteer. The first message each way is Hello and Welcome.
-      INVALID_ARGUMENT     the first message is no Hello, or a message is malformed. A bug: do not retry.
+      INVALID_ARGUMENT     the first message is no Hello, or a message is malformed (NO_HELLO, BAD_FIELD). A
+                           bug: do not retry.
       ALREADY_EXISTS       another live volunteer of this id, or one that claims one of its addresses, is
                            attached (DUPLICATE_VOLUNTEER, DUPLICATE_ADDRESS). Give this machine its own.
       FAILED_PRECONDITION  the volunteer has seen a newer epoch than this manager's (STALE_MANAGER).
+      RESOURCE_EXHAUSTED   the manager has no prefix left for its slots (PREFIXES_EXHAUSTED).
+      UNAVAILABLE          the volunteer was not heard, or did not read, for too long (HEARTBEAT_LATE,
+                           VOLUNTEER_LOST, STREAM_STUCK). Attach again.
     """
 
     FetchSource: grpc.aio.UnaryStreamMultiCallable[
@@ -69,6 +82,7 @@ class RegistryAsyncStub:
         syndicate.v1.registry_pb2.FetchSourceResponse,
     ]
     """A source, by its digest, in chunks of at most 512 KiB.
+      INVALID_ARGUMENT     not a digest (BAD_FIELD).
       NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
     """
 
@@ -77,7 +91,9 @@ class RegistryServicer(metaclass=abc.ABCMeta):
 
     Errors of every RPC:
       UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
-      UNAVAILABLE          the manager is starting or stopping. Try again, with back-off and jitter.
+      UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+                           MANAGER_BUSY). Try again, with back-off and jitter.
+      INTERNAL             the manager failed in this call; its log tells why.
     """
 
     @abc.abstractmethod
@@ -87,10 +103,14 @@ class RegistryServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[syndicate.v1.registry_pb2.AttachResponse], collections.abc.AsyncIterator[syndicate.v1.registry_pb2.AttachResponse]]:
         """The one stream of a volunteer. The first message each way is Hello and Welcome.
-          INVALID_ARGUMENT     the first message is no Hello, or a message is malformed. A bug: do not retry.
+          INVALID_ARGUMENT     the first message is no Hello, or a message is malformed (NO_HELLO, BAD_FIELD). A
+                               bug: do not retry.
           ALREADY_EXISTS       another live volunteer of this id, or one that claims one of its addresses, is
                                attached (DUPLICATE_VOLUNTEER, DUPLICATE_ADDRESS). Give this machine its own.
           FAILED_PRECONDITION  the volunteer has seen a newer epoch than this manager's (STALE_MANAGER).
+          RESOURCE_EXHAUSTED   the manager has no prefix left for its slots (PREFIXES_EXHAUSTED).
+          UNAVAILABLE          the volunteer was not heard, or did not read, for too long (HEARTBEAT_LATE,
+                               VOLUNTEER_LOST, STREAM_STUCK). Attach again.
         """
 
     @abc.abstractmethod
@@ -100,6 +120,7 @@ class RegistryServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[syndicate.v1.registry_pb2.FetchSourceResponse], collections.abc.AsyncIterator[syndicate.v1.registry_pb2.FetchSourceResponse]]:
         """A source, by its digest, in chunks of at most 512 KiB.
+          INVALID_ARGUMENT     not a digest (BAD_FIELD).
           NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
         """
 

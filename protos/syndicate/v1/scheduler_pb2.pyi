@@ -332,7 +332,7 @@ class Task(google.protobuf.message.Message):
 
     @property
     def result(self) -> syndicate.v1.common_pb2.Result:
-        """For a client: what it said."""
+        """For a client: what it said; without text and metrics where a thousand clients said too much for one answer."""
 
     @property
     def finished_at(self) -> syndicate.v1.common_pb2.Stamp:
@@ -473,7 +473,7 @@ class Job(google.protobuf.message.Message):
     queue_length: builtins.int
     """While it waits: how many wait in all."""
     waits_for: builtins.str
-    """While it waits: for what."""
+    """While it waits: for what; left out of lists."""
     gang_start_ns: builtins.int
     """Nanoseconds from queued (or requeued) until all were exec'd, as far as the manager's clock tells."""
     @property
@@ -494,7 +494,7 @@ class Job(google.protobuf.message.Message):
 
     @property
     def result(self) -> syndicate.v1.common_pb2.Result:
-        """The worst of what its clients said."""
+        """The worst of what its clients said; lists leave out its text and metrics."""
 
     @property
     def submitted_at(self) -> syndicate.v1.common_pb2.Stamp:
@@ -551,7 +551,7 @@ class ListJobsRequest(google.protobuf.message.Message):
     OWNER_FIELD_NUMBER: builtins.int
     STATES_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """At most so many; 0 for 100, at most 1000."""
+    """At most so many; 0 for 100, at most 1000. Fewer where they would make too large an answer."""
     page_token: builtins.str
     """From the last answer; empty for the first page."""
     owner: builtins.str
@@ -717,7 +717,7 @@ class ListNodesRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """At most so many; 0 for 100, at most 1000."""
+    """At most so many; 0 for 100, at most 1000. Fewer where they would make too large an answer."""
     page_token: builtins.str
     """From the last answer; empty for the first page."""
     def __init__(

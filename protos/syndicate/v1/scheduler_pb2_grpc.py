@@ -32,7 +32,9 @@ class SchedulerStub(object):
     Errors of every RPC:
     UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
-    UNAVAILABLE          the manager is starting or stopping. Try again with the same request_id.
+    UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+    MANAGER_BUSY). Try again with the same request_id.
+    INTERNAL             the manager failed in this call; its log tells why.
     and of every RPC that names a job:
     NOT_FOUND            no such job (NO_SUCH_JOB).
     """
@@ -102,7 +104,9 @@ class SchedulerServicer(object):
     Errors of every RPC:
     UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
-    UNAVAILABLE          the manager is starting or stopping. Try again with the same request_id.
+    UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+    MANAGER_BUSY). Try again with the same request_id.
+    INTERNAL             the manager failed in this call; its log tells why.
     and of every RPC that names a job:
     NOT_FOUND            no such job (NO_SUCH_JOB).
     """
@@ -113,6 +117,8 @@ class SchedulerServicer(object):
         INVALID_ARGUMENT     empty, not a gzip, zstd or plain tar (EMPTY_SOURCE, NOT_A_TAR, TRUNCATED_SOURCE), without
         a Makefile (NO_MAKEFILE), or other bytes than the digest says (DIGEST_MISMATCH).
         RESOURCE_EXHAUSTED   larger than the manager takes (SOURCE_TOO_LARGE); said as soon as it is.
+        DEADLINE_EXCEEDED    it did not arrive in time, or nothing of it for a tenth of that time (UPLOAD_TOO_SLOW). Try
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +127,9 @@ class SchedulerServicer(object):
     def Submit(self, request, context):
         """Queues a job. It is durable when this answers.
         NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
-        FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`).
+        FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
+        it has none yet (NO_SLOTS).
+        RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -252,7 +260,9 @@ class Scheduler(object):
     Errors of every RPC:
     UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
-    UNAVAILABLE          the manager is starting or stopping. Try again with the same request_id.
+    UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+    MANAGER_BUSY). Try again with the same request_id.
+    INTERNAL             the manager failed in this call; its log tells why.
     and of every RPC that names a job:
     NOT_FOUND            no such job (NO_SUCH_JOB).
     """

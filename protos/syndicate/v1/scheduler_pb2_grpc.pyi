@@ -24,7 +24,9 @@ class SchedulerStub:
     Errors of every RPC:
       UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
       INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
-      UNAVAILABLE          the manager is starting or stopping. Try again with the same request_id.
+      UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+                           MANAGER_BUSY). Try again with the same request_id.
+      INTERNAL             the manager failed in this call; its log tells why.
     and of every RPC that names a job:
       NOT_FOUND            no such job (NO_SUCH_JOB).
     """
@@ -39,6 +41,8 @@ class SchedulerStub:
       INVALID_ARGUMENT     empty, not a gzip, zstd or plain tar (EMPTY_SOURCE, NOT_A_TAR, TRUNCATED_SOURCE), without
                            a Makefile (NO_MAKEFILE), or other bytes than the digest says (DIGEST_MISMATCH).
       RESOURCE_EXHAUSTED   larger than the manager takes (SOURCE_TOO_LARGE); said as soon as it is.
+      DEADLINE_EXCEEDED    it did not arrive in time, or nothing of it for a tenth of that time (UPLOAD_TOO_SLOW). Try
+                           again.
     """
 
     Submit: grpc.UnaryUnaryMultiCallable[
@@ -47,7 +51,9 @@ class SchedulerStub:
     ]
     """Queues a job. It is durable when this answers.
       NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
-      FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`).
+      FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
+                           it has none yet (NO_SLOTS).
+      RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
     """
 
     CancelJob: grpc.UnaryUnaryMultiCallable[
@@ -107,7 +113,9 @@ class SchedulerAsyncStub:
     Errors of every RPC:
       UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
       INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
-      UNAVAILABLE          the manager is starting or stopping. Try again with the same request_id.
+      UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+                           MANAGER_BUSY). Try again with the same request_id.
+      INTERNAL             the manager failed in this call; its log tells why.
     and of every RPC that names a job:
       NOT_FOUND            no such job (NO_SUCH_JOB).
     """
@@ -121,6 +129,8 @@ class SchedulerAsyncStub:
       INVALID_ARGUMENT     empty, not a gzip, zstd or plain tar (EMPTY_SOURCE, NOT_A_TAR, TRUNCATED_SOURCE), without
                            a Makefile (NO_MAKEFILE), or other bytes than the digest says (DIGEST_MISMATCH).
       RESOURCE_EXHAUSTED   larger than the manager takes (SOURCE_TOO_LARGE); said as soon as it is.
+      DEADLINE_EXCEEDED    it did not arrive in time, or nothing of it for a tenth of that time (UPLOAD_TOO_SLOW). Try
+                           again.
     """
 
     Submit: grpc.aio.UnaryUnaryMultiCallable[
@@ -129,7 +139,9 @@ class SchedulerAsyncStub:
     ]
     """Queues a job. It is durable when this answers.
       NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
-      FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`).
+      FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
+                           it has none yet (NO_SLOTS).
+      RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
     """
 
     CancelJob: grpc.aio.UnaryUnaryMultiCallable[
@@ -189,7 +201,9 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
     Errors of every RPC:
       UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
       INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
-      UNAVAILABLE          the manager is starting or stopping. Try again with the same request_id.
+      UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
+                           MANAGER_BUSY). Try again with the same request_id.
+      INTERNAL             the manager failed in this call; its log tells why.
     and of every RPC that names a job:
       NOT_FOUND            no such job (NO_SUCH_JOB).
     """
@@ -205,6 +219,8 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
           INVALID_ARGUMENT     empty, not a gzip, zstd or plain tar (EMPTY_SOURCE, NOT_A_TAR, TRUNCATED_SOURCE), without
                                a Makefile (NO_MAKEFILE), or other bytes than the digest says (DIGEST_MISMATCH).
           RESOURCE_EXHAUSTED   larger than the manager takes (SOURCE_TOO_LARGE); said as soon as it is.
+          DEADLINE_EXCEEDED    it did not arrive in time, or nothing of it for a tenth of that time (UPLOAD_TOO_SLOW). Try
+                               again.
         """
 
     @abc.abstractmethod
@@ -215,7 +231,9 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[syndicate.v1.scheduler_pb2.SubmitResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.SubmitResponse]]:
         """Queues a job. It is durable when this answers.
           NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
-          FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`).
+          FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
+                               it has none yet (NO_SLOTS).
+          RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
         """
 
     @abc.abstractmethod

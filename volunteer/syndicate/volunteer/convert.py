@@ -109,17 +109,16 @@ def heartbeat_out(beat: model.Heartbeat, free: model.Resources) -> pb.AttachRequ
 
 def answer_out(answer: model.Answer) -> pb.AttachRequest:
     """The answer to a command."""
-    return pb.AttachRequest(
-        answer=pb.Answer(
-            command_id=answer.command_id,
-            code=pb.AnswerCode.ValueType(answer.code),
-            detail=answer.detail,
-            address=answer.address,
-            processes=answer.processes,
-            applied_at=stamp_out(answer.applied_at) if answer.applied_at else None,
-            duration_ns=answer.duration_ns,
-        )
+    one = pb.Answer(
+        command_id=answer.command_id,
+        code=pb.AnswerCode.ValueType(answer.code),
+        detail=answer.detail,
+        address=answer.address,
+        processes=answer.processes,
+        applied_at=stamp_out(answer.applied_at) if answer.applied_at else None,
+        duration_ns=answer.duration_ns,
     )
+    return pb.AttachRequest(answers=pb.Answers(answers=[one]))
 
 
 def event_out(event: model.TaskEvent) -> pb.AttachRequest:

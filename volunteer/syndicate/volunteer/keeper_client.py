@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from . import frames
-from .local import Event, EventFrame, Reply, ReplyFrame, Request, RequestFrame
+from .frame_protocol import FrameProtocol
+from .local import Event, EventFrame, Frame, Reply, ReplyFrame, Request, RequestFrame
 
-_MAX_EVENTS = 4096
+_MAX_UNSENT_BYTES = 16 << 20  # a keeper that reads nothing is not worth waiting for
 
 
 class KeeperGone(ConnectionError):
     """The connection to the keeper ended; connect again and send Sync. One line that says why."""
 
 
-class KeeperClient:
-    """One connection to a keeper; used on one loop. Making a new one after KeeperGone is the caller's."""
+class KeeperClient(FrameProtocol):
+    """One connection to a keeper; used on one loop. Making a new one after KeeperGone is the caller's.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    `told` gets each event and `send` hands each answer over, in the order in which the keeper sent them.
+    """
+
+    def __init__(self, told: Callable[[Event], None]) -> None:
+        super().__init__()
+        self._told = told
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue(_MAX_EVENTS)
-        self._gone: KeeperGone | None = None
-        self._reading = asyncio.create_task(self._read())
+        self._waiting: dict[int, Callable[[Reply], None]] = {}
+        # What is asked in one turn of the loop goes out at once, and is begun at once: what kills begin takes
+        # all processors for milliseconds, in which the next would wait.
+        self._unsent: list[bytes] = []
+        self._why = ""
+        self._gone: asyncio.Future[KeeperGone] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def connect(cls, path: Path, timeout: float = 5.0) -> KeeperClient:
+    async def connect(
+        cls, path: Path, told: Callable[[Event], None] = lambda event: None, timeout: float = 5.0
+    ) -> KeeperClient:
         """Connect to the socket at `path`; raises KeeperGone if nobody answers there within `timeout` s."""
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                reader, writer = await asyncio.open_unix_connection(path)
+                _, client = await loop.create_unix_connection(lambda: cls(told), str(path))
         except (OSError, TimeoutError) as error:
             raise KeeperGone(f"no keeper at {path}: {error or 'no answer'}") from error
-        return cls(reader, writer)
+        return client
 
     async def __aenter__(self) -> KeeperClient:
         return self
@@ -47,77 +57,84 @@ class KeeperClient:
     ) -> None:
         await self.close()
 
+    def send(self, request: Request, answered: Callable[[Reply], None]) -> None:
+        """Ask; the answer, `Refused` included, is handed over when it comes: never where the connection ends.
+
+        Raises KeeperGone.
+        """
+        if self._gone.done():
+            raise KeeperGone(str(self._gone.result()))
+        self._number += 1
+        self._waiting[self._number] = answered
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(frames.encode(RequestFrame(self._number, request)))
+
     async def request(self, request: Request, timeout: float) -> Reply:
         """The keeper's answer, `Refused` included; raises KeeperGone, or TimeoutError after `timeout` s.
 
         After a TimeoutError the request may still be done: send it again, or Sync.
         """
-        if self._gone is not None:
-            raise KeeperGone(str(self._gone))
-        self._number += 1
-        number = self._number
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
-        try:
-            async with asyncio.timeout(timeout):
-                self._writer.write(frames.encode(RequestFrame(number, request)))
-                await self._writer.drain()
-                return await answer
-        except ConnectionError as error:
-            raise KeeperGone(f"the keeper is gone: {error}") from error
-        finally:
-            del self._waiting[number]
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Events as they come, until the connection ends; for one reader.
+        def answered(reply: Reply) -> None:
+            if not answer.done():
+                answer.set_result(reply)
 
-        At most 4,096 wait; with one more the connection is ended: what was missed is in the next Synced.
-        """
-        while True:
-            event = await self._events.get()
-            if event is None:
-                return
-            yield event
+        self.send(request, answered)
+        ends: tuple[asyncio.Future[Any], ...] = (answer, self._gone)
+        async with asyncio.timeout(timeout):
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        raise KeeperGone(str(self._gone.result()))
+
+    async def gone(self) -> KeeperGone:
+        """Why the connection ended, once it has."""
+        return await asyncio.shield(self._gone)
 
     async def close(self) -> None:
         """End the connection; requests that wait raise KeeperGone. Idempotent."""
-        self._reading.cancel()
-        await asyncio.wait({self._reading})
-        self._writer.close()
+        self._break("the connection was closed")
+        await self.gone()
 
-    async def _read(self) -> None:
-        why = "the connection was closed"
-        try:
-            while True:
-                prefix = await self._reader.readexactly(frames.PREFIX_BYTES)
-                self._take(frames.decode(await self._reader.readexactly(frames.body_length(prefix))))
-        except asyncio.IncompleteReadError:
-            why = "the keeper closed the connection"
-        except (ConnectionError, frames.FrameError, asyncio.QueueFull) as error:
-            why = str(error) or "more than 4,096 events wait"
-        finally:
-            self._end(KeeperGone(why))
+    # ---- for the loop
 
-    def _take(self, frame: object) -> None:
+    def took(self, frame: Frame) -> None:
+        """Hand an answer or an event over."""
         match frame:
             case ReplyFrame(number, reply):
-                answer = self._waiting.get(number)
-                if answer is not None and not answer.done():
-                    answer.set_result(reply)
+                answered = self._waiting.pop(number, None)
+                if answered is not None:
+                    answered(reply)
             case EventFrame(event):
-                self._events.put_nowait(event)
-            case _:
-                raise frames.FrameError("the keeper sent a request")
+                self._told(event)
+            case RequestFrame():
+                self._break("the keeper sent a request")
 
-    def _end(self, gone: KeeperGone) -> None:
-        self._gone = gone
-        self._writer.transport.abort()
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(KeeperGone(str(gone)))
-        if self._events.full():
-            self._events.get_nowait()  # makes room for the end; the rest is told by the next Synced
-        self._events.put_nowait(None)
+    def malformed(self, error: frames.FrameError) -> None:
+        """The peer is no keeper that this volunteer understands."""
+        self._break(str(error))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._waiting.clear()
+        if self._gone.done():
+            return
+        if exc is None or isinstance(exc, OSError):
+            self._gone.set_result(KeeperGone(self._why or str(exc or "the keeper closed the connection")))
+        else:
+            self._gone.set_exception(exc)  # one of `told` or `answered`: it goes to who waits for the end
+
+    def _flush(self) -> None:
+        self.transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+        if self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
+            self._break("the keeper does not read")
+
+    def _break(self, why: str) -> None:
+        self._why = self._why or why
+        self.transport.abort()
 
 
 __all__ = ["KeeperClient", "KeeperGone"]

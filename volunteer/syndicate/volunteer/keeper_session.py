@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -19,8 +21,6 @@ _CONNECT_S = 5.0
 _SYNC_S = 10.0
 _AGAIN_FIRST_S = 0.05
 _AGAIN_MOST_S = 1.0
-# The core has deadlines of its own, shorter ones; this one only keeps a question from being kept for ever.
-_ANSWER_S = 120.0
 _READ_LOG_S = 30.0
 
 
@@ -30,8 +30,7 @@ class KeeperSession:
     def __init__(self, path: Path, dispatch: Callable[[events.Event], None]) -> None:
         self._path = path
         self._dispatch = dispatch
-        self._client: KeeperClient | None = None
-        self._tasks: asyncio.TaskGroup | None = None
+        self._client: KeeperClient | None = None  # while it is synced
         self._told = ""
 
     async def run(self, pump: LogPump) -> None:
@@ -39,57 +38,76 @@ class KeeperSession:
         wait_s = _AGAIN_FIRST_S
         while True:
             try:
-                async with await KeeperClient.connect(self._path, _CONNECT_S) as client:
-                    if await self._serve(client, pump):
-                        wait_s = _AGAIN_FIRST_S
-                why = "the connection ended"
+                told = functools.partial(self._take, pump)
+                async with await KeeperClient.connect(self._path, told, _CONNECT_S) as client:
+                    await self._sync(client, pump)
+                    wait_s = _AGAIN_FIRST_S
+                    why = str(await client.gone())
             except KeeperGone as error:
                 why = str(error)
+            finally:
+                if self._client is not None:
+                    self._client = None
+                    self._dispatch(events.KeeperLost())
             self._tell(why)
             await asyncio.sleep(wait_s)  # the keeper is local: a fixed back-off, no jitter
             wait_s = min(wait_s * 2, _AGAIN_MOST_S)
 
-    async def _serve(self, client: KeeperClient, pump: LogPump) -> bool:
-        """One connection; True where it was synced."""
+    async def _sync(self, client: KeeperClient, pump: LogPump) -> None:
+        """Has the keeper say what it has. Raises KeeperGone."""
+        synced: asyncio.Future[local.Reply] = asyncio.get_running_loop().create_future()
+
+        def answered(reply: local.Reply) -> None:
+            # Here and not behind an await: the events that follow in the same read belong to what it says.
+            if isinstance(reply, local.Synced) and not synced.done():
+                self._client, self._told = client, ""
+                _log.info("keeper.up", instance=reply.instance, slots=len(reply.slots))
+                pump.synced(reply)
+                self._dispatch(events.KeeperSynced(reply))
+            if not synced.done():
+                synced.set_result(reply)
+
+        client.send(local.Sync(), answered)
+        gone = asyncio.create_task(client.gone())
+        ends: tuple[asyncio.Future[Any], ...] = (synced, gone)
         try:
-            account = await client.request(local.Sync(), _SYNC_S)
-        except TimeoutError:
-            raise KeeperGone(f"no answer to Sync within {_SYNC_S:g} s") from None
-        if not isinstance(account, local.Synced):
-            raise KeeperGone(f"the keeper answered Sync with {account}")
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._client, self._tasks = client, tasks
-                self._told = ""
-                _log.info("keeper.up", instance=account.instance, slots=len(account.slots))
-                pump.synced(account)
-                self._dispatch(events.KeeperSynced(account))
-                async for event in client.events():
-                    if isinstance(event, local.LogGrew):
-                        pump.grew(event)
-                    else:
-                        # Growth is told a moment late, and not any more once the generation has ended.
-                        ended = event.exit
-                        pump.grew(local.LogGrew(event.slot, event.task, ended.generation, ended.log_bytes))
-                        self._dispatch(events.KeeperTold(event))
-                self._client = None
+            await asyncio.wait(ends, timeout=_SYNC_S, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                raise gone.result()
         finally:
-            self._client = self._tasks = None
-            self._dispatch(events.KeeperLost())
-        return True
+            gone.cancel()
+        if not synced.done():
+            synced.cancel()
+            raise KeeperGone(f"no answer to Sync within {_SYNC_S:g} s")
+        if not isinstance(synced.result(), local.Synced):
+            raise KeeperGone(f"the keeper answered Sync with {synced.result()}")
+
+    def _take(self, pump: LogPump, event: local.Event) -> None:
+        if isinstance(event, local.LogGrew):
+            pump.grew(event)
+        else:
+            # Growth is told a moment late, and not any more once the generation has ended.
+            ended = event.exit
+            pump.grew(local.LogGrew(event.slot, event.task, ended.generation, ended.log_bytes))
+            self._dispatch(events.KeeperTold(event))
 
     def ask(self, call: int, request: local.Request) -> None:
-        """Sends a question; its answer is told as KeeperReplied, or never where the connection ends."""
-        if self._client is not None and self._tasks is not None:
-            self._tasks.create_task(self._ask(self._client, call, request))
+        """Sends a question; its answer is told as KeeperReplied, or never where the connection ends.
 
-    async def _ask(self, client: KeeperClient, call: int, request: local.Request) -> None:
+        The core has deadlines for answers, and starts the connection anew at one that does not come.
+        """
+        client = self._client
+        if client is None:
+            return
+
+        def answered(reply: local.Reply) -> None:
+            if self._client is client:
+                self._dispatch(events.KeeperReplied(call, reply))
+
         try:
-            reply = await client.request(request, _ANSWER_S)
-        except (KeeperGone, TimeoutError):
-            return  # KeeperLost tells, or the core's own deadline has
-        if self._client is client:
-            self._dispatch(events.KeeperReplied(call, reply))
+            client.send(request, answered)
+        except KeeperGone:
+            return  # KeeperLost tells
 
     async def read_log(self, request: local.ReadLog) -> local.Reply | None:
         """A piece of output; None while the keeper is away."""

@@ -252,8 +252,9 @@ class ManagerLink:
 
     def _take(self, message: pb.AttachResponse) -> None:
         match message.WhichOneof("message"):
-            case "command":
-                self._command(message.command)
+            case "commands":
+                for command in message.commands.commands:
+                    self._command(command)
             case "heartbeat_ack":
                 self._edges.dispatch(events.HeartbeatAcked(self.target, message.heartbeat_ack.sequence))
             case "log_ack":

@@ -13,6 +13,7 @@ from syndicate.v1 import registry_pb2 as pb
 
 MAX_WAITING = 10_000
 MAX_LOG_CHUNKS = 8
+MAX_ANSWERS = 32  # in one message
 
 
 class OutboxFull(Exception):
@@ -58,7 +59,13 @@ class Outbox:
             self._something.clear()
             await self._something.wait()
         if self._first:
-            return self._first.popleft()
+            first = self._first.popleft()
+            # Each write costs the stream its turn: what is ready goes together.
+            while first.answers.answers and self._first and self._first[0].HasField("answers"):
+                if len(first.answers.answers) >= MAX_ANSWERS:
+                    break
+                first.answers.answers.extend(self._first.popleft().answers.answers)
+            return first
         self._room.set()
         return self._logs.popleft()
 

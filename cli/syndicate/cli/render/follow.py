@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 from syndicate.cli.render import words
+from syndicate.cli.render.fit import UNLIMITED, hung
 from syndicate.cli.render.job_lines import (
     applied_text,
     cut_peers,
@@ -12,13 +14,14 @@ from syndicate.cli.render.job_lines import (
     fault_text,
     fault_word,
     labelled,
+    labelled_text,
     member_lines,
     queue_text,
     started_text,
-    wrapped,
 )
 from syndicate.cli.render.log_lines import LogLine
 from syndicate.cli.render.neutralise import neutralise_text
+from syndicate.cli.render.ordering import Ordering
 from syndicate.cli.render.palette import PLAIN, Palette
 from syndicate.cli.render.quantities import seconds_between
 from syndicate.cli.render.timeline import fault_time
@@ -28,14 +31,29 @@ from syndicate.v1.scheduler_pb2 import Job, Task
 MAX_HELD_LINES = 10_000
 """Output that comes before the job's start is known waits for it; past this many lines it does not."""
 _WHO = 9
+_TEXT = 56
+_BEFORE_TEXT = 22
+"""Columns of a fault's time and word."""
+_RUNS_DOWN = re.compile(r" \(job \d+ (?:ends in|is ending)[^)]*\)")
 _QUIET_EXITS = frozenset((Reason.REASON_STOPPED, Reason.REASON_KILLED_BY_FAULT, Reason.REASON_CANCELLED))
 
 
 class FollowView:
-    """Remembers what was printed of a job, and gives the lines that are new. Pure but for that memory."""
+    """Remembers what was printed of a job, and gives the lines that are new. Pure but for that memory.
 
-    def __init__(self, width: int = 80, palette: Palette = PLAIN) -> None:
+    Faults and output go through ``order``, where there is one, and come out of it by their times.
+    """
+
+    def __init__(
+        self,
+        width: int = 80,
+        palette: Palette = PLAIN,
+        room: int = UNLIMITED,
+        order: Ordering | None = None,
+    ) -> None:
+        self._order = order
         self._width = width
+        self._room = room
         self._palette = palette
         self._job: Job | None = None
         self._start: Stamp | None = None
@@ -52,7 +70,7 @@ class FollowView:
         """What a new snapshot adds."""
         lines: list[str] = []
         if self._job is not None and job.attempt != self._job.attempt:
-            lines += self._requeued(job)
+            lines += (self._order.rest() if self._order is not None else []) + self._requeued(job)
         self._job = job
         if job.state == JobState.JOB_STATE_QUEUED:
             lines += self._queued(job)
@@ -77,45 +95,52 @@ class FollowView:
         """The last lines."""
         lines = [line for held in self._held for line in self._log(held)]
         self._held.clear()
-        return lines + (end_lines(self._job, self._palette, hint) if self._job is not None else [])
+        lines += self._order.rest() if self._order is not None else []
+        return lines + (
+            end_lines(self._job, self._palette, hint, self._room) if self._job is not None else []
+        )
 
     def _requeued(self, job: Job) -> list[str]:
         self._start, self._queued_as = None, ""
         self._told.clear()
         detail = f": {neutralise_text(job.detail)}" if job.detail else ""
-        return [
-            labelled(f"job {job.job_id}", self._palette.odd("requeued") + f", attempt {job.attempt}{detail}")
-        ]
+        first, *others = labelled_text(
+            f"job {job.job_id}", f"requeued, attempt {job.attempt}{detail}", self._room
+        )
+        return [first.replace("requeued", self._palette.odd("requeued"), 1), *others]
 
     def _queued(self, job: Job) -> list[str]:
         text = queue_text(job)
-        # What stands in brackets is a time that runs: it is no news.
-        news = text.partition(" (")[0]
+        # A time that runs down is no news.
+        news = _RUNS_DOWN.sub("", text)
         if news == self._queued_as:
             return []
         self._queued_as = news
-        first, *others = wrapped(text, self._width) or [""]
-        return [labelled(f"job {job.job_id}", first.strip()), *others]
+        return labelled_text(f"job {job.job_id}", text, self._room)
 
     def _happened(self, job: Job, start: Stamp) -> list[str]:
         """Faults and endings that were not told yet, in the order of their times."""
-        rows: list[tuple[float, str]] = []
+        rows: list[tuple[float, str, str]] = []
         for fault in job.faults:
             at = fault_time(fault)
             if fault.error and self._first("error", fault.fault_id):
                 text = f"{fault.task} could not be {fault_word(fault)}: {neutralise_text(fault.error)}"
-                rows.append(self._row(start, fault.requested_at, "failed", text))
+                rows.append((seconds_between(start, fault.requested_at), "failed", text))
             elif at is not None and self._first("fault", fault.fault_id):
-                rows.append(self._row(start, at, fault_word(fault), self._fault(job, fault)))
+                rows.append((seconds_between(start, at), fault_word(fault), self._fault(job, fault)))
         for task in job.tasks:
             if _ended(task) and self._first(task.ref.task, task.ref.generation):
-                rows.append(self._row(start, _ended_at(task, job), task.ref.task, _exit_text(task)))
-        return [line for _, line in sorted(rows, key=lambda row: row[0])]
+                ended = seconds_between(start, _ended_at(task, job))
+                rows.append((ended, task.ref.task, _exit_text(task)))
+        rows.sort(key=lambda row: row[0])
+        return [line for row in rows for line in self._emit(row[0], "", self._row(*row))]
 
     def _fault(self, job: Job, fault: Fault) -> str:
         took = applied_text(fault)
         text = fault.task + fault_text(fault, cut_peers(job, fault.task))
-        return f"{text:<56} {took}" if took else text
+        # Below each other where there are columns for it.
+        column = min(_TEXT, self._room - _BEFORE_TEXT - len(took) - 1)
+        return f"{text:<{max(0, column)}} {took}" if took else text
 
     def _first(self, kind: str, what: object) -> bool:
         key = (kind, what)
@@ -123,19 +148,23 @@ class FollowView:
         self._told.add(key)
         return new
 
-    def _row(self, start: Stamp, at: Stamp, who: str, text: str) -> tuple[float, str]:
-        seconds = seconds_between(start, at)
-        return (
-            seconds,
-            f"{round(seconds, 2) + 0.0:6.2f} s   {self._palette.odd(f'{who:<{_WHO}}')} {text}".rstrip(),
-        )
+    def _row(self, seconds: float, who: str, text: str) -> list[str]:
+        first, *others = hung(f"{round(seconds, 2) + 0.0:6.2f} s   {who:<{_WHO}} ", text, self._room)
+        return [first.replace(who, self._palette.odd(who), 1), *others]
 
     def _log(self, line: LogLine) -> list[str]:
-        when = " " * 8
-        if self._start is not None:
-            when = f"{round(seconds_between(self._start, line.at), 2) + 0.0:6.2f} s"
         text = self._palette.odd(line.text) if line.is_note else line.text
-        return [f"{when}   {line.task:<{_WHO}} | {text}".rstrip()]
+        if self._start is None:
+            return [f"{'':<8}   {line.task:<{_WHO}} | {text}".rstrip()]
+        seconds = seconds_between(self._start, line.at)
+        when = f"{round(seconds, 2) + 0.0:6.2f} s"
+        return self._emit(seconds, line.task, [f"{when}   {line.task:<{_WHO}} | {text}".rstrip()])
+
+    def _emit(self, seconds: float, source: str, lines: list[str]) -> list[str]:
+        if self._order is None:
+            return lines
+        self._order.put(seconds, source, lines)
+        return []
 
 
 def _ended(task: Task) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from datetime import UTC, datetime, tzinfo
 
 from syndicate.cli.render import words
+from syndicate.cli.render.fit import UNLIMITED, hung, laid_out
 from syndicate.cli.render.neutralise import neutralise_lines, neutralise_text
 from syndicate.cli.render.palette import Palette
 from syndicate.cli.render.quantities import duration_text, plural, seconds_between
@@ -39,12 +39,14 @@ def labelled(label: str, text: str) -> str:
     return f"{label:<{LABEL}}{text}".rstrip()
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """A long text on several lines, each indented below the label."""
-    indent = " " * LABEL
-    return textwrap.wrap(
-        text, max(40, width), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
-    )
+def labelled_text(label: str, text: str, room: int) -> list[str]:
+    """The same for a long text: several lines, each below the text's beginning."""
+    return hung(f"{label:<{LABEL}}", text, room)
+
+
+def advice(text: str, room: int) -> list[str]:
+    """What to do next, below the labels."""
+    return laid_out(" " * LABEL, text, room)
 
 
 def state_word(job: Job, palette: Palette) -> str:
@@ -101,24 +103,26 @@ def detail_lines(job: Job) -> list[str]:
     return lines
 
 
-def end_lines(job: Job, palette: Palette, hint: str = "") -> list[str]:
+def end_lines(job: Job, palette: Palette, hint: str = "", room: int = UNLIMITED) -> list[str]:
     """What became of a job that has ended; for one that failed, first what can be mended."""
-    parts = [state_word(job, palette)]
+    head = [words.job_state(job.state)]
     if job.reason not in _SAID_BY_STATE:
-        parts.append(words.reason(job.reason))
+        head.append(words.reason(job.reason))
     # What a client that passed had to say stands in its result.
     details = detail_lines(job) if job.state != JobState.JOB_STATE_SUCCEEDED else []
-    if details and details[0]:
-        parts.append(details[0])
-    if job.HasField("result"):
-        parts.append(result_text(job.result))
-    start = job.started_at if job.HasField("started_at") else None
-    if start is not None and job.HasField("ended_at"):
-        parts.append(" " + duration_text(seconds_between(start, job.ended_at)))
+    tail = [result_text(job.result)] if job.HasField("result") else []
+    if job.HasField("started_at") and job.HasField("ended_at"):
+        tail.append(" " + duration_text(seconds_between(job.started_at, job.ended_at)))
     if hint:
-        parts.append(" " + hint)
-    indent = " " * LABEL
-    return [labelled(f"job {job.job_id}", "  ".join(parts)), *(indent + line.strip() for line in details[1:])]
+        tail.append(" " + hint)
+    first = labelled(f"job {job.job_id}", "  ".join([*head, *filter(None, details[:1]), *tail]))
+    if len(first) > room:
+        # What happened gets lines of its own, below what is needed most.
+        first = labelled(f"job {job.job_id}", "  ".join([*head, *tail]))
+    else:
+        details = details[1:]
+    lines = [first.replace(head[0], state_word(job, palette), 1)]
+    return lines + [row for line in details if line for row in labelled_text("", line.strip(), room)]
 
 
 def result_text(result: Result) -> str:
@@ -129,7 +133,7 @@ def result_text(result: Result) -> str:
     return "  ".join(parts)
 
 
-def result_lines(job: Job, palette: Palette) -> list[str]:
+def result_lines(job: Job, palette: Palette, room: int = UNLIMITED) -> list[str]:
     """Outcome, score, metrics and text of a job's clients, each in full."""
     result = job.result
     outcome = words.outcome(result.outcome) or "none"
@@ -145,9 +149,9 @@ def result_lines(job: Job, palette: Palette) -> list[str]:
         value = f"{neutralise_text(name):<{longest}}  {result.metrics[name]:,.10g}"
         lines.append(labelled("metrics" if index == 0 else "", value))
     for index, line in enumerate(neutralise_lines(result.text)):
-        lines.append(labelled("text" if index == 0 else "", line))
+        lines += labelled_text("text" if index == 0 else "", line, room)
     if not job.HasField("result"):
-        lines += [" " * LABEL + line.strip() for line in detail_lines(job) if line]
+        lines += [row for line in detail_lines(job) if line for row in labelled_text("", line.strip(), room)]
     return lines
 
 

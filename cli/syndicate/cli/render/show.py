@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from syndicate.cli.render import words
+from syndicate.cli.render.fit import UNLIMITED, hung
 from syndicate.cli.render.job_lines import (
     LABEL,
     applied_text,
@@ -14,13 +15,12 @@ from syndicate.cli.render.job_lines import (
     detail_lines,
     fault_text,
     fault_word,
-    labelled,
+    labelled_text,
     member_lines,
     queue_text,
     result_lines,
     state_word,
     time_of_day,
-    wrapped,
 )
 from syndicate.cli.render.lanes import UNICODE_GLYPHS, Glyphs, draw_lanes
 from syndicate.cli.render.neutralise import neutralise_lines, neutralise_text
@@ -30,12 +30,17 @@ from syndicate.cli.render.timeline import fault_time, job_start, timeline
 from syndicate.v1.common_pb2 import Fault, FaultKind, JobState, Stamp
 from syndicate.v1.scheduler_pb2 import Job, StoryLine
 
+_LATE_S = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """What a page is drawn for."""
 
     width: int = 80
+    """Columns that are drawn for."""
+    room: int = UNLIMITED
+    """Columns that text is broken for."""
     glyphs: Glyphs = UNICODE_GLYPHS
     palette: Palette = PLAIN
     zone: tzinfo | None = None
@@ -44,28 +49,28 @@ class Page:
 
 def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
     """The headline, why it failed or what it waits for, its time line, its result, its story."""
-    lines = [_headline(job, now, page)]
+    lines = _headline(job, now, page)
     if job.state == JobState.JOB_STATE_QUEUED:
-        lines += wrapped(queue_text(job), page.width)
+        lines += labelled_text("", queue_text(job), page.room)
     lines += _why(job, page)
     drawn = timeline(job, now)
     if drawn is not None and drawn.lanes:
         lines += draw_lanes(drawn, page.width, page.glyphs)
         lines += ["", "members", *member_lines(job, page.width)]
     if job.HasField("result"):
-        lines += ["", *result_lines(job, page.palette)]
-    story = story_lines(job, page.width)
+        lines += ["", *result_lines(job, page.palette, page.room)]
+    story = story_lines(job, page.room)
     if story:
         lines += ["", "story", *story]
     return lines
 
 
-def story_lines(job: Job, width: int = 80) -> list[str]:
+def story_lines(job: Job, room: int = UNLIMITED) -> list[str]:
     """Every step of a job in order: seconds since its start, whom it is about, what happened."""
     zero = job_start(job) or job.submitted_at
     rows: list[tuple[float, str, str]] = []
     effects = _effects(job)
-    for line in job.story:
+    for line, stamp in zip(job.story, _times(job), strict=True):
         if line.event.startswith("fault."):
             continue  # the ledger knows more about them
         if _is_effect(line, effects):
@@ -73,14 +78,40 @@ def story_lines(job: Job, width: int = 80) -> list[str]:
         attempt = f" (attempt {line.attempt})" if line.attempt and line.attempt != job.attempt else ""
         texts = neutralise_lines(_text_of(job, line)) or [_words_of(line.event)]
         who = neutralise_text(line.task) or "job"
-        rows.append((seconds_between(zero, line.at), who, texts[0] + attempt))
-        rows += [(seconds_between(zero, line.at), "", text.strip()) for text in texts[1:] if text.strip()]
+        at = seconds_between(zero, stamp)
+        rows.append((at, who, texts[0] + attempt))
+        rows += [(at, "", text.strip()) for text in texts[1:] if text.strip()]
     rows += [row for fault in job.faults if (row := _fault_row(job, fault, zero)) is not None]
     rows.sort(key=lambda row: row[0])  # stable: what has one time keeps its order
     label = max([LABEL, *(len(who) + 2 for _, who, _ in rows)])
     return [
-        f"{round(seconds, 3) + 0.0:>9.3f} s   {who:<{label}}{text}".rstrip() for seconds, who, text in rows
+        line
+        for seconds, who, text in rows
+        for line in hung(f"{round(seconds, 3) + 0.0:>9.3f} s   {who:<{label}}", text, room)
     ]
+
+
+def _times(job: Job) -> list[Stamp]:
+    """When each line of the story happened: for the most part when it was told.
+
+    A start or an end that was told late, because its machine was away, stands where its run has it. Where it
+    was told at once the telling is better: it cannot come before its cause, an estimate of another clock can.
+    """
+    runs = {task.ref.task: list(task.runs) for task in job.tasks}
+    latest: Counter[str] = Counter()
+    times = []
+    for line in job.story:
+        stamp = line.at
+        started, ended = line.event == "task.started", line.event in ("task.exited", "task.killed")
+        if (started or ended) and line.attempt == job.attempt:
+            latest[line.task] += started
+            known = runs.get(line.task, [])[: latest[line.task]]
+            if known and known[-1].HasField("started_at" if started else "ended_at"):
+                happened = known[-1].started_at if started else known[-1].ended_at
+                if seconds_between(happened, line.at) > _LATE_S:
+                    stamp = happened
+        times.append(stamp)
+    return times
 
 
 def _effects(job: Job) -> Counter[tuple[str, str]]:
@@ -116,9 +147,9 @@ def _text_of(job: Job, line: StoryLine) -> str:
     return line.text
 
 
-def _headline(job: Job, now: Stamp, page: Page) -> str:
+def _headline(job: Job, now: Stamp, page: Page) -> list[str]:
     outcome = words.outcome(job.result.outcome) if job.HasField("result") else ""
-    state = state_word(job, page.palette) + (f" ({outcome})" if outcome else "")
+    state = words.job_state(job.state) + (f" ({outcome})" if outcome else "")
     facts = [f"submitted {time_of_day(job.submitted_at, page.zone)}"]
     start = job_start(job)
     if start is not None:
@@ -130,7 +161,12 @@ def _headline(job: Job, now: Stamp, page: Page) -> str:
         facts.append(f"waits for {duration_text(max(0.0, seconds_between(job.submitted_at, now)))}")
     facts.append(f"attempt {job.attempt}")
     name, owner = neutralise_text(job.spec.name), neutralise_text(job.owner)
-    return f"job {job.job_id}  {name}  {owner}  {state}   {', '.join(facts)}"
+    prefix, who = f"job {job.job_id}  ", f"{name}  {owner}  {state}"
+    lines = [f"{prefix}{who}   {', '.join(facts)}"]
+    if len(lines[0]) > page.room:
+        lines = [*hung(prefix, who, page.room), *labelled_text("", ", ".join(facts), page.room)]
+    word = words.job_state(job.state)
+    return [line.replace(word, state_word(job, page.palette), 1) for line in lines]
 
 
 def _why(job: Job, page: Page) -> list[str]:
@@ -140,8 +176,11 @@ def _why(job: Job, page: Page) -> list[str]:
     reason = words.reason(job.reason)
     if not details and not reason:
         return []
-    first = "  ".join(part for part in (page.palette.bad(reason), details[0] if details else "") if part)
-    return [labelled("reason", first), *(" " * LABEL + line.strip() for line in details[1:])]
+    first = "  ".join(part for part in (reason, details[0] if details else "") if part)
+    lines = labelled_text("reason", first, page.room)
+    if reason:
+        lines[0] = lines[0].replace(reason, page.palette.bad(reason), 1)
+    return lines + [row for line in details[1:] for row in labelled_text("", line.strip(), page.room)]
 
 
 def _fault_row(job: Job, fault: Fault, zero: Stamp) -> tuple[float, str, str] | None:

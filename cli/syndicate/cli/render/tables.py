@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from syndicate.cli.render import words
+from syndicate.cli.render.fit import UNLIMITED, elided
 from syndicate.cli.render.job_lines import state_word
 from syndicate.cli.render.neutralise import neutralise_text
 from syndicate.cli.render.palette import PLAIN, Palette
@@ -12,22 +14,55 @@ from syndicate.cli.render.quantities import age_text, duration_text, plural, sec
 from syndicate.v1.common_pb2 import Stamp
 from syndicate.v1.scheduler_pb2 import GetClusterResponse, Job, Node
 
+_LEAST_CELL = 8
+_MOST_JOBS = 3
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Left-aligned columns, three blanks apart; the last one is as wide as it likes."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a table is made to fit ``room`` columns: which of its own go first, which are shortened then."""
+
+    room: int = UNLIMITED
+    more: str = "…"
+    """Stands for what was cut off."""
+    dispensable: tuple[str, ...] = ()
+    elastic: tuple[str, ...] = ()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], fit: Fit = Fit()) -> list[str]:
+    """Left-aligned columns, three blanks apart, or two where it is tight; the last one ends the line."""
+    columns = {name: [name, *(row[index] for row in rows)] for index, name in enumerate(header)}
+    widths = {name: max(map(len, cells)) for name, cells in columns.items()}
+
+    def over(gap: int) -> int:
+        return sum(widths.values()) + gap * (len(widths) - 1) - fit.room
+
+    gap = 3 if over(3) <= 0 else 2
+    for name in fit.dispensable:
+        if over(gap) > 0:
+            del widths[name]
+    elastic = [name for name in fit.elastic if name in widths]
+    while over(gap) > 0 and (widest := max(elastic, key=lambda name: widths[name], default="")):
+        if widths[widest] <= _LEAST_CELL:
+            break
+        widths[widest] -= 1
     return [
-        "   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
+        (" " * gap)
+        .join(f"{elided(columns[name][index], width, fit.more):<{width}}" for name, width in widths.items())
+        .rstrip()
+        for index in range(len(rows) + 1)
     ]
 
 
-def jobs_table(jobs: Sequence[Job], now: Stamp, palette: Palette = PLAIN) -> list[str]:
+def jobs_table(
+    jobs: Sequence[Job], now: Stamp, palette: Palette = PLAIN, room: int = UNLIMITED, more: str = "…"
+) -> list[str]:
     """ID, NAME, OWNER, STATE, SLOTS, RESULT, AGE, RAN, of each job."""
     rows = [_job_row(job, now) for job in jobs]
     if not rows:
         return ["no jobs"]
-    drawn = table(("ID", "NAME", "OWNER", "STATE", "MACHINES", "RESULT", "AGE", "RAN"), rows)
+    header = ("ID", "NAME", "OWNER", "STATE", "MACHINES", "RESULT", "AGE", "RAN")
+    drawn = table(header, rows, Fit(room, more, elastic=("NAME", "OWNER")))
     return [drawn[0], *(_coloured(line, job, palette) for line, job in zip(drawn[1:], jobs, strict=True))]
 
 
@@ -57,8 +92,11 @@ def _job_row(job: Job, now: Stamp) -> tuple[str, ...]:
     )
 
 
-def nodes_table(nodes: Sequence[Node], now: Stamp) -> list[str]:
-    """ID, STATE, SLOTS (free of all), JOBS, CPUS, MEMORY, HEARD, VERSION, of each volunteer."""
+def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: str = "…") -> list[str]:
+    """ID, STATE, SLOTS (free of all), JOBS, CPUS, MEMORY, HEARD, VERSION, of each volunteer.
+
+    Where it is too wide, VERSION, CPUS and MEMORY go first; ids are shortened last.
+    """
     if not nodes:
         return ["no volunteers"]
     rows = []
@@ -71,14 +109,22 @@ def nodes_table(nodes: Sequence[Node], now: Stamp) -> list[str]:
                 neutralise_text(node.volunteer_id),
                 words.node_state(node.state),
                 f"{free} of {len(node.slots)} free",
-                ", ".join(map(str, busy)) or "-",
+                _jobs_of(busy, room),
                 str(node.total.cpus),
                 f"{node.total.memory_bytes / (1 << 30):.1f} GiB",
                 f"{age_text(heard)} ago" if heard is not None else "never",
                 neutralise_text(node.version),
             )
         )
-    return table(("ID", "STATE", "SLOTS", "JOBS", "CPUS", "MEMORY", "HEARD", "VERSION"), rows)
+    header = ("ID", "STATE", "SLOTS", "JOBS", "CPUS", "MEMORY", "HEARD", "VERSION")
+    return table(header, rows, Fit(room, more, ("VERSION", "CPUS", "MEMORY"), elastic=("ID",)))
+
+
+def _jobs_of(job_ids: Sequence[int], room: int) -> str:
+    """``3, 4, 7``; on a terminal the first three and how many more."""
+    shown = list(job_ids if room == UNLIMITED or len(job_ids) <= _MOST_JOBS else job_ids[:_MOST_JOBS])
+    text = ", ".join(map(str, shown)) or "-"
+    return text if len(shown) == len(job_ids) else f"{text} +{len(job_ids) - len(shown)}"
 
 
 def cluster_lines(cluster: GetClusterResponse) -> list[str]:

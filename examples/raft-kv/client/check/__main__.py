@@ -110,6 +110,7 @@ def metrics(run: Run, verdict: Verdict) -> dict[str, float]:
     }
     for window in record.windows:
         name = window.name.replace(" ", "_")
+        numbers[f"{name}_elections"] = window.elections
         numbers[f"{name}_writes"] = window.writes
         numbers[f"{name}_reads"] = window.reads
     return {name: float(number) for name, number in numbers.items()}

@@ -62,10 +62,6 @@ class BlobDirectory:
         self._remember(sha256, size)
         return size
 
-    def has(self, sha256: str) -> bool:
-        """Whether there is such a blob."""
-        return self.size(sha256) is not None
-
     def open(self, sha256: str) -> BinaryIO:
         """Open a blob for reading. Raises FileNotFoundError."""
         if not is_digest(sha256):

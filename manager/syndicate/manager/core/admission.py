@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from .errors import BadRequest, Exhausted, Refused
 from .events import SubmitJob
 from .model import JobSpec, JobState, Source
+from .names import is_name
 from .records import JobRecord
 from .state import LiveJob
 from .stopping import enqueue
 from .words import count
-from .world import REMEMBERED_SUBMITS, World
-
-_NAME = re.compile(r"[a-z0-9-]{1,63}\Z")
+from .world import World
 
 
 def submitted(world: World, event: SubmitJob) -> int:
@@ -22,31 +19,30 @@ def submitted(world: World, event: SubmitJob) -> int:
     Raises BadRequest, Refused (TOO_LARGE, NO_SLOTS) or Exhausted (QUEUE_FULL).
     """
     if event.request_id and (known := world.submits.get(event.request_id)) is not None:
-        job = world.jobs.get(known)
-        if job is not None and job.record.owner != event.owner:
+        first, owner = known
+        if owner != event.owner:
             raise _bad("request_id", "was used by somebody else")
-        return known
+        return first
     job_id = world.next_job_id
-    spec = _spec_of(world, event, job_id)
-    if len(world.queue) >= world.config.max_queued:
-        raise Exhausted("QUEUE_FULL", f"{count(len(world.queue), 'job')} wait already; try again later")
-    _require_room(world, spec)
+    spec = check(world, event)
     world.next_job_id += 1
     request_id = event.request_id or f"job-{job_id}"
     record = JobRecord(job_id, request_id, event.owner, spec, JobState.QUEUED, 1, world.now, world.now)
     job = world.jobs[job_id] = LiveJob(record)
     world.save_job(job, record)
-    remember_submit(world, request_id, job_id)
+    world.submits[request_id] = (job_id, event.owner)
     enqueue(world, job)
     world.plan_new.append(job_id)
     return job_id
 
 
-def remember_submit(world: World, request_id: str, job_id: int) -> None:
-    """A repeat of this request gets this job."""
-    world.submits[request_id] = job_id
-    if len(world.submits) > REMEMBERED_SUBMITS:
-        del world.submits[next(iter(world.submits))]
+def check(world: World, event: SubmitJob) -> JobSpec:
+    """What the job would be, with the defaults filled in. Changes nothing, and raises as `submitted` does."""
+    spec = _spec_of(world, event, world.next_job_id)
+    if len(world.queue) >= world.config.max_queued:
+        raise Exhausted("QUEUE_FULL", f"{count(len(world.queue), 'job')} wait already; try again later")
+    _require_room(world, spec)
+    return spec
 
 
 def capacity(world: World) -> dict[str, tuple[int, int]]:
@@ -64,13 +60,15 @@ def capacity(world: World) -> dict[str, tuple[int, int]]:
 def _spec_of(world: World, event: SubmitJob, job_id: int) -> JobSpec:
     config = world.config
     name = event.name or f"job-{job_id}"
-    if not _NAME.match(name):
+    if not is_name(name):
         raise _bad("name", "must be of a to z, 0 to 9 and '-', 1 to 63 of them")
     if event.machines < 1:
         raise _bad("machines", f"must be at least 1, not {event.machines}")
     limit = event.time_limit_s or config.default_time_limit_s
     if not 0 < limit <= config.max_time_limit_s:  # also refuses what is not a number
-        raise _bad("time_limit_s", f"must be above 0 and at most {config.max_time_limit_s:g}, not {limit:g}")
+        raise _bad(
+            "time_limit_s", f"must be above 0 and at most {config.max_time_limit_s:.10g} s, not {limit:.10g}"
+        )
     client, clients = _clients_of(world, event)
     return JobSpec(name, event.source, event.machines, client, clients, limit, config.limits)
 
@@ -129,7 +127,9 @@ def _refuse_size(world: World, spec: JobSpec, most: int) -> None:
             for name, node in world.nodes.items()
             if node.record.drained and node.record.reach_domain == best
         )
-        hint += f", -n {resumable - spec.clients} after `syndicatectl node resume {' '.join(names)}`"
+        hint += f", -n {resumable - spec.clients} after `syndicatectl node resume {' '.join(names[:3])}`"
+        if len(names) > 3:
+            hint += f" and {len(names) - 3} more"
     raise _too_large(spec, has, most - spec.clients, slots, hint)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from .effects import FinishReply, MembersReply, MemberView
-from .errors import NotAllowed, Refused
+from .errors import BadRequest, NotAllowed, Refused
 from .events import ChaosCaller, FinishRequested, MembersRequested
-from .model import JobState, Member, Role, TaskState
+from .model import JobState, Member, Result, Role, TaskState
 from .state import LiveJob, LiveTask
 from .story import tell
 from .verdict import is_over
 from .words import first_line
 from .world import World
+
+# What one client may call its metrics, in bytes of all names together.
+MAX_METRIC_BYTES = 64 << 10
 
 
 def caller_of(world: World, caller: ChaosCaller) -> tuple[LiveJob, LiveTask]:
@@ -70,6 +74,7 @@ def finish(world: World, event: FinishRequested) -> FinishReply:
     if record.finished_at is not None:
         raise Refused("CLIENT_FINISHED", f"{record.task} has called Finish already")
     require_running(job, client)
+    _check(event.result)
     world.save_task(
         job,
         client,
@@ -81,6 +86,19 @@ def finish(world: World, event: FinishRequested) -> FinishReply:
     reply = job.finishes[record.task] = FinishReply(world.now, _clients_left(job))
     world.touch(job)
     return reply
+
+
+def _check(result: Result) -> None:
+    """Raises BadRequest for what cannot be compared, or is too much to keep of a thousand clients."""
+    if result.score is not None and math.isnan(result.score):
+        raise BadRequest("BAD_FIELD", "result.score is not a number (NaN)", field="result.score")
+    for name, value in result.metrics:
+        if math.isnan(value):
+            text = f"the metric {name!r:.120} is not a number (NaN)"
+            raise BadRequest("BAD_FIELD", text, field="result.metrics")
+    if sum(len(name.encode()) for name, _ in result.metrics) > MAX_METRIC_BYTES:
+        text = f"the names of the metrics have more than {MAX_METRIC_BYTES:,} bytes together"
+        raise BadRequest("BAD_FIELD", text, field="result.metrics")
 
 
 def _clients_left(job: LiveJob) -> int:

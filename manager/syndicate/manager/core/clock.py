@@ -70,8 +70,8 @@ def on_manager_clock(
     """A volunteer's stamp on the manager's clock, and how far that may be off, in nanoseconds.
 
     Causality bounds it too: what was told `now` had happened by now, and an answer's effect not before its
-    command was sent (`not_before_ns`). Where nothing else is known that alone is the bound; with no lower
-    bound at all the answer is `now` ± 0, for want of a better word.
+    command was sent (`not_before_ns`). Where nothing else is known that alone is the bound; whoever gives no
+    lower bound wants the best guess alone, which is `now` then.
     """
     low, high = not_before_ns, now.monotonic_ns
     if stamp is not None and interval is not None and interval.boot_id == stamp.boot_id:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .effects import Action, Command, Send
+from .effects import Action, Command, Kill, Send
 from .model import TaskRef
 from .state import Node, Pending
 from .world import World, nanoseconds
@@ -35,7 +35,9 @@ def issue(
     command = Command(command_id, world.config.epoch, ref, slot, action)
     node.pending[command_id] = Pending(command, since_ns, world.ns, node.session)
     if node.session is not None:
-        world.emit(Send(node.session, command, before_commit and node.welcomed))
+        # A kill takes milliseconds of all processors, in which a second one would wait: they begin together.
+        together = isinstance(action, Kill)
+        world.emit(Send(node.session, command, before_commit and node.welcomed, together))
         _watch(world, node)
     return command_id
 
@@ -69,9 +71,10 @@ def resend_all(world: World, node: Node) -> None:
     _watch(world, node)
 
 
-def resend_late(world: World, node: Node) -> None:
+def resend_late(world: World, volunteer_id: str) -> None:
     """Sends again what was sent `command_timeout_s` ago; called when the volunteer's timer comes."""
-    if node.session is None:
+    node = world.nodes.get(volunteer_id)
+    if node is None or node.session is None:
         return
     timeout = nanoseconds(world.config.command_timeout_s)
     for pending in node.pending.values():

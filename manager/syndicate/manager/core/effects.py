@@ -3,7 +3,8 @@
 `Step.saves` are committed first. An effect goes out only when every save so far is durable, except where
 `before_commit` is True: a Reserve may overtake its commit, since a reservation that nobody remembers lapses
 by itself; and so may the reply to a fault that holds, since its intent is durable already: a manager that
-crashes in between sends the command again under its old id and is told the same.
+crashes in between sends the command again under its old id and is told the same. One that held already has no
+intent of its own; what made it hold has one, or is an event that is told again until it is acknowledged.
 """
 
 from __future__ import annotations
@@ -104,11 +105,14 @@ class DrainReply:
 
 @dataclass(frozen=True, slots=True)
 class FaultReply:
-    """It holds; `fault_id` 0 and `already` True where nothing had to be done."""
+    """It holds; `fault_id` 0 and `already` True where nothing had to be done.
+
+    `applied_at` is the volunteer's stamp; None where it gave none, and where it held before the call came.
+    """
 
     fault_id: int
     already: bool
-    applied_at: Stamp
+    applied_at: Stamp | None
     clock: ClockBound | None
     processes: int = 0
     generation: int = 0
@@ -152,6 +156,7 @@ class Send:
     session: str
     command: Command
     before_commit: bool = False
+    together: bool = False  # others of this moment should take effect at the same time: worth a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +174,6 @@ class SendDrain:
 
     session: str
     draining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SendWarm:
-    """Tell a volunteer to hold a source ready."""
-
-    session: str
-    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +208,7 @@ class Changed:
     job_id: int
 
 
-Effect = Send | SendWelcome | SendDrain | SendWarm | AckEvent | Close | Reply | Changed
+Effect = Send | SendWelcome | SendDrain | AckEvent | Close | Reply | Changed
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ of `handle`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .model import AnswerCode, Hello, Resources, Result, Source, Stamp, TaskExit, TaskRef
 
@@ -59,7 +59,6 @@ class VolunteerAttached:
 
     session: str
     hello: Hello
-    sent_at: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,6 @@ class HeartbeatReceived:
     """
 
     session: str
-    sent_at: Stamp
     free: Resources
     exchange: tuple[Stamp, Stamp, Stamp, Stamp] | None = None
 
@@ -188,13 +186,6 @@ class Tick:
     """Time has come to `Machine.next_wake`, or passes."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourcesWarmed:
-    """The set of sources that every volunteer should hold ready has changed (the default client)."""
-
-    sources: tuple[Source, ...] = field(default=())
-
-
 ChaosRequest = KillRequested | ReviveRequested | DisconnectRequested | ReconnectRequested
 Event = (
     SubmitJob
@@ -213,5 +204,4 @@ Event = (
     | MembersRequested
     | CallGone
     | Tick
-    | SourcesWarmed
 )

@@ -12,7 +12,7 @@ from .errors import BadRequest, CoreError, Exhausted, FaultFailed, NotFound
 from .events import ChaosRequest, DisconnectRequested, KillRequested, ReviveRequested
 from .model import AnswerCode, FaultKind, Reason, Stamp
 from .records import FaultRecord
-from .state import FaultOp, LiveJob, LiveTask, Node, Pending
+from .state import Answered, FaultOp, LiveJob, LiveTask, Node, Pending
 from .world import World
 
 
@@ -20,11 +20,12 @@ def requested(world: World, event: ChaosRequest) -> None:
     """A client asks for a fault: it is answered at once where nothing is to be done, else when it holds."""
     job, client = caller_of(world, event.caller)
     first = job.requests.get(event.request_id) if event.request_id else None
-    if isinstance(first, FaultOp):
-        ledger.join(world, first, event.call)
-        return
     if first is not None:
-        world.reply(event.call, first)
+        _require_same(job, first, event)
+        if isinstance(first, FaultOp):
+            ledger.join(world, first, event.call)
+        else:
+            world.reply(event.call, first.value)
         return
     require_running(job, client)
     target = _member_at(job, event.ip)
@@ -41,7 +42,7 @@ def requested(world: World, event: ChaosRequest) -> None:
         request_id=event.request_id,
         requested_by=client.record.task,
         requested_at=world.now,
-        with_disk=event.with_disk if isinstance(event, ReviveRequested) else True,
+        with_disk=_with_disk(event),
     )
     ledger.add(world, job, target, op, event.call)
 
@@ -89,10 +90,11 @@ def reply_of(world: World, node: Node, fault: FaultRecord) -> FaultReply | CoreE
     """What the callers of a fault that is over are told, now or after a restart."""
     if fault.error or fault.applied_at is None:
         return FaultFailed("FAULT_FAILED", fault.error)
+    by_volunteer = fault.applied_at.boot_id == node.record.boot_id
     return FaultReply(
         fault.fault_id,
         fault.already,
-        fault.applied_at,
+        fault.applied_at if by_volunteer else None,
         ledger.clock_of(world, node),
         fault.processes,
         fault.generation,
@@ -135,6 +137,18 @@ def _member_at(job: LiveJob, ip: str) -> LiveTask:
         if task.record.address == address:
             return task
     raise NotFound("NO_SUCH_MEMBER", f"{address} is no member of job {job.record.job_id}")
+
+
+def _require_same(job: LiveJob, first: FaultOp | Answered, event: ChaosRequest) -> None:
+    """Raises BadRequest where a request id comes again with another request."""
+    asked = _kind_of(event), _member_at(job, event.ip).record.task, _with_disk(event)
+    if asked != (first.kind, first.task, first.with_disk):
+        text = f"request_id was used for another call, a {first.kind.name} of {first.task}"
+        raise BadRequest("BAD_FIELD", text, field="request_id")
+
+
+def _with_disk(event: ChaosRequest) -> bool:
+    return event.with_disk if isinstance(event, ReviveRequested) else True
 
 
 def _kind_of(event: ChaosRequest) -> FaultKind:

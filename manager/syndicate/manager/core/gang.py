@@ -16,6 +16,7 @@ from collections import Counter
 from . import commands, ledger, lives, stopping
 from .effects import Prepare, Reserve, Start
 from .model import AnswerCode, JobState, Member, Reason, Role, Source, Stamp, TaskState
+from .prefixes import is_address
 from .records import TaskRecord
 from .snapshot import Placement
 from .state import LiveJob, LiveTask, Node, Pending, Slot
@@ -81,13 +82,19 @@ def reserve_answered(
     job, task = found
     slot = node.slots[task.record.slot]
     address = address or slot.address
-    if code is AnswerCode.READY and address:
+    if code is AnswerCode.READY and is_address(address):
         world.move_task(job, task, TaskCause.READY, address=address)
         world.touch(job)
         return
     _back_off(world, node, slot)
     world.unlock(node, slot)
-    why = "is busy" if code is AnswerCode.BUSY else f"cannot be had ({detail or code.name.lower()})"
+    match code:
+        case AnswerCode.BUSY:
+            why = "is busy"
+        case AnswerCode.READY:
+            why = f"has no IPv4 address ({address!r:.80})" if address else "has no address"
+        case _:
+            why = f"cannot be had ({detail or code.name.lower()})"
     stopping.refuse(world, job, f"slot {slot.number} of {node.record.volunteer_id} {why}")
 
 

@@ -19,7 +19,7 @@ from .effects import Action, FaultReply, Kill, Revive, SetNetwork
 from .errors import Away, CoreError, Ended, FaultFailed, Refused, TooLate
 from .model import ClockBound, FaultKind, Role, Stamp, TaskState
 from .records import FaultRecord
-from .state import FaultOp, LiveJob, LiveTask, Node
+from .state import Answered, FaultOp, LiveJob, LiveTask, Node
 from .world import World, nanoseconds
 
 # Operations that may wait in one job, lines that one attempt may have, answers that are kept for repeats.
@@ -67,12 +67,14 @@ def pump(world: World, job: LiveJob, task: LiveTask) -> None:
         op = task.ops[0]
         node = world.node_of(task)
         alive = task.record.state is TaskState.RUNNING
-        if _holds_already(op, task, alive):
+        # Of a task that is to live, only its volunteer can say that it does.
+        unsure = op.kind is FaultKind.REVIVE and node.session is None
+        if _holds_already(op, task, alive) and not unsure:
             generation = task.record.generation
-            close(world, job, task, FaultReply(0, True, world.now, clock_of(world, node), 0, generation))
+            close(world, job, task, FaultReply(0, True, None, clock_of(world, node), 0, generation))
         elif task.record.state is TaskState.LOST:
             close(world, job, task, FaultFailed("FAULT_FAILED", f"the machine of {op.task} is gone"))
-        elif op.kind is FaultKind.REVIVE and alive:
+        elif op.kind is FaultKind.REVIVE and alive and not op.with_disk:
             close(
                 world,
                 job,
@@ -113,7 +115,7 @@ def send(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
         task.record.slot,
         action,
         command_id=commands.fault_command_id(world, fault.job_id, fault.fault_id),
-        since_ns=fault.requested_at.monotonic_ns if fault.requested_at.boot_id == world.now.boot_id else None,
+        since_ns=world.when(fault.requested_at),
     )
 
 
@@ -127,7 +129,7 @@ def close(world: World, job: LiveJob, task: LiveTask, value: FaultReply | CoreEr
     _answer(world, op, value)
     _drop(world, job, op)
     if op.request_id and isinstance(value, FaultReply | FaultFailed):
-        job.requests[op.request_id] = value
+        job.requests[op.request_id] = Answered(op.kind, op.task, op.with_disk, value)
         oldest = next(iter(job.requests))
         if len(job.requests) > MAX_REMEMBERED and not isinstance(job.requests[oldest], FaultOp):
             del job.requests[oldest]

@@ -11,7 +11,7 @@ chance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from . import (
     admission,
@@ -40,7 +40,7 @@ from .effects import (
     Step,
     SubmitReply,
 )
-from .errors import CoreError, NotFound
+from .errors import BadRequest, CoreError, NotFound
 from .events import (
     AnswerReceived,
     CallGone,
@@ -51,7 +51,6 @@ from .events import (
     FinishRequested,
     HeartbeatReceived,
     MembersRequested,
-    SourcesWarmed,
     SubmitJob,
     TaskExited,
     Tick,
@@ -60,14 +59,18 @@ from .events import (
 )
 from .lives import exited
 from .model import ClockBound, Config, JobState, Stamp, TaskRef
-from .records import Record
+from .records import JobRecord, Record
 from .state import LiveJob
 from .timers import TimerKey
 from .verdict import verdict
 from .views import ClusterView, JobView, NodeView
-from .world import World
+from .world import REMEMBERED_ANSWERS, World
 
 _Call = SubmitJob | CancelJob | DrainNode | FinishRequested | MembersRequested
+
+
+# Of what a volunteer says of a failure, for people.
+LONGEST_DETAIL = 1000
 
 
 class Machine:
@@ -78,14 +81,23 @@ class Machine:
         self._to_resume = False
 
     @classmethod
-    def restore(cls, config: Config, records: Iterable[Record], now: Stamp) -> Machine:
+    def restore(
+        cls,
+        config: Config,
+        records: Iterable[Record],
+        now: Stamp,
+        requests: Iterable[tuple[str, int, str]] = (),
+    ) -> Machine:
         """The machine after a restart, from what was saved. `config.epoch` must be larger than before.
+
+        `requests` are those of jobs that have ended, oldest first, as (request id, job id, owner): a repeat
+        of one gets its job, though nothing else of it need be among the records.
 
         What recovery changes comes out with the first step; `next_wake` asks for it at once. Raises
         InvariantError where the records contradict each other.
         """
         machine = cls(config)
-        recovery.load(machine._world, records, now)
+        recovery.load(machine._world, records, now, requests)
         machine._to_resume = True
         return machine
 
@@ -111,21 +123,31 @@ class Machine:
     # ---- for readers ---------------------------------------------------------------------------------------
 
     def job(self, job_id: int) -> JobView | None:
-        """A job whole; None where it never was, or ended before the last `keep_ended`."""
+        """A job whole; None where it never was, or has ended and only the store has all of it."""
         job = self._world.jobs.get(job_id)
-        return None if job is None else show.job_whole(self._world, job)
+        return None if job is None or not job.whole else show.job_whole(self._world, job)
 
-    def jobs(self) -> list[JobView]:
-        """The jobs in memory, newest first, without tasks, faults and story."""
-        return [show.job_row(self._world, job) for _, job in sorted(self._world.jobs.items(), reverse=True)]
+    def record(self, job_id: int) -> JobRecord | None:
+        """A job's row, ended or not; None where it is not in memory. Its result may be in the store alone."""
+        job = self._world.jobs.get(job_id)
+        return None if job is None else job.record
+
+    def place(self, job_id: int) -> tuple[int, int]:
+        """A waiting job's place in the queue, from 1, and the queue's length; zeros if it does not wait."""
+        queue = self._world.queue
+        return (queue.place(job_id), len(queue)) if job_id in queue else (0, 0)
 
     def nodes(self) -> list[NodeView]:
-        """The volunteers ever seen, by id."""
+        """The volunteers that are known, by id."""
         return [show.node_view(self._world, node) for _, node in sorted(self._world.nodes.items())]
 
     def cluster(self) -> ClusterView:
         """The cluster in numbers."""
         return show.cluster(self._world)
+
+    def check_submit(self, event: SubmitJob) -> None:
+        """Raises what this Submit would be refused with (BadRequest, Refused, Exhausted); queues nothing."""
+        admission.check(self._world, event)
 
     def clock(self, volunteer_id: str) -> ClockBound | None:
         """How a volunteer's clock stands to the manager's, as of the last event."""
@@ -144,7 +166,7 @@ class Machine:
     def story(self, job_id: int) -> str:
         """The job's history as text, for a crash message or a failing test."""
         job = self._world.jobs.get(job_id)
-        return f"job {job_id}: not in memory" if job is None else story.retell(job)
+        return f"job {job_id}: not in memory" if job is None or not job.whole else story.retell(job)
 
     def validate(self) -> None:
         """Raises InvariantError, with the story of the job concerned, where something does not hold.
@@ -179,8 +201,6 @@ class Machine:
                 nodes.attached(world, event)
             case VolunteerDetached():
                 nodes.detached(world, event.session)
-            case SourcesWarmed():
-                nodes.warmed(world, event)
             case _:
                 self._fault(event)
 
@@ -190,15 +210,33 @@ class Machine:
             case SubmitJob():
                 return SubmitReply(admission.submitted(world, event))
             case CancelJob():
-                job = self._job(event.job_id)
-                stopping.cancel(world, job, event.by)
-                return CancelReply(job.record.state)
+                return self._once(event.request_id, ("cancel", event.job_id), lambda: self._cancel(event))
             case DrainNode():
-                return DrainReply(nodes.drain(world, event))
+                question = "drain", event.volunteer_id, event.draining
+                return self._once(event.request_id, question, lambda: DrainReply(nodes.drain(world, event)))
             case FinishRequested():
                 return clients.finish(world, event)
             case MembersRequested():
                 return clients.members(world, event)
+
+    def _once(self, request_id: str, question: tuple[object, ...], answer: Callable[[], Answer]) -> Answer:
+        """The first answer again where the request is repeated: it may have been taken back meanwhile."""
+        answers = self._world.answers
+        first = answers.get(request_id)
+        if first is None:
+            first = question, answer()
+            if request_id:
+                answers[request_id] = first
+            if len(answers) > REMEMBERED_ANSWERS:
+                del answers[next(iter(answers))]
+        elif first[0] != question:
+            raise BadRequest("BAD_FIELD", "request_id was used for another call", field="request_id")
+        return first[1]
+
+    def _cancel(self, event: CancelJob) -> CancelReply:
+        job = self._job(event.job_id)
+        stopping.cancel(self._world, job, event.by)
+        return CancelReply(job.record.state)
 
     def _fault(self, event: ChaosRequest) -> None:
         try:
@@ -219,7 +257,7 @@ class Machine:
         pending = node.pending.pop(event.command_id, None) if node is not None else None
         if node is None or pending is None:
             return
-        code, detail, at = event.code, event.detail, event.applied_at
+        code, detail, at = event.code, event.detail[:LONGEST_DETAIL], event.applied_at
         match pending.command.action:
             case Reserve():
                 gang.reserve_answered(world, node, pending, code, event.address, detail)
@@ -252,8 +290,10 @@ class Machine:
                 self._job_timer(world.jobs[job_id])
             case ("node", str(name)):
                 nodes.overdue(world, name)
+            case ("forget", str(name)):
+                nodes.forget(world, name)
             case ("resend", str(name)):
-                commands.resend_late(world, world.nodes[name])
+                commands.resend_late(world, name)
             case ("slot", str(name), int(number)):
                 nodes.slot_back(world, name, number)
             case ("fault", int(number)):

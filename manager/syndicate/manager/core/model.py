@@ -252,7 +252,7 @@ class Config:
     """What the operator decides; built once by the edges.
 
     Durations are in seconds. `lost_after_s` must be at least `orphan_after_s` plus the time a kill takes plus
-    10 %. `prefixes` is the pool (CIDR) from which volunteers without a prefix of their own get a /24 each.
+    10 %. `prefixes` is the pool (CIDR) of which each volunteer without a prefix of its own gets a part.
     """
 
     cluster_id: str
@@ -261,6 +261,7 @@ class Config:
     heartbeat_interval_s: float = 5.0
     orphan_after_s: float = 30.0
     lost_after_s: float = 40.0
+    forget_after_s: float = 259_200.0
     reserve_ttl_s: float = 10.0
     prepare_timeout_s: float = 60.0
     command_timeout_s: float = 15.0

@@ -2,7 +2,8 @@
 
 A volunteer whose stream ends is away and keeps its tasks: the lease lets them run on. It is given up when
 `lost_after_s` have passed since it was last heard, by heartbeat or Hello; by then its lease has ended its
-tasks.
+tasks. One that is given up counts as capacity and keeps its prefix while there are others; it is forgotten
+`forget_after_s` after it was last heard, unless it was drained: a word of the operator's is kept.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import clock, commands, prefixes, reconcile, stopping
-from .effects import Close, SendDrain, SendWarm, SendWelcome
-from .errors import Away, Conflict, CoreError, NotFound, Refused
-from .events import DrainNode, HeartbeatReceived, SourcesWarmed, VolunteerAttached
+from .effects import Close, SendDrain, SendWelcome
+from .errors import Away, BadRequest, Conflict, CoreError, Exhausted, NotFound, Refused
+from .events import DrainNode, HeartbeatReceived, VolunteerAttached
 from .model import Hello, NodeState, Reason
 from .records import NodeRecord
 from .state import Node, Slot
 from .world import World, nanoseconds
+
+# One that cannot be forgotten yet, or was just read from the store, is looked at so much later.
+FORGET_AGAIN_S = 3600.0
 
 
 def state_of(node: Node) -> NodeState:
@@ -46,6 +50,7 @@ def attached(world: World, event: VolunteerAttached) -> None:
     if rebooted:
         give_up(world, node, f"{hello.volunteer_id} was rebooted")
     world.save_node(node, record)
+    _take_prefix(world, node)
     node.heard, node.seen, node.gone, node.free = world.now, True, False, hello.resources
     node.session, node.welcomed = event.session, False
     world.sessions[event.session] = hello.volunteer_id
@@ -57,6 +62,7 @@ def attached(world: World, event: VolunteerAttached) -> None:
     commands.resend_all(world, node)
     for slot in node.slots.values():
         world.refresh(node, slot)
+    world.timers.cancel(("forget", hello.volunteer_id))
     _watch(world, node)
 
 
@@ -92,8 +98,30 @@ def overdue(world: World, volunteer_id: str) -> None:
     if node.session is not None:
         world.emit(Close(node.session, Away("VOLUNTEER_LOST", text)))
         _detach(world, node)
-    world.save_node(node, replace(node.record, last_seen_at=node.heard))
+    if node.seen:
+        world.save_node(node, replace(node.record, last_seen_at=node.heard))
     give_up(world, node, text)
+    _watch_gone(world, node)
+
+
+def forget(world: World, volunteer_id: str) -> None:
+    """The volunteer's other timer: forgets it, if it is gone and nothing speaks of it."""
+    node = world.nodes[volunteer_id]
+    if not node.gone:
+        return
+    spoken_of = any(slot.ref is not None for slot in node.slots.values()) or any(
+        task.record.volunteer_id == volunteer_id
+        for job in world.active.values()
+        for task in job.tasks.values()
+    )
+    if node.record.drained or spoken_of:
+        world.timers.set(("forget", volunteer_id), world.ns + nanoseconds(FORGET_AGAIN_S))
+        return
+    world.save_node(node, replace(node.record, forgotten=True))
+    for number in node.slots:
+        world.timers.cancel(("slot", volunteer_id, number))
+    world.timers.cancel(("resend", volunteer_id))
+    del world.nodes[volunteer_id]
 
 
 def give_up(world: World, node: Node, why: str) -> None:
@@ -123,21 +151,11 @@ def drain(world: World, event: DrainNode) -> NodeState:
     return state_of(node)
 
 
-def warmed(world: World, event: SourcesWarmed) -> None:
-    """There are other sources to hold ready: tells every volunteer those that are new."""
-    new = [source for source in event.sources if source not in world.warm]
-    world.warm = event.sources
-    for _, node in sorted(world.nodes.items()):
-        if node.session is not None:
-            for source in new:
-                world.emit(SendWarm(node.session, source))
-
-
 def slot_back(world: World, volunteer_id: str, number: int) -> None:
     """A busy slot may be asked again."""
-    node = world.nodes[volunteer_id]
-    slot = node.slots.get(number)
-    if slot is not None:
+    node = world.nodes.get(volunteer_id)
+    slot = node.slots.get(number) if node is not None else None
+    if node is not None and slot is not None:
         world.refresh(node, slot)
 
 
@@ -145,9 +163,12 @@ def _admit(world: World, hello: Hello) -> str:
     """The prefix that the volunteer gets. Raises Refused, Conflict, BadRequest or Exhausted."""
     config = world.config
     if hello.cluster_id == config.cluster_id and hello.highest_epoch > config.epoch:
+        world.save_epoch(hello.highest_epoch)
         raise Refused(
             "STALE_MANAGER",
-            f"{hello.volunteer_id} has seen epoch {hello.highest_epoch}, this manager's is {config.epoch}",
+            f"{hello.volunteer_id} has seen epoch {hello.highest_epoch}, this manager's is {config.epoch}: "
+            "its state directory is an old copy. Start the newer one; if there is none, restart it, and it "
+            "takes a higher epoch",
         )
     node = world.nodes.get(hello.volunteer_id)
     if node is not None and node.session is not None and node.record.boot_id != hello.boot_id:
@@ -163,6 +184,10 @@ def _admit(world: World, hello: Hello) -> str:
         if name != hello.volunteer_id and other.session is not None
     ]
     claimed = {address for _, address in hello.slots if address}
+    for address in sorted(claimed):
+        if not prefixes.is_address(address):
+            text = f"the fixed address {address!r:.80} of a slot is no IPv4 address"
+            raise BadRequest("BAD_FIELD", text, field="fixed_address")
     for other in others:
         twice = sorted(claimed.intersection(address for _, address in other.record.slots))
         if twice:
@@ -182,12 +207,29 @@ def _prefix_for(world: World, hello: Hello, node: Node | None, others: list[Node
     if hello.network == "host":
         return ""
     taken = {
-        n.record.prefix for name, n in world.nodes.items() if n.record.prefix and name != hello.volunteer_id
+        n.record.prefix: n.gone
+        for name, n in world.nodes.items()
+        if n.record.prefix and name != hello.volunteer_id
     }
+    slots = len(hello.slots)
     kept = node.record.prefix if node is not None else ""
-    if kept and not any(prefixes.overlap(kept, other) for other in taken):
+    if kept and prefixes.has_room(kept, slots) and not any(prefixes.overlap(kept, other) for other in taken):
         return kept
-    return prefixes.choose(world.config.prefixes, taken)
+    pool = world.config.prefixes
+    try:
+        return prefixes.choose(pool, taken, slots)
+    except Exhausted:
+        # Rather one that somebody had who is gone: whoever comes back late gets another.
+        return prefixes.choose(pool, [prefix for prefix, gone in taken.items() if not gone], slots)
+
+
+def _take_prefix(world: World, node: Node) -> None:
+    """Nobody who is gone keeps what this volunteer has got now."""
+    own = node.record.prefix
+    for other in world.nodes.values():
+        theirs = other.record.prefix
+        if own and theirs and other.gone and other is not node and prefixes.overlap(own, theirs):
+            world.save_node(other, replace(other.record, prefix=""))
 
 
 def _record_of(world: World, hello: Hello, prefix: str, node: Node | None) -> NodeRecord:
@@ -229,6 +271,15 @@ def _detach(world: World, node: Node) -> None:
 
 def _lost_at(world: World, node: Node) -> int:
     return node.heard.monotonic_ns + nanoseconds(world.config.lost_after_s)
+
+
+def _watch_gone(world: World, node: Node) -> None:
+    """One that this manager has not heard itself was last seen by the calendar, and gets an hour more."""
+    silent_ns = world.now.utc_ns - node.record.last_seen_at.utc_ns
+    left_ns = nanoseconds(world.config.forget_after_s) - max(silent_ns, 0)
+    if not node.seen:
+        left_ns = max(left_ns, nanoseconds(FORGET_AGAIN_S))
+    world.timers.set(("forget", node.record.volunteer_id), world.ns + max(left_ns, 0))
 
 
 def _watch(world: World, node: Node) -> None:

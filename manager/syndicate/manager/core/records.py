@@ -24,7 +24,7 @@ from .model import (
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job. Key: job_id; request_id is unique too.
+    """A job. Key: job_id. No other job of now has its request_id, but one of long ago may.
 
     While STOPPING, `verdict` says what it will be: the terminal state, or QUEUED for a requeue.
     """
@@ -85,8 +85,8 @@ class RunRecord:
 class FaultRecord:
     """One line of the ledger. Key: job_id, fault_id. Saved with intent before, again when it holds or failed.
 
-    `applied_at` is the volunteer's stamp, `applied_at_manager` the same on the manager's clock ±
-    `applied_error_ns`.
+    `applied_at` is the volunteer's stamp (the manager's where it gave none), `applied_at_manager` the same on
+    the manager's clock ± `applied_error_ns`.
     """
 
     job_id: int
@@ -123,7 +123,7 @@ class StoryRecord:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A volunteer that was seen. Key: volunteer_id."""
+    """A volunteer that was seen. Key: volunteer_id. One that is `forgotten` is as if it had never been."""
 
     volunteer_id: str
     boot_id: str
@@ -136,6 +136,14 @@ class NodeRecord:
     resources: Resources
     drained: bool
     last_seen_at: Stamp
+    forgotten: bool = False
 
 
-Record = JobRecord | TaskRecord | RunRecord | FaultRecord | StoryRecord | NodeRecord
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """The highest epoch of this cluster that anybody has seen: the next start takes a higher one. No key."""
+
+    epoch: int
+
+
+Record = JobRecord | TaskRecord | RunRecord | FaultRecord | StoryRecord | NodeRecord | EpochRecord

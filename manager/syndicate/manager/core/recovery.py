@@ -16,38 +16,43 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from . import ledger, stopping
-from .admission import remember_submit
 from .errors import InvariantError
 from .faults import reply_of
 from .model import FaultKind, JobState, Reason, Stamp
 from .records import FaultRecord, JobRecord, NodeRecord, Record, RunRecord, StoryRecord, TaskRecord
-from .state import FaultOp, LiveJob, LiveTask, Node, Slot
+from .state import Answered, FaultOp, LiveJob, LiveTask, Node, Slot
 from .story import tell
 from .transitions import ACTIVE_JOB_STATES, FINAL_TASK_STATES, TERMINAL_JOB_STATES
-from .world import World, nanoseconds
+from .world import REMEMBERED_SUBMITS, World, nanoseconds
 
 _Row = TypeVar("_Row", bound=Record)
 
 
-def load(world: World, records: Iterable[Record], now: Stamp) -> None:
-    """Takes the rows in, in any order. Rows of attempts that are over or of unknown jobs mean nothing."""
+def load(
+    world: World, records: Iterable[Record], now: Stamp, requests: Iterable[tuple[str, int, str]] = ()
+) -> None:
+    """Takes the rows in, in any order. Rows of attempts that are over or of unknown jobs mean nothing.
+
+    `requests` are those of jobs that have ended, oldest first: request id, job, owner.
+    """
     world.now = now
     rows = list(records)
     for node_row in _of(rows, NodeRecord):
-        _load_node(world, node_row)
+        if not node_row.forgotten:
+            _load_node(world, node_row)
     for job_row in sorted(_of(rows, JobRecord), key=lambda row: row.job_id):
         world.jobs[job_row.job_id] = LiveJob(job_row)
         world.next_job_id = max(world.next_job_id, job_row.job_id + 1)
-        remember_submit(world, job_row.request_id, job_row.job_id)
+    _load_submits(world, requests)
     for line in sorted(_of(rows, StoryRecord), key=lambda row: row.sequence):
-        if (job := world.jobs.get(line.job_id)) is not None:
+        if (job := world.jobs.get(line.job_id)) is not None and job.whole:
             job.story.append(line)
             job.failures += line.event == "job.requeued"
     for task_row in sorted(_of(rows, TaskRecord), key=_rank):
         if (job := _in_attempt(world, task_row)) is not None:
             job.tasks[task_row.task] = LiveTask(task_row, tried=task_row.generation)
     for run in sorted(_of(rows, RunRecord), key=lambda row: row.generation):
-        if (job := _in_attempt(world, run)) is not None:
+        if (job := _in_attempt(world, run)) is not None and job.whole:
             task = job.tasks[run.task]
             task.runs[run.generation] = run
             task.tried = max(task.tried, run.generation)
@@ -60,6 +65,22 @@ def load(world: World, records: Iterable[Record], now: Stamp) -> None:
             _load_slots(world, job)
             _load_requests(world, job)
     _take_places(world)
+
+
+def _load_submits(world: World, requests: Iterable[tuple[str, int, str]]) -> None:
+    """What a job of now was made by comes before what older ones were."""
+    ended = {job_id: (request_id, owner) for request_id, job_id, owner in requests}
+    for job in world.jobs.values():
+        record = job.record
+        if record.state in TERMINAL_JOB_STATES:
+            job.whole = False
+            ended[record.job_id] = (record.request_id, record.owner)
+        else:
+            world.submits[record.request_id] = (record.job_id, record.owner)
+    for job_id, (request_id, owner) in sorted(ended.items())[-REMEMBERED_SUBMITS:]:
+        if request_id not in world.submits:
+            world.submits[request_id] = (job_id, owner)
+            world.old_submits.append(request_id)
 
 
 def resume(world: World) -> None:
@@ -105,7 +126,7 @@ def _load_fault(world: World, fault: FaultRecord) -> None:
         known = world.jobs[fault.job_id]
         known.next_fault_id = max(known.next_fault_id, fault.fault_id + 1)
     job = _in_attempt(world, fault)
-    if job is None:
+    if job is None or not job.whole:
         return
     job.faults[fault.fault_id] = fault
     task = job.tasks[fault.task]
@@ -144,7 +165,8 @@ def _load_requests(world: World, job: LiveJob) -> None:
         if fault.applied_at is None and not fault.error:
             _load_op(world, job, task, fault)
         elif fault.request_id:
-            job.requests[fault.request_id] = reply_of(world, world.node_of(task), fault)
+            value = reply_of(world, world.node_of(task), fault)
+            job.requests[fault.request_id] = Answered(fault.kind, fault.task, fault.with_disk, value)
 
 
 def _load_op(world: World, job: LiveJob, task: LiveTask, fault: FaultRecord) -> None:
@@ -174,6 +196,7 @@ def _take_places(world: World) -> None:
         if state is JobState.QUEUED:
             stopping.enqueue(world, job)
         elif state in TERMINAL_JOB_STATES:
+            stopping.keep_in_part(job)
             world.ended.append(job.record.job_id)
     started = [job.record for job in world.jobs.values() if job.record.reserved_at is not None]
     started += [job.record for job in world.active.values() if job.record.reserved_at is None]

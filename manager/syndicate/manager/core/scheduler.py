@@ -55,15 +55,31 @@ def waits_for(world: World, job: LiveJob) -> str:
         if head is None or head.job_id == job.record.job_id:
             return "its slots are about to be asked"
         return f"its turn: job {head.job_id} goes first"
+    looks = world.looks
+    if need not in looks.waits:
+        looks.waits[need] = _what_is_missing(world, need, free, most)
+    return looks.waits[need]
+
+
+def _what_is_missing(world: World, need: int, free: dict[str, int], most: int) -> str:
     text = f"{need - most} of {count(need, 'slot')}"
-    shadow = shadow_of(free, _running(world), need, world.ns)
+    if world.looks.running is None:
+        world.looks.running = _running(world)
+    shadow = shadow_of(free, world.looks.running, need, world.ns)
     if shadow is not None:
         return f"{text} ({_until(world, shadow)})"
     away = sorted(n for n, node in world.nodes.items() if node.session is None and not node.record.drained)
-    if away:
-        names = ", ".join(away[:3]) + (", …" if len(away) > 3 else "")
-        return f"{text} ({names} {'is' if len(away) == 1 else 'are'} away)"
-    return text
+    drained = sorted(n for n, node in world.nodes.items() if node.record.drained)
+    causes = [_all_are(away, "away")] if away else []
+    if drained:
+        resume = f"`syndicatectl node resume {' '.join(drained[:3])}`"
+        causes.append(f"{_all_are(drained, 'drained')}, until {resume}")
+    return f"{text} ({'; '.join(causes)})" if causes else text
+
+
+def _all_are(names: list[str], what: str) -> str:
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{shown} {'is' if len(names) == 1 else 'are'} {what}"
 
 
 def _until(world: World, shadow: Shadow) -> str:

@@ -56,14 +56,6 @@ def job_whole(world: World, job: LiveJob) -> JobView:
     )
 
 
-def job_row(world: World, job: LiveJob) -> JobView:
-    """A job for a list: its row and its place."""
-    if job.record.state is not JobState.QUEUED:
-        return JobView(job.record)
-    place = world.queue.place(job.record.job_id)
-    return JobView(job.record, queue_place=place, queue_length=len(world.queue))
-
-
 def node_view(world: World, node: Node) -> NodeView:
     """A volunteer as it stands."""
     busy = tuple(

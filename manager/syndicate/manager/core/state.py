@@ -91,6 +91,16 @@ class FaultOp:
     command_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A fault call that was answered: what it asked for, and what a repeat of it is told."""
+
+    kind: FaultKind
+    task: str
+    with_disk: bool
+    value: FaultReply | CoreError
+
+
 @dataclass(slots=True)
 class LiveTask:
     """A member in the current attempt. `command_id` is its unanswered Reserve, Prepare, Start or Release.
@@ -115,14 +125,15 @@ class LiveJob:
     """A job in memory. `tasks` is in the order master, slaves, clients; `faults` is of the current attempt.
 
     `requests` remembers by request id what fault calls were answered, or the one that waits. `finishes` does
-    the same by client. `failures` counts what `max_attempts` bounds.
+    the same by client. `failures` counts what `max_attempts` bounds. One that is not `whole` has ended, and
+    only the store has its runs, faults, story and results.
     """
 
     record: JobRecord
     tasks: dict[str, LiveTask] = field(default_factory=dict)
     faults: dict[int, FaultRecord] = field(default_factory=dict)
     story: list[StoryRecord] = field(default_factory=list)
-    requests: dict[str, FaultOp | FaultReply | CoreError] = field(default_factory=dict)
+    requests: dict[str, FaultOp | Answered] = field(default_factory=dict)
     finishes: dict[str, FinishReply] = field(default_factory=dict)
     next_fault_id: int = 1
     failures: int = 0
@@ -130,3 +141,4 @@ class LiveJob:
     phase_deadline_ns: int = 0
     limit_deadline_ns: int = 0
     domain: str = ""
+    whole: bool = True

@@ -17,15 +17,20 @@ from dataclasses import replace
 from . import commands, ledger
 from .effects import Release
 from .model import AnswerCode, JobState, Reason, Result, Role, Stamp, TaskExit, TaskState
+from .records import JobRecord
 from .snapshot import Waiting
 from .state import LiveJob, LiveTask, Node, Pending, key_of
 from .story import tell, tell_once
 from .transitions import FINAL_TASK_STATES, TERMINAL_JOB_STATES, VERDICT_CAUSES, JobCause, TaskCause
 from .verdict import verdict as verdict_of
 from .words import count, duration
-from .world import World, nanoseconds
+from .world import REMEMBERED_SUBMITS, World, nanoseconds
 
 PATIENCE_WITH_THE_LIVING = 4
+# The newest ended jobs are kept whole while they weigh no more than this together; a line of a ledger or a
+# story, or a run, weighs about so much.
+WHOLE_BYTES = 32 << 20
+LINE_BYTES = 900
 
 
 def enqueue(world: World, job: LiveJob) -> None:
@@ -190,8 +195,8 @@ def advance(world: World, job: LiveJob) -> None:
         _requeue(world, job)
     else:
         world.move_job(job, VERDICT_CAUSES[verdict], verdict=None, ended_at=world.now)
-        remember_ended(world, job)
         tell(world, job, "job.ended", _last_words(job))
+        remember_ended(world, job)
 
 
 def time_out(world: World, job: LiveJob) -> None:
@@ -221,10 +226,48 @@ def cancel(world: World, job: LiveJob, by: str) -> None:
 
 
 def remember_ended(world: World, job: LiveJob) -> None:
-    """The job has ended: it is kept a while for readers, and the oldest such is let go."""
-    world.ended.append(job.record.job_id)
+    """The job has ended: it is kept a while for readers, whole or in part, and the oldest such is let go."""
+    remember_submit(world, job.record)
+    job.requests = {}
+    job_id, weight = job.record.job_id, _weight(job)
+    world.ended.append(job_id)
+    world.whole.append((job_id, weight))
+    world.whole_bytes += weight
+    while world.whole_bytes > WHOLE_BYTES:
+        oldest, its_weight = world.whole.popleft()
+        world.whole_bytes -= its_weight
+        if oldest in world.jobs:
+            keep_in_part(world.jobs[oldest])
     while len(world.ended) > world.config.keep_ended:
         del world.jobs[world.ended.popleft()]
+        while world.whole and world.whole[0][0] not in world.jobs:
+            world.whole_bytes -= world.whole.popleft()[1]
+
+
+def remember_submit(world: World, record: JobRecord) -> None:
+    """The job that a request made has ended: a repeat still gets it, until enough others have ended."""
+    world.submits[record.request_id] = (record.job_id, record.owner)
+    world.old_submits.append(record.request_id)
+    while len(world.old_submits) > REMEMBERED_SUBMITS:
+        del world.submits[world.old_submits.popleft()]
+
+
+def keep_in_part(job: LiveJob) -> None:
+    """Lets go of what only readers want of a job that has ended; they get it from the store."""
+    job.whole = False
+    job.faults, job.story, job.requests = {}, [], {}
+    job.record = replace(job.record, result=None)
+    for task in job.tasks.values():
+        task.runs = {}
+        task.record = replace(task.record, result=None)
+
+
+def _weight(job: LiveJob) -> int:
+    """About how many bytes of memory a job keeps that only readers want."""
+    lines = len(job.faults) + len(job.story) + sum(len(task.runs) for task in job.tasks.values())
+    results = [job.record.result, *(task.record.result for task in job.tasks.values())]
+    said = sum(len(result.text) + 200 * len(result.metrics) for result in results if result is not None)
+    return LINE_BYTES * lines + said
 
 
 def _requeue(world: World, job: LiveJob) -> None:

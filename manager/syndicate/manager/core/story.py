@@ -11,23 +11,6 @@ from .state import LiveJob
 from .words import count, duration
 from .world import World
 
-# Every word that a line can carry.
-EVENTS = (
-    "job.queued",
-    "job.refused",
-    "job.reserved",
-    "job.started",
-    "job.stopping",
-    "job.requeued",
-    "job.ended",
-    "task.started",
-    "task.exited",
-    "task.killed",
-    "task.lost",
-    "client.finished",
-    "manager.restarted",
-)
-
 
 def tell(world: World, job: LiveJob, event: str, text: str, task: str = "") -> None:
     """Writes the next line of the job's story."""
@@ -37,8 +20,8 @@ def tell(world: World, job: LiveJob, event: str, text: str, task: str = "") -> N
 
 
 def tell_once(world: World, job: LiveJob, event: str, text: str) -> None:
-    """As `tell`, unless the last line says just that: a job may be refused for hours."""
-    if not job.story or (job.story[-1].event, job.story[-1].text) != (event, text):
+    """As `tell`, unless the last line has that word: a job may be refused for hours, by slot after slot."""
+    if not job.story or job.story[-1].event != event:
         tell(world, job, event, text)
 
 

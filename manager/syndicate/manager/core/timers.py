@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 
-# ("job", id), ("node" or "resend", volunteer id), ("slot", volunteer id, number), ("fault", number)
+# ("job", id), ("node", "forget" or "resend", volunteer id), ("slot", volunteer id, number), ("fault", number)
 TimerKey = tuple[str | int, ...]
 
 

@@ -4,7 +4,7 @@ Without clients a job ends when every master and slave has ended, and passes iff
 generation. With clients it ends when each client has finished, ended or been killed; the masters and slaves
 do not decide. The worst client decides: a fail before an unknown before a pass, and of equals the one with
 the lower score. The job's score and text are that client's; its metrics are that client's too, followed by
-those that only other clients have, in the order of the clients.
+those that only other clients have, in the order of the clients, up to `MAX_METRICS`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .words import ending, first_line
 
 # Ends that whoever wrote the source can mend, and that explain what else went wrong.
 MENDABLE = (Reason.NO_MAKEFILE, Reason.NO_TARGET, Reason.NOTHING_RUN, Reason.BAD_SOURCE)
+MAX_METRICS = 1000
 _OVER = frozenset({TaskState.EXITED, TaskState.KILLED, TaskState.RELEASED, TaskState.LOST})
 _BY_OUTCOME = {
     Outcome.PASS: (JobState.SUCCEEDED, Reason.CLIENT_PASSED),
@@ -78,7 +79,8 @@ def _of_clients(clients: Sequence[TaskRecord]) -> Verdict:
     metrics = dict(result.metrics)
     for task in clients:
         for name, value in said[task.task].metrics:
-            metrics.setdefault(name, value)
+            if len(metrics) < MAX_METRICS:
+                metrics.setdefault(name, value)
     detail = first_line(result.text)
     if result.outcome is not Outcome.PASS and worst.finished_at is not None:
         detail = f"{worst.task}: {detail or 'reported ' + result.outcome.name.lower()}"

@@ -8,7 +8,7 @@ that no handler depends on the order in which others see things.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from .clock import on_manager_clock
 from .effects import Answer, Changed, Effect, Reply, Step
@@ -16,13 +16,28 @@ from .errors import CoreError, InvariantError
 from .model import Config, JobState, Source, Stamp, TaskRef
 from .pool import Pool
 from .queue import Queue
-from .records import FaultRecord, JobRecord, NodeRecord, Record, RunRecord, StoryRecord, TaskRecord
+from .records import (
+    EpochRecord,
+    FaultRecord,
+    JobRecord,
+    NodeRecord,
+    Record,
+    RunRecord,
+    StoryRecord,
+    TaskRecord,
+)
+from .snapshot import Running
 from .state import FaultOp, LiveJob, LiveTask, Node, Slot, key_of
 from .timers import Timers
 from .transitions import ACTIVE_JOB_STATES, JobCause, TaskCause, job_after, task_after
 
-# Request ids of submissions that are remembered, so that a repeated Submit gets its first answer.
+# Request ids of ended jobs that are remembered, so that a repeated Submit gets its first answer; those of
+# live jobs always are.
 REMEMBERED_SUBMITS = 100_000
+# The same of CancelJob and DrainNode, while the manager runs.
+REMEMBERED_ANSWERS = 10_000
+# Epochs count starts: a higher one than this is a mistake of whoever says it.
+HIGHEST_EPOCH = 1 << 53
 # A time that no clock reaches.
 NEVER = 1 << 61
 
@@ -30,6 +45,14 @@ NEVER = 1 << 61
 def nanoseconds(seconds: float) -> int:
     """Seconds in nanoseconds; NEVER for infinity."""
     return int(min(seconds * 1e9, float(NEVER)))
+
+
+@dataclass(slots=True)
+class Looks:
+    """What readers found between two steps, so that a page of jobs looks at the cluster once."""
+
+    running: list[Running] | None = None
+    waits: dict[int, str] = field(default_factory=dict)
 
 
 class World:
@@ -40,8 +63,15 @@ class World:
         self.now = Stamp(config.boot_id, 0, 0)
         self.jobs: dict[int, LiveJob] = {}
         self.active: dict[int, LiveJob] = {}
+        # Jobs that have ended and are kept, oldest first; those of them that are whole, with what they weigh.
         self.ended: deque[int] = deque()
-        self.submits: dict[str, int] = {}
+        self.whole: deque[tuple[int, int]] = deque()
+        self.whole_bytes = 0
+        # Job and owner of each request id that is remembered, and those among them whose jobs have ended.
+        self.submits: dict[str, tuple[int, str]] = {}
+        self.old_submits: deque[str] = deque()
+        # What CancelJob and DrainNode were asked and have answered, by request id.
+        self.answers: dict[str, tuple[tuple[object, ...], Answer]] = {}
         self.nodes: dict[str, Node] = {}
         self.sessions: dict[str, str] = {}
         self.calls: dict[int, FaultOp] = {}
@@ -59,6 +89,8 @@ class World:
         self.plan_all = False
         self.plan_new: list[int] = []
         self.touched: dict[int, None] = {}
+        self.looks = Looks()
+        self.highest_epoch = config.epoch
         self._unsaved: dict[tuple[object, ...], Record] = {}
         self._effects: list[Effect] = []
         self._changed: dict[int, None] = {}
@@ -76,6 +108,7 @@ class World:
         effects += [Changed(job_id) for job_id in self._changed]
         step = Step(list(self._unsaved.values()), effects)
         self._unsaved, self._effects, self._changed = {}, [], {}
+        self.looks = Looks()
         return step
 
     def emit(self, effect: Effect) -> None:
@@ -133,8 +166,16 @@ class World:
 
     def save_story(self, job: LiveJob, line: StoryRecord) -> None:
         """The story has one more line."""
+        if not job.whole:
+            raise InvariantError(f"job {line.job_id} has ended, and its story was let go: {line}")
         job.story.append(line)
         self._unsaved["story", line.job_id, line.sequence] = line
+
+    def save_epoch(self, epoch: int) -> None:
+        """The next manager takes a higher epoch; what no number of starts can reach means nothing."""
+        if self.highest_epoch < epoch <= HIGHEST_EPOCH:
+            self.highest_epoch = epoch
+            self._unsaved["epoch",] = EpochRecord(epoch)
 
     def save_node(self, node: Node, record: NodeRecord) -> None:
         """The volunteer's row is this from now on."""
@@ -169,8 +210,15 @@ class World:
 
     def holds(self, task: LiveTask) -> bool:
         """Whether the task's slot is still locked for it."""
-        slot = self.node_of(task).slots.get(task.record.slot)
+        node = self.nodes.get(task.record.volunteer_id)  # None where the job has ended, and it was forgotten
+        slot = None if node is None else node.slots.get(task.record.slot)
         return slot is not None and slot.ref is not None and key_of(slot.ref) == key_of(self.ref(task))
+
+    def when(self, stamp: Stamp) -> int:
+        """A manager's stamp on its monotonic clock of now; by the calendar where it is of another boot."""
+        if stamp.boot_id == self.now.boot_id:
+            return stamp.monotonic_ns
+        return self.ns - max(self.now.utc_ns - stamp.utc_ns, 0)
 
     def on_clock(self, node: Node, stamp: Stamp | None, since_ns: int | None = None) -> tuple[Stamp, int]:
         """A volunteer's stamp on the manager's clock ± nanoseconds; see `clock.on_manager_clock`."""

@@ -8,7 +8,6 @@ at the end (a crash, or a write in progress) counts as not written. Beside a fil
 
 from __future__ import annotations
 
-import re
 import struct
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -16,16 +15,17 @@ from typing import BinaryIO, Final
 from google.protobuf.message import DecodeError
 from syndicate.v1 import common_pb2, scheduler_pb2
 
+from ..core.names import is_name
+
 _LENGTH: Final = struct.Struct(">I")
 # A piece is at most 256 KiB; names and stamps come on top.
 _MAX_RECORD: Final = 1 << 20
 _READ: Final = 256 << 10
-_TASK: Final = re.compile(r"[a-z0-9-]{1,63}")
 
 
 def log_path(root: Path, job_id: int, attempt: int, task: str) -> Path:
     """Where a task's log is. Raises ValueError for a name that no task has."""
-    if _TASK.fullmatch(task) is None:
+    if not is_name(task):
         raise ValueError(f"{task!r} is no name of a task")
     return root / str(job_id) / str(attempt) / f"{task}.log"
 
@@ -99,7 +99,7 @@ class LogFile:
         Raises OSError, and then the entries count as never seen: the next ones will tell of the gap.
         """
         records: list[bytes] = []
-        ends_before = dict(self._ends)
+        ends_before, dropped_before = dict(self._ends), self._dropped
         size = self._size
         dropped = False
         for entry in entries:
@@ -114,13 +114,15 @@ class LogFile:
                 records.append(record)
                 size += len(record)
         try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # First: pieces that are written can no longer count as never seen.
+            if dropped:
+                self._save_dropped()
             if records:
                 self._write(b"".join(records))
                 self._size = size
-            if dropped:
-                self._save_dropped()
         except OSError:
-            self._ends = ends_before
+            self._ends, self._dropped = ends_before, dropped_before
             raise
         return {entry.generation: self._ends[entry.generation] for entry in entries}
 
@@ -157,7 +159,6 @@ class LogFile:
         )
 
     def _write(self, data: bytes) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._path.open("ab", buffering=0) as file:
             # The end of an earlier write that did not succeed whole would make all that follows unreadable.
             file.truncate(self._size)

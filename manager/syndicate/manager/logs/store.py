@@ -7,7 +7,9 @@ alone loses only what waits here, and that was not acknowledged, so the voluntee
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -127,9 +129,10 @@ class LogStore:
         """Reads these tasks' output from the beginning. Raises ValueError for names that no task has."""
         return LogReader([log_path(self._root, job_id, attempt, task) for task in tasks])
 
-    def tasks(self, job_id: int, attempt: int) -> list[str]:
-        """Tasks of an attempt that wrote something. Blocks."""
-        return sorted(path.stem for path in (self._root / str(job_id) / str(attempt)).glob("*.log"))
+    def remove_job(self, job_id: int) -> None:
+        """Remove the output of a job whose tasks write no more. Blocks. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._root / str(job_id))
 
     async def close(self) -> None:
         """Write what waits and end the thread."""

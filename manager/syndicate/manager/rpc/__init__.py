@@ -7,5 +7,6 @@ from .guard import Guard
 from .registry import Registry
 from .scheduler import Desk, Scheduler
 from .server import Listener, PortInUse
+from .upload import Uploads
 
-__all__ = ["ChaosControl", "Desk", "Guard", "Listener", "PortInUse", "Registry", "Scheduler"]
+__all__ = ["ChaosControl", "Desk", "Guard", "Listener", "PortInUse", "Registry", "Scheduler", "Uploads"]

@@ -6,29 +6,30 @@ number that this version does not know: that is the caller's error, told by the 
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import re
-from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
-from syndicate.v1 import chaos_pb2, common_pb2, registry_pb2, scheduler_pb2
+from syndicate.v1 import chaos_pb2, common_pb2, registry_pb2
 
 from ..core import effects, model
 from ..core.errors import BadRequest
-from ..core.records import FaultRecord, JobRecord, RunRecord, StoryRecord, TaskRecord
-from ..core.views import JobView, NodeView
+from ..core.names import is_name
+from .errors import short
 
 E = TypeVar("E", bound=IntEnum)
-R = TypeVar("R")
-M = TypeVar("M")
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 # A client's report, `Result.text`.
 MAX_RESULT_TEXT_BYTES: Final = 64 << 10
 MAX_RESULT_METRICS: Final = 1000
 MAX_METRIC_NAME: Final = 100
+MAX_METRICS_BYTES: Final = 64 << 10
+# What a volunteer says of a task or a fault; it is kept with each, and shown in each picture of the job.
+MAX_DETAIL_BYTES: Final = 2000
 
 _NETWORK: Final = {
     registry_pb2.NETWORK_KIND_FABRIC: "fabric",
@@ -63,9 +64,19 @@ def digest(text: str, field: str) -> str:
 
 def name(text: str, field: str) -> str:
     """A name as it should be. Raises BadRequest (BAD_FIELD)."""
-    if _NAME.fullmatch(text) is None:
+    if not is_name(text):
         raise BadRequest("BAD_FIELD", f"{field} is {text[:64]!r}, which does not match [a-z0-9-]{{1,63}}")
     return text
+
+
+def address(text: str, field: str) -> str:
+    """An IPv4 address in its usual form, or an empty text. Raises BadRequest (BAD_FIELD)."""
+    try:
+        if not text or str(ipaddress.IPv4Address(text)) == text:
+            return text
+    except ValueError:
+        pass
+    raise BadRequest("BAD_FIELD", f"{field} is {text[:64]!r}, not an IPv4 address")
 
 
 def stamp_in(pb: common_pb2.Stamp) -> model.Stamp:
@@ -81,7 +92,7 @@ def ref_in(pb: common_pb2.TaskRef) -> model.TaskRef:
 def exit_in(pb: common_pb2.TaskExit) -> model.TaskExit:
     """How a task ended."""
     reason = known(model.Reason, pb.reason, "exit.reason")
-    return model.TaskExit(reason, pb.exit_status, pb.recipe_status, pb.detail)
+    return model.TaskExit(reason, pb.exit_status, pb.recipe_status, short(pb.detail, MAX_DETAIL_BYTES))
 
 
 def result_in(pb: common_pb2.Result) -> model.Result:
@@ -92,6 +103,10 @@ def result_in(pb: common_pb2.Result) -> model.Result:
         raise BadRequest("BAD_FIELD", f"result.metrics has more than {MAX_RESULT_METRICS:,} entries")
     if any(not (0 < len(name) <= MAX_METRIC_NAME and name.isprintable()) for name in pb.metrics):
         raise BadRequest("BAD_FIELD", f"a metric's name has 1 to {MAX_METRIC_NAME} printable characters")
+    if sum(len(name.encode()) + 8 for name in pb.metrics) > MAX_METRICS_BYTES:
+        raise BadRequest("BAD_FIELD", f"result.metrics takes more than {MAX_METRICS_BYTES:,} bytes")
+    if math.isnan(pb.score) or any(math.isnan(value) for value in pb.metrics.values()):
+        raise BadRequest("BAD_FIELD", "result.score and result.metrics must be numbers, not NaN")
     outcome = pb.outcome or common_pb2.OUTCOME_PASS
     return model.Result(
         outcome=known(model.Outcome, outcome, "result.outcome"),
@@ -118,7 +133,9 @@ def hello_in(pb: registry_pb2.Hello) -> model.Hello:
     return model.Hello(
         volunteer_id=name(pb.volunteer_id, "hello.volunteer_id"),
         boot_id=pb.boot_id,
-        slots=tuple((slot.slot, slot.fixed_address) for slot in pb.slots),
+        slots=tuple(
+            (slot.slot, address(slot.fixed_address, "hello.slots.fixed_address")) for slot in pb.slots
+        ),
         resources=resources_in(pb.resources),
         host_address=pb.host_address,
         prefix=pb.prefix,
@@ -136,7 +153,7 @@ def _held_in(pb: registry_pb2.HeldTask) -> model.HeldTask:
     return model.HeldTask(
         ref=ref_in(pb.task),
         slot=pb.slot,
-        address=pb.address,
+        address=address(pb.address, "hello.held.address"),
         state=known(model.TaskState, pb.state, "hello.held.state"),
         exit=exit_in(pb.exit) if pb.HasField("exit") else None,
     )
@@ -148,6 +165,14 @@ def _held_in(pb: registry_pb2.HeldTask) -> model.HeldTask:
 def number(word: IntEnum) -> Any:
     """An enum's number; Any, since the stubs give the numbers of each enum a type of their own."""
     return int(word)
+
+
+@overload
+def stamp_out(stamp: model.Stamp) -> common_pb2.Stamp: ...
+
+
+@overload
+def stamp_out(stamp: None) -> None: ...
 
 
 def stamp_out(stamp: model.Stamp | None) -> common_pb2.Stamp | None:
@@ -259,156 +284,7 @@ def _prepare_out(prepare: effects.Prepare) -> registry_pb2.Prepare:
     )
 
 
-# ---- what goes out: pictures ----------------------------------------------------------------------------
-
-
-def spec_out(spec: model.JobSpec) -> scheduler_pb2.JobSpec:
-    """What a job runs, with the defaults filled in."""
-    return scheduler_pb2.JobSpec(
-        name=spec.name,
-        source_sha256=spec.source.sha256,
-        machines=spec.machines,
-        client_sha256=spec.client.sha256 if spec.client else "",
-        clients=spec.clients,
-        time_limit_s=spec.time_limit_s,
-        no_client=spec.client is None,
-    )
-
-
-def job_head_out(job: JobRecord) -> scheduler_pb2.Job:
-    """A job as lists show it."""
-    return scheduler_pb2.Job(
-        job_id=job.job_id,
-        spec=spec_out(job.spec),
-        owner=job.owner,
-        state=number(job.state),
-        attempt=job.attempt,
-        reason=number(job.reason),
-        detail=job.detail,
-        result=result_out(job.result),
-        submitted_at=stamp_out(job.submitted_at),
-        reserved_at=stamp_out(job.reserved_at),
-        started_at=stamp_out(job.started_at),
-        ended_at=stamp_out(job.ended_at),
-        gang_start_ns=job.gang_start_ns,
-    )
-
-
-def waiting_out(view: JobView, pb: scheduler_pb2.Job) -> None:
-    """Add what a waiting job waits for."""
-    pb.queue_place = view.queue_place
-    pb.queue_length = view.queue_length
-    pb.waits_for = view.waits_for
-
-
-class Drawn:
-    """Messages made of records before, for who draws the same job again and again.
-
-    A record is never changed, only replaced, so the same object has the same message.
-    """
-
-    def __init__(self) -> None:
-        self._of: dict[int, tuple[object, Any]] = {}
-
-    def get(self, record: R, draw: Callable[[R], M]) -> M:
-        """The record's message, made at most once. The record is kept, so that its id stays its own."""
-        found = self._of.get(id(record))
-        if found is None:
-            found = self._of[id(record)] = (record, draw(record))
-        message: M = found[1]
-        return message
-
-
-def job_out(view: JobView, cluster_id: str, drawn: Drawn | None = None) -> scheduler_pb2.Job:
-    """A job whole."""
-    drawn = drawn or Drawn()
-    pb = job_head_out(view.job)
-    waiting_out(view, pb)
-    runs: dict[str, list[RunRecord]] = {}
-    for run in view.runs:
-        runs.setdefault(run.task, []).append(run)
-    pb.tasks.extend(task_out(task, runs.get(task.task, []), cluster_id) for task in view.tasks)
-    pb.faults.extend(drawn.get(fault, fault_out) for fault in view.faults)
-    # The first line is derived for each picture afresh; the others are the job's own.
-    pb.story.extend(
-        drawn.get(line, story_out) if place else story_out(line) for place, line in enumerate(view.story)
-    )
-    return pb
-
-
-def task_out(task: TaskRecord, runs: list[RunRecord], cluster_id: str) -> scheduler_pb2.Task:
-    """A task with its runs."""
-    ref = model.TaskRef(cluster_id, task.job_id, task.attempt, task.task, task.generation)
-    return scheduler_pb2.Task(
-        ref=ref_out(ref),
-        role=number(task.role),
-        address=task.address,
-        volunteer_id=task.volunteer_id,
-        slot=task.slot,
-        state=number(task.state),
-        exit=exit_out(task.exit),
-        runs=[
-            scheduler_pb2.TaskRun(
-                generation=run.generation,
-                started_at=stamp_out(run.started_at),
-                ended_at=stamp_out(run.ended_at),
-                exit=exit_out(run.exit),
-            )
-            for run in runs
-        ],
-        result=result_out(task.result),
-        finished_at=stamp_out(task.finished_at),
-    )
-
-
-def fault_out(fault: FaultRecord) -> common_pb2.Fault:
-    """A line of the ledger."""
-    return common_pb2.Fault(
-        fault_id=fault.fault_id,
-        kind=number(fault.kind),
-        task=fault.task,
-        requested_by=fault.requested_by,
-        with_disk=fault.with_disk,
-        processes=fault.processes,
-        generation=fault.generation,
-        requested_at=stamp_out(fault.requested_at),
-        applied_at=stamp_out(fault.applied_at),
-        applied_at_manager=stamp_out(fault.applied_at_manager),
-        applied_error_ns=fault.applied_error_ns,
-        duration_ns=fault.duration_ns,
-        error=fault.error,
-    )
-
-
-def story_out(line: StoryRecord) -> scheduler_pb2.StoryLine:
-    """A line of the story."""
-    return scheduler_pb2.StoryLine(
-        at=stamp_out(line.at), task=line.task, event=line.event, text=line.text, attempt=line.attempt
-    )
-
-
-def node_out(node: NodeView) -> scheduler_pb2.Node:
-    """A volunteer with its slots."""
-    record = node.record
-    busy = {slot: (job_id, task) for slot, job_id, task in node.busy}
-    slots = []
-    for slot, _address in record.slots:
-        job_id, task = busy.get(slot, (0, ""))
-        slots.append(scheduler_pb2.NodeSlot(slot=slot, job_id=job_id, task=task))
-    return scheduler_pb2.Node(
-        volunteer_id=record.volunteer_id,
-        state=number(node.state),
-        slots=slots,
-        total=resources_out(record.resources),
-        free=resources_out(node.free),
-        network=record.network,
-        prefix=record.prefix,
-        capabilities=record.capabilities,
-        clock=clock_out(node.clock),
-        last_heard_at=stamp_out(node.last_heard_at or record.last_seen_at),
-        version=record.version,
-        boot_id=record.boot_id,
-    )
+# ---- what goes out: answers -----------------------------------------------------------------------------
 
 
 def applied_out(reply: effects.FaultReply) -> chaos_pb2.FaultApplied:

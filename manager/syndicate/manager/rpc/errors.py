@@ -32,8 +32,12 @@ STATUS_OF: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
     errors.FaultFailed: grpc.StatusCode.INTERNAL,
 }
 
-# gRPC ends a call whose metadata is too large: a long value goes in the details alone.
-_LONGEST_VALUE: Final = 512
+# gRPC ends a call with more than 8 KiB of metadata as another error. The detail goes out as the call's
+# message, where a byte may take three, and again with the values in base64.
+_DETAIL_BYTES: Final = 1000
+_VALUE_BYTES: Final = 512
+_ALL_VALUES_BYTES: Final = 1024
+_MORE: Final = " …"
 _NOT_IN_A_KEY: Final = re.compile(r"[^a-z0-9_.-]")
 
 Trailer = tuple[tuple[str, str | bytes], ...]
@@ -44,8 +48,28 @@ def status_of(error: errors.CoreError) -> grpc.StatusCode:
     return STATUS_OF[type(error)]
 
 
+def short(text: str, most_bytes: int = _DETAIL_BYTES) -> str:
+    """The text as far as it fits, with a sign where it does not."""
+    data = text.encode(errors="replace")
+    if len(data) <= most_bytes:
+        return data.decode()
+    return data[: most_bytes - len(_MORE.encode())].decode(errors="ignore") + _MORE
+
+
+def _short_values(metadata: dict[str, str]) -> dict[str, str]:
+    left = _ALL_VALUES_BYTES
+    kept = {}
+    for key, value in metadata.items():
+        if left < len(_MORE.encode()):
+            break
+        kept[key] = short(value, min(_VALUE_BYTES, left))
+        left -= len(kept[key].encode())
+    return kept
+
+
 def trailer(code: grpc.StatusCode, reason: str, detail: str, metadata: dict[str, str]) -> Trailer:
-    """The trailing metadata of an error."""
+    """The trailing metadata of an error, with what is long in it cut."""
+    detail, metadata = short(detail), _short_values(metadata)
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))
     status = rpc_status.to_status(status_pb2.Status(code=code.value[0], message=detail, details=[info]))
@@ -53,14 +77,14 @@ def trailer(code: grpc.StatusCode, reason: str, detail: str, metadata: dict[str,
     return (
         *status.trailing_metadata,
         ("syndicate-reason", reason),
-        *((k, v) for k, v in plain if v.isascii() and v.isprintable() and len(v) <= _LONGEST_VALUE),
+        *((k, v) for k, v in plain if v.isascii() and v.isprintable()),
     )
 
 
 async def abort(context: Context, error: errors.CoreError) -> NoReturn:
     """End the call with the error."""
     code = status_of(error)
-    await context.abort(code, error.detail, trailer(code, error.reason, error.detail, error.metadata))
+    await context.abort(code, short(error.detail), trailer(code, error.reason, error.detail, error.metadata))
 
 
 def refusal(code: grpc.StatusCode, reason: str, detail: str) -> Handler:

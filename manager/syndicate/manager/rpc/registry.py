@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import BinaryIO, Final
+from typing import Final
 
 import grpc
 import structlog
@@ -21,13 +23,16 @@ from ..engine import Engine
 from ..logs import LogKey, LogStore, Stored
 from ..wakers import Wakers
 from . import convert
+from .errors import short
 from .session import Session
+from .threads import off
 from .types import Context
 
 _HELLO_WITHIN_S: Final = 10.0
 # A volunteer that says nothing for so many heartbeats is away, whatever its connection looks like.
 _SILENT_HEARTBEATS: Final = 3
 _CHUNK: Final = 512 << 10
+_MOST_FETCHES: Final = 32
 _LONGEST_PIECE: Final = 256 << 10
 
 _log = structlog.get_logger()
@@ -44,6 +49,8 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         self._logs = logs
         self._logs_changed = logs_changed
         self._files = files
+        # Each fetch under way holds a chunk in memory; the others wait for their turn.
+        self._fetches = asyncio.Semaphore(_MOST_FETCHES)
 
     # ---- the stream
     # -----------------------------------------------------------------------------------------
@@ -58,11 +65,7 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         log = _log.bind(volunteer_id=hello.volunteer_id, session=session.name, boot_id=hello.boot_id)
         self._engine.links[session.name] = session
         try:
-            self._engine.handle(
-                events.VolunteerAttached(
-                    session.name, convert.hello_in(hello), convert.stamp_in(hello.sent_at)
-                )
-            )
+            self._engine.handle(events.VolunteerAttached(session.name, convert.hello_in(hello)))
             log.info(
                 "volunteer.attached", slots=len(hello.slots), held=len(hello.held), version=hello.version
             )
@@ -104,12 +107,13 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         try:
             async with asyncio.timeout(silent_s) as deadline:
                 while (message := await context.read()) is not grpc.aio.EOF:
-                    deadline.reschedule(loop.time() + silent_s)
                     self._take(session, message)
                     # While the disk is behind nothing more is read, and gRPC's flow control stops the
-                    # volunteer.
+                    # volunteer: it is not silent then, it is not heard.
+                    deadline.reschedule(None)
                     await self._logs.room()
                     await self._engine.room()
+                    deadline.reschedule(loop.time() + silent_s)
             session.close(None)
         except TimeoutError:
             session.close(Away("HEARTBEAT_LATE", f"nothing was heard for {silent_s:g} s; attach again"))
@@ -120,8 +124,9 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         match message.WhichOneof("message"):
             case "heartbeat":
                 self._heartbeat(session, message.heartbeat)
-            case "answer":
-                self._answer(session, message.answer)
+            case "answers":
+                for answer in message.answers.answers:
+                    self._answer(session, answer)
             case "event":
                 self._event(session, message.event)
             case "log":
@@ -133,9 +138,7 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         received_at = self._engine.clock.now()
         sent_at = convert.stamp_in(beat.sent_at)
         self._engine.handle(
-            events.HeartbeatReceived(
-                session.name, sent_at, convert.resources_in(beat.free), session.exchange(beat)
-            )
+            events.HeartbeatReceived(session.name, convert.resources_in(beat.free), session.exchange(beat))
         )
         session.acknowledge(beat, sent_at, received_at)
 
@@ -145,8 +148,8 @@ class Registry(registry_pb2_grpc.RegistryServicer):
                 session=session.name,
                 command_id=answer.command_id,
                 code=convert.known(AnswerCode, answer.code, "answer.code"),
-                detail=answer.detail,
-                address=answer.address,
+                detail=short(answer.detail, convert.MAX_DETAIL_BYTES),
+                address=convert.address(answer.address, "answer.address"),
                 processes=answer.processes,
                 applied_at=convert.stamp_in(answer.applied_at) if answer.HasField("applied_at") else None,
                 duration_ns=answer.duration_ns,
@@ -223,11 +226,18 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         self, request: pb.FetchSourceRequest, context: Context
     ) -> None:
         """Send a blob in chunks."""
-        loop = asyncio.get_running_loop()
+        convert.digest(request.sha256, "sha256")
         try:
-            file: BinaryIO = await loop.run_in_executor(self._files, self._blobs.open, request.sha256)
+            # The call's own end bounds the wait: a volunteer gives up by itself, and gRPC cancels the handler
+            # when it does, or is gone.
+            async with self._fetches:
+                await self._send_blob(request.sha256, context)
         except FileNotFoundError:
-            raise NotFound("NO_SUCH_BLOB", f"no source {request.sha256[:64]!r} is known here") from None
-        with file:
-            while chunk := await loop.run_in_executor(self._files, file.read, _CHUNK):
+            raise NotFound("NO_SUCH_BLOB", f"no source {request.sha256} is known here") from None
+
+    async def _send_blob(self, sha256: str, context: Context) -> None:
+        with contextlib.ExitStack() as held:
+            # Held from within the thread: a call that is cancelled meanwhile gives the file back too.
+            file = await off(self._files, lambda: held.enter_context(self._blobs.open(sha256)))
+            while chunk := await off(self._files, functools.partial(file.read, _CHUNK)):
                 await context.write(pb.FetchSourceResponse(chunk=chunk))

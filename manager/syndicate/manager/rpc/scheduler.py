@@ -5,43 +5,40 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-import grpc
+from google.protobuf.message import Message
 from syndicate.v1 import scheduler_pb2 as pb
 from syndicate.v1 import scheduler_pb2_grpc
 
-from ..blobs import BlobDirectory, check_source
 from ..core import effects, events
-from ..core.errors import BadRequest, NotFound, TooLate
+from ..core.errors import BadRequest, NotFound
 from ..core.model import JobState, Source
+from ..core.names import is_name
 from ..core.records import JobRecord
 from ..core.views import JobView
-from ..core.world import REMEMBERED_SUBMITS
 from ..engine import Engine
 from ..logs import LogReader, LogStore
 from ..store import Store
 from ..wakers import Wakers
-from . import convert
+from . import convert, pictures
+from .pace import Pace
+from .threads import off
 from .types import Context
+from .upload import Uploads
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 _DEFAULT_PAGE: Final = 100
 _LARGEST_PAGE: Final = 1000
-_LONGEST_CHUNK: Final = 512 << 10
-# A watcher is sent at most so many pictures a second, and at least looks so often while its job waits (its
-# place in the queue moves without an event of its own).
-_WATCH_INTERVAL_S: Final = 0.05
-# A job with thousands of faults takes milliseconds to draw: no watcher takes more of the loop than this.
-_WATCH_SHARE: Final = 0.02
+# Well below the 4 MiB that a client of gRPC takes unless told otherwise: a page ends there.
+_PAGE_BYTES: Final = 2 << 20
+# A watcher looks at least so often while its job waits: its place moves without an event of its own.
 _WATCH_QUEUED_S: Final = 1.0
-
-_OWNER: Final = re.compile(r"[a-z0-9-]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +47,12 @@ class Desk:
 
     engine: Engine
     store: Store
-    blobs: BlobDirectory
+    max_source_bytes: int
+    uploads: Uploads
     logs: LogStore
     logs_changed: Wakers
     files: Executor
     version: str
-    upload_timeout_s: float
 
 
 class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
@@ -64,44 +61,12 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._engine = desk.engine
-        self._submits = 0
-        # Each upload holds at most one chunk in memory and may expand its source in a thread: bound them.
-        self._uploads = asyncio.Semaphore(8)
 
     # ---- sources ----------------------------------------------------------------------------------------
 
     async def UploadSource(self, request_iterator: object, context: Context) -> pb.UploadSourceResponse:
         """Take a source, unless it is known."""
-        try:
-            async with asyncio.timeout(self._desk.upload_timeout_s):
-                return await self._upload(context)
-        except TimeoutError:
-            limit = self._desk.upload_timeout_s
-            raise TooLate("UPLOAD_TOO_SLOW", f"the source did not arrive within {limit:g} s") from None
-
-    async def _upload(self, context: Context) -> pb.UploadSourceResponse:
-        first = await context.read()
-        if first is grpc.aio.EOF or first.WhichOneof("part") != "header":
-            raise BadRequest("BAD_FIELD", "the first message of an upload must be its header")
-        header = first.header
-        convert.request_id(header.request_id)
-        sha256 = convert.digest(header.sha256, "header.sha256")
-        known = await self._size(sha256)
-        if known is not None:
-            return pb.UploadSourceResponse(sha256=sha256, size=known, already_known=True)
-        async with self._uploads:
-            upload = self._desk.blobs.begin(sha256, header.size)
-            try:
-                while (message := await context.read()) is not grpc.aio.EOF:
-                    if message.WhichOneof("part") != "chunk" or len(message.chunk) > _LONGEST_CHUNK:
-                        raise BadRequest(
-                            "BAD_FIELD", f"a chunk of at most {_LONGEST_CHUNK:,} bytes must come here"
-                        )
-                    await self._off(functools.partial(upload.add, message.chunk))
-                source = await self._off(functools.partial(upload.finish, check_source))
-            finally:
-                await self._off(upload.abandon)
-        return pb.UploadSourceResponse(sha256=source.sha256, size=source.size)
+        return await self._desk.uploads.take(context)
 
     # ---- jobs -------------------------------------------------------------------------------------------
 
@@ -112,30 +77,29 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
         owner = _owner(context)
         if not math.isfinite(spec.time_limit_s):
             raise BadRequest("BAD_FIELD", "spec.time_limit_s is not a number of seconds")
-        source = await self._source(spec.source_sha256, "spec.source_sha256")
-        client = await self._source(spec.client_sha256, "spec.client_sha256") if spec.client_sha256 else None
-        # A repeat of long ago, or of before a restart: only the store remembers it.
-        self._submits += 1
-        if self._desk.store.has_old_jobs or self._submits > REMEMBERED_SUBMITS:
-            found = await self._desk.store.find_request(request_id)
-            if found is not None:
-                if found[1] != owner:
-                    raise BadRequest("BAD_FIELD", "request_id was used by somebody else", field="request_id")
-                return pb.SubmitResponse(job_id=found[0])
-        reply = await self._engine.call(
-            lambda call: events.SubmitJob(
-                call=call,
-                request_id=request_id,
-                owner=owner,
-                name=spec.name,
-                source=source,
-                machines=spec.machines,
-                client=client,
-                clients=spec.clients if spec.HasField("clients") else None,
-                no_client=spec.no_client,
-                time_limit_s=spec.time_limit_s,
-            )
+        wanted = functools.partial(
+            events.SubmitJob,
+            request_id=request_id,
+            owner=owner,
+            name=spec.name,
+            machines=spec.machines,
+            clients=spec.clients if spec.HasField("clients") else None,
+            no_client=spec.no_client,
+            time_limit_s=spec.time_limit_s,
         )
+        try:
+            source = await self._source(spec.source_sha256, "spec.source_sha256")
+            client = (
+                await self._source(spec.client_sha256, "spec.client_sha256") if spec.client_sha256 else None
+            )
+        except NotFound:
+            # It can be sent, but that would be for nothing where the rest of the job is refused.
+            own = Source(spec.client_sha256, 0) if spec.client_sha256 else None
+            self._engine.machine.check_submit(
+                wanted(call=0, source=Source(spec.source_sha256, 0), client=own)
+            )
+            raise
+        reply = await self._engine.call(lambda call: wanted(call=call, source=source, client=client))
         assert isinstance(reply, effects.SubmitReply)  # noqa: S101 - the event's contract
         return pb.SubmitResponse(job_id=reply.job_id)
 
@@ -159,7 +123,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """One job whole."""
         view = await self._view(request.job_id)
-        return pb.GetJobResponse(job=convert.job_out(view, self._desk.store.cluster_id))
+        return pb.GetJobResponse(job=pictures.job_out(view, self._desk.store.cluster_id))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """Jobs, newest first."""
@@ -176,55 +140,59 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
             before = int(request.page_token)
         states = [convert.known(JobState, number, "states") for number in request.states]
         found = await self._desk.store.list_jobs(before, size + 1, request.owner, states)
-        answer = pb.ListJobsResponse()
-        for record in found[:size]:
-            job = convert.job_head_out(record)
-            if (
-                record.state is JobState.QUEUED
-                and (view := self._engine.machine.job(record.job_id)) is not None
-            ):
-                convert.waiting_out(view, job)
-            answer.jobs.append(job)
-        if len(found) > size:
-            answer.next_page_token = str(found[size - 1].job_id)
-        return answer
+        jobs, more = _page((self._row(record) for record in found), size)
+        return pb.ListJobsResponse(jobs=jobs, next_page_token=str(jobs[-1].job_id) if more else "")
 
     async def WatchJob(  # type: ignore[override]  # gRPC takes a coroutine that writes as well as a generator
         self, request: pb.WatchJobRequest, context: Context
     ) -> None:
         """Send the job at once and at each change, until it has ended."""
         sent: pb.Job | None = None
-        drawn = convert.Drawn()
+        drawn = pictures.Drawn()
+        pace = Pace()
         with self._engine.changed.watch(request.job_id) as changed:
             while True:
                 changed.clear()
-                view = await self._view(request.job_id)
-                began = self._engine.clock.now().monotonic_ns
-                job = convert.job_out(view, self._desk.store.cluster_id, drawn)
-                took_s = (self._engine.clock.now().monotonic_ns - began) / 1e9
-                if job != sent:
-                    now = convert.stamp_out(self._engine.clock.now())
-                    await context.write(pb.WatchJobResponse(job=job, now=now))
-                    sent = job
-                if _has_ended(view):
+                with pace.working():
+                    seen = self._engine.machine.job(request.job_id)
+                view = await self._durable(request.job_id, seen)
+                with pace.working():
+                    fresh = self._fresh(view, sent, drawn)
+                if fresh is not None:
+                    await context.write(fresh)
+                    sent = fresh.job
+                if _has_ended(view.job):
                     return
-                # The pace; changes meanwhile are seen together.
-                await asyncio.sleep(max(_WATCH_INTERVAL_S, took_s / _WATCH_SHARE))
+                await pace.rest()
                 queued = view.job.state is JobState.QUEUED
                 await _wait(changed, _WATCH_QUEUED_S if queued else None)
                 self._end_if_stopping()
+
+    def _fresh(self, view: JobView, sent: pb.Job | None, drawn: pictures.Drawn) -> pb.WatchJobResponse | None:
+        """What a watcher is told; None where it was told the same already."""
+        now = convert.stamp_out(self._engine.clock.now())
+        job = pictures.job_out(view, self._desk.store.cluster_id, drawn)
+        if job == sent:
+            return None
+        fresh = pb.WatchJobResponse(job=job, now=now)
+        # Takes as long as to serialise it, which `write` does where its time cannot be told from its waiting.
+        fresh.ByteSize()
+        return fresh
 
     async def ReadLogs(  # type: ignore[override]  # as above
         self, request: pb.ReadLogsRequest, context: Context
     ) -> None:
         """Send the output of a job's tasks, in the order in which it was read."""
         job_id = request.job_id
+        await self._record(job_id)
+        # By it a reader of tasks that say nothing learns that the stream is open.
+        await context.send_initial_metadata(())
         with (
             self._engine.changed.watch(job_id) as changed,
             self._desk.logs_changed.watch(job_id, changed),
         ):
             while True:
-                job = (await self._view(job_id)).job
+                job = await self._record(job_id)
                 attempt = request.attempt or job.attempt
                 if not 0 < attempt <= job.attempt:
                     raise BadRequest(
@@ -235,7 +203,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
                     await self._read_attempt(request, context, attempt, reader, changed)
                 finally:
                     await self._off(reader.close)
-                newest = (await self._view(job_id)).job.attempt
+                newest = (await self._record(job_id)).attempt
                 if request.attempt or not request.follow or newest == attempt:
                     return
 
@@ -248,10 +216,11 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
         changed: asyncio.Event,
     ) -> None:
         """Send one attempt's output, and follow it to its end where that is asked for."""
+        pace = Pace()
         while True:
             changed.clear()
-            view = await self._view(request.job_id)
-            over = not request.follow or _has_ended(view) or view.job.attempt > attempt
+            job = await self._record(request.job_id)
+            over = not request.follow or _has_ended(job) or job.attempt > attempt
             if over:
                 # What was received before the end was seen is in the files after this.
                 await self._desk.logs.flushed()
@@ -262,6 +231,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
                 for entry in await self._off(reader.dropped):
                     await context.write(entry)
                 return
+            await pace.rest()
             await _wait(changed, None)
             self._end_if_stopping()
 
@@ -271,12 +241,10 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
         """Volunteers with their slots, by id."""
         size = _page_size(request.page_size)
         nodes = sorted(self._engine.machine.nodes(), key=lambda n: n.record.volunteer_id)
-        nodes = [n for n in nodes if n.record.volunteer_id > request.page_token]
         await self._engine.durable()
-        answer = pb.ListNodesResponse(nodes=[convert.node_out(n) for n in nodes[:size]])
-        if len(nodes) > size:
-            answer.next_page_token = nodes[size - 1].record.volunteer_id
-        return answer
+        found = (pictures.node_out(n) for n in nodes if n.record.volunteer_id > request.page_token)
+        page, more = _page(found, size)
+        return pb.ListNodesResponse(nodes=page, next_page_token=page[-1].volunteer_id if more else "")
 
     async def DrainNode(self, request: pb.DrainNodeRequest, context: Context) -> pb.DrainNodeResponse:
         """Take a volunteer out of use, or back."""
@@ -301,7 +269,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
             queued_jobs=cluster.queued_jobs,
             active_jobs=cluster.active_jobs,
             version=self._desk.version,
-            max_source_bytes=self._desk.blobs.max_bytes,
+            max_source_bytes=self._desk.max_source_bytes,
             default_client_sha256=client.sha256 if client else "",
             default_clients=config.default_clients,
             now=convert.stamp_out(self._engine.clock.now()),
@@ -310,7 +278,15 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     # ---- help -------------------------------------------------------------------------------------------
 
     async def _view(self, job_id: int) -> JobView:
-        view = self._engine.machine.job(job_id)
+        return await self._durable(job_id, self._engine.machine.job(job_id))
+
+    async def _record(self, job_id: int) -> JobRecord:
+        """A job's row, which costs nothing to look at again and again while it is in memory."""
+        record = self._engine.machine.record(job_id)
+        return (await self._durable(job_id, None if record is None else JobView(record))).job
+
+    async def _durable(self, job_id: int, view: JobView | None) -> JobView:
+        """What the machine shows of a job, when it would survive a crash, else what the store has."""
         if view is not None:
             await self._engine.durable()
             return view
@@ -319,29 +295,24 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
             raise NotFound("NO_SUCH_JOB", f"there is no job {job_id}")
         return view
 
+    def _row(self, record: JobRecord) -> pb.Job:
+        """A job for a list. One that waits has its place; what for is told of one job at a time."""
+        row = pictures.job_row_out(record)
+        if record.state is JobState.QUEUED:
+            row.queue_place, row.queue_length = self._engine.machine.place(record.job_id)
+        return row
+
     async def _source(self, sha256: str, field: str) -> Source:
         convert.digest(sha256, field)
-        size = await self._size(sha256)
+        size = await self._desk.uploads.size(sha256)
         if size is None:
             raise NotFound(
                 "NO_SUCH_SOURCE", f"no source {sha256} is known here: upload it first", sha256=sha256
             )
         return Source(sha256, size)
 
-    async def _size(self, sha256: str) -> int | None:
-        blobs = self._desk.blobs
-        known = blobs.known_size(sha256)
-        return known if known is not None else await self._off(lambda: blobs.size(sha256))
-
     async def _off(self, work: Callable[[], T]) -> T:
-        # A thread cannot be cancelled: whoever is waits until it is done, so that what it works with may be
-        # let go.
-        running = asyncio.get_running_loop().run_in_executor(self._desk.files, work)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await asyncio.wait([running])
-            raise
+        return await off(self._desk.files, work)
 
     def _end_if_stopping(self) -> None:
         if self._engine.stopping is not None:
@@ -361,13 +332,25 @@ def _owner(context: Context) -> str:
     # Every caller holds the one admin token, so whose job it is may be said freely. Roles come with users'
     # own tokens, and then the owner comes from the token.
     for key, value in context.invocation_metadata() or ():
-        if key == "syndicate-user" and isinstance(value, str) and _OWNER.fullmatch(value):
+        if key == "syndicate-user" and isinstance(value, str) and is_name(value):
             return value
     return "admin"
 
 
-def _has_ended(view: JobView) -> bool:
-    return view.job.state > JobState.STOPPING
+def _has_ended(job: JobRecord) -> bool:
+    return job.state > JobState.STOPPING
+
+
+def _page(rows: Iterable[M], size: int) -> tuple[list[M], bool]:
+    """The rows that fit, at least one if there is any, and whether there are more."""
+    page: list[M] = []
+    left = _PAGE_BYTES
+    for row in rows:
+        left -= row.ByteSize()
+        if len(page) == size or (page and left < 0):
+            return page, True
+        page.append(row)
+    return page, False
 
 
 def _page_size(asked: int) -> int:

@@ -22,6 +22,8 @@ from .types import Context
 _LONGEST_QUEUE: Final = 4096
 # Heartbeats whose acknowledgements may still be answered: more than are ever under way.
 _ROUNDS: Final = 8
+# In one message; the largest command, a Prepare for a thousand members, has some 60 kB.
+_MOST_COMMANDS: Final = 32
 
 
 class Session:
@@ -43,7 +45,7 @@ class Session:
 
     def send(self, effect: effects.Send) -> None:
         """Push a command."""
-        self.push(pb.AttachResponse(command=convert.command_out(effect.command)))
+        self.push(pb.AttachResponse(commands=pb.Commands(commands=[convert.command_out(effect.command)])))
 
     def welcome(self, effect: effects.SendWelcome) -> None:
         """Accept the volunteer."""
@@ -66,10 +68,6 @@ class Session:
     def drain(self, effect: effects.SendDrain) -> None:
         """Take no new reservation, or take them again."""
         self.push(pb.AttachResponse(drain=pb.Drain(draining=effect.draining)))
-
-    def warm(self, effect: effects.SendWarm) -> None:
-        """Hold a source ready."""
-        self.push(pb.AttachResponse(warm=pb.WarmSource(source=convert.source_out(effect.source))))
 
     def ack_event(self, effect: effects.AckEvent) -> None:
         """An event is written down."""
@@ -112,16 +110,28 @@ class Session:
 
     async def write(self, context: Context) -> None:
         """Write what is queued until cancelled. Whether the peer still reads, its heartbeats tell."""
+        held: pb.AttachResponse | None = None
         while True:
-            message = await self._queue.get()
-            if message.HasField("heartbeat_ack"):
+            message, held = held or await self._queue.get(), None
+            if message.HasField("commands"):
+                held = self._join(message.commands)
+            elif message.HasField("heartbeat_ack"):
                 self._stamp(message.heartbeat_ack)
             await context.write(message)
+
+    def _join(self, first: pb.Commands) -> pb.AttachResponse | None:
+        """Add the commands that wait right behind; returns what was taken from the queue and is none."""
+        while len(first.commands) < _MOST_COMMANDS and not self._queue.empty():
+            message = self._queue.get_nowait()
+            if not message.HasField("commands"):
+                return message
+            first.commands.extend(message.commands.commands)
+        return None
 
     def _stamp(self, ack: pb.HeartbeatAck) -> None:
         # As late as can be: what lies between this stamp and the wire widens the clock's error.
         now = self._clock.now()
-        ack.sent_at.CopyFrom(convert.stamp_out(now) or ack.sent_at)
+        ack.sent_at.CopyFrom(convert.stamp_out(now))
         sent_at, received_at, _ = self._rounds.get(ack.sequence, (None, None, None))
         if sent_at is not None and received_at is not None:
             self._rounds[ack.sequence] = (sent_at, received_at, now)

@@ -41,21 +41,26 @@ class Store(Protocol):
         """True while so much waits to be written that no new work should be taken."""
         ...
 
-    @property
-    def has_old_jobs(self) -> bool:
-        """True where `restore` left out ended jobs, so that only the store knows them and their requests."""
+    def restore(self, keep_ended: int) -> Iterable[Record]:
+        """All nodes, all live jobs whole, and of the `keep_ended` newest that ended their rows and tasks.
+
+        Those are without results. Blocks; before `start`.
+        """
         ...
 
-    def restore(self, keep_ended: int) -> Iterable[Record]:
-        """All nodes, all live jobs whole, and the `keep_ended` newest that ended. Blocks; before `start`."""
+    def requests(self, limit: int) -> list[tuple[str, int, str]]:
+        """Request id, job and owner of the newest jobs that ended, oldest first. Blocks; before `start`."""
         ...
 
     def start(self, on_durable: Callable[[int], None], on_failure: Callable[[BaseException], None]) -> None:
         """Begin to take records. Both callbacks run on the loop; after the second nothing more is durable."""
         ...
 
-    def submit(self, records: Sequence[Record]) -> int:
-        """Queue records to be made durable together; answers their ticket. Refuses never: see `full`."""
+    def submit(self, records: Sequence[Record], patience_s: float = 0.0) -> int:
+        """Queue records to be made durable together; answers their ticket. Refuses never: see `full`.
+
+        With patience they may wait so long for others that are made durable in the same go.
+        """
         ...
 
     async def load_job(self, job_id: int) -> JobView | None:
@@ -68,8 +73,12 @@ class Store(Protocol):
         """Jobs below an id, newest first. An empty owner and no states mean all."""
         ...
 
-    async def find_request(self, request_id: str) -> tuple[int, str] | None:
-        """The job that a Submit of this request id made, and its owner, if that job has ended."""
+    async def old_jobs(self, keep: int, limit: int) -> list[int]:
+        """The oldest jobs that ended, without the `keep` newest of those; at most `limit`."""
+        ...
+
+    async def remove_job(self, job_id: int) -> None:
+        """Take the rows of a job that has ended out of the store. Raises StoreError where that fails."""
         ...
 
     async def close(self) -> None:

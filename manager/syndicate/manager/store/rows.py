@@ -27,6 +27,7 @@ from ..core.model import (
     TaskState,
 )
 from ..core.records import (
+    EpochRecord,
     FaultRecord,
     JobRecord,
     NodeRecord,
@@ -301,6 +302,8 @@ def _node(r: NodeRecord) -> Row:
         "drained": r.drained,
         "last_seen_at": _stamp(r.last_seen_at),
     }
+    if r.forgotten:
+        doc["forgotten"] = True
     return [r.volunteer_id, doc]
 
 
@@ -317,10 +320,16 @@ def _read_node(volunteer_id: str, doc: Doc) -> NodeRecord:
         resources=Resources(*doc["resources"]),
         drained=doc["drained"],
         last_seen_at=_read_stamp(doc["last_seen_at"]),
+        forgotten=doc.get("forgotten", False),
     )
 
 
-# The table of each record kind, how many of its columns are the key, and the two directions.
+def _epoch(r: EpochRecord) -> Row:
+    return ["epoch", str(r.epoch)]
+
+
+# The table of each record kind, how many of its columns are the key, and the two directions. What is in meta
+# is written here, but read by the store itself.
 TABLE_OF: Final[dict[type[Any], str]] = {
     JobRecord: "job",
     TaskRecord: "task",
@@ -328,8 +337,9 @@ TABLE_OF: Final[dict[type[Any], str]] = {
     FaultRecord: "fault",
     StoryRecord: "story",
     NodeRecord: "node",
+    EpochRecord: "meta",
 }
-KEY_LENGTH: Final = {"job": 1, "task": 3, "run": 4, "fault": 2, "story": 2, "node": 1}
+KEY_LENGTH: Final = {"job": 1, "task": 3, "run": 4, "fault": 2, "story": 2, "node": 1, "meta": 1}
 ENCODE: Final[dict[str, Callable[[Any], Row]]] = {
     "job": _job,
     "task": _task,
@@ -337,6 +347,7 @@ ENCODE: Final[dict[str, Callable[[Any], Row]]] = {
     "fault": _fault,
     "story": _story,
     "node": _node,
+    "meta": _epoch,
 }
 DECODE: Final[dict[str, Callable[..., Record]]] = {
     "job": _read_job,

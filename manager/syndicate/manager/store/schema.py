@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 from ..core.model import JobState
 
 # The newest migration. Known here so that a start on a current database need not load alembic.
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 
 # The largest state of a job that has not ended.
 LAST_LIVE: Final = int(JobState.STOPPING)
@@ -31,10 +31,11 @@ job = Table(
     Column("state", Integer, nullable=False),
     Column("submitted_utc_ns", BigInteger, nullable=False),
     Column("doc", Text, nullable=False),
-    # Both are partial, so that a submission writes one page and not three. Requests of live jobs are known
-    # to the machine; the store is asked for those of jobs that ended.
-    Index("job_live", "state", sqlite_where=text(f"state <= {LAST_LIVE}")),
-    Index("job_request", "request_id", unique=True, sqlite_where=text(f"state > {LAST_LIVE}")),
+    # All are partial, so that a submission writes one page and not three. Each ends with the job's id, as
+    # every index of SQLite does: the newest jobs of a state, or of an owner in a state, are read off its end.
+    Index("job_live", "state", "owner", sqlite_where=text(f"state <= {LAST_LIVE}")),
+    Index("job_ended", "state", sqlite_where=text(f"state > {LAST_LIVE}")),
+    Index("job_ended_owner", "owner", "state", sqlite_where=text(f"state > {LAST_LIVE}")),
 )
 
 task = Table(
@@ -105,4 +106,4 @@ def _upsert(table: Table) -> str:
     )
 
 
-UPSERT: Final = {t.name: _upsert(t) for t in (job, task, run, fault, story, node)}
+UPSERT: Final = {t.name: _upsert(t) for t in (meta, job, task, run, fault, story, node)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import functools
 import json
@@ -22,8 +23,9 @@ from ..core.records import FaultRecord, JobRecord, Record, RunRecord, StoryRecor
 from ..core.show import picture
 from ..core.views import JobView
 from . import rows, schema
-from .errors import CommitFailed, StateDirBusy, StoreBroken
+from .errors import CommitFailed, StateDirBusy, StoreBroken, StoreError
 from .migrate import migrate
+from .removal import remove_job
 from .writer import GroupWriter
 
 T = TypeVar("T")
@@ -31,6 +33,8 @@ T = TypeVar("T")
 # The write-ahead log is used over again from its beginning once it has so many pages.
 _WAL_PAGES: Final = 2000
 _PAGE_AND_FRAME: Final = 4096 + 24
+
+_LONGEST_VALUE: Final = 64 << 20
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -51,7 +55,6 @@ class SqliteStore:
         self.epoch: int = epoch
         self.submitted: int = 0
         self.durable: int = 0
-        self.has_old_jobs: bool = False
         self._lock = lock
         self._writer = writer
         self._raw = cast(sqlite3.Connection, writer.connection.driver_connection)
@@ -78,6 +81,7 @@ class SqliteStore:
             opened.append(writer)
             with writer.begin():
                 migrate(writer)
+                writer.execute(sa.delete(schema.node).where(sa.text("json_extract(doc, '$.forgotten')")))
                 cluster_id, epoch = _next_epoch(writer)
             reader = engine.connect()
             opened.append(reader)
@@ -119,12 +123,12 @@ class SqliteStore:
             lambda error: _tell(loop, failed_on_loop, error),
         )
 
-    def submit(self, records: Sequence[Record]) -> int:
+    def submit(self, records: Sequence[Record], patience_s: float = 0.0) -> int:
         """Queue records; see `Store.submit`."""
         assert self._group_writer is not None, "start() comes first"  # noqa: S101 - a caller's bug
         self.submitted += 1
         self._waiting += len(records)
-        self._group_writer.put(self.submitted, records)
+        self._group_writer.put(self.submitted, records, patience_s)
         return self.submitted
 
     def _commit(self, group: list[Record]) -> None:
@@ -135,7 +139,9 @@ class SqliteStore:
             table, row = rows.to_row(record)
             newest.setdefault(table, {})[tuple(row[: rows.KEY_LENGTH[table]])] = _encode(row)
         statements = [
-            (schema.UPSERT[table], f"[{','.join(saved.values())}]") for table, saved in newest.items()
+            (schema.UPSERT[table], f"[{','.join(part)}]")
+            for table, saved in newest.items()
+            for part in _parts(list(saved.values()))
         ]
         # Past SQLAlchemy, which takes longer for one statement than SQLite for ten rows; and each statement
         # less is a wait for the interpreter less: one alone is a transaction by itself.
@@ -168,27 +174,38 @@ class SqliteStore:
     def restore(self, keep_ended: int) -> Iterator[Record]:
         """What the machine needs to go on; see `Store.restore`."""
         job = schema.job
+        live = sa.select(job.c.job_id).where(job.c.state <= schema.LAST_LIVE)
+        ended = (
+            sa.select(job.c.job_id)
+            .where(job.c.state > schema.LAST_LIVE)
+            .order_by(job.c.job_id.desc())
+            .limit(keep_ended)
+        )
         with self._reader.begin():
             yield from self._records(sa.select(schema.node))
-            # One more than is wanted tells whether any is left out.
-            ended = (
-                sa.select(job.c.job_id)
-                .where(job.c.state > schema.LAST_LIVE)
-                .order_by(job.c.job_id.desc())
-                .limit(keep_ended + 1)
-            )
-            newest = list(self._reader.execute(ended).scalars())
-            self.has_old_jobs = len(newest) > keep_ended
-            oldest_kept = newest[:keep_ended][-1] if newest else 0
-            chosen = sa.union(
-                sa.select(job.c.job_id).where(job.c.state <= schema.LAST_LIVE),
-                sa.select(job.c.job_id).where(job.c.state > schema.LAST_LIVE, job.c.job_id >= oldest_kept),
-            ).subquery()
             for table in (job, schema.task, schema.run, schema.fault, schema.story):
-                query = (
-                    sa.select(table).where(table.c.job_id.in_(sa.select(chosen))).order_by(*table.primary_key)
-                )
+                query = sa.select(table).where(table.c.job_id.in_(live)).order_by(*table.primary_key)
                 yield from self._records(query)
+            for table in (job, schema.task):
+                *columns, doc = table.c
+                in_part = sa.select(*columns, sa.func.json_remove(doc, "$.result"))
+                yield from self._records(
+                    in_part.where(table.c.job_id.in_(ended)).order_by(*table.primary_key)
+                )
+
+    def requests(self, limit: int) -> list[tuple[str, int, str]]:
+        """The requests of the newest ended jobs; see `Store.requests`."""
+        job = schema.job
+        query = (
+            sa.select(job.c.request_id, job.c.job_id, job.c.owner)
+            .where(job.c.state > schema.LAST_LIVE)
+            .order_by(job.c.job_id.desc())
+            .limit(limit)
+        )
+        owners: dict[str, str] = {}
+        with self._reader.begin():
+            found = [(r, i, owners.setdefault(owner, owner)) for r, i, owner in self._reader.execute(query)]
+        return found[::-1]
 
     async def load_job(self, job_id: int) -> JobView | None:
         """One job whole; see `Store.load_job`."""
@@ -198,28 +215,58 @@ class SqliteStore:
         self, before_id: int | None, limit: int, owner: str, states: Sequence[JobState]
     ) -> list[JobRecord]:
         """Jobs, newest first; see `Store.list_jobs`."""
-        job = schema.job
-        query = sa.select(job).order_by(job.c.job_id.desc()).limit(limit)
-        if before_id is not None:
-            query = query.where(job.c.job_id < before_id)
-        if owner:
-            query = query.where(job.c.owner == owner)
-        if states:
-            query = query.where(job.c.state.in_([int(s) for s in states]))
-            if max(states) <= schema.LAST_LIVE:
-                # Implied, but only said so does it let SQLite use the partial index.
-                query = query.where(sa.text(f"state <= {schema.LAST_LIVE}"))
-        found = await self._read(lambda: list(self._records(query)))
+        wanted = [state for state in JobState if not states or state in states]
+        found = await self._read(functools.partial(self._list_jobs, before_id, limit, owner, wanted))
         return [r for r in found if isinstance(r, JobRecord)]
 
-    async def find_request(self, request_id: str) -> tuple[int, str] | None:
-        """The job of a request id and its owner; see `Store.find_request`."""
+    def _list_jobs(
+        self, before_id: int | None, limit: int, owner: str, states: Sequence[JobState]
+    ) -> list[Record]:
         job = schema.job
-        query = sa.select(job.c.job_id, job.c.owner).where(
-            job.c.request_id == request_id, sa.text(f"state > {schema.LAST_LIVE}")
-        )
-        found = await self._read(lambda: self._reader.execute(query).one_or_none())
-        return None if found is None else (found[0], found[1])
+        below = [] if before_id is None else [job.c.job_id < before_id]
+        if not owner and len(states) == len(JobState):
+            ids = sa.select(job.c.job_id).where(*below).order_by(job.c.job_id.desc()).limit(limit)
+        else:
+            # Each part is read off the end of an index, however many jobs there are. That a state is on one
+            # side of the border is implied, but only said so does it let SQLite use the partial indexes.
+            parts = []
+            for state in states:
+                side = f"state {'<=' if state <= schema.LAST_LIVE else '>'} {schema.LAST_LIVE}"
+                part = sa.select(job.c.job_id).where(sa.text(side), job.c.state == int(state), *below)
+                if owner:
+                    part = part.where(job.c.owner == owner)
+                newest = part.order_by(job.c.job_id.desc()).limit(limit).subquery()
+                parts.append(sa.select(newest.c.job_id))
+            united = sa.union_all(*parts).subquery()
+            ids = sa.select(united.c.job_id).order_by(united.c.job_id.desc()).limit(limit)
+        return list(self._records(sa.select(job).where(job.c.job_id.in_(ids)).order_by(job.c.job_id.desc())))
+
+    # ---- removing ---------------------------------------------------------------------------------------
+
+    async def old_jobs(self, keep: int, limit: int) -> list[int]:
+        """The oldest ended jobs beyond those to keep; see `Store.old_jobs`."""
+        return await self._read(functools.partial(self._old_jobs, keep, limit))
+
+    def _old_jobs(self, keep: int, limit: int) -> list[int]:
+        ended = sa.text(f"state > {schema.LAST_LIVE}")
+        number = self._reader.execute(
+            sa.select(sa.func.count()).select_from(schema.job).where(ended)
+        ).scalar_one()
+        if number <= keep:
+            return []
+        oldest = sa.select(schema.job.c.job_id).where(ended).order_by(schema.job.c.job_id)
+        return list(self._reader.execute(oldest.limit(min(number - keep, limit))).scalars())
+
+    async def remove_job(self, job_id: int) -> None:
+        """Remove a job's rows; see `Store.remove_job`."""
+        await asyncio.get_running_loop().run_in_executor(None, self._remove_job, job_id)
+
+    def _remove_job(self, job_id: int) -> None:
+        try:
+            with contextlib.closing(self._writer.engine.raw_connection()) as connection:
+                remove_job(cast(sqlite3.Connection, connection.driver_connection), job_id)
+        except sqlite3.Error as error:
+            raise StoreError(f"job {job_id} cannot be removed: {error}") from error
 
     async def _read(self, work: Callable[[], T]) -> T:
         def in_thread() -> T:
@@ -243,6 +290,14 @@ class SqliteStore:
         table = query.get_final_froms()[0].name  # type: ignore[attr-defined]  # every query here is of one table
         for *columns, doc in self._reader.execute(query):
             yield rows.from_row(table, [*columns, json.loads(doc)])
+
+
+def _parts(encoded: list[str]) -> list[list[str]]:
+    """Rows that fit into one statement's value; SQLite takes none above a billion bytes."""
+    if len(encoded) == 1 or sum(map(len, encoded)) <= _LONGEST_VALUE:
+        return [encoded]
+    middle = len(encoded) // 2
+    return _parts(encoded[:middle]) + _parts(encoded[middle:])
 
 
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: object) -> None:

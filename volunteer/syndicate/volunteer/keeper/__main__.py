@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from .errors import one_line
 from .requirements import Level, check, unmet
 from .settings import load
+from .usage import HELP
 
 EXIT_UNMET = 78  # EX_CONFIG of sysexits.h: an operator must mend something, a restart does not help
 
@@ -24,8 +25,12 @@ _MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check and become the keeper; returns only the exit status of what is not met."""
+    given = sys.argv[1:] if argv is None else argv
+    if "-h" in given or "--help" in given:
+        sys.stdout.write(HELP)
+        return 0
     try:
-        settings = load(sys.argv[1:] if argv is None else argv)
+        settings = load(given)
     except ValidationError as error:
         for wrong in error.errors():
             field = "-".join(map(str, wrong["loc"])).replace("_", "-")

@@ -1,18 +1,23 @@
-"""One launched sandbox: its cgroup, its process, and the pipes to it. Used by one thread, the slot's."""
+"""One launched sandbox: its cgroup, its process, and the pipes to it.
+
+Used by one thread, the slot's; but what ends it and waits for that may be called on the loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import mounts
 from .cgroups import Cgroup, CgroupError
 from .disk import Disk
-from .errors import KeeperError, failed, one_line
+from .errors import failed, one_line
 from .launch import Launcher
 from .process import Process
 from .sandbox import Orders, Programs, Unpacker, bwrap_arguments, command
@@ -114,22 +119,25 @@ class Box:
     def _start(cls, site: Site, launcher: Launcher, generation: int, disk: Disk, netns: int | None) -> Box:
         disk.begin(generation)
         cgroup = site.cgroup.child(f"g{generation}")
-        pipes, theirs = _make_pipes()
-        try:
-            theirs.append(_arguments(site, disk))
-            inside = cgroup.open()
+        with ExitStack() as undo:
+            undo.callback(cgroup.remove)
+            pipes, theirs = _make_pipes()
+            undo.callback(pipes.close_all)
             try:
-                pid = launcher.start(command(site.programs, site.uid), inside, netns, theirs, site.join)
+                theirs.append(_arguments(site, disk))
+                inside = cgroup.open()
+                try:
+                    pid = launcher.start(command(site.programs, site.uid), inside, netns, theirs, site.join)
+                finally:
+                    os.close(inside)
             finally:
-                os.close(inside)
-        except (OSError, KeeperError):
-            pipes.close_all()
-            cgroup.remove()
-            raise
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
-        return cls(site, cgroup, Process(pid), pipes)
+                for descriptor in theirs:
+                    os.close(descriptor)
+            undo.callback(os.waitpid, pid, 0)
+            undo.callback(cgroup.kill)
+            process = Process(pid)
+            undo.pop_all()
+        return cls(site, cgroup, process, pipes)
 
     def _await_ready(self) -> None:
         line = self.next_report(time.monotonic() + _READY_SECONDS)
@@ -238,8 +246,28 @@ class Box:
         own = {self.process.pid} | ({self.init.pid} if self.init else set())
         return len(set(self.cgroup.pids()) - own)
 
+    def strike(self) -> int:
+        """Have every process of it killed, without waiting; how many were the task's. From any thread."""
+        found = self.count()
+        self.cgroup.strike()
+        return found
+
+    async def vanished(self, seconds: float) -> bool:
+        """Whether no process is left, on the loop, waiting at most so long for those that were struck.
+
+        The kernel lets the first process of a pid namespace end after all others of it, and its pidfd tells
+        at once, without a look now and then.
+        """
+        if self.init is not None:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.init.gone()
+            except TimeoutError:
+                return False
+        return self.cgroup.is_empty()
+
     def kill(self) -> None:
-        """End every process of it and return once none is left; raises KeeperError."""
+        """End every process of it and return once none is left; blocks. Raises KeeperError."""
         try:
             self.cgroup.kill()
         except CgroupError as error:
@@ -270,21 +298,34 @@ class Box:
 
 
 def _make_pipes() -> tuple[Pipes, list[int]]:
-    """The keeper's ends, and the sandbox's in the order of their numbers there."""
-    stdout, stdout_in = os.pipe2(os.O_CLOEXEC)
-    stderr, stderr_in = os.pipe2(os.O_CLOEXEC)
-    source_out, source = os.pipe2(os.O_CLOEXEC)
-    report, report_in = os.pipe2(os.O_CLOEXEC)
-    orders_out, orders = os.pipe2(os.O_CLOEXEC)
-    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    """The keeper's ends, and the sandbox's by their numbers there; raises OSError, leaving none."""
+    with ExitStack() as undo:
+
+        def pipe() -> tuple[int, int]:
+            ends = os.pipe2(os.O_CLOEXEC)
+            for end in ends:
+                undo.callback(os.close, end)
+            return ends
+
+        stdout, stdout_in = pipe()
+        stderr, stderr_in = pipe()
+        source_out, source = pipe()
+        report, report_in = pipe()
+        orders_out, orders = pipe()
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        undo.pop_all()
     theirs = [null, stdout_in, stderr_in, source_out, report_in, orders_out]
     return Pipes(stdout, stderr, source, report, orders), theirs
 
 
 def _arguments(site: Site, disk: Disk) -> int:
-    """bubblewrap's options as a readable descriptor, which the caller closes."""
+    """bubblewrap's options as a descriptor, which the caller closes; raises OSError, leaving none."""
     options = bwrap_arguments(site.programs, disk.root, disk.tmp, disk.shm, site.view)
     descriptor = os.memfd_create("syndicate-arguments", os.MFD_CLOEXEC)
-    os.write(descriptor, options)
-    os.lseek(descriptor, 0, os.SEEK_SET)
+    try:
+        os.write(descriptor, options)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor

@@ -73,7 +73,7 @@ class Cgroup:
             return
         try:
             deadline = time.monotonic() + _KILL_SECONDS
-            self._order()
+            self.strike()
             # The kernel tells a change by a work queue and at most every 10 ms; looking is sooner.
             pause = _LOOK_SECONDS
             while not _is_empty(events):
@@ -83,17 +83,33 @@ class Cgroup:
                 if not _changed(events, min(left, pause)):
                     pause = min(pause * 2, _AGAIN_SECONDS)
                     if pause >= _AGAIN_SECONDS:
-                        self._order_each()
+                        self._strike_each()
         finally:
             os.close(events)
 
-    def _order(self) -> None:
+    def strike(self) -> None:
+        """Have every process in it and below killed, without waiting for their ends."""
         try:
-            (self.path / "cgroup.kill").write_text("1")
+            order = os.open(self.path / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(order, b"1")
+            finally:
+                os.close(order)
         except OSError:
-            self._order_each()
+            self._strike_each()
 
-    def _order_each(self) -> None:
+    def is_empty(self) -> bool:
+        """Whether no process is in it or below; so is one that is not there."""
+        try:
+            events = os.open(self.path / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            return _is_empty(events)
+        finally:
+            os.close(events)
+
+    def _strike_each(self) -> None:
         """SIGKILL by pid: a pid of this cgroup cannot be reused while its zombie waits for the keeper."""
         for pid in self.pids():
             try:

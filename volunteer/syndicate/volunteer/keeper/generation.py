@@ -31,8 +31,12 @@ class Generation:
     started_at: Stamp | None = None
     answer: Done | None = None  # what Start or Revive was answered
     cause: str = ""  # why the keeper ends it, once it does
+    emptied_at: Stamp | None = None  # when no process was left
+    left: str = ""  # what is wrong where processes do not end
+    emptied: asyncio.Event = field(default_factory=asyncio.Event)  # set with `emptied_at` or `left`
     exit: Exit | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)  # set with `exit`
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)  # somebody waits for `exit`
     _drained: asyncio.Event = field(default_factory=asyncio.Event)
     _growth_told: bool = False
 

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
-import structlog
-
 from ..local import (
     Audit,
     Audited,
@@ -35,11 +33,13 @@ from ..local import (
     Sync,
     Synced,
 )
-from . import mounts
+from . import memory, mounts
 from .audit import SlotPlaces, strangers, things_of
 from .box import Site
+from .calm import Calm
 from .cgroups import Cgroup, CgroupError, find_mount
 from .clock import Clock
+from .company import Company
 from .config import Config
 from .epochs import Epochs
 from .errors import KeeperError, failed
@@ -47,17 +47,18 @@ from .ground import Ground, Shared
 from .launch import Launcher
 from .lease import Leases
 from .limits import Limiter, find_version_1
+from .log import Log
 from .network import FabricNetwork, HostNetwork, Network, NetworkError
 from .pump import Pump
 from .sandbox import Programs
 from .server import Server
 from .skeleton import build
-from .slots import Company, Slot
+from .slots import Slot
 from .trees import remove_tree
 from .unpack import Layouts
 from .view import Views
 
-_log = structlog.get_logger("keeper")
+_log = Log()
 
 
 class Places:
@@ -150,8 +151,10 @@ class Keeper:
         self._limiter, self._network, self._base = limiter, network, base
         self._epochs = Epochs(places.state / "epochs.json")
         shared = Shared(launcher, network, places.skeleton, settings.cache, Layouts(), limiter)
+        calm = Calm()
+        self._stack.callback(calm.close)
         company = Company(
-            *(self._clock, pump, self._epochs, self._leases, self._tell, self._spawn),
+            *(self._clock, pump, self._epochs, self._leases, calm, self._tell, self._spawn),
             lambda slot, what: _log.warning("slot.trouble", slot=slot, detail=what),
         )
         for number in range(settings.slots):
@@ -223,6 +226,7 @@ class Keeper:
             async with asyncio.TaskGroup() as standing:
                 for slot in self._slots:
                     standing.create_task(slot.stand_by())
+            memory.settle()
             await self._server.open(tasks)
             ready.set()
             try:
@@ -268,7 +272,7 @@ class Keeper:
             raise KeeperError(ErrorCode.SHUTTING_DOWN, "the keeper is ending")
         match request:
             case Sync():
-                return self._synced()
+                return await self._synced()
             case Renew():
                 return self._renew(request)
             case Audit():
@@ -297,7 +301,10 @@ class Keeper:
             )
         return self._slots[number]
 
-    def _synced(self) -> Synced:
+    async def _synced(self) -> Synced:
+        # What an earlier connection asked for has nobody to answer to, and may not go on behind this account.
+        await asyncio.gather(*(slot.stop_work() for slot in self._slots))
+        # From here to the answer nothing is awaited: what happens after it is told as an event.
         possible = {"python", "zstd", *(f"cgroup-{name}" for name in self._limiter.names)}
         return Synced(
             self._settings.instance,

@@ -64,6 +64,10 @@ class Process:
             raise RuntimeError(f"the pidfd of {self.pid} told an end that the kernel does not know")
         return found
 
+    async def gone(self) -> None:
+        """Return once it has ended, on the loop, whoever reaps it."""
+        await readable(self._fd)
+
     def first_child(self) -> int | None:
         """The pid of its first child, or None; for bubblewrap that is the first process of the sandbox."""
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()

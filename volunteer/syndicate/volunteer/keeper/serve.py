@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
 import sys
 
-import structlog
-
 from .cgroups import CgroupError
 from .config import Config
 from .errors import KeeperError, one_line
 from .keeper import Keeper
+from .log import Log
 from .network import NetworkError
 
-_log = structlog.get_logger("keeper")
+_log = Log()
 
 
 def main(argv: list[str]) -> int:
     """Run the keeper; 0 after a signal asked for the end, 1 if it cannot stand up."""
-    _configure_log()
     # The slots' threads work for microseconds between waits; beside a busy one each would wait for this long.
     sys.setswitchinterval(0.0005)
     config = Config.decode(argv[0])
@@ -82,20 +79,6 @@ def _notify_systemd(state: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
             link.connect("\0" + address[1:] if address.startswith("@") else address)
             link.send(state.encode())
-
-
-def _configure_log() -> None:
-    """One line of JSON for each event on stderr, which systemd keeps."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import structlog
-
 from .. import frames
+from ..frame_protocol import FrameProtocol
 from ..local import (
     Audit,
     ErrorCode,
     Event,
     EventFrame,
+    Frame,
     Refused,
     Reply,
     ReplyFrame,
@@ -25,6 +25,7 @@ from ..local import (
     Sync,
 )
 from .errors import KeeperError, one_line
+from .log import Log
 
 _MAX_UNSENT_BYTES = 16 << 20  # several of the largest frames; a volunteer that reads nothing is dropped
 _MAX_CONNECTIONS = 16  # the volunteer's, the one it replaces, and people's audits
@@ -32,30 +33,23 @@ _MAX_AT_ONCE = 128  # requests of one connection; more wait unread in the socket
 _CREDENTIALS = struct.Struct("3i")
 
 Answer = Callable[[Request], Awaitable[Reply]]
-_log = structlog.get_logger("keeper.server")
+_log = Log()
 
 
-class Connection:
-    """One volunteer's connection."""
+class Connection(FrameProtocol):
+    """One peer's connection: the volunteer's, or that of a person's audit."""
 
-    def __init__(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        answer: Answer,
-        activate: Callable[[Connection], None],
-    ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._answer = answer
-        self._activate = activate
+    def __init__(self, server: Server, tasks: asyncio.TaskGroup) -> None:
+        super().__init__()
+        self._server = server
+        self._tasks = tasks
         self._is_volunteer = False
-        self._room = asyncio.Semaphore(_MAX_AT_ONCE)
+        self._under_way = 0
         self.synced = False  # events are told after the first Synced only: it tells what was before
 
     def send(self, frame: ReplyFrame | EventFrame) -> None:
         """Send a frame; the connection is dropped if too much waits to be read."""
-        if self._writer.is_closing():
+        if self.transport.is_closing():
             return
         try:
             data = frames.encode(frame)
@@ -65,50 +59,65 @@ class Connection:
             _log.error("reply.not_sent", detail=str(error))
             detail = one_line(f"the answer cannot be told: {error}")
             data = frames.encode(ReplyFrame(frame.number, Refused(ErrorCode.FAILED, detail)))
-        self._writer.write(data)
-        if self._writer.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
+        self.transport.write(data)
+        if self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
             _log.warning("connection.dropped", reason="the volunteer does not read")
             self.drop()
 
     def drop(self) -> None:
         """Close at once, without sending what waits."""
-        self._writer.transport.abort()
+        self.transport.abort()
 
-    async def serve(self, tasks: asyncio.TaskGroup) -> None:
-        """Read requests until the connection ends; each is answered in a task of its own."""
-        try:
-            while True:
-                prefix = await self._reader.readexactly(frames.PREFIX_BYTES)
-                body = await self._reader.readexactly(frames.body_length(prefix))
-                frame = frames.decode(body)
-                if not isinstance(frame, RequestFrame):
-                    raise frames.FrameError("only requests are taken here")
-                if isinstance(frame.request, Sync):
-                    self._is_volunteer = True
-                    self._activate(self)
-                elif not self._is_volunteer and not isinstance(frame.request, Audit):
-                    raise frames.FrameError("the first request must be Sync, or Audit")
-                await self._room.acquire()
-                tasks.create_task(self._handle(frame))
-        except frames.FrameError as error:
-            # What follows a frame that is not understood cannot be trusted to be one.
-            _log.warning("connection.malformed", detail=str(error))
-            self.send(ReplyFrame(error.number or 0, Refused(ErrorCode.MALFORMED, one_line(str(error)))))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the volunteer went away; its tasks go on
-        finally:
-            self._writer.close()
+    # ---- for the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        why = self._server.admit(self, _peer_uid(transport))
+        if why:
+            _log.warning("connection.refused", reason=why)
+            self.drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol. The volunteer went away; its tasks, and what it asked for, go on."""
+        self._server.forget(self)
+        if exc is not None and not isinstance(exc, OSError):
+            self._tasks.create_task(_raise(exc))  # one of this code's own: the keeper ends with it, loudly
+
+    def took(self, frame: Frame) -> None:
+        """Have a request answered in a task of its own."""
+        if not isinstance(frame, RequestFrame):
+            self.malformed(frames.FrameError("only requests are taken here"))
+            return
+        if isinstance(frame.request, Sync):
+            self._is_volunteer = True
+            self._server.activate(self)
+        elif not self._is_volunteer and not isinstance(frame.request, Audit):
+            self.malformed(frames.FrameError("the first request must be Sync, or Audit"))
+            return
+        self._under_way += 1
+        if self._under_way >= _MAX_AT_ONCE:
+            self.pause()
+        self._tasks.create_task(self._handle(frame))
+
+    def malformed(self, error: frames.FrameError) -> None:
+        """Say what is wrong, and end the connection."""
+        _log.warning("connection.malformed", detail=str(error))
+        self.send(ReplyFrame(error.number or 0, Refused(ErrorCode.MALFORMED, one_line(str(error)))))
+        self.pause()
+        self.transport.close()
 
     async def _handle(self, frame: RequestFrame) -> None:
         try:
-            reply = await self._answer(frame.request)
+            reply = await self._server.answer(frame.request)
         except KeeperError as error:
             reply = error.refused()
-        finally:
-            self._room.release()
+        self._under_way -= 1
         self.send(ReplyFrame(frame.number, reply))
         if isinstance(frame.request, Sync):
             self.synced = True
+        if self._under_way < _MAX_AT_ONCE:
+            self.resume()
 
 
 class Server:
@@ -118,49 +127,43 @@ class Server:
     """
 
     def __init__(self, path: Path, volunteer_uid: int, volunteer_gid: int, answer: Answer) -> None:
+        self.answer = answer
         self._path = path
         self._uid = volunteer_uid
         self._gid = volunteer_gid
-        self._answer = answer
         self._active: Connection | None = None
         self._open: set[Connection] = set()
         self._server: asyncio.Server | None = None
 
     async def open(self, tasks: asyncio.TaskGroup) -> None:
-        """Listen; connections live in `tasks`. Raises OSError."""
+        """Listen; requests are answered in `tasks`. Raises OSError."""
         self._path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(self._path))
         os.chown(self._path, 0, self._gid)
         self._path.chmod(0o660)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            lambda: Connection(self, tasks), sock=listener, backlog=8
+        )
 
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            tasks.create_task(self._connected(reader, writer, tasks))
-
-        self._server = await asyncio.start_unix_server(connected, sock=listener, backlog=8)
-
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tasks: asyncio.TaskGroup
-    ) -> None:
-        uid = _peer_uid(writer)
+    def admit(self, connection: Connection, uid: int) -> str:
+        """Take a connection of this user in, or say why not."""
         if uid not in (0, self._uid):
-            _log.warning("connection.refused", uid=uid)
-            writer.transport.abort()
-            return
+            return f"uid {uid} is neither the volunteer's nor root's"
         if len(self._open) >= _MAX_CONNECTIONS:
-            _log.warning("connection.refused", reason="too many connections")
-            writer.transport.abort()
-            return
-        connection = Connection(reader, writer, self._answer, self._activate)
+            return "too many connections"
         self._open.add(connection)
-        try:
-            await connection.serve(tasks)
-        finally:
-            self._open.discard(connection)
-            if self._active is connection:
-                self._active = None
+        return ""
 
-    def _activate(self, connection: Connection) -> None:
+    def forget(self, connection: Connection) -> None:
+        """A connection is over."""
+        self._open.discard(connection)
+        if self._active is connection:
+            self._active = None
+
+    def activate(self, connection: Connection) -> None:
+        """The volunteer speaks here from now on."""
         if self._active is not None and self._active is not connection:
             self._active.drop()
         self._active = connection
@@ -179,7 +182,11 @@ class Server:
         self._path.unlink(missing_ok=True)
 
 
-def _peer_uid(writer: asyncio.StreamWriter) -> int:
-    link: socket.socket = writer.get_extra_info("socket")
+async def _raise(error: Exception) -> None:
+    raise error
+
+
+def _peer_uid(transport: asyncio.BaseTransport) -> int:
+    link: socket.socket = transport.get_extra_info("socket")
     _, uid, _ = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return int(uid)

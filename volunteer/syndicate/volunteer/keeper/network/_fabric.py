@@ -143,6 +143,8 @@ class FabricSlot:
         self._eth0 = route.Device(_ETH0_INDEX, "eth0", mac)
         self._table = nft.Table(nft.NETDEV, f"syn_{self._label}")
         self._empty_cut = self._table.flush("cut")
+        # A slot is often cut from the same again, and encoding takes longer than the kernel does.
+        self._last_cut: tuple[list[bytes], list[Message]] = ([], [])
 
     @property
     def netns_fd(self) -> int | None:
@@ -193,7 +195,9 @@ class FabricSlot:
         if self._closed:
             raise NetworkError(f"slot {self._name} is closed: nothing can be cut", errno.EINVAL)
         elements = nft.address_elements(check_addresses(peers))
-        self._fabric.chains.transaction([self._empty_cut, *self._table.add("cut", elements)])
+        if elements and elements != self._last_cut[0]:
+            self._last_cut = elements, self._table.add("cut", elements)
+        self._fabric.chains.transaction([self._empty_cut, *(self._last_cut[1] if elements else ())])
 
     def counters(self) -> Counters:
         """See SlotNetwork."""

@@ -1,0 +1,59 @@
+"""What ``syndicate-manager --help`` says beside its options."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+DESCRIPTION: Final = """\
+Queues jobs, gives them slots on volunteers, and keeps what became of them.
+
+Users reach it on one address, volunteers on another. Both send the token that
+it makes at its first start, STATE_DIR/admin.token. SIGTERM stops it; jobs run
+on, and the next start takes them up again."""
+
+EPILOG: Final = """\
+settings:
+  Flags go before the environment, the environment before the file, the file
+  before the defaults. A setting's name in the environment begins with
+  SYNDICATE_MANAGER_ (SYNDICATE_MANAGER_STATE_DIR); in the file it is its own
+  (state_dir = "/var/lib/syndicate"). These have no option:
+
+  max_source_bytes       largest source; 10485760
+  upload_timeout_s       longest upload; 300
+  log_cap_bytes          kept of one task's output; 67108864
+  default_time_limit_s   of a job that asks for none; 600
+  max_time_limit_s       that a job may ask for; 86400
+  max_attempts           tries of a job whose machines fail; 3
+  max_queued             jobs that may wait; 100000
+  max_slots_per_job      members of a job; 1000
+  keep_ended             ended jobs in memory, others are read from disk; 1000
+  keep_jobs              ended jobs on disk, older ones are removed; 100000
+  prefixes               where slots get their networks from; 10.77.0.0/16
+  heartbeat_interval_s   between two words of a volunteer; 5
+  orphan_after_s         until a volunteer that is cut off ends its tasks; 30
+  lost_after_s           until a silent volunteer counts as lost; 40
+  forget_after_s         until one that is lost is forgotten; 259200
+  stop_grace_s           for calls under way at SIGTERM; 3
+  limits                 of each task (in the environment
+                         SYNDICATE_MANAGER_LIMITS__DISK_BYTES):
+                         disk_bytes 268435456, disk_inodes 100000,
+                         memory_bytes 0 and pids 0, which mean no bound,
+                         log_head_bytes 8388608, log_tail_bytes 1048576
+
+exit status:
+     0  stopped as asked
+    64  wrong usage
+    65  the default client's source is bad
+    69  an address cannot be listened on
+    70  the manager found itself wrong; the story is in its log
+    74  the state directory cannot be read or written
+    75  another manager runs on it
+    78  settings that make no sense, or a database of a newer version"""
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves the texts as they are, and gives an option and its help one line."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=36)

@@ -1,0 +1,155 @@
+"""`make bench` and `make bench-check`: what is printed, what is chosen, what is past its limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.bench import __main__ as bench
+from tests.bench.figure import Figure, of, p99
+from tests.support.cluster import ROOT
+
+KEYS = ["name", "value", "unit", "p99", "against", "against_value", "ratio", "n"]
+LIMITS = tomllib.loads(Path(bench.__file__).with_name("limits.toml").read_text())
+FIGURE = Figure("disconnect", 2.0, "ms", 3.0, "empty call", 1.0, 100)
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `make bench` with measurements that give these figures."""
+
+    def run(figures: list[Figure], *words: str) -> int:
+        def measure() -> Iterator[Figure]:
+            yield from figures
+
+        names = tuple(figure.name for figure in figures)
+        monkeypatch.setattr(bench, "MEASUREMENTS", ((names, measure),))
+        monkeypatch.setattr(sys, "argv", ["bench", *words])
+        return bench.main()
+
+    return run
+
+
+def test_each_line_is_one_object_of_exactly_these_keys(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output holds nothing else, and `ratio` is value / against_value."""
+    alone = Figure("manager_rss", 86.4321, "MB", None, "", None, 1)
+    assert run([FIGURE, alone]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert list(first) == list(second) == KEYS
+    assert first == dict(zip(KEYS, ("disconnect", 2.0, "ms", 3.0, "empty call", 1.0, 2.0, 100), strict=True))
+    assert second == dict(zip(KEYS, ("manager_rss", 86.43, "MB", None, "", None, None, 1), strict=True))
+
+
+def test_a_figure_is_the_median_with_its_99th_percentile() -> None:
+    """Of its samples and of those it stands beside, each for itself."""
+    figure = of("x", "ms", [5.0, 1.0, 100.0], "others", [2.0, 4.0, 60.0, 0.0])
+    assert (figure.value, figure.p99, figure.against_value, figure.n) == (5.0, 100.0, 3.0, 3)
+    assert p99([float(n) for n in range(1, 201)]) == 199.0
+
+
+def test_only_measures_and_prints_what_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A measurement without a figure that is wanted is not run; a name stands for all that begin with it."""
+    ran = []
+
+    def measuring(*names: str) -> tuple[tuple[str, ...], Callable[[], Iterator[Figure]]]:
+        def measure() -> Iterator[Figure]:
+            ran.append(names)
+            yield from (replace(FIGURE, name=name) for name in names)
+
+        return names, measure
+
+    several = (measuring("ping", "kill4_keeper", "kill4_caller"), measuring("gang4"), measuring("submit64"))
+    monkeypatch.setattr(bench, "MEASUREMENTS", several)
+    monkeypatch.setattr(sys, "argv", ["bench", "--only", "kill4,gang4"])
+    assert bench.main() == 0
+    printed = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    assert printed == ["kill4_keeper", "kill4_caller", "gang4"]
+    assert ran == [("ping", "kill4_keeper", "kill4_caller"), ("gang4",)]
+
+
+@pytest.mark.parametrize("only", ["disconect", "disconnect,", "disc", "disconnect,kill5"])
+def test_a_name_that_is_none_is_refused(run: Run, capsys: pytest.CaptureFixture[str], only: str) -> None:
+    """Before anything is measured; the line tells the names that there are."""
+    assert run([FIGURE], "--only", only) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("error: no figure ") and "disconnect" in said.err
+    assert "measuring" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("figure", "past"),
+    [
+        (replace(FIGURE, value=2.5), ""),
+        (replace(FIGURE, value=2.51), "disconnect: ratio 2.51 is more than 2.5"),
+        (replace(FIGURE, against_value=None), "disconnect: ratio None is more than 2.5"),
+        (replace(FIGURE, name="kill4_keeper", value=5.0), ""),
+        (replace(FIGURE, name="kill4_keeper", value=5.01), "kill4_keeper: 5.01 ms is more than 5"),
+        (replace(FIGURE, name="submit64", value=0.6), ""),
+        (replace(FIGURE, name="submit64", value=0.59), "submit64: ratio 0.59 is less than 0.6"),
+        (replace(FIGURE, name="submit64", against_value=None), "submit64: ratio None is less than 0.6"),
+        (replace(FIGURE, name="something", value=1e9), ""),
+    ],
+)
+def test_each_kind_of_limit_is_held(figure: Figure, past: str) -> None:
+    """At the limit is within it; a ratio that is not there holds none."""
+    assert bench.excess(figure, LIMITS) == past
+
+
+def test_check_ends_with_1_past_a_limit(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """One figure past its limit is enough; all are printed all the same. Without `--check` none is held."""
+    figures = [replace(FIGURE, value=9.0), replace(FIGURE, name="gang4", value=29.0)]
+    assert run(figures, "--check") == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2 and "past its limit: disconnect" in said.err
+    assert run(figures) == 0
+    assert run(figures, "--check", "--only", "gang4") == 0
+
+
+def test_the_limits_are_those_that_were_set() -> None:
+    """Each figure has a limit, each limit a figure."""
+    assert LIMITS == {
+        "disconnect": {"ratio": 2.5},
+        "reconnect": {"ratio": 2.5},
+        "kill4_keeper": {"value": 5.0},
+        "kill4_caller": {"value": 12.0},
+        "gang4": {"value": 30.0},
+        "submit64": {"least": 0.6},
+        "manager_rss": {"value": 120.0},
+        "volunteer_rss": {"value": 120.0},
+    }
+    assert set(LIMITS) == {name for names, _ in bench.MEASUREMENTS for name in names}
+
+
+def test_make_passes_only_on() -> None:
+    """`make bench ONLY=a,b`, and the same with limits."""
+    for target, words in (("bench", "--only a,b"), ("bench-check", "--check --only a,b")):
+        command = ["make", "-n", "-o", "setup", "-o", "system-packages", target, "ONLY=a,b"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+        assert done.stdout.splitlines()[-1] == f".venv/bin/python -m tests.bench {words}"
+
+
+@pytest.mark.system
+def test_a_figure_is_measured_for_real() -> None:
+    """The manager's memory, on a cluster that the command brings up and takes down again."""
+    command = [sys.executable, "-m", "tests.bench", "--check", "--only", "manager_rss"]
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    figure = json.loads(line)
+    assert list(figure) == KEYS
+    assert (figure["name"], figure["unit"]) == ("manager_rss", "MB") and 20 < figure["value"] <= 120

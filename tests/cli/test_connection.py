@@ -1,0 +1,125 @@
+"""Which manager, which token, and what is said when either does not answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Ctl
+from tests.cli.fake_scheduler import TOKEN, FakeManager
+
+
+def test_a_manager_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody at the address: 69, who was tried, how long, and what to do."""
+    monkeypatch.setattr("syndicate.cli.context.SchedulerClient", _impatient)
+    ended = bare_ctl("--manager", "127.0.0.1:1", "jobs")
+    assert ended.code == 69
+    assert ended.err == (
+        "error: no manager at 127.0.0.1:1 (connection refused, tried for 0 s)\n"
+        "  Start one here:  syndicatectl up     Another one?  --manager HOST:PORT or SYNDICATE_MANAGER\n"
+    )
+
+
+def test_a_manager_of_up_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where `up` left word of the manager that is away, what is left of it has to go first."""
+    from syndicate.cli.context import Context, write_context
+
+    monkeypatch.setattr("syndicate.cli.context.SchedulerClient", _impatient)
+    (tmp_path / "t").write_text(TOKEN)
+    write_context(
+        tmp_path / "state" / "syndicate" / "context.toml",
+        Context("127.0.0.1:1", str(tmp_path / "t"), str(tmp_path)),
+    )
+    assert "Start one here:  syndicatectl down && syndicatectl up " in bare_ctl("jobs").err
+
+
+def test_a_manager_on_another_host_that_is_away() -> None:
+    """Of another host's manager the command only knows the service."""
+    from syndicate.cli.context import Target
+    from syndicate.client_api import Unreachable
+
+    error = Unreachable("10.0.0.5:7000", "connection refused", 5.0)
+    assert "systemctl status syndicate-manager" in Target("10.0.0.5:7000", "").explain(error).text()
+
+
+def _impatient(address: str, token: str, user: str, on_away: object) -> object:
+    from syndicate.client_api import SchedulerClient
+
+    return SchedulerClient(address, token, connect_for=0.2)
+
+
+def test_a_wrong_token_is_not_shown(ctl: Ctl, manager: FakeManager, tmp_path: Path) -> None:
+    """A token that the manager does not know is 77, and is not repeated."""
+    (tmp_path / "t").write_text("s3cr3t-and-wrong\n")
+    ended = ctl("jobs", "--token-file", str(tmp_path / "t"))
+    assert ended.code == 77
+    assert "s3cr3t" not in ended.err
+    assert ended.err == (
+        f"error: the manager at {manager.address} does not know the token of --token-file {tmp_path}/t\n"
+        "  Name the right one:  --token-file FILE or SYNDICATE_TOKEN_FILE or SYNDICATE_TOKEN\n"
+    )
+
+
+def test_no_token_is_told_as_such(bare_ctl: Ctl, manager: FakeManager, tmp_path: Path) -> None:
+    """Where no token was sent the error says so, and for whom the one that is there is."""
+    from syndicate.cli.context import Context, write_context
+
+    context = Context("127.0.0.1:1", str(tmp_path / "t"), str(tmp_path))
+    write_context(tmp_path / "state" / "syndicate" / "context.toml", context)
+    ended = bare_ctl("--manager", manager.address, "jobs")
+    assert ended.code == 77
+    assert ended.err.splitlines()[:2] == [
+        f"error: the manager at {manager.address} asks for a token, and none was sent",
+        "  The token that `syndicatectl up` left is for 127.0.0.1:1 only.",
+    ]
+
+
+def test_options_of_the_manager_stand_anywhere(bare_ctl: Ctl, manager: FakeManager) -> None:
+    """--manager and --token work before the command and behind it."""
+    words = ("--manager", manager.address, "--token", TOKEN)
+    assert bare_ctl(*words, "nodes").code == 0
+    assert bare_ctl("nodes", *words).code == 0
+
+
+def test_commands_find_the_cluster_that_up_left(bare_ctl: Ctl, manager: FakeManager, tmp_path: Path) -> None:
+    """The context file gives manager and token where nothing else does."""
+    from syndicate.cli.context import Context, write_context
+
+    (tmp_path / "admin.token").write_text(TOKEN)
+    context = Context(manager.address, str(tmp_path / "admin.token"), str(tmp_path))
+    write_context(tmp_path / "state" / "syndicate" / "context.toml", context)
+    assert bare_ctl("nodes").code == 0
+
+
+def test_the_context_token_goes_to_its_own_manager_only(bare_ctl: Ctl, tmp_path: Path) -> None:
+    """Another manager is never shown the token of the local one."""
+    from syndicate.cli.context import Context, Given, resolve, write_context
+
+    (tmp_path / "admin.token").write_text(TOKEN)
+    context = Context("127.0.0.1:7000", str(tmp_path / "admin.token"), str(tmp_path))
+    write_context(tmp_path / "state" / "syndicate" / "context.toml", context)
+    environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    assert resolve(Given(), environ).token == TOKEN
+    assert resolve(Given(manager="elsewhere:7000"), environ).token == ""
+    assert resolve(Given(manager="localhost:7000"), environ).token == TOKEN
+
+
+def test_a_context_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's context is none; a damaged one is no matter where the options say everything."""
+    from syndicate.cli.context import Given, resolve
+    from syndicate.cli.failure import CliError
+
+    path = tmp_path / "syndicate" / "context.toml"
+    path.parent.mkdir()
+    path.write_text("torn")
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    assert resolve(Given(manager="a:1", token="t"), environ).token == "t"
+    with pytest.raises(CliError, match="cannot be read"):
+        resolve(Given(manager="a:1"), environ)
+
+    def refuse(self: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert resolve(Given(), environ).manager == "127.0.0.1:7000"

@@ -1,0 +1,135 @@
+"""``up`` with real processes; the daemons are small stand-ins that keep their contract."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from syndicate.cli import local_cluster
+from syndicate.cli.unprivileged import UNPRIVILEGED_UID
+
+from tests.cli.conftest import Ctl
+from tests.cli.stand_ins import parts, uid_of, up
+
+
+def test_up_and_down(bare_ctl: Ctl, cluster: Path, tmp_path: Path) -> None:
+    """up starts three processes, root's rights in the keeper only; commands find it; down leaves nothing."""
+    started = up(bare_ctl, cluster)
+    assert started.code == 0, started.err
+    assert "4 slots, manager 127.0.0.1:" in started.out
+    running = parts(cluster)
+    assert {name: uid_of(process.pid) for name, process in running.items()} == {
+        "keeper": 0, "manager": UNPRIVILEGED_UID, "volunteer": UNPRIVILEGED_UID,
+    }  # fmt: skip
+    assert all(os.getsid(process.pid) != os.getsid(0) for process in running.values())
+    assert bare_ctl("cluster").code == 0
+    run_dir = Path(json.loads((cluster / "up.json").read_text())["run_dir"])
+    assert run_dir.is_dir()
+
+    ended = bare_ctl("down")
+    assert (ended.code, ended.out) == (0, "down: ended volunteer, manager, keeper\n")
+    assert not any(process.is_alive() for process in running.values())
+    assert not run_dir.exists()
+    assert not cluster.exists()
+    assert not (tmp_path / "state" / "syndicate" / "context.toml").exists()
+
+
+def test_a_second_up_says_so(bare_ctl: Ctl, cluster: Path) -> None:
+    """up of a cluster that runs starts nothing and is fine."""
+    up(bare_ctl, cluster)
+    before = parts(cluster)
+    again = up(bare_ctl, cluster)
+    assert again.code == 0
+    assert "is up already" in again.out
+    assert parts(cluster) == before
+    assert up(bare_ctl, cluster, "--slots", "4").code == 0
+    refused = up(bare_ctl, cluster, "--slots", "8")
+    assert refused.code == 71
+    assert refused.err == (
+        f"error: 8 slots asked for, the cluster in {cluster} has 4\n"
+        f"  Other settings need:  syndicatectl down --dir {cluster}\n"
+    )
+
+
+def test_a_manager_that_does_not_start(bare_ctl: Ctl, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error shows the end of the part's log; what was started is ended, what was made is gone."""
+    monkeypatch.setenv("TZ", "broken")
+    failed = up(bare_ctl, cluster / "in" / "new" / "folders")
+    assert failed.code == 71
+    assert failed.err.splitlines()[-2:] == [
+        "error: the manager ended at once",
+        "  the database is locked by pid 7",
+    ]
+    assert not cluster.exists()
+    assert not Path(f"/run/syndicate-{local_cluster.instance_of(cluster)}").exists()
+
+
+def test_an_up_that_fails_leaves_what_was_there(
+    bare_ctl: Ctl, cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs and logs that `down --keep-state` kept survive a start that failed, and the log is named."""
+    up(bare_ctl, cluster)
+    bare_ctl("down", "--keep-state")
+    kept = sorted(path.name for path in cluster.iterdir())
+    monkeypatch.setenv("TZ", "broken")
+    failed = up(bare_ctl, cluster, "--client", str(client_of(cluster.parent)))
+    assert failed.err.splitlines()[-1] == f"  All of it:  {cluster}/manager.log"
+    assert sorted(path.name for path in cluster.iterdir()) == kept
+    assert "client.tgz" not in kept
+
+
+def client_of(folder: Path) -> Path:
+    client = folder / "a-client"
+    client.mkdir()
+    (client / "Makefile").write_text("client:\n\ttrue\n")
+    return client
+
+
+def test_a_port_in_use(bare_ctl: Ctl, cluster: Path) -> None:
+    """A port that somebody has is named, with the option that chooses another."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = bare_ctl("up", "--dir", str(cluster), "--port", str(port), "--volunteer-port", "0")
+    assert refused.code == 71
+    assert not cluster.exists()
+    assert refused.err.splitlines()[0] == f"error: port {port} on 127.0.0.1 is in use"
+    assert "--port PORT" in refused.err
+
+
+def test_up_needs_root(bare_ctl: Ctl, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user is told what to do, and nothing is made."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    refused = bare_ctl("up", "--dir", str(cluster))
+    monkeypatch.undo()
+    assert refused.code == 77
+    assert "sudo" in refused.err
+    assert not cluster.exists()
+
+
+def test_a_folder_with_other_things(bare_ctl: Ctl, cluster: Path) -> None:
+    """up does not put its state beside somebody's files."""
+    cluster.mkdir()
+    (cluster / "thesis.tex").write_text("x")
+    assert up(bare_ctl, cluster).code == 71
+    assert (cluster / "thesis.tex").exists()
+
+
+def test_missing_tools_are_named(bare_ctl: Ctl, cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool that is not there is named with the package that has it."""
+    monkeypatch.setattr("shutil.which", lambda name: None if name == "bwrap" else f"/usr/bin/{name}")
+    refused = up(bare_ctl, cluster)
+    assert refused.code == 71
+    assert refused.err == "error: bwrap is not installed\n  apt-get install bubblewrap\n"
+
+
+def test_up_passes_the_default_client(bare_ctl: Ctl, cluster: Path, tmp_path: Path) -> None:
+    """--client is packed, checked and given to the manager."""
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "Makefile").write_text("other:\n")
+    assert up(bare_ctl, cluster, "--client", str(tmp_path / "c")).code == 65
+    (tmp_path / "c" / "Makefile").write_text("client:\n\ttrue\n")
+    assert up(bare_ctl, cluster, "--client", str(tmp_path / "c"), "--clients", "2").code == 0
+    assert bare_ctl("cluster", "--json").document["default_client_sha256"].startswith("1f8b")

@@ -1,0 +1,111 @@
+"""Wrong usage, help, versions, exit codes, and readers that went away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from syndicate.cli.app import app
+
+from tests.cli.conftest import Ctl
+from tests.cli.fake_scheduler import TOKEN, FakeManager, ended_job
+
+
+def test_wrong_usage(ctl: Ctl) -> None:
+    """Unknown options and commands, and values that are none, are 64 and one line."""
+    for words in (("jobs", "--nope"), ("frobnicate",), ("show", "x"), ("show",)):
+        ended = ctl(*words)
+        assert ended.code == 64, words
+        assert ended.err.splitlines()[-2].startswith("error: ")
+    assert ctl("submit", ".", "--time-limit", "soon").code == 64
+
+
+@pytest.mark.parametrize("words", [(), ("node",)])
+def test_no_command_is_answered_with_the_help(ctl: Ctl, words: tuple[str, ...]) -> None:
+    """Without a command the help is printed as it is, and one line says what is missing."""
+    ended = ctl(*words)
+    assert ended.code == 64
+    lines = ended.err.splitlines()
+    assert lines[0].startswith("Usage: syndicatectl") and "Commands:" in lines
+    assert lines[-1] == "error: no command given"
+    assert ended.err.count("error:") == 1 and "\\x0a" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("submit", ".", "-n", "abc"), "-n must be a whole number of at least 1"),
+        (("up", "--slots", "0"), "--slots must be a whole number from 1 to 1000"),
+        (("up", "--slots", "1001"), "--slots must be a whole number from 1 to 1000"),
+        (("up", "--port", "70000"), "--port must be a whole number from 0 to 65535"),
+        (("show", "x"), "JOB must be a whole number of at least 1"),
+        (("submit", ".", "--time-limit", "0"), "--time-limit must be above 0"),
+    ],
+)
+def test_numbers_that_cannot_be(ctl: Ctl, words: tuple[str, ...], says: str) -> None:
+    """A number that is none, or out of its range, is answered with what it may be."""
+    ended = ctl(*words)
+    assert (ended.code, ended.err.splitlines()[0]) == (64, f"error: {says}")
+
+
+def test_help_lists_the_exit_codes(ctl: Ctl) -> None:
+    """--help holds the table of exit codes."""
+    ended = ctl("--help")
+    assert ended.code == 0
+    assert "    69  the manager does not answer" in ended.out
+
+
+def test_version(ctl: Ctl) -> None:
+    """version needs no manager."""
+    assert ctl("version").out.startswith("syndicatectl 0.")
+    assert ctl("--version").out == ctl("version").out
+    assert ctl("version", "--json").document["version"] == ctl("version").out.split()[1]
+
+
+def test_whatever_prints_data_takes_json() -> None:
+    """Every command has --json, but for `node`, whose own commands have it."""
+    command = typer.main.get_command(app)
+    leaves = {**command.commands, **command.commands["node"].commands}  # type: ignore[attr-defined]  # a group
+    del leaves["node"]
+    without = [
+        name
+        for name, each in leaves.items()
+        if not any("--json" in parameter.opts for parameter in each.params)
+    ]
+    assert without == []
+
+
+def test_a_reader_that_went_away_is_no_error(manager: FakeManager, tmp_path: Path) -> None:
+    """`| head` ends the command quietly, and not with the code of a failed job."""
+    manager.scheduler.jobs[12] = ended_job()
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "syndicate.cli", "show", "12"],
+        env={
+            **os.environ,
+            "SYNDICATE_MANAGER": manager.address,
+            "SYNDICATE_TOKEN": TOKEN,
+            "XDG_STATE_HOME": str(tmp_path),
+        },
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_docs_hold_the_same_exit_codes() -> None:
+    """The table of docs/cli.md is the one of --help."""
+    from syndicate.cli.exit_codes import MEANINGS
+
+    text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    for code, meaning in MEANINGS.items():
+        assert f"| {code} | {meaning} |" in text

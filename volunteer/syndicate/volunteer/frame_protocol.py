@@ -1,0 +1,85 @@
+"""Frames of the local protocol on a socket: what both ends of it share.
+
+Callbacks instead of streams: a frame is handled in the turn of the loop that reads its bytes, and the order
+of the wire is the order of the calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from . import frames
+from .local import Frame
+
+
+class FrameProtocol(asyncio.Protocol):
+    """One end of a connection. A subclass says what becomes of frames, in `took` and `malformed`."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()  # never more than one frame and one read: what is whole is taken at once
+        self._paused = False
+        self._broken = False
+
+    # ---- for subclasses
+
+    def took(self, frame: Frame) -> None:
+        """Handle a frame; must not raise."""
+        raise NotImplementedError
+
+    def malformed(self, error: frames.FrameError) -> None:
+        """What came is no frame; nothing that follows it is read."""
+        raise NotImplementedError
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection's; there from `connection_made` on."""
+        if self._transport is None:
+            raise RuntimeError("not connected yet")
+        return self._transport
+
+    def pause(self) -> None:
+        """Take no more frames until `resume`; what comes waits in the socket."""
+        if not self._paused:
+            self._paused = True
+            if not self.transport.is_closing():
+                self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Take frames again, those that wait first."""
+        if self._paused:
+            self._paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+                asyncio.get_running_loop().call_soon(self._split)
+
+    # ---- for the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        self._buffer += data
+        self._split()
+
+    def _split(self) -> None:
+        buffer, prefix = self._buffer, frames.PREFIX_BYTES
+        try:
+            while len(buffer) >= prefix and not self._paused and not self._broken:
+                end = prefix + frames.body_length(bytes(buffer[:prefix]))
+                if len(buffer) < end:
+                    return
+                body = bytes(memoryview(buffer)[prefix:end])
+                del buffer[:end]
+                self.took(frames.decode(body))
+        except frames.FrameError as error:
+            # What follows a frame that is not understood cannot be trusted to be one.
+            self._broken = True
+            buffer.clear()
+            self.malformed(error)
+
+
+__all__ = ["FrameProtocol"]
