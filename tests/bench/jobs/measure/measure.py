@@ -12,7 +12,7 @@ import time
 from syndicate.client_api import AioChaos, Chaos
 
 ROUNDS = 200
-KILLS = 12
+KILLS = 24
 
 
 def timed(call) -> float:

@@ -119,7 +119,7 @@ def bwrap_arguments(programs: Programs, root: Path, tmp: Path, shm: Path, view: 
         *("--new-session", "--die-with-parent", "--clearenv", "--chdir", "/"),
         *("--setenv", "PATH", _PATH),
         *("--setenv", "PYTHONPATH", "/run/syndicate/lib"),
-        *("--setenv", "LC_ALL", "C.UTF-8"),
+        *("--setenv", "LC_CTYPE", "C.UTF-8"),
         *("--setenv", "TMPDIR", "/tmp"),  # noqa: S108 - a path in the sandbox
     )
     return b"".join(str(option).encode() + b"\0" for option in options)
