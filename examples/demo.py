@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,7 +132,8 @@ class Demo:
 def run(demo: Demo) -> bool:
     """Both jobs from submission to verdict; True where both said what was expected."""
     demo.up()
-    jobs = [(show, demo.submit(show)) for show in SHOWS]
+    with ThreadPoolExecutor(len(SHOWS)) as submitting:
+        jobs = list(zip(SHOWS, submitting.map(demo.submit, SHOWS), strict=True))
     threads = [demo.follow(show, job) for show, job in jobs]
     for thread in threads:
         thread.join(DEADLINE_S)

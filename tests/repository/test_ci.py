@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import ROOT
+from tests.support.make import dry_run
 
 SKIPS = {
     "mark": "import pytest\n@pytest.mark.skip(reason='no kernel')\ndef test_it(): pass\n",
@@ -80,8 +81,8 @@ def test_a_session_past_its_time_fails(tmp_path: Path) -> None:
 )
 def test_make_bounds_the_time_of_the_tests(target: str, words: str) -> None:
     """8 minutes for the quick ones, 25 for whole clusters; each by the interpreter of the environment."""
-    command = ["make", "-n", "-o", "setup", "-o", "system-packages", "-o", ".venv/.installed", target]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    parts = ("setup", "system-packages", ".venv/.installed")
+    done = dry_run(target, *(word for part in parts for word in ("-o", part)))
     assert done.stdout.splitlines()[-1] == f".venv/bin/python -m pytest -q {words}"
 
 
