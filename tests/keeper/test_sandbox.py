@@ -94,7 +94,7 @@ async def test_environment_and_arguments(link: Link) -> None:
         "SYNDICATE_SLAVES": "10.88.0.2",
         "SYNDICATE_TASK": "client-0",
     }
-    assert (values["HOME"], values["TMPDIR"], values["LC_ALL"]) == ("/", "/tmp", "C.UTF-8")
+    assert (values["HOME"], values["TMPDIR"], values["LC_CTYPE"]) == ("/", "/tmp", "C.UTF-8")
     assert "VIRTUAL_ENV" not in values
 
 
