@@ -90,3 +90,17 @@ def test_ctrl_c_waits_until_a_start_is_written_down() -> None:
     with pytest.raises(KeyboardInterrupt):
         start_and_record()
     assert recorded
+
+
+def test_a_daemon_gets_nothing_that_was_left_open(tmp_path: Path) -> None:
+    """What `syndicatectl` was started with, a folder say, is closed in what it starts."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    os.set_inheritable(folder, True)
+    try:
+        started = processes.start(["ls", "-l", "/proc/self/fd"], tmp_path / "log", dict(os.environ))
+    finally:
+        os.close(folder)
+    os.waitpid(started.pid, 0)
+    links = [line.split(" -> ")[1] for line in (tmp_path / "log").read_text().splitlines() if " -> " in line]
+    assert str(tmp_path) not in links
+    assert len(links) == 4  # in, out, error, and the listing's own

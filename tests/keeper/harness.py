@@ -151,6 +151,14 @@ class KeeperProcess:
         self.process = None
         return status
 
+    def slot_mounts(self) -> list[Path]:
+        """The mount namespaces of its slots' threads."""
+        assert self.process is not None
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        spaces = {os.readlink(task / "ns/mnt"): task / "ns/mnt" for task in tasks.iterdir()}
+        del spaces[os.readlink(tasks / str(self.process.pid) / "ns/mnt")]
+        return list(spaces.values())
+
     def store(self, source: bytes) -> str:
         """Lay a source into the cache; its digest."""
         digest = hashlib.sha256(source).hexdigest()
@@ -219,9 +227,12 @@ class Link:
                         return event
                 await self._more.wait()
 
-    async def next_event(self) -> None:
-        """Return once anything more was told."""
+    def listen(self) -> None:
+        """From here on `next_event` misses nothing."""
         self._more.clear()
+
+    async def next_event(self) -> None:
+        """Return once anything was told since `listen`."""
         await self._more.wait()
 
     async def release_all(self) -> None:
@@ -308,6 +319,7 @@ class TestTask:
         """Wait until the output has this line."""
         async with asyncio.timeout(SECONDS):
             while True:
+                self.link.listen()
                 read = await self.read(generation, 0)
                 if line in b"".join(each.data for each in read.pieces).decode().splitlines():
                     return

@@ -183,11 +183,11 @@ def test_sandbox_that_takes_no_orders_is_not_the_sources_fault(tmp_path: Path) -
     with suppress(BlockingIOError):
         while True:
             os.write(orders, bytes(4096))
-    site = Site(1000, Cgroup(tmp_path), tmp_path, Programs(tmp_path, tmp_path), (), cancel)
+    site = Site(1000, Cgroup(tmp_path), tmp_path, Programs(tmp_path, tmp_path), (), cancel, None, True)
     box = Box(site, Cgroup(tmp_path), Process(os.getpid()), Pipes(-1, -1, -1, -1, orders))
     try:
         with pytest.raises(KeeperError, match="does not answer") as caught:
-            box.order(Orders(Unpacker.GZIP, Layout(), {}, ["master"]), time.monotonic())
+            box.order(Orders(Unpacker.GZIP, Layout(), {}, ["master"], 4096, 1 << 20), time.monotonic())
     finally:
         for descriptor in (cancel, out, orders):
             os.close(descriptor)
@@ -200,7 +200,8 @@ async def test_sandbox_that_had_orders_never_serves_another(own: KeeperProcess) 
     own.start()
     assert own.process is not None
     hindrance = own.cgroup / "slot-0" / "g1" / "syn-hindrance"
-    enter = ["nsenter", f"--target={own.process.pid}", "--mount"]
+    (namespace,) = own.slot_mounts()
+    enter = ["nsenter", f"--mount={namespace}"]
     async with linked(own) as link:
         hindrance.mkdir()
         await _run([*enter, "mount", "-t", "tmpfs", "syndicate", str(hindrance)])
@@ -218,3 +219,18 @@ async def test_sandbox_that_had_orders_never_serves_another(own: KeeperProcess) 
 async def _run(command: list[str]) -> None:
     process = await asyncio.create_subprocess_exec(*command)
     assert await process.wait() == 0
+
+
+async def test_nothing_that_the_starter_left_open_reaches_a_task(own: KeeperProcess, tmp_path: Path) -> None:
+    """A folder of the host's behind a descriptor would be a way out of the task's root."""
+    holding = 'exec 9<"$0" 40<"$0" 200<"$0"; exec "$@"'
+    own.start(["bash", "-c", holding, str(tmp_path)])
+    assert own.process is not None
+    folder = f"/proc/{own.process.pid}/fd"
+    kept = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
+    async with linked(own) as link:
+        _, output = await link.task({"Makefile": makefile("@ls -l /proc/self/fd")}).run()
+
+    numbers = {line.split()[-3] for line in output.splitlines() if " -> " in line}
+    assert numbers == {"0", "1", "2", "3"}, output  # 3 is that of the listing itself
+    assert str(tmp_path) not in kept

@@ -233,7 +233,7 @@ def threads_outside(home: int) -> int:
     """How many threads of this process are in another network namespace than `home`."""
     outside = 0
     for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # it ends meanwhile
             outside += os.stat(f"/proc/self/task/{thread}/ns/net").st_ino != home
     return outside
 

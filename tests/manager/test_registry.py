@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from syndicate.manager.blobs import BlobDirectory
 from syndicate.manager.core.machine import Machine
 from syndicate.manager.logs import LogStore
 from syndicate.v1 import common_pb2 as common
@@ -126,10 +127,14 @@ async def test_the_first_message_must_be_hello(manager: Running) -> None:
             network=registry.NETWORK_KIND_FABRIC,
             slots=[registry.Slot(slot=1), registry.Slot(slot=1)],
         ),
+        registry.Hello(
+            volunteer_id="a", boot_id="b", network=registry.NETWORK_KIND_FABRIC, unsafe=["no\x1b[31m name"]
+        ),
+        registry.Hello(volunteer_id="a", boot_id="b", network=registry.NETWORK_KIND_FABRIC, instance="x"),
     ],
 )
 async def test_a_malformed_hello_is_refused(manager: Running, hello: registry.Hello) -> None:
-    """A bad name, no boot id, no network and a slot that is named twice are bugs of the volunteer."""
+    """Names that are none, no boot id, no network and a slot named twice are bugs of the volunteer."""
     error = await refused(manager, registry.AttachRequest(hello=hello))
 
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -144,6 +149,14 @@ async def test_a_second_volunteer_of_the_same_name_is_refused(manager: Running) 
 
     assert error.code() is grpc.StatusCode.ALREADY_EXISTS
     assert trailer(error)["syndicate-reason"] == "DUPLICATE_VOLUNTEER"
+
+
+async def test_what_a_volunteer_lacks_is_listed(manager: Running) -> None:
+    """In its node, as it said it."""
+    async with manager.volunteer(unsafe=("seccomp", "cgroup-pids")).attached():
+        nodes = await manager.scheduler.ListNodes(scheduler.ListNodesRequest(), **manager.credentials)
+
+    assert [list(node.unsafe) for node in nodes.nodes] == [["seccomp", "cgroup-pids"]]
 
 
 async def test_a_volunteer_that_has_seen_a_newer_manager_is_refused(start: Start) -> None:
@@ -280,18 +293,28 @@ async def test_a_source_is_fetched_whole(manager: Running) -> None:
 async def test_fetches_take_turns(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many volunteers want a source at once, so many get it and the others wait."""
     monkeypatch.setattr("syndicate.manager.rpc.registry._MOST_FETCHES", 1)
-    data = tarball(Makefile="master:\n", big="x" * 9_000_000)
+    data = tarball(Makefile="master:\n")
+    gate, reached, opened = threading.Event(), threading.Event(), BlobDirectory.open
+
+    def held(self: BlobDirectory, digest: str) -> Any:
+        reached.set()
+        gate.wait(WAIT_S)
+        return opened(self, digest)
+
+    monkeypatch.setattr(BlobDirectory, "open", held)
     async with start() as manager, grpc.aio.insecure_channel(manager.volunteers) as channel:
         source = await upload(manager.scheduler, data, manager.token)
         fetch = registry_grpc.RegistryStub(channel).FetchSource
         request = registry.FetchSourceRequest(sha256=source.sha256)
-        unread = fetch(request, **manager.credentials)
-        await unread.read()
+        first = fetch(request, **manager.credentials)
+        assert await asyncio.to_thread(reached.wait, WAIT_S)
         with pytest.raises(grpc.aio.AioRpcError) as waited:
             await fetch(request, metadata=bearer(manager.token), timeout=0.3).read()
-        unread.cancel()
-        chunks = [c.chunk async for c in fetch(request, **manager.credentials)]
+        gate.set()
+        chunks = [c.chunk async for c in first]
+        again = [c.chunk async for c in fetch(request, **manager.credentials)]
 
+    assert again == chunks
     assert waited.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert b"".join(chunks) == data
 
@@ -363,14 +386,14 @@ async def test_a_reader_of_logs_keeps_a_pace(manager: Running, monkeypatch: pyte
         call = manager.scheduler.ReadLogs(
             scheduler.ReadLogsRequest(job_id=job_id, follow=True), **manager.credentials
         )
-        volunteer.log(volunteer.task("master"), 0, b"a")
-        await call.read()
-        began = time.monotonic()
-        volunteer.log(volunteer.task("master"), 1, b"b")
-        second = await call.read()
+        took = []
+        for offset, data in enumerate((b"a", b"b", b"c")):
+            began = time.monotonic()
+            volunteer.log(volunteer.task("master"), offset, data)
+            assert (await call.read()).piece.data == data
+            took.append(time.monotonic() - began)
 
-    assert second.piece.data == b"b"
-    assert time.monotonic() - began > 0.2
+    assert took[2] > 0.2  # the first two may fall into one round
 
 
 async def test_a_volunteer_that_does_not_read_is_let_go(manager: Running) -> None:

@@ -72,14 +72,15 @@ def start_wrapped(command: Sequence[str], log: Path, environ: dict[str, str], de
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Keeps Ctrl-C and TERM waiting, so that a process which was started is also written down.
+    """Keeps Ctrl-C, TERM and HUP waiting, so that a process which was started is also written down.
 
     By handlers and not by a mask, which holds for one thread only: another may take the signal. Main thread.
     """
     came: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _frame: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
         yield
@@ -88,6 +89,24 @@ def signals_held() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+@contextlib.contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """Makes TERM, and HUP of a terminal that was closed, the KeyboardInterrupt that Ctrl-C is. Main thread.
+
+    HUP that is ignored, as by `nohup`, stays ignored.
+    """
+    before = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -158,6 +177,8 @@ def _spawn(command: Sequence[str], log: Path, environ: dict[str, str], status_fd
         (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
+    # What this command was itself started with is nothing to a daemon, least of all to one that runs tasks.
+    actions += [(os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inherited()]
     if status_fd is not None:
         actions.append((os.POSIX_SPAWN_DUP2, status_fd, _STATUS_FD))
     try:
@@ -172,6 +193,16 @@ def _spawn(command: Sequence[str], log: Path, environ: dict[str, str], status_fd
         )
     except OSError as error:
         raise StartFailed(f"{command[0]}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _inherited() -> list[int]:
+    """Open descriptors behind standard error that a program started from here would get."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the listing itself
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def _named(pid: int) -> Process:
