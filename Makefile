@@ -41,10 +41,14 @@ setup: $(VENV)/.installed ## Makes the virtual environment.
 
 .PHONY: system-packages
 system-packages:
-	$(call need,make bubblewrap iproute2 nftables util-linux tar)
+	$(call need,make bubblewrap libseccomp2 iproute2 nftables util-linux tar)
+
+.PHONY: need-root
+need-root:
+	@[ "$$(id -u)" = 0 ] || { echo "error: the demo needs root: sudo make demo" >&2; exit 1; }
 
 .PHONY: demo
-demo: setup system-packages ## Ten slots, two distributed systems, faults, and what they found.
+demo: need-root setup system-packages ## Ten slots, two distributed systems, faults, and what they found.
 	$(call need,redis-server)
 	@$(PYTHON) examples/demo.py
 

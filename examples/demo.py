@@ -2,20 +2,24 @@
 
 Redis replicates asynchronously and keeps little: its client must find a stale read or a lost write. The Raft
 store must lose nothing. Brings a cluster up, submits both, shows what happens while it happens, and takes the
-cluster down again, also after Ctrl-C. Ends with `demo: ok` and exit 0 only if both ran to their end and said
-what was expected.
+cluster down again, also after Ctrl-C and when the terminal is closed. Ends with `demo: ok` and exit 0 only if
+both ran to their end and said what was expected.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +27,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CTL = Path(sys.executable).with_name("syndicatectl")
 DEADLINE_S = 170.0
+WHO = 9
+"""Columns of a job's name before each of its lines."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SERVER_LINE = re.compile(r"\| \d+:[CMSX] \d\d ")
+"""Redis's own log, warnings about the machine most of it: its client says what happens."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +52,53 @@ SHOWS = (
 )
 
 
+def say(text: str) -> None:
+    """A line on standard error, if somebody still reads it."""
+    with contextlib.suppress(OSError):  # the terminal was closed
+        print(text, file=sys.stderr, flush=True)
+
+
+def ignore_signals() -> None:
+    """What takes the cluster down is not to be interrupted; commands that are started from now on neither."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def shown(show: Show, job: int, text: str) -> str:
+    """A line of a job as the demo prints it; empty for one that it leaves out."""
+    if SERVER_LINE.search(text):
+        return ""
+    # What such advice names is gone when the demo has ended.
+    return f"{show.name:<{WHO}}{text.replace(f'syndicatectl show {job}', '')}".rstrip()
+
+
+def counted(metrics: dict[str, float], names: tuple[str, ...]) -> str:
+    """``500 stale reads, 1 lost write``; ``no stale read, no lost write``."""
+    parts = []
+    for name in names:
+        words, number = name.replace("_", " "), metrics.get(name, 0)
+        parts.append(f"no {words.removesuffix('s')}" if number == 0 else f"{number:g} {words}")
+    return ", ".join(parts)
+
+
 def free_port() -> int:
     """A port that nobody has, at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def lines_of(reader: int) -> Iterator[str]:
+    """What a command writes, until it ends. Closes ``reader``, a pipe's end or a terminal's."""
+    with open(reader, encoding="utf-8", errors="replace") as stream:
+        while True:
+            try:
+                text = stream.readline()
+            except OSError:  # the end, as a terminal says it
+                return
+            if not text:
+                return
+            yield text.rstrip()
 
 
 class Demo:
@@ -67,11 +118,14 @@ class Demo:
         ports = ("--port", str(free_port()), "--volunteer-port", str(free_port()))
         line = self.ctl("up", "--slots", "10", "--dir", str(self.folder / "c"), *ports)
         # Out of Ctrl-C's reach: what is half up cannot be told from what is not there, so it comes up first.
-        starting = subprocess.Popen(line, env=self.environment, start_new_session=True)
+        starting = subprocess.Popen(
+            line, env=self.environment, stdout=subprocess.DEVNULL, start_new_session=True
+        )
         try:
             status = starting.wait()
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ignore_signals()
+            say("\ninterrupted: waiting until it is up, to take it down")
             starting.wait()
             raise
         if status != 0:
@@ -102,35 +156,44 @@ class Demo:
 
     def follow(self, show: Show, job: int) -> threading.Thread:
         """Prints what happens in a job, each line with the job's name before it, until the job has ended."""
-        line = self.ctl("follow", str(job))
-        follower = subprocess.Popen(line, env=self.environment, stdout=subprocess.PIPE, text=True)
+        width = str(shutil.get_terminal_size().columns - WHO)
+        reader, writer = os.openpty() if sys.stdout.isatty() else os.pipe()
+        # Out of Ctrl-C's reach too: that the job goes on is not so, the cluster is taken down.
+        follower = subprocess.Popen(
+            self.ctl("follow", str(job)),
+            env={**self.environment, "COLUMNS": width},
+            stdout=writer,
+            start_new_session=True,
+        )
+        os.close(writer)
         self.followers.append(follower)
 
         def copy() -> None:
-            assert follower.stdout is not None
-            for text in follower.stdout:
-                print(f"{show.name:<8} {text}", end="", flush=True)
+            for text in lines_of(reader):
+                line = shown(show, job, text)
+                if line:
+                    print(line, flush=True)
 
         thread = threading.Thread(target=copy)
         thread.start()
         return thread
 
     def verdict(self, show: Show, job: int) -> bool:
-        """Prints a job's time line and result; True where it is the expected one."""
-        subprocess.run(self.ctl("show", str(job)), check=False, env=self.environment)
+        """Prints what became of a job, in a line; True where it is what was expected."""
         line = self.ctl("result", str(job), "--json")
         answer = subprocess.run(line, check=False, env=self.environment, stdout=subprocess.PIPE, text=True)
         result = json.loads(answer.stdout).get("result") or {}
         found = sum(float(result.get("metrics", {}).get(name, 0)) for name in show.because)
         right = result.get("outcome") == show.expected and (found > 0) == (show.expected == "fail")
-        named = ", ".join(f"{name} {result.get('metrics', {}).get(name, 0):g}" for name in show.because)
-        fits = "yes" if right else "NO"
-        print(f"{show.name}: {result.get('outcome')} ({named}); expected {show.expected}: {fits}\n")
+        fits = "as expected" if right else f"and not {show.expected} as expected"
+        named = counted(result.get("metrics", {}), show.because)
+        print(f"{show.name:<{WHO}}{result.get('outcome')} {fits}: {named}")
         return right
 
 
 def run(demo: Demo) -> bool:
     """Both jobs from submission to verdict; True where both said what was expected."""
+    print("Redis must lose or go stale; Raft must not.", flush=True)
     demo.up()
     with ThreadPoolExecutor(len(SHOWS)) as submitting:
         jobs = list(zip(SHOWS, submitting.map(demo.submit, SHOWS), strict=True))
@@ -140,6 +203,9 @@ def run(demo: Demo) -> bool:
         if thread.is_alive():
             print(f"error: not ended within {DEADLINE_S:g} s", file=sys.stderr)
             return False
+    for _, job in jobs:
+        subprocess.run(demo.ctl("show", str(job)), check=False, env=demo.environment)
+        print(flush=True)
     verdicts = [
         demo.verdict(show, job) for show, job in jobs
     ]  # both are shown, also where the first is wrong
@@ -148,20 +214,24 @@ def run(demo: Demo) -> bool:
 
 def main() -> int:
     """Exit status 0 for `demo: ok`, 1 for anything else, 130 after Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if os.geteuid() != 0:
+        say("error: the demo needs root: sudo make demo")
+        return 1
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="syndicate-demo-") as folder:
         demo, status = Demo(Path(folder)), 1
         os.chmod(folder, 0o755)  # the daemons run as a user of their own
         try:
             status = 0 if run(demo) else 1
         except KeyboardInterrupt:
-            print("\ninterrupted: taking the cluster down", file=sys.stderr)
+            say("\ninterrupted: taking the cluster down")
             status = 130
         except (subprocess.CalledProcessError, OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
         finally:
-            # A second Ctrl-C must not leave half a cluster behind.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ignore_signals()  # a second Ctrl-C must not leave half a cluster behind
             if not demo.down():
                 status = status or 1
     print("demo: ok" if status == 0 else "demo: not ok")

@@ -25,7 +25,7 @@ syndicate-chaos kill "$slave"
 syndicate-chaos revive "$slave" --without-disk
 after=$(starts "$slave")
 
-echo "$slave counted $before starts, and $after after it lost its disk"
+echo "$slave: starts counted before: $before, after its disk was lost: $after"
 if [ "$after" = 1 ]; then
     syndicate-chaos finish --outcome pass --score 1 --metric starts="$after" --text "the disk was fresh"
 else

@@ -13,13 +13,15 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import faults, gang, memory, submit
+from tests.bench import faults, gang, memory, revive, sandbox, submit
 from tests.bench.figure import Figure
 
 # What gives which figures; one measurement may give several.
 MEASUREMENTS: tuple[tuple[tuple[str, ...], Callable[[], Iterator[Figure]]], ...] = (
     (faults.NAMES, faults.measure),
     (gang.NAMES, gang.measure),
+    (sandbox.NAMES, sandbox.measure),
+    (revive.NAMES, revive.measure),
     (submit.NAMES, submit.measure),
     (memory.NAMES, memory.measure),
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syndicate.cli.__main__ import run
+from syndicate.cli.command import run
 
 from tests.cli.fake_scheduler import TOKEN, FakeManager
 from tests.cli.stand_ins import KEEPER, MANAGER, VOLUNTEER

@@ -18,6 +18,7 @@ import argparse, os, signal, socket, sys
 parser = argparse.ArgumentParser()
 for name in ("instance", "run-dir", "state-dir", "cache-dir", "slots", "volunteer-uid"):
     parser.add_argument("--" + name, required=True)
+parser.add_argument("--unsafe", action="store_true")
 given = parser.parse_args()
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 stubborn = given.state_dir + "/stubborn"
@@ -48,6 +49,7 @@ for name in ("state-dir", "listen-users", "listen-volunteers"):
     parser.add_argument("--" + name, required=True)
 parser.add_argument("--client")
 parser.add_argument("--clients")
+parser.add_argument("--allow-unsafe", action="store_true")
 given = parser.parse_args()
 if os.environ.get("TZ") == "broken":
     sys.exit("the database is locked by pid 7")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ def test_a_manager_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_manager_of_up_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where `up` left word of the manager that is away, what is left of it has to go first."""
+    """Where `up` left word of the manager that is away, the advice starts it again and keeps its jobs."""
     from syndicate.cli.context import Context, write_context
 
     monkeypatch.setattr("syndicate.cli.context.SchedulerClient", _impatient)
@@ -31,7 +33,9 @@ def test_a_manager_of_up_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyP
         tmp_path / "state" / "syndicate" / "context.toml",
         Context("127.0.0.1:1", str(tmp_path / "t"), str(tmp_path)),
     )
-    assert "Start one here:  syndicatectl down && syndicatectl up " in bare_ctl("jobs").err
+    where = f"--dir {tmp_path}"
+    said = " ".join(bare_ctl("jobs").err.split())
+    assert f": syndicatectl down --keep-state {where} && syndicatectl up {where} Another one?" in said
 
 
 def test_a_manager_on_another_host_that_is_away() -> None:
@@ -40,7 +44,7 @@ def test_a_manager_on_another_host_that_is_away() -> None:
     from syndicate.client_api import Unreachable
 
     error = Unreachable("10.0.0.5:7000", "connection refused", 5.0)
-    assert "systemctl status syndicate-manager" in Target("10.0.0.5:7000", "").explain(error).text()
+    assert "Does `syndicate-manager` run there?" in Target("10.0.0.5:7000", "").explain(error).text()
 
 
 def _impatient(address: str, token: str, user: str, on_away: object) -> object:
@@ -123,3 +127,12 @@ def test_a_context_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "read_text", refuse)
     assert resolve(Given(), environ).manager == "127.0.0.1:7000"
+
+
+def test_the_owner_is_the_login_name() -> None:
+    """What the environment says comes first; where it says nothing, the password file does."""
+    from syndicate.cli.context import Given, resolve
+
+    environ = {"XDG_STATE_HOME": "/nonexistent"}
+    assert resolve(Given(), {**environ, "USER": "ada"}).user == "ada"
+    assert resolve(Given(), environ).user == pwd.getpwuid(os.getuid()).pw_name

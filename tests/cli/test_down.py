@@ -30,6 +30,9 @@ def test_down_after_a_crash(bare_ctl: Ctl, cluster: Path, part: str) -> None:
     refused = up(bare_ctl, cluster)
     assert refused.code == 71
     assert f"up in part: no {part}" in refused.err
+    port = json.loads((cluster / "up.json").read_text())["manager"].rpartition(":")[2]
+    where = f"--dir {cluster}"
+    assert f"down --keep-state {where} && syndicatectl up {where} --port {port}" in refused.err
     ended = bare_ctl("down", "--keep-state")
     assert ended.code == 0, ended.err
     assert f"({part} had ended before)" in ended.out
@@ -119,3 +122,11 @@ def test_down_needs_root(bare_ctl: Ctl, cluster: Path, monkeypatch: pytest.Monke
     lines = refused.err.splitlines()
     assert lines[0].startswith("error: `down` needs root: it ends")
     assert lines[1] == "  sudo syndicatectl down --dir 'my lab'"
+
+
+def test_down_removes_the_folders_that_up_made(bare_ctl: Ctl, cluster: Path) -> None:
+    """Those above DIR too, as far as nothing else is in them."""
+    up(bare_ctl, cluster / "in" / "new")
+    (cluster / "notes").touch()
+    assert bare_ctl("down").code == 0
+    assert [path.name for path in cluster.iterdir()] == ["notes"]

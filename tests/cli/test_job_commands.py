@@ -152,3 +152,21 @@ def test_fault_that_failed_is_told(ctl: Ctl, manager: FakeManager) -> None:
     job.faults.append(fault(5, common.FAULT_KIND_KILL, "master", 9.0, error="no such cgroup"))
     manager.scheduler.jobs[12] = job
     assert "could not be killed  by client-0: no such cgroup" in ctl("show", "12").out
+
+
+def test_logs_of_an_attempt_that_was_not(ctl: Ctl, manager: FakeManager) -> None:
+    """It is 66, as a task that was not, and names the latest."""
+    manager.scheduler.jobs[12] = ended_job()
+    ended = ctl("logs", "12", "--attempt", "4")
+    assert (ended.code, ended.err) == (66, "error: job 12 has no attempt 4\n  Its only attempt is 1.\n")
+
+
+def test_an_unknown_end_is_said_once(ctl: Ctl, manager: FakeManager) -> None:
+    """Neither the reason nor the outcome repeats what the state says."""
+    job = ended_job()
+    job.state, job.reason = common.JOB_STATE_UNKNOWN, common.REASON_CLIENT_UNKNOWN
+    job.result.outcome = common.OUTCOME_UNKNOWN
+    job.detail = "client-0 ended without a result"
+    manager.scheduler.jobs[12] = job
+    said = ctl("wait", "12").out.splitlines()[0]
+    assert said.startswith("job 12     UNKNOWN  client-0 ended without a result  score 0.97   15.4 s")

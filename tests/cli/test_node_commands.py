@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from syndicate.v1 import scheduler_pb2 as scheduler
+from syndicate.v1.common_pb2 import Limits
+
 from tests.cli.conftest import Ctl
-from tests.cli.fake_scheduler import FakeManager
+from tests.cli.fake_scheduler import FakeManager, node
 
 
 def test_nodes_are_drained_and_resumed(ctl: Ctl, manager: FakeManager) -> None:
@@ -15,10 +18,40 @@ def test_nodes_are_drained_and_resumed(ctl: Ctl, manager: FakeManager) -> None:
     assert ctl("node", "drain", "node-z").code == 66
 
 
+def test_what_a_volunteer_lacks_stands_beside_it(ctl: Ctl, manager: FakeManager) -> None:
+    """A column of its own, there only where a volunteer lacks something; in JSON always."""
+    assert "UNSAFE" not in ctl("nodes").out
+    assert ctl("nodes", "--json").document["nodes"][0]["unsafe"] == []
+    manager.scheduler.nodes[0].unsafe.extend(["seccomp", "cgroup-pids"])
+    manager.scheduler.nodes.append(node("node-b", scheduler.NODE_STATE_READY, 1))
+
+    header, unsafe, safe = ctl("nodes").out.splitlines()
+
+    assert header.endswith("UNSAFE")
+    assert unsafe.endswith("seccomp, cgroup-pids")
+    assert safe.endswith("-")
+    assert ctl("nodes", "--json").document["nodes"][0]["unsafe"] == ["seccomp", "cgroup-pids"]
+
+
 def test_cluster_in_numbers(ctl: Ctl) -> None:
     """cluster prints slots, jobs and limits."""
     assert "slots          6 of 8 free" in ctl("cluster").out
     assert ctl("cluster", "--json").document["epoch"] == 3
+    assert "limits" not in ctl("cluster").out
+
+
+def test_cluster_tells_what_a_task_may_use(ctl: Ctl, manager: FakeManager) -> None:
+    """By default and at most; what has no bound is not named."""
+    manager.scheduler.cluster.default_limits.CopyFrom(
+        Limits(memory_bytes=512 << 20, pids=512, disk_bytes=256 << 20, open_files=4096)
+    )
+    manager.scheduler.cluster.max_limits.CopyFrom(Limits(memory_bytes=1088 << 20, cpu_millis=1500))
+
+    lines = ctl("cluster").out.splitlines()
+
+    assert "limits         of a task: memory 512 MiB, 512 processes, disk 256 MiB, 4,096 open files" in lines
+    assert "               at most: memory 1,088 MiB, 1.5 processors" in lines
+    assert ctl("cluster", "--json").document["max_limits"]["memory_bytes"] == 1088 << 20
 
 
 def test_drain_in_json(ctl: Ctl) -> None:

@@ -34,6 +34,8 @@ from tests.cli.fake_scheduler import ended_job, fault, log, queued_job, running_
         ("a\u202eb\u2066c\u2069".encode(), r"a\u202eb\u2066c\u2069"),
         ("a\u2028b\ufeff".encode(), r"a\u2028b\ufeff"),
         ("\U000e0041".encode(), r"\U000e0041"),
+        ("pay\u200bpal\u2060 \u00ad\u3164".encode(), r"pay\u200bpal\u2060 \u00ad\u3164"),
+        (("e" + "\u0301" * 10 + "e\u0301").encode(), "e" + "\u0301" * 8 + r"\u0301\u0301" + "e\u0301"),
         (b"progress\rover", r"progress\x0dover"),
         (b"dos line\r", "dos line"),
         (b"[bold]not markup[/bold] :smile:", "[bold]not markup[/bold] :smile:"),
@@ -147,6 +149,30 @@ def test_show_of_a_job_without_slots_has_no_lanes() -> None:
     assert not any("━" in line for line in lines)
 
 
+def test_show_tells_what_each_task_may_use() -> None:
+    """One line, with exact bounds and only those that there are; none of a manager that tells nothing."""
+    job = queued_job()
+    assert not any(line.startswith("limits") for line in show_job(job, stamp(1), Page()))
+    job.spec.limits.CopyFrom(
+        common.Limits(
+            memory_bytes=(1 << 30) + 1,
+            cpu_millis=1000,
+            pids=1,
+            disk_bytes=256 << 20,
+            disk_inodes=100_000,
+            open_files=4096,
+            file_bytes=3 << 29,
+            log_head_bytes=8 << 20,
+            log_tail_bytes=1 << 20,
+        )
+    )
+    [line] = [line for line in show_job(job, stamp(1), Page()) if line.startswith("limits")]
+    assert line == (
+        "limits     of each task: memory 1,073,741,825 B, 1 processor, 1 process, disk 256 MiB, "
+        "100,000 inodes, 4,096 open files, a file 1.5 GiB, log 8 MiB and the last 1 MiB"
+    )
+
+
 def test_story_is_in_order_and_harmless() -> None:
     """Story lines and faults are merged by time; markup and escapes in them are text."""
     job = ended_job()
@@ -156,6 +182,21 @@ def test_story_is_in_order_and_harmless() -> None:
     lines = story_lines(job)
     assert [line.split()[0] for line in lines] == sorted((line.split()[0] for line in lines), key=float)
     assert any(r"\x1b[2J[red]x" in line for line in lines)
+
+
+def test_the_middle_of_a_very_long_story_is_left_out() -> None:
+    """Beginning and end are there, and how much is not."""
+    job = ended_job()
+    usual = len(story_lines(job))
+    job.story.extend(
+        scheduler.StoryLine(at=stamp(6 + i / 1e4), task="slave-0", event="x", text=f"n{i}", attempt=1)
+        for i in range(5000)
+    )
+    lines = story_lines(job)
+    assert len(lines) == 1001
+    assert lines[500] == f"  ... {usual + 4000:,} lines are left out here; --json has all"
+    assert lines[0] == story_lines(ended_job())[0]
+    assert float(lines[-1].split()[0]) > 7
 
 
 def test_story_tells_each_thing_once() -> None:
@@ -296,6 +337,21 @@ def test_follow_tells_of_a_task_that_ended_by_itself() -> None:
     )
     job.tasks[1].runs[0].ended_at.CopyFrom(stamp(4.1))
     assert view.see(job) == ["  4.10 s   slave-0   ended: make exited 2 (its recipe 7)"]
+
+
+def test_follow_tells_the_bounds_that_a_task_met() -> None:
+    """A bound that was met stands behind the end of its task."""
+    view = FollowView()
+    view.see(running_job())
+    job = running_job()
+    job.tasks[1].state = common.TASK_STATE_EXITED
+    met = [common.ANNOTATION_DISK_FULL, common.ANNOTATION_PIDS_LIMIT]
+    job.tasks[1].exit.CopyFrom(
+        common.TaskExit(reason=common.REASON_EXITED_NONZERO, exit_status=2, annotations=met)
+    )
+    job.tasks[1].runs[0].ended_at.CopyFrom(stamp(4.1))
+    text = "ended: make exited 2; its disk was full, it was denied processes"
+    assert view.see(job) == [f"  4.10 s   slave-0   {text}"]
 
 
 def test_follow_of_a_requeued_job_begins_anew() -> None:

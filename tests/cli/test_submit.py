@@ -7,6 +7,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from syndicate.cli.sizes import parse_size
+from syndicate.v1.common_pb2 import Limits
 
 from tests.cli.conftest import Ctl
 from tests.cli.fake_scheduler import FakeManager
@@ -115,6 +117,84 @@ def test_what_the_manager_refuses_is_known_before_the_upload(
     assert not manager.scheduler.known
 
 
+def test_limits_are_asked_for_in_units_of_people(ctl: Ctl, lab: Path, manager: FakeManager) -> None:
+    """Sizes, shares of processors and numbers; what is not said is left to the manager."""
+    ended = ctl(
+        "submit", str(lab), "--memory", "2G", "--cpus", "0.5", "--pids", "99", "--disk", "1.5GiB",
+        "--inodes", "5000", "--files", "128", "--file-size", "1000", "--log", "64k",
+    )  # fmt: skip
+    assert ended.code == 0
+    assert manager.scheduler.submitted[0].spec.limits == Limits(
+        memory_bytes=2 << 30,
+        cpu_millis=500,
+        pids=99,
+        disk_bytes=3 << 29,
+        disk_inodes=5000,
+        open_files=128,
+        file_bytes=1000,
+        log_head_bytes=64 << 10,
+    )
+    ctl("submit", str(lab))
+    assert manager.scheduler.submitted[-1].spec.limits == Limits()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1048576", 1 << 20),
+        ("512M", 512 << 20),
+        ("512mb", 512_000_000),
+        ("512 MiB", 512 << 20),
+        ("0.5k", 512),
+        ("3t", 3 << 40),
+        ("7b", 7),
+    ],
+)
+def test_a_size_is_read_exactly(text: str, number: int) -> None:
+    """K, KiB and KB as GNU's tools have them."""
+    assert parse_size(text, "--disk") == number
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--memory", "much", "--memory 'much' is no size"),
+        ("--memory", "1e9", "--memory '1e9' is no size"),
+        ("--memory", "-1G", "--memory '-1G' is no size"),
+        ("--disk", "0", "--disk must be above 0"),
+        ("--disk", "9000000T", "--disk is too large"),
+        ("--cpus", "nan", "--cpus nan is no number of processors"),
+        ("--cpus", "0", "--cpus 0 is no number of processors"),
+        ("--pids", "0", "--pids must be above 0"),
+        ("--pids", "99999999999999999999", "--pids is too large"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_at_once(
+    bare_ctl: Ctl, lab: Path, option: str, value: str, says: str
+) -> None:
+    """Known without the manager, which is not asked."""
+    ended = bare_ctl("submit", str(lab), option, value)
+    assert (ended.code, ended.err.splitlines()[0]) == (64, f"error: {says}")
+
+
+def test_a_limit_that_the_manager_refuses_is_told_with_the_way_out(
+    ctl: Ctl, lab: Path, manager: FakeManager
+) -> None:
+    """The option's name for the field's, and the manager's hint."""
+    manager.scheduler.submit_error = (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "BAD_FIELD",
+        "limits.memory_bytes must be at most 8 GiB, not 16 GiB",
+        {"field": "limits.memory_bytes", "hint": "Ask for at most 8 GiB"},
+    )
+    ended = ctl("submit", str(lab), "--memory", "16G")
+    assert ended.code == 64
+    assert ended.err.splitlines() == [
+        "error: --memory must be at most 8 GiB, not 16 GiB",
+        "  Ask for at most 8 GiB. Nothing was submitted.",
+    ]
+
+
 def test_a_name_that_is_none_is_refused_at_once(bare_ctl: Ctl, lab: Path) -> None:
     """The rule for names is known without the manager."""
     ended = bare_ctl("submit", str(lab), "--name", "Lab 4")
@@ -142,9 +222,12 @@ def test_what_stays_behind_is_told(ctl: Ctl, lab: Path) -> None:
         (lab / name).write_text("x")
     (lab / ".syndicateignore").write_text("*.o\n")
     assert ctl("submit", str(lab)).err.splitlines()[0] == (
-        "left out   .git/, .venv/, __pycache__/ and 1 more (--all sends them); 2 by .syndicateignore"
+        "left out   .git/, .venv/, __pycache__/ and 1 more of lab4 (--all sends them);"
+        " 2 entries of lab4 (.syndicateignore)"
     )
-    assert ctl("submit", str(lab), "--all").err.splitlines()[0] == "left out   2 by .syndicateignore"
+    assert ctl("submit", str(lab), "--all").err.splitlines()[0] == (
+        "left out   2 entries of lab4 (.syndicateignore)"
+    )
 
 
 @pytest.mark.parametrize("machines", ["0", "-3"])

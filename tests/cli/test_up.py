@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 
 import pytest
 from syndicate.cli import local_cluster
+from syndicate.cli.local_cluster import Plan, Running
+from syndicate.cli.processes import Process
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID
 
 from tests.cli.conftest import Ctl
@@ -50,7 +53,7 @@ def test_a_second_up_says_so(bare_ctl: Ctl, cluster: Path) -> None:
     assert refused.code == 71
     assert refused.err == (
         f"error: 8 slots asked for, the cluster in {cluster} has 4\n"
-        f"  Other settings need:  syndicatectl down --dir {cluster}\n"
+        f"  Other settings need (its jobs stay):  syndicatectl down --keep-state --dir {cluster}\n"
     )
 
 
@@ -79,6 +82,13 @@ def test_an_up_that_fails_leaves_what_was_there(
     assert failed.err.splitlines()[-1] == f"  All of it:  {cluster}/manager.log"
     assert sorted(path.name for path in cluster.iterdir()) == kept
     assert "client.tgz" not in kept
+
+
+def test_the_default_client_is_readable_for_the_manager_alone(bare_ctl: Ctl, cluster: Path) -> None:
+    """It is a user's code, and lies beside what anybody on the machine may list."""
+    up(bare_ctl, cluster, "--client", str(client_of(cluster.parent)))
+    status = (cluster / "client.tgz").stat()
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o640, 0, UNPRIVILEGED_UID)
 
 
 def client_of(folder: Path) -> Path:
@@ -129,7 +139,43 @@ def test_up_passes_the_default_client(bare_ctl: Ctl, cluster: Path, tmp_path: Pa
     """--client is packed, checked and given to the manager."""
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "Makefile").write_text("other:\n")
-    assert up(bare_ctl, cluster, "--client", str(tmp_path / "c")).code == 65
+    refused = up(bare_ctl, cluster, "--client", str(tmp_path / "c"))
+    assert (refused.code, refused.err.splitlines()[-1]) == (65, "  Nothing was started.")
     (tmp_path / "c" / "Makefile").write_text("client:\n\ttrue\n")
     assert up(bare_ctl, cluster, "--client", str(tmp_path / "c"), "--clients", "2").code == 0
     assert bare_ctl("cluster", "--json").document["default_client_sha256"].startswith("1f8b")
+
+
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_up_starts_all_the_same_where_it_is_told(bare_ctl: Ctl, cluster: Path, unsafe: bool) -> None:
+    """--unsafe lets the keeper start without isolation, and the manager use it; nothing else does."""
+    started = up(bare_ctl, cluster, *(["--unsafe"] if unsafe else []))
+
+    given = {
+        name: Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+        for name, process in parts(cluster).items()
+    }
+    assert ("--unsafe" in given["keeper"], "--allow-unsafe" in given["manager"]) == (unsafe, unsafe)
+    assert ("unsafe " in started.out + started.err) == unsafe
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_up_leaves_nothing(
+    bare_ctl: Ctl, cluster: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Ctrl-C, TERM, and HUP of a terminal that was closed: half a cluster is taken back, and it says so."""
+    started: list[Process] = []
+
+    def interrupted(plan: Plan, running: Running, deadline: float) -> None:
+        started.extend(running.parts.values())
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(local_cluster, "_await_slots", interrupted)
+    ended = up(bare_ctl, cluster)
+
+    assert (ended.code, ended.err.splitlines()[-1]) == (
+        130,
+        "error: interrupted; all that was made is removed",
+    )
+    assert len(started) == 3 and not any(process.is_alive() for process in started)
+    assert not cluster.exists()

@@ -109,3 +109,32 @@ def test_the_docs_hold_the_same_exit_codes() -> None:
     text = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     for code, meaning in MEANINGS.items():
         assert f"| {code} | {meaning} |" in text
+
+
+def test_ctrl_c_while_the_command_is_being_loaded() -> None:
+    """One line and 130, no traceback, however early it comes."""
+    code = (
+        "import os, signal, sys\n"
+        "class Hit:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'typer':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Hit())\n"
+        "from syndicate.cli.__main__ import main\n"
+        "main(['jobs'])\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (130, "error: interrupted\n")
+
+
+def test_ctrl_c_in_a_command_is_told(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the version of Typer makes of it, it ends with one line and 130."""
+
+    def interrupted(*words: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("syndicate.cli.node_commands.list_nodes", interrupted)
+    ended = ctl("nodes")
+    assert (ended.code, ended.err) == (130, "error: interrupted\n")

@@ -66,7 +66,7 @@ def test_shell_client_makes_every_call(tmp_path: Path) -> None:
     with _counter(tmp_path, "127.79.3") as job:
         printed = _client("shell-client", job)
 
-    assert "counted 1 starts, and 1 after it lost its disk" in printed
+    assert "starts counted before: 1, after its disk was lost: 1" in printed
     assert [call.rpc for call in job.calls] == ["Disconnect", "Reconnect", "Kill", "Revive", "Finish"]
     result = job.results["client-0"]
     assert (result.score, dict(result.metrics), result.text) == (1.0, {"starts": 1.0}, "the disk was fresh")

@@ -37,7 +37,7 @@ def _many(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.lists(items, max_size=3).map(tuple)
 
 
-_requests = st.one_of(
+REQUESTS = st.one_of(
     st.just(local.Sync()),
     st.just(local.Audit()),
     st.builds(
@@ -66,7 +66,7 @@ _replies = st.one_of(
     st.builds(
         local.Synced,
         *(_IDS, _BOOTS, st.sampled_from(["fabric", "host"]), st.just("") | _ADDRESSES, _many(_IDS)),
-        *(st.dictionaries(_IDS, _NATURAL, max_size=3), _many(_slots)),
+        *(st.dictionaries(_IDS, _NATURAL, max_size=3), _many(_slots), _many(_IDS)),
     ),
     st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans()),
     st.builds(local.LogRead, _many(_pieces), _NATURAL, st.booleans()),
@@ -78,7 +78,7 @@ _events = st.one_of(
     st.builds(local.LogGrew, _NATURAL, _task_ids, _POSITIVE, _NATURAL),
 )
 _frames = st.one_of(
-    st.builds(local.RequestFrame, _NATURAL, _requests),
+    st.builds(local.RequestFrame, _NATURAL, REQUESTS),
     st.builds(local.ReplyFrame, _NATURAL, _replies),
     st.builds(local.EventFrame, _events),
 )

@@ -172,7 +172,7 @@ def test_process_that_cannot_be_held_is_ended(tmp_path: Path, monkeypatch: pytes
     launcher = Launcher.open()
     before = _descriptors(os.getpid()), _children(os.getpid())
     monkeypatch.setattr(os, "pidfd_open", no_pidfd)
-    site = Site(1000, base, tmp_path, Programs(Path("/bin/sleep"), Path("/usr")), (), -1)
+    site = Site(1000, base, tmp_path, Programs(Path("/bin/sleep"), Path("/usr")), (), -1, None, True)
     try:
         with pytest.raises(KeeperError, match="Too many open files"):
             Box.launch(site, launcher, 1, disk, None)

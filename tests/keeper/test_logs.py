@@ -133,3 +133,27 @@ def test_closed_store_reads_as_ended(tmp_path: Path) -> None:
     store.close()
 
     assert store.read(0, 10).end
+
+
+def test_what_one_stream_wrote_together_is_told_as_one_piece(tmp_path: Path) -> None:
+    """Neighbours of one stream within a few milliseconds are one piece; others keep their own stamps."""
+    store = LogStore(tmp_path, 1, "b0", 10_000, 0)
+    for milliseconds, stream, data in (
+        (0, LogStream.STDOUT, b"a"),
+        (1, LogStream.STDOUT, b"b"),
+        (2, LogStream.STDERR, b"c"),
+        (3, LogStream.STDOUT, b"d"),
+        (4, LogStream.STDOUT, b"e"),
+        (9, LogStream.STDOUT, b"f"),
+    ):
+        store.append(stream, _stamp(milliseconds * 1_000_000), data)
+
+    pieces = store.read(0, 100).pieces
+
+    assert pieces == (
+        LogPiece(0, LogStream.STDOUT, _stamp(0), b"ab"),
+        LogPiece(2, LogStream.STDERR, _stamp(2_000_000), b"c"),
+        LogPiece(3, LogStream.STDOUT, _stamp(3_000_000), b"de"),
+        LogPiece(5, LogStream.STDOUT, _stamp(9_000_000), b"f"),
+    )
+    store.close()

@@ -372,3 +372,53 @@ def read_ipv6_addresses() -> str:
     """The kernel's list of IPv6 addresses in the calling thread's namespace."""
     with open("/proc/thread-self/net/if_inet6", encoding="ascii") as file:
         return file.read()
+
+
+def test_held_slot_reaches_nobody_until_it_resumes(job: Job) -> None:
+    """While a slot is held nothing passes either way and nobody hears of it; then all is as before."""
+    one, two = job("10.77.0.1", "10.77.0.2")
+    left, right = one.udp(), two.udp()
+    exchange(left, right)
+
+    one.network.hold(uid=0)
+    one.network.hold(uid=0)
+    left.sendto(b"out", right.getsockname())
+    right.sendto(b"in", left.getsockname())
+
+    until("both were dropped", lambda: one.refused_out() > 0 and one.refused_in() > 0)
+    assert list(pending(left)) == list(pending(right)) == []
+    one.network.resume()
+    one.network.resume()
+    assert exchange(left, right) == exchange(right, left) == b"hello"
+
+
+def test_slot_assigned_while_held_reaches_nobody_until_it_resumes(
+    fabric: FabricNetwork, stack: contextlib.ExitStack
+) -> None:
+    """What `assign` gives to a held slot is given at the end of the hold."""
+    network = fabric.make_slot("held")
+    network.hold(uid=0)
+    addresses = ["10.77.0.3", "10.77.0.4"]
+    network.assign(addresses[0], PREFIX, addresses, uid=0)
+    held = Slot(network, addresses[0], stack)
+    peer_network = fabric.make_slot("peer")
+    peer_network.assign(addresses[1], PREFIX, addresses, uid=0)
+    peer = Slot(peer_network, addresses[1], stack)
+    sender, receiver = held.udp(), peer.udp()
+
+    sender.sendto(b"early", receiver.getsockname())
+
+    until("its question for the neighbour was dropped", lambda: held.refused_out() > 0)
+    network.resume()
+    assert receiver.recv(100) == b"early"  # the kernel asks for the neighbour again
+    assert exchange(receiver, sender) == b"hello"
+
+
+def test_closed_slot_can_neither_be_held_nor_resume(fabric: FabricNetwork) -> None:
+    """It is told so, as for a cut."""
+    slot = fabric.make_slot("closed")
+    slot.close()
+
+    for work in (lambda: slot.hold(uid=0), slot.resume):
+        with pytest.raises(NetworkError, match="is closed"):
+            work()

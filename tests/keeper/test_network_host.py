@@ -292,3 +292,23 @@ def test_address_must_be_the_machines(world: World, address: str, reason: str) -
     with pytest.raises(NetworkError, match=reason):
         network.open()
     network.close()
+
+
+def test_held_task_reaches_nobody_until_it_resumes(world: World, network: HostNetwork) -> None:
+    """A held task is known by its uid, before it is assigned too, and nothing that it sends passes."""
+    slot = network.make_slot("one")
+    slot.hold(TASK)
+    early, peer = world.udp(HOST, TASK), world.udp(PEER)
+    early.sendto(b"early", peer.getsockname())
+    slot.assign(HOST, PREFIX, [HOST, PEER], TASK)
+    early.sendto(b"still held", peer.getsockname())
+    until("both were dropped", lambda: slot.counters().refused_out == 2)
+
+    slot.resume()
+
+    assert exchange(early, peer) == b"hello"
+    slot.hold(TASK)
+    early.sendto(b"held again", peer.getsockname())
+    until("it was dropped", lambda: slot.counters().refused_out == 3)
+    slot.resume()
+    assert exchange(early, peer) == b"hello"

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,7 +90,7 @@ async def test_end_leaves_nothing(own: KeeperProcess) -> None:
     assert not own.cgroup.exists()
     assert sorted(path.name for path in own.state.iterdir()) == ["epochs.json", "lock"]
     assert list(own.run.iterdir()) == []
-    assert mounts_under(own.state) == []
+    assert mounts_under(own.state, threading.get_native_id()) == []
 
 
 async def test_host_network_needs_no_namespace(folder: Path) -> None:
@@ -119,7 +120,7 @@ async def test_mounts_do_not_show_on_the_host(own: KeeperProcess) -> None:
     async with linked(own) as link:
         await link.task(_WAITS).begin()
 
-        assert mounts_under(own.state) == []
+        assert mounts_under(own.state, threading.get_native_id()) == []
 
 
 async def test_lease_ends_tasks_of_a_stopped_volunteer(own: KeeperProcess) -> None:

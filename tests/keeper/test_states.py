@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from syndicate.volunteer.keeper.clock import Clock
+from syndicate.volunteer.clock import Clock
 from syndicate.volunteer.keeper.epochs import Epochs
 from syndicate.volunteer.keeper.errors import KeeperError
 from syndicate.volunteer.keeper.lease import Leases
@@ -112,5 +112,5 @@ def test_epochs_are_on_disk_before_they_count(tmp_path: Path, monkeypatch: pytes
     epochs.save()
     epochs.save()
 
-    fresh = tmp_path / "epochs.new"
+    fresh = tmp_path / "epochs.json.new"
     assert done == [f"sync {fresh}", f"rename {fresh}", f"sync {tmp_path}"]

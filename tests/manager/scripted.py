@@ -86,6 +86,7 @@ class ScriptedVolunteer:
     boot_id: str = "boot-1"
     cluster_id: str = ""
     prefix: str = ""
+    unsafe: tuple[str, ...] = ()
     held: list[registry.HeldTask] = field(default_factory=list)
     told: list[registry.AttachResponse] = field(default_factory=list)
     welcome: registry.Welcome = field(default_factory=registry.Welcome)
@@ -130,6 +131,7 @@ class ScriptedVolunteer:
             network=registry.NETWORK_KIND_FABRIC,
             version="test",
             sent_at=stamp(self.boot_id),
+            unsafe=self.unsafe,
         )
 
     def say(self, **message: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -13,7 +14,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from syndicate.manager.settings import BadSettings, Limits, Settings, load
+from syndicate.manager.core import model
+from syndicate.manager.settings import BadSettings, Limits, MaxLimits, Settings, load
 
 from tests.manager.scripted import tarball
 
@@ -43,10 +45,12 @@ def test_help_names_every_setting_with_its_default(monkeypatch: pytest.MonkeyPat
     assert (shown.returncode, shown.stderr) == (0, "")
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')} " in shown.stdout or f"\n  {name} " in shown.stdout, name
-        if isinstance(field.default, int | float) and field.default is not None:
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool):  # a flag is off
             assert f"; {field.default:.10g}\n" in shown.stdout, name
-    for name, field in Limits.model_fields.items():
-        assert f"{name} {field.default}" in shown.stdout
+    usual, most = (part.split() for part in shown.stdout.partition("\n  limits ")[2].split("\n  max_limits "))
+    for kind, said in ((Limits, usual), (MaxLimits, most)):
+        for name, field in kind.model_fields.items():
+            assert said[said.index(name) + 1].rstrip(",") == str(field.default), name
     assert "    75  another manager runs on it" in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
 
@@ -185,12 +189,47 @@ def test_flags_win_over_environment_over_file(tmp_path: Path, monkeypatch: pytes
         {"clients": 1000, "client": Path("client.tgz")},
         {"forget_after_s": 10.0},
         {"keep_jobs": 10},
+        {"limits": {"disk_bytes": 0}},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
     """What cannot work together, or means nothing, is told by its name."""
     with pytest.raises(BadSettings, match=next(iter(wrong))):
         load({"state_dir": tmp_path, **wrong}, None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "most", "says"),
+    [
+        ({"pids": 5000}, {}, "limits.pids is 5,000: above max_limits.pids, which is 4,096"),
+        ({"pids": 0}, {}, "limits.pids is 0, which is no bound: above max_limits.pids, which is 4,096"),
+        ({}, {"memory_bytes": 256 << 20}, "limits.memory_bytes is 512 MiB: above max_limits.memory_bytes"),
+        (
+            {"disk_bytes": 512 << 20},
+            {},
+            "limits.disk_bytes is 512 MiB: it lies in memory, and with 64 MiB beside",
+        ),
+    ],
+)
+def test_default_limits_that_a_job_would_not_be_granted_are_refused(
+    tmp_path: Path, limits: dict[str, int], most: dict[str, int], says: str
+) -> None:
+    """A job that asks for nothing must be one that may run."""
+    with pytest.raises(BadSettings, match=re.escape(says)):
+        load({"state_dir": tmp_path, "limits": limits, "max_limits": most}, None)
+
+
+def test_without_maxima_a_default_may_be_no_bound(tmp_path: Path) -> None:
+    """An operator who wants none says so twice."""
+    none = {"memory_bytes": 0, "pids": 0}
+    config = load({"state_dir": tmp_path, "limits": none, "max_limits": none}, None).config("c", 1, "b", None)
+    assert (config.limits.memory_bytes, config.max_limits.pids) == (0, 0)
+
+
+def test_the_core_has_the_same_defaults(tmp_path: Path) -> None:
+    """What the help says is what the core's own tests try."""
+    config = load({"state_dir": tmp_path}, None).config("c", 1, "b", None)
+    assert (config.limits, config.max_limits) == (model.Limits(), model.MAX_LIMITS)
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from syndicate.manager.core import effects, model
 from syndicate.manager.core.errors import BadRequest
-from syndicate.manager.core.records import JobRecord, TaskRecord
+from syndicate.manager.core.records import FaultRecord, JobRecord, TaskRecord
 from syndicate.manager.core.views import JobView
 from syndicate.manager.rpc import convert, pictures
 from syndicate.v1 import common_pb2 as common
@@ -26,6 +26,7 @@ REF = model.TaskRef("c-1", 7, 2, "slave-0", 3)
         (model.JobState, common.JobState, "JOB_STATE_"),
         (model.TaskState, common.TaskState, "TASK_STATE_"),
         (model.Reason, common.Reason, "REASON_"),
+        (model.Annotation, common.Annotation, "ANNOTATION_"),
         (model.Outcome, common.Outcome, "OUTCOME_"),
         (model.FaultKind, common.FaultKind, "FAULT_KIND_"),
         (model.AnswerCode, registry.AnswerCode, "ANSWER_CODE_"),
@@ -69,7 +70,7 @@ def test_commands_carry_their_action_and_identity(action: effects.Action, expect
 def test_prepare_carries_members_and_limits() -> None:
     """What a slot needs to make a task is all there."""
     members = (model.Member("master", model.Role.MASTER, "10.0.0.1"),)
-    limits = model.Limits(1, 2, 3, 4, 5, 6)
+    limits = model.Limits(1, 2, 3, 4, 5, 6, 7, 8, 9)
     action = effects.Prepare(model.Source("ab", 9), model.Role.MASTER, members, limits, "lab")
     prepare = convert.command_out(effects.Command("cmd", 4, REF, 1, action)).prepare
 
@@ -77,8 +78,16 @@ def test_prepare_carries_members_and_limits() -> None:
         source=registry.SourceRef(sha256="ab", size=9),
         role=common.ROLE_MASTER,
         members=[common.Member(task="master", role=common.ROLE_MASTER, address="10.0.0.1")],
-        limits=registry.Limits(
-            disk_bytes=1, disk_inodes=2, log_head_bytes=3, log_tail_bytes=4, memory_bytes=5, pids=6
+        limits=common.Limits(
+            disk_bytes=1,
+            disk_inodes=2,
+            log_head_bytes=3,
+            log_tail_bytes=4,
+            memory_bytes=5,
+            pids=6,
+            cpu_millis=7,
+            open_files=8,
+            file_bytes=9,
         ),
         job_name="lab",
     )
@@ -145,3 +154,23 @@ def test_what_a_volunteer_says_is_cut() -> None:
 def test_no_outcome_stands_for_a_pass() -> None:
     """A client that finishes without a word has passed."""
     assert convert.result_in(common.Result()).outcome is model.Outcome.PASS
+
+
+def test_a_long_ledger_is_drawn_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between slices others are served, and the picture takes what was drawn ahead."""
+    at = model.Stamp("b", 1, 1)
+    spec = model.JobSpec("lab", model.Source("a" * 64, 1), 1, None, 0, 600.0)
+    job = JobRecord(1, "r", "alice", spec, model.JobState.RUNNING, 1, at, at)
+    faults = tuple(
+        FaultRecord(1, number, 1, "", model.FaultKind.KILL, "master", "client-0", at)
+        for number in range(4 * pictures.SLICE_LINES)
+    )
+    view, drawn, made = JobView(job, faults=faults), pictures.Drawn(), []
+    draw = pictures.fault_out
+    monkeypatch.setattr(pictures, "fault_out", lambda fault: made.append(fault) or draw(fault))
+    counts = [len(made) for _ in pictures.draw_ahead(view, drawn)]
+    shown = pictures.job_out(view, "c-1", drawn)
+
+    assert counts == [pictures.SLICE_LINES * part for part in (1, 2, 3, 4)]
+    assert len(made) == len(faults)
+    assert [fault.fault_id for fault in shown.faults] == [fault.fault_id for fault in faults]

@@ -32,11 +32,11 @@ def methods(*services: Any) -> list[str]:
 
 
 async def knock(
-    address: str, method: str, metadata: tuple[tuple[str, str], ...] = ()
+    address: str, method: str, metadata: tuple[tuple[str, str], ...] = (), message: bytes = b""
 ) -> grpc.aio.AioRpcError:
-    """Call a method with one empty message, and return how it ended."""
+    """Call a method with one message, and return how it ended."""
     async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_stream(method)(b"", metadata=metadata, timeout=WAIT_S)
+        call = channel.unary_stream(method)(message, metadata=metadata, timeout=WAIT_S)
         try:
             while await call.read() is not grpc.aio.EOF:
                 pass
@@ -198,3 +198,13 @@ async def test_a_manager_that_stops_takes_nothing_more() -> None:
         await server.stop(0)
 
     assert error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_request_that_cannot_be_decoded_is_the_callers_error(manager: Running) -> None:
+    """Each method answers so, and says nothing of the manager's insides."""
+    for address, services in ((manager.users, USERS), (manager.volunteers, VOLUNTEERS)):
+        for method in methods(*services):
+            error = await knock(address, method, bearer(manager.token), b"\xff" * 40)
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, method
+            assert trailer(error)["syndicate-reason"] in ("BAD_FIELD", "NO_HELLO"), method
+            assert "deserializ" not in (error.details() or ""), method

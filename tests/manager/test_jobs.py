@@ -332,7 +332,35 @@ async def test_the_cluster_is_told_in_numbers(start: Start, tmp_path: object) ->
     assert cluster.cluster_id == volunteer.welcome.cluster_id
     assert cluster.epoch == 1
     assert cluster.max_source_bytes == 1 << 20
+    assert (cluster.default_limits.memory_bytes, cluster.max_limits.pids) == (512 << 20, 4096)
     assert cluster.version
+
+
+async def test_a_job_shows_what_its_tasks_may_use(start: Start) -> None:
+    """What it asked for, the defaults for the rest; its volunteers are told the same."""
+    async with start() as manager, manager.volunteer().attached() as volunteer:
+        job = await manager.submit(limits=common.Limits(memory_bytes=1 << 30, pids=40))
+        await volunteer.until(lambda: len(volunteer.commands("start")) == 1)
+        shown = (await manager.job(job)).spec.limits
+
+    assert (shown.memory_bytes, shown.pids, shown.disk_bytes) == (1 << 30, 40, 256 << 20)
+    assert [command.prepare.limits for command in volunteer.commands("prepare")] == [shown]
+
+
+async def test_a_limit_above_the_operators_is_refused_before_the_upload(start: Start) -> None:
+    """Field, most and remedy are told to programs and people, where the source is not even known."""
+    async with start(max_limits={"pids": 600}) as manager:
+        spec = scheduler.JobSpec(source_sha256="a" * 64, machines=1, limits=common.Limits(pids=601))
+        request = scheduler.SubmitRequest(request_id=str(uuid.uuid4()), spec=spec)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await manager.scheduler.Submit(request, **manager.credentials)
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "limits.pids must be at most 600, not 601"
+    told = trailer(caught.value)
+    assert (told["syndicate-reason"], told["syndicate-meta-field"]) == ("BAD_FIELD", "limits.pids")
+    assert (told["syndicate-meta-asked"], told["syndicate-meta-most"]) == ("601", "600")
+    assert "max_limits.pids" in told["syndicate-meta-hint"]
 
 
 async def test_users_take_turns(manager: Running) -> None:
@@ -377,3 +405,29 @@ async def test_many_submissions_at_once_all_get_their_own_job(manager: Running) 
 
     assert len(set(made)) == 64
     assert {job.job_id for job in page.jobs} >= set(made)
+
+
+async def test_repeated_fields_are_bounded(manager: Running) -> None:
+    """Millions of values are refused before each is looked at; the same value twice counts once."""
+    stub, credentials = manager.scheduler, manager.credentials
+    async with manager.volunteer().attached():
+        job_id = await manager.submit()
+        with pytest.raises(grpc.aio.AioRpcError) as states:
+            await stub.ListJobs(scheduler.ListJobsRequest(states=[1] * 500_000), **credentials)
+        request = scheduler.ReadLogsRequest(job_id=job_id, tasks=["master"] * 100_000)
+        with pytest.raises(grpc.aio.AioRpcError) as tasks:
+            await stub.ReadLogs(request, **credentials).read()
+        every = [number for number in common.JobState.values() if number]
+        listed = await stub.ListJobs(scheduler.ListJobsRequest(states=every * 50), **credentials)
+
+    assert [reason(states), reason(tasks)] == ["BAD_FIELD", "BAD_FIELD"]
+    assert [job.job_id for job in listed.jobs] == [job_id]
+
+
+async def test_users_send_no_large_messages(manager: Running) -> None:
+    """What is larger than 1 MiB is refused before it is read; an upload's chunks are smaller."""
+    request = scheduler.ListJobsRequest(owner="a" * (1 << 20))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await manager.scheduler.ListJobs(request, **manager.credentials)
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -12,7 +12,9 @@ import grpc
 import pytest
 from syndicate.manager.blobs import BlobDirectory
 from syndicate.manager.core.machine import Machine
+from syndicate.manager.core.views import NodeView
 from syndicate.manager.logs import LogStore
+from syndicate.manager.rpc import pictures
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import registry_pb2_grpc as registry_grpc
@@ -423,3 +425,35 @@ async def test_a_volunteer_that_leaves_is_shown_away(manager: Running) -> None:
         nodes = await manager.scheduler.ListNodes(scheduler.ListNodesRequest(), **manager.credentials)
 
     assert nodes.nodes[0].state == scheduler.NODE_STATE_READY
+
+
+@pytest.mark.parametrize("monotonic_ns", [-(2**63) + 1, -1, 2**62 + 1, 2**63 - 1])
+async def test_stamps_that_no_clock_shows_are_refused(manager: Running, monotonic_ns: int) -> None:
+    """What is calculated of them would not fit into an answer."""
+    volunteer = manager.volunteer()
+    beat = registry.Heartbeat(sequence=1, sent_at=common.Stamp(boot_id="boot-1", monotonic_ns=monotonic_ns))
+    error = await refused(
+        manager, registry.AttachRequest(hello=volunteer.hello()), registry.AttachRequest(heartbeat=beat)
+    )
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert trailer(error)["syndicate-reason"] == "BAD_FIELD"
+
+
+async def test_a_node_that_cannot_be_shown_spoils_no_page(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there by name and state, and the others whole."""
+    show = pictures.node_out
+
+    def fails_for_one(view: NodeView) -> scheduler.Node:
+        if view.record.volunteer_id == "bad":
+            raise ValueError("Value out of range")
+        return show(view)
+
+    monkeypatch.setattr(pictures, "node_out", fails_for_one)
+    async with manager.volunteer(volunteer_id="bad").attached(), manager.volunteer().attached():
+        answer = await manager.scheduler.ListNodes(scheduler.ListNodesRequest(), **manager.credentials)
+
+    assert [node.volunteer_id for node in answer.nodes] == ["bad", "node-a"]
+    assert [len(node.slots) for node in answer.nodes] == [0, 4]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -22,13 +23,14 @@ maybe_stamp = st.none() | stamps
 numbers = st.floats(allow_nan=False)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 sources = st.builds(model.Source, sha256=names, size=ids)
-limits = st.builds(model.Limits, disk_bytes=ids, disk_inodes=ids, memory_bytes=ids, pids=ids)
+limits = st.builds(model.Limits, *[ids] * len(fields(model.Limits)))
 exits = st.builds(
     model.TaskExit,
     reason=st.sampled_from(model.Reason),
     exit_status=st.integers(0, 255),
     recipe_status=st.integers(0, 255),
     detail=texts,
+    annotations=st.lists(st.sampled_from(model.Annotation), unique=True).map(tuple),
 )
 results = st.builds(
     model.Result,
@@ -137,6 +139,8 @@ nodes = st.builds(
     resources=st.builds(model.Resources, cpus=ids, memory_bytes=ids, disk_bytes=ids),
     drained=st.booleans(),
     last_seen_at=stamps,
+    forgotten=st.booleans(),
+    unsafe=st.lists(names, max_size=3).map(tuple),
 )
 anything: st.SearchStrategy[records.Record] = st.one_of(jobs, tasks, runs, faults, story, nodes)
 

@@ -104,6 +104,8 @@ class Volunteer:
     network: str = "fabric"
     fixed: dict[int, str] = field(default_factory=dict)
     mute: set[str] = field(default_factory=set)
+    unsafe: tuple[str, ...] = ()
+    instance: str = ""
     refuse: Callable[[fx.Command], tuple[AnswerCode, str] | None] = lambda command: None
     session: str = ""
     highest_epoch: int = 0
@@ -139,6 +141,8 @@ class Volunteer:
             network=self.network,
             reach_domain=self.domain,
             version="0.1.0",
+            unsafe=self.unsafe,
+            instance=self.instance,
         )
 
     def reboot(self) -> None:

@@ -116,3 +116,11 @@ def test_without_a_bound_causality_is_all_there_is() -> None:
     wrong = clock.Interval("there", 0, 0, 0)
     assert clock.on_manager_clock(there(10**12), wrong, here(200), 100) == expected
     assert clock.on_manager_clock(None, None, here(200)) == (here(200), 0)
+
+
+def test_an_offset_that_does_not_fit_is_no_measurement() -> None:
+    """Each number of a bound is told in 64 bits."""
+    early, late = -(2**63) + 1, 2**63 - 1
+    assert clock.measure((there(early), here(0), here(0), there(early)), "here") is None
+    assert clock.measure((there(late), here(0), here(0), there(late)), "here") is None
+    assert clock.measure((there(early), here(0), here(0), there(late)), "here") is None

@@ -49,6 +49,15 @@ def test_what_a_student_can_mend_is_said_first() -> None:
     assert cluster.job().job.detail == "slave-0: no rule to make target `slave`"
 
 
+def test_memory_of_a_master_is_the_jobs_own_failure() -> None:
+    """OUT_OF_MEMORY is no fault of the machine: the job fails, is not requeued, and says so first."""
+    cluster = running(2)
+    cluster.exit("slave-0", Reason.EXITED_NONZERO)
+    cluster.exit("master", Reason.OUT_OF_MEMORY, detail="used more memory than it may")
+    assert end_of(cluster) == (JobState.FAILED, Reason.OUT_OF_MEMORY)
+    assert cluster.job().job.detail == "master: used more memory than it may"
+
+
 def test_make_that_ran_nothing_is_failure_although_it_exits_zero() -> None:
     """NOTHING_RUN with the remedy."""
     cluster = running(1)

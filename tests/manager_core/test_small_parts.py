@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from syndicate.manager.core import prefixes
 from syndicate.manager.core.errors import BadRequest, Exhausted
-from syndicate.manager.core.model import Reason, TaskExit
+from syndicate.manager.core.model import Annotation, Reason, TaskExit
 from syndicate.manager.core.timers import Timers
 from syndicate.manager.core.words import count, duration, ending, first_line
 
@@ -90,3 +90,11 @@ def test_ends_are_told_by_their_own_line_first() -> None:
     ]
     assert first_line("  one\ntwo") == "one"
     assert len(first_line("x" * 500)) == 200
+
+
+def test_ending_tells_the_bounds_that_a_task_met() -> None:
+    """A bound that was met is told behind how the task ended: it is often why."""
+    end = TaskExit(Reason.EXITED_NONZERO, 2, annotations=(Annotation.DISK_FULL, Annotation.LOG_LIMIT))
+
+    text = "make exited with status 2 (its disk was full, the middle of its output was dropped)"
+    assert ending(end) == text

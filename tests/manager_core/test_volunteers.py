@@ -129,6 +129,56 @@ def test_another_machine_of_the_same_id_is_turned_away_while_the_first_lives() -
     assert error.reason == "DUPLICATE_VOLUNTEER"
 
 
+def test_a_second_volunteer_on_one_machine_is_turned_away_while_the_first_lives() -> None:
+    """Its state directory is another: were it let in, the two would end each other's streams for ever."""
+    cluster = Cluster()
+    first = cluster.volunteer("node-a", instance="aa")
+    error = cluster.closed[second(cluster, "node-a", boot_id=first.boot_id, instance="bb")]
+    assert isinstance(error, Conflict)
+    assert error.reason == "DUPLICATE_VOLUNTEER"
+    assert "another state directory" in error.detail
+    assert first.session not in cluster.closed
+    cluster.advance(11, heartbeats=False)
+    assert second(cluster, "node-a", boot_id=first.boot_id, instance="bb") not in cluster.closed
+
+
+def test_a_volunteer_that_lacks_isolation_gets_no_job() -> None:
+    """It is listed with what it lacks; its slots count for nothing, and who asks for them is told why."""
+    cluster = Cluster()
+    cluster.volunteer("node-a", slots=4, unsafe=("seccomp",))
+    cluster.volunteer("node-b", slots=1)
+
+    refused = cluster.try_submit(machines=2)
+
+    assert isinstance(refused, Refused)
+    assert "the cluster has 1 slot, not counting node-a: unsafe" in refused.detail
+    assert "--allow-unsafe" in refused.metadata["hint"]
+    assert cluster.machine.nodes()[0].record.unsafe == ("seccomp",)
+    assert (cluster.machine.cluster().slots, cluster.machine.cluster().free_slots) == (1, 1)
+
+
+def test_a_job_that_waits_for_a_volunteer_that_came_to_lack_isolation_is_told() -> None:
+    """What it waits for names the volunteer."""
+    cluster = Cluster()
+    volunteer = cluster.volunteer("node-a", slots=2)
+    cluster.detach(volunteer)
+    job = cluster.submit(machines=2)
+    volunteer.unsafe = ("pids",)
+    cluster.attach(volunteer)
+
+    assert cluster.state(job) is JobState.QUEUED
+    assert "node-a is unsafe, which this manager does not allow" in cluster.job(job).waits_for
+
+
+def test_a_manager_that_allows_unsafe_volunteers_uses_them() -> None:
+    """Its operator said so."""
+    cluster = Cluster(allow_unsafe=True)
+    cluster.volunteer("node-a", slots=2, unsafe=("seccomp",))
+    job = cluster.submit(machines=2)
+    cluster.deliver()
+    assert cluster.state(job) is JobState.RUNNING
+
+
 def test_a_rebooted_machine_replaces_itself_once_the_old_stream_is_silent() -> None:
     """After two heartbeat intervals without a word the old stream is dead."""
     cluster = Cluster()

@@ -176,10 +176,11 @@ class Cluster:
         client: str | Path | None = None,
         clients: int | None = None,
         time_limit_s: float = 0.0,
+        limits: common.Limits | None = None,
     ) -> int:
         """Uploads the sources and queues the job; a plain name is one of tests/system/jobs."""
         spec = scheduler.JobSpec(
-            source_sha256=self.upload(source), machines=machines, time_limit_s=time_limit_s
+            source_sha256=self.upload(source), machines=machines, time_limit_s=time_limit_s, limits=limits
         )
         if client is not None:
             spec.client_sha256 = self.upload(client)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,11 +19,23 @@ INSTANCE = "syntwo"
 
 
 class Machine:
-    """A keeper with one slot; volunteers are started and ended on it one at a time."""
+    """A keeper with one slot; volunteers are started and ended on it one at a time.
 
-    def __init__(self, folder: Path, cluster: Cluster) -> None:
+    With this kernel's own `boot_id` it is no second machine, but a second volunteer on the first. `prefix`
+    starts the keeper, for instance as on a lesser kernel, and `flags` are the keeper's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cluster: Cluster,
+        boot_id: str = "",
+        prefix: Sequence[str] = (),
+        flags: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
-        self.boot_id = str(uuid.uuid4())
+        self.boot_id = boot_id or str(uuid.uuid4())
+        self._prefix, self._flags = prefix, flags
         self.log = folder / "two-volunteer.log"
         self._cluster = cluster
         self._run_dir = Path(f"/run/syndicate-{INSTANCE}")
@@ -86,7 +99,7 @@ class Machine:
         ]  # fmt: skip
         as_another = 'mount --bind "$0" "$1"; shift; exec "$@"'
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", as_another]
-        command += [str(self._boot_file), str(BOOT_ID), *keeper]
+        command += [str(self._boot_file), str(BOOT_ID), *self._prefix, *keeper, *self._flags]
         started = processes.start(command, log, self._environ())
         self._stack.callback(processes.stop, started, 20.0)
         eventually(f"the keeper (see {log})", (self._run_dir / "keeper.sock").exists, 20.0)

@@ -1,4 +1,4 @@
-"""A kernel without nf_tables: the keeper, `doctor` and `up` name it, and the command that mends it."""
+"""A kernel that lacks something: the keeper, `doctor` and `up` name it, and the command that mends it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from tests.support import without_nf_tables
-from tests.support.cluster import BIN
+from tests.support import without_nf_tables, without_seccomp
+from tests.support.cluster import BIN, EXAMPLES, free_port
 
 pytestmark = pytest.mark.system
 
-LACKING = [sys.executable, str(Path(without_nf_tables.__file__))]
 NEED = "nft_tables: open netlink socket 12: Protocol not supported"
 REMEDY = "modprobe nf_tables"
 
 
-def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str, kernel: ModuleType = without_nf_tables, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs a command on such a kernel."""
     return subprocess.run(
-        [*LACKING, *words],
+        [sys.executable, str(kernel.__file__), *words],
         env={**os.environ, "COLUMNS": "120", **environment},
         capture_output=True,
         text=True,
@@ -60,6 +62,32 @@ def test_doctor_tells_it_to_people() -> None:
     number = next(n for n, line in enumerate(lines) if line.startswith("missing   nft_tables "))
     assert "Protocol not supported" in lines[number]
     assert "mend it:" in lines[number + 1] and REMEDY in lines[number + 1]
+
+
+def test_up_starts_without_isolation_only_where_it_is_told(tmp_path: Path) -> None:
+    """Refused at first; with --unsafe jobs run, and `nodes` says what is lacking."""
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    ports = ["--port", str(free_port()), "--volunteer-port", str(free_port())]
+    words = ["up", "--slots", "1", "--dir", str(tmp_path / "d"), *ports]
+
+    def ctl(*words: str) -> subprocess.CompletedProcess[str]:
+        home = str(tmp_path / "s")
+        return run(str(BIN / "syndicatectl"), *words, kernel=without_seccomp, XDG_STATE_HOME=home)
+
+    refused = ctl(*words)
+    started = ctl(*words, "--unsafe")
+    try:
+        nodes = json.loads(ctl("nodes", "--json").stdout)["nodes"]
+        submit = ctl("submit", str(EXAMPLES / "hello"), "-n", "1", "--no-client", "--follow")
+    finally:
+        ended = ctl("down", "--dir", str(tmp_path / "d"))
+
+    assert refused.returncode == 71 and "seccomp" in refused.stderr, refused
+    assert started.returncode == 0 and "syndicatectl nodes" in started.stderr, started
+    assert [node["unsafe"] for node in nodes] == [["seccomp"]]
+    assert submit.returncode == 0, submit
+    assert ended.returncode == 0, ended
 
 
 def test_up_says_why_its_keeper_ended(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def run(python: tuple[list[str], dict[str, str]], *words: str) -> str:
         "syndicate.v1.chaos_pb2_grpc",
         "syndicate.client_api",
         "syndicate.client_api.testing",
-        "syndicate.cli.__main__",
+        "syndicate.cli.command",
         "syndicate.manager.app",
         "syndicate.volunteer.app",
         "syndicate.volunteer.keeper.serve",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import structlog
 from syndicate.v1 import common_pb2
 from syndicate.v1 import registry_pb2 as pb
-from syndicate.volunteer import local
+from syndicate.volunteer import local, memory_file
 from syndicate.volunteer.app import App, StateDirBusy
 from volunteer.fakes import CLUSTER, Bench, FakeManager, bench, eventually
 
@@ -185,6 +186,31 @@ async def test_a_restart_leaves_tasks_running_and_adopts_them(world: Bench) -> N
     assert stream.hello.highest_epoch == 1
     assert (await world.manager.ask(kill=pb.Kill())).processes == 3
     assert len(world.keeper.model.starts) == 1
+
+
+async def test_a_state_directory_keeps_the_name_that_it_drew(world: Bench) -> None:
+    """By it a manager tells a volunteer that comes back from another one of its id."""
+    await world.start()
+    first = await world.manager.attached()
+    await world.stop()
+    await world.start()
+    again = await world.manager.attached(2)
+    await world.stop()
+    (world.folder / "state" / "instance").unlink()
+    await world.start()
+    other = await world.manager.attached(3)
+
+    assert re.fullmatch("[0-9a-f]{32}", first.hello.instance)
+    assert again.hello.instance == first.hello.instance
+    assert other.hello.instance != first.hello.instance
+
+
+async def test_a_damaged_name_of_a_state_directory_is_told(tmp_path: Path) -> None:
+    """With the file and what to do."""
+    (tmp_path / "instance").write_text("x\n")
+
+    with pytest.raises(memory_file.MemoryDamaged, match="instance is damaged; remove it"):
+        memory_file.instance(tmp_path / "instance")
 
 
 async def test_a_crash_loses_no_exit(world: Bench) -> None:

@@ -145,6 +145,21 @@ async def test_at_most_a_window_is_on_its_way() -> None:
     assert len(link.text()) == logs.WINDOW_BYTES + (1 << 20)
 
 
+async def test_at_most_a_window_of_pieces_is_on_its_way() -> None:
+    """A task that writes single bytes does not bury the manager in pieces either, and nothing is lost."""
+    world = World()
+    async with world.link(ack=False) as link:
+        for number in range(2 * logs.WINDOW_PIECES):
+            world.write(b"x")
+            await eventually(lambda n=number: len(link.pieces) == min(n + 1, logs.WINDOW_PIECES))
+        await settle()
+        before = len(link.pieces)
+        world.pump.acked(ref_of(MASTER, 1), logs.WINDOW_PIECES)
+        await eventually(lambda: len(link.text()) == 2 * logs.WINDOW_PIECES)
+
+    assert before == logs.WINDOW_PIECES
+
+
 async def test_tasks_take_turns() -> None:
     """One that writes much does not hold up another."""
     world = World()

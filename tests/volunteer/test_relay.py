@@ -57,6 +57,11 @@ async def refused(call: Any) -> grpc.aio.AioRpcError:
     return caught.value
 
 
+async def ping(stub: Any) -> None:
+    """One call that must succeed."""
+    await stub.Ping(chaos_pb2.PingRequest(), timeout=DEADLINE)
+
+
 def trailing(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     """The error's trailing metadata."""
     return dict(error.trailing_metadata() or ())
@@ -217,13 +222,57 @@ async def test_connections_of_one_client_are_bounded(world: World) -> None:
 
 
 async def test_a_message_that_is_too_large_is_refused(world: World) -> None:
-    """1 MiB; it never reaches the manager."""
+    """256 KiB; it never reaches the manager."""
     large = chaos_pb2.KillRequest(ip="x" * (relay.MAX_MESSAGE_BYTES + 1))
 
     error = await refused(world.stub.Kill(large, timeout=DEADLINE))
 
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert world.manager.chaos.callers == []
+
+
+async def test_calls_of_one_connection_wait_on_the_clients_side(world: World) -> None:
+    """So many are under way here as the bound says; the others come when there is room, and none fails."""
+    gate = world.manager.chaos.gate = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(2 * relay.MAX_STREAMS):
+            tasks.create_task(ping(world.stub))
+        await eventually(lambda: len(world.manager.chaos.callers) >= relay.MAX_STREAMS)
+        last = asyncio.ensure_future(world.stub.Ping(chaos_pb2.PingRequest(), timeout=0.2))
+        error = await refused(last)
+        before = len(world.manager.chaos.callers)
+        gate.set()
+
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert before == relay.MAX_STREAMS
+
+
+async def test_clients_share_a_bound_on_what_is_under_way(world: World, tmp_path: Path) -> None:
+    """Whose request does not fit is refused, whichever socket it comes by, and room comes back."""
+    gate = world.manager.chaos.gate = asyncio.Event()
+    budget = relay.Budget(1000)
+    edges = RelayEdges("node-a", lambda _: world.state["upstream"], lambda _: world.state["caller"])
+    sockets = [Relay(slot, TASK, tmp_path / f"{slot}.sock", edges, budget) for slot in (1, 2)]
+    for one in sockets:
+        await one.open()
+    large = chaos_pb2.KillRequest(ip="x" * 900)
+    async with (
+        grpc.aio.insecure_channel(f"unix:{tmp_path}/1.sock") as first,
+        grpc.aio.insecure_channel(f"unix:{tmp_path}/2.sock") as second,
+    ):
+        stubs = [chaos_pb2_grpc.ChaosControlStub(channel) for channel in (first, second)]
+        waiting = asyncio.ensure_future(stubs[0].Kill(large, timeout=DEADLINE))
+        await eventually(lambda: world.manager.chaos.callers)
+        error = await refused(stubs[1].Kill(large, timeout=DEADLINE))
+        gate.set()
+        await waiting
+        again = await stubs[1].Kill(large, timeout=DEADLINE)
+    for one in sockets:
+        await one.close()
+
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert trailing(error)["syndicate-reason"] == "TOO_MANY_CALLS"
+    assert again.processes == 900
 
 
 async def test_other_services_are_not_relayed(world: World) -> None:

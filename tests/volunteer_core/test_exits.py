@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from syndicate.volunteer import local
 from syndicate.volunteer.core.exits import classify
-from syndicate.volunteer.core.model import Reason, Role, TaskExit
+from syndicate.volunteer.core.model import Annotation, Reason, Role, TaskExit
 
 STAMP = local.Stamp("boot", 1, 1)
 
@@ -198,3 +198,15 @@ def test_a_signal_has_its_name() -> None:
 def test_what_the_keeper_ended_is_told_by_its_cause(cause: str, stopping: bool, reason: Reason) -> None:
     """A kill that is part of a release is no fault."""
     assert classify(ended(137, killed=True, cause=cause), Role.MASTER, stopping).reason is reason
+
+
+def test_out_of_memory_is_told_with_the_bounds_that_were_met() -> None:
+    """A task that ran out of memory has a reason of its own, whatever make's status; bounds come along."""
+    annotations = (local.Annotation.PIDS_LIMIT,)
+    ended = local.Exit(1, 2, True, "memory", local.Stamp("b", 1, 1), b"", b"", 0, annotations)
+
+    found = classify(ended, Role.MASTER, stopping=True)
+
+    assert (found.reason, found.exit_status) == (Reason.OUT_OF_MEMORY, 2)
+    assert "memory" in found.detail
+    assert found.annotations == (Annotation.PIDS_LIMIT,)

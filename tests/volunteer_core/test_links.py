@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from syndicate.volunteer import local
 from syndicate.volunteer.core import Config, Volunteer, effects, events
@@ -383,6 +385,19 @@ def test_a_start_that_meets_a_restarted_keeper_fails(bench: Harness) -> None:
 
     assert bench.answer_to(name).code is AnswerCode.FAILED
     assert bench.exits()[-1].exit.reason is Reason.INFRASTRUCTURE
+
+
+def test_a_keeper_that_lacks_something_now_is_told_to_the_managers(bench: Harness) -> None:
+    """They know it by Hello alone: the streams are opened anew, and the new Hello says it."""
+    bench.tell(events.KeeperLost())
+    account = replace(bench.keeper.synced(), unsafe=("seccomp",))
+    bench.tell(events.KeeperSynced(account))
+    closed = bench.wanted(effects.CloseLink)
+    bench.tell(events.LinkLost(LINK))
+    bench.connect()
+
+    assert [effect.detail for effect in closed] == ["the keeper offers its slots otherwise now"]
+    assert bench.wanted(effects.SendHello)[-1].hello.unsafe == ("seccomp",)
 
 
 def test_the_leases_are_renewed_after_a_reconnect_to_the_keeper(bench: Harness) -> None:

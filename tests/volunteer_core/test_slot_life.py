@@ -273,6 +273,22 @@ def test_release_of_a_running_task_ends_it_first_and_tells_so_before_the_answer(
     assert told[-5:] == ["SendTaskEvent", "DrainLogs", "ReleaseSource", "ForgetLogs", "SendAnswer"]
 
 
+def test_an_end_by_a_fault_is_told_as_one_also_behind_a_release(
+    bench: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record follows the Kill's answer, and the job may end in between."""
+    whole = bench.running()
+    late = bench.tell_keeper_events
+    monkeypatch.setattr(bench, "tell_keeper_events", lambda: None)
+    bench.ask(Kill(), whole)
+    bench.hold = {effects.CallKeeper}
+    bench.send(Release(), whole)
+
+    late()
+
+    assert bench.exits()[-1].exit.reason is Reason.KILLED_BY_FAULT
+
+
 def test_release_waits_for_the_logs_and_goes_on_after_its_deadline(bench: Harness) -> None:
     """Ten seconds, then the slot matters more."""
     whole = bench.running()

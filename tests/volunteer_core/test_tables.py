@@ -23,6 +23,7 @@ _PROTO = {
     model.Role: (common_pb2.Role, "ROLE"),
     model.TaskState: (common_pb2.TaskState, "TASK_STATE"),
     model.Reason: (common_pb2.Reason, "REASON"),
+    model.Annotation: (common_pb2.Annotation, "ANNOTATION"),
     model.AnswerCode: (registry_pb2.AnswerCode, "ANSWER_CODE"),
     model.Network: (registry_pb2.NetworkKind, "NETWORK_KIND"),
 }

@@ -42,7 +42,9 @@ def ref(task: vmodel.TaskRef) -> model.TaskRef:
 
 def exit_(end: vmodel.TaskExit) -> model.TaskExit:
     """How a task ended, volunteer's words to manager's."""
-    return model.TaskExit(model.Reason(end.reason), end.exit_status, end.recipe_status, end.detail)
+    annotations = tuple(model.Annotation(each) for each in end.annotations)
+    reason = model.Reason(end.reason)
+    return model.TaskExit(reason, end.exit_status, end.recipe_status, end.detail, annotations)
 
 
 def hello(said: vmodel.Hello) -> model.Hello:
@@ -68,6 +70,8 @@ def hello(said: vmodel.Hello) -> model.Hello:
         network=said.network.name.lower(),
         reach_domain=said.reach_domain,
         version=said.version,
+        unsafe=said.unsafe,
+        instance=said.instance,
     )
 
 
@@ -124,6 +128,9 @@ def _action(action: effects.Action) -> vmodel.Action:
                     limits.log_tail_bytes,
                     limits.memory_bytes,
                     limits.pids,
+                    limits.cpu_millis,
+                    limits.open_files,
+                    limits.file_bytes,
                 ),
                 action.job_name,
             )

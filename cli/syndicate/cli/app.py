@@ -15,10 +15,12 @@ from syndicate.cli.context import Given, resolve, tell_presence
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.follow import follow
 from syndicate.cli.render.plain import document
+from syndicate.cli.sizes import parse_count, parse_cpus, parse_size
 from syndicate.cli.submission import Wish
 from syndicate.cli.submission import submit as submit_job
 from syndicate.cli.terminal import Terminal, this_terminal
 from syndicate.client_api import NotAuthenticated, SchedulerClient, Unreachable
+from syndicate.v1.common_pb2 import Limits
 
 _HELP = f"""Submits jobs to a Syndicate cluster, watches them, and reads their results.
 
@@ -147,10 +149,39 @@ def submit(
     clients: Annotated[int | None, typer.Option("--clients", metavar="K", help="How many clients.")] = None,
     no_client: Annotated[bool, typer.Option("--no-client", help="No client, also no default one.")] = False,
     name: Annotated[
-        str, typer.Option("--name", help="For people: [a-z0-9-], made from PATH otherwise.")
+        str, typer.Option("--name", metavar="NAME", help="For people: [a-z0-9-], made from PATH otherwise.")
     ] = "",
     time_limit: Annotated[
-        str, typer.Option("--time-limit", metavar="TIME", help="It may run so long: 90, 5m, 1h30m.")
+        str,
+        typer.Option(
+            "--time-limit", metavar="TIME", help="Longest run: 90, 5m, 1h30m; else the manager's (10 min)."
+        ),
+    ] = "",
+    memory: Annotated[
+        str,
+        typer.Option("--memory", metavar="SIZE", help="Memory of each task: 512M, 2G. It holds the disk."),
+    ] = "",
+    cpus: Annotated[
+        float | None, typer.Option("--cpus", metavar="X", help="Processors of each task: 2, 0.5.")
+    ] = None,
+    pids: Annotated[
+        int | None, typer.Option("--pids", metavar="N", help="Processes and threads of each task.")
+    ] = None,
+    disk: Annotated[
+        str,
+        typer.Option("--disk", metavar="SIZE", help="Disk of each task; 64M less than its memory at most."),
+    ] = "",
+    inodes: Annotated[
+        int | None, typer.Option("--inodes", metavar="N", help="Files and folders on the disk.")
+    ] = None,
+    files: Annotated[
+        int | None, typer.Option("--files", metavar="N", help="Files that a process may have open.")
+    ] = None,
+    file_size: Annotated[
+        str, typer.Option("--file-size", metavar="SIZE", help="The largest file that a process may write.")
+    ] = "",
+    log: Annotated[
+        str, typer.Option("--log", metavar="SIZE", help="Kept of each task's output, from its beginning.")
     ] = "",
     everything: Annotated[
         bool,
@@ -161,7 +192,19 @@ def submit(
 ) -> int:
     """Submits a job. Prints its id; with --follow, what happens, and ends as the job does."""
     seconds = parse_duration(time_limit, "--time-limit") if time_limit else 0.0
-    wish = Wish(path, machines, client_path, clients, no_client, name, seconds, everything, follow, json)
+    limits = Limits(
+        memory_bytes=parse_size(memory, "--memory") if memory else 0,
+        cpu_millis=parse_cpus(cpus, "--cpus") if cpus is not None else 0,
+        pids=parse_count(pids, "--pids") if pids is not None else 0,
+        disk_bytes=parse_size(disk, "--disk") if disk else 0,
+        disk_inodes=parse_count(inodes, "--inodes") if inodes is not None else 0,
+        open_files=parse_count(files, "--files") if files is not None else 0,
+        file_bytes=parse_size(file_size, "--file-size") if file_size else 0,
+        log_head_bytes=parse_size(log, "--log") if log else 0,
+    )
+    wish = Wish(
+        path, machines, client_path, clients, no_client, name, seconds, everything, follow, json, limits
+    )
     return submit_job(client, wish, terminal)
 
 
@@ -171,9 +214,10 @@ def jobs(
     client: SchedulerClient,
     terminal: Terminal,
     state: Annotated[
-        list[str] | None, typer.Option("--state", help="Only in this state: queued,running; repeatable.")
+        list[str] | None,
+        typer.Option("--state", metavar="STATE", help="Only in this state: queued,running; repeatable."),
     ] = None,
-    owner: Annotated[str, typer.Option("--owner", help="Only of this owner.")] = "",
+    owner: Annotated[str, typer.Option("--owner", metavar="NAME", help="Only of this owner.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Not only the newest 20.")] = False,
     json: JsonOption = False,
 ) -> int:
@@ -201,9 +245,10 @@ def logs(
     job: JobArgument,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job has ended.")] = False,
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="Only master, slave-0, client-0 …; repeatable.")
+        list[str] | None,
+        typer.Option("--task", metavar="TASK", help="Only master, slave-0, client-0 …; repeatable."),
     ] = None,
-    attempt: Annotated[int, typer.Option("--attempt", help="Of an earlier attempt.", min=0)] = 0,
+    attempt: Annotated[int, typer.Option("--attempt", metavar="N", help="Of an earlier attempt.", min=0)] = 0,
     json: JsonOption = False,
 ) -> int:
     """Prints the output of a job's tasks."""
@@ -304,18 +349,28 @@ def up(
         str, typer.Option("--dir", metavar="DIR", help="Holds state and logs.")
     ] = local_commands.DEFAULT_DIRECTORY,
     port: Annotated[
-        int, typer.Option("--port", help="For users on 127.0.0.1; 0 for any free one.", min=0, max=65535)
+        int,
+        typer.Option(
+            "--port", metavar="P", help="For users on 127.0.0.1; 0 for any free one.", min=0, max=65535
+        ),
     ] = 7000,
     volunteer_port: Annotated[
         int | None,
         typer.Option(
-            "--volunteer-port", help="For the volunteer; else one more than --port.", min=0, max=65535
+            "--volunteer-port",
+            metavar="P",
+            help="For the volunteer; else one more than --port.",
+            min=0,
+            max=65535,
         ),
     ] = None,
     client_path: Annotated[
         str | None, typer.Option("--client", metavar="PATH", help="The default client's source.")
     ] = None,
     clients: Annotated[int, typer.Option("--clients", metavar="K", help="How many of it a job has.")] = 1,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Also where this machine cannot isolate jobs.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Starts a whole cluster on this machine.
@@ -324,7 +379,7 @@ def up(
     """
     if volunteer_port is None:
         volunteer_port = port + 1 if port else 0
-    wish = local_commands.UpWish(slots, directory, port, volunteer_port, client_path, clients, json)
+    wish = local_commands.UpWish(slots, directory, port, volunteer_port, client_path, clients, unsafe, json)
     raise typer.Exit(local_commands.up(wish, this_terminal()))
 
 

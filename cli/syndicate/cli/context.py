@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError, explain
 from syndicate.cli.render.job_lines import labelled
 from syndicate.cli.render.quantities import duration_text
+from syndicate.cli.start_again import lines_to_start_again
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import NotAuthenticated, SchedulerClient, Unreachable
 
@@ -49,6 +51,8 @@ class Target:
     """Where the token stands, for people; empty when there is none."""
     local: str = ""
     """The manager of the cluster that ``up`` left word of; empty without one."""
+    directory: str = ""
+    """The state folder of that cluster; empty without one."""
 
     def connect(self, on_away: Callable[[Unreachable | None, float], None] | None = None) -> SchedulerClient:
         """Opens a connection; raises nothing until the first call. ``on_away``: see SchedulerClient."""
@@ -60,11 +64,12 @@ class Target:
             return self._refused()
         if not _is_loopback(self.manager):
             return explain(error)
-        again = "syndicatectl down && " if self.local and _same(self.local, self.manager) else ""
+        here = "Start one here:  syndicatectl up"
+        if self.local and _same(self.local, self.manager):
+            here = f"Start it again:  {lines_to_start_again(Path(self.directory))}"
         return CliError(
             str(error),
-            f"Start one here:  {again}syndicatectl up     Another one?  --manager HOST:PORT"
-            " or SYNDICATE_MANAGER",
+            f"{here}     Another one?  --manager HOST:PORT or SYNDICATE_MANAGER",
             code=exit_codes.MANAGER_AWAY,
         )
 
@@ -157,8 +162,8 @@ def resolve(given: Given, environ: Mapping[str, str]) -> Target:
             f"{manager} is no address of a manager", "It is written HOST:PORT.", code=exit_codes.USAGE
         )
     token, token_from = _token(given, environ, context, manager)
-    local = context.manager if context is not None else ""
-    return Target(manager, token, _user(given, environ), token_from, local)
+    local, directory = (context.manager, context.directory) if context is not None else ("", "")
+    return Target(manager, token, _user(given, environ), token_from, local, directory)
 
 
 def _context_unless_needless(given: Given, environ: Mapping[str, str]) -> Context | None:
@@ -208,8 +213,16 @@ def _user(given: Given, environ: Mapping[str, str]) -> str:
         raise CliError(
             f"{name!r} is no user's name", "It is written with a-z, 0-9 and -.", code=exit_codes.USAGE
         )
-    login = next((environ[key] for key in ("SUDO_USER", "LOGNAME", "USER") if environ.get(key)), "")
+    login = next((environ[key] for key in ("SUDO_USER", "LOGNAME", "USER") if environ.get(key)), _login())
     return name or (login if _USER.fullmatch(login) else "")
+
+
+def _login() -> str:
+    """The name of this process's user; empty for a uid that has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
 
 
 def _read_token(path: str) -> str:

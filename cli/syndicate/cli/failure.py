@@ -43,8 +43,7 @@ def explain(error: SyndicateError) -> CliError:
     if isinstance(error, Unreachable):
         return CliError(
             str(error),
-            "Is it running?  systemctl status syndicate-manager     Another one?  --manager HOST:PORT"
-            " or SYNDICATE_MANAGER",
+            "Does `syndicate-manager` run there?     Another one?  --manager HOST:PORT or SYNDICATE_MANAGER",
             code=exit_codes.MANAGER_AWAY,
         )
     if isinstance(error, PackError):

@@ -150,6 +150,7 @@ def logs(
 ) -> int:
     """The output of a job's tasks, each line with its task."""
     _check_tasks(client, job_id, tasks)
+    _check_attempt(client, job_id, attempt)
     cutter = LineCutter()
     number = 0
     try:
@@ -177,6 +178,15 @@ def _check_tasks(client: SchedulerClient, job_id: int, tasks: Sequence[str]) -> 
             f"job {job_id} has no task `{unknown[0]}`",
             f"Its tasks: {', '.join(there)}.",
             code=exit_codes.NOT_FOUND,
+        )
+
+
+def _check_attempt(client: SchedulerClient, job_id: int, attempt: int) -> None:
+    latest = client.job(job_id).attempt if attempt else 0
+    if attempt > latest:
+        there = "Its only attempt is 1." if latest == 1 else f"The latest is {latest}."
+        raise CliError(
+            f"job {job_id} has no attempt {attempt}", there if latest else "", code=exit_codes.NOT_FOUND
         )
 
 

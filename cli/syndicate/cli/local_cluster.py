@@ -28,6 +28,7 @@ from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
 from syndicate.client_api import SchedulerClient, SchedulerError
 
 DEFAULT_DIRECTORY = "/var/lib/syndicate/up"
+DEFAULT_SLOTS = 4
 START_S = 30.0
 STOP_S = 15.0
 _POLL_S = 0.02
@@ -64,6 +65,10 @@ class Plan:
     client: bytes | None = None
     """The default client's archive."""
     clients: int = 1
+    unsafe: bool = False
+    """Whether to start on a machine that cannot isolate tasks as it should."""
+    made: Sequence[str] = ()
+    """The folders that were made for it, ``directory`` among them; the innermost first."""
 
 
 @dataclass(slots=True)
@@ -75,6 +80,9 @@ class Running:
     slots: int
     manager: str = ""
     volunteers: str = ""
+    unsafe: bool = False
+    made: Sequence[str] = ()
+    """The folders that `down` is to remove, as far as they are empty; the innermost first."""
     parts: dict[str, Process] = field(default_factory=dict)
 
     def missing(self) -> list[str]:
@@ -125,7 +133,7 @@ def start(plan: Plan, tell: Callable[[str], None]) -> Running:
     On an error nothing of it is left; of logs that were there before the new lines stay. Raises CliError.
     """
     before = set(os.listdir(plan.directory))
-    running = Running(plan.instance, str(plan.run_dir), plan.slots)
+    running = Running(plan.instance, str(plan.run_dir), plan.slots, unsafe=plan.unsafe, made=plan.made)
     try:
         _make_folders(plan)
         deadline = time.monotonic() + START_S
@@ -136,14 +144,17 @@ def start(plan: Plan, tell: Callable[[str], None]) -> Running:
         _start_volunteer(plan, running)
         _await_slots(plan, running, deadline)
         tell(f"volunteer  ready, {plural(plan.slots, 'slot')}")
+        if plan.unsafe:
+            tell("unsafe     what isolation of tasks lacks here:  syndicatectl nodes")
     except BaseException as error:
         found = _told(plan.directory, error, before)
-        try:
-            stop(plan.directory, running, plan.bin_dir, keeper_died=False)
-        except CliError as unclean:
-            first = (found.message, *found.lines) if found is not None else ("interrupted",)
-            raise CliError(*first, unclean.message, *unclean.lines, code=unclean.code) from None
-        remove_state(plan.directory, before)
+        with processes.signals_held():  # a second Ctrl-C would leave what the first one was to end
+            try:
+                stop(plan.directory, running, plan.bin_dir, keeper_died=False)
+            except CliError as unclean:
+                first = (found.message, *found.lines) if found is not None else ("interrupted",)
+                raise CliError(*first, unclean.message, *unclean.lines, code=unclean.code) from None
+            remove_state(plan.directory, before)
         if found is not None:
             raise found from None
         raise
@@ -245,7 +256,17 @@ def _make_folders(plan: Plan) -> None:
         os.chown(path, owner, owner)
     (plan.directory / "manager" / "manager.ready").unlink(missing_ok=True)
     if plan.client is not None:
-        (plan.directory / "client.tgz").write_bytes(plan.client)
+        _write_client(plan.directory / "client.tgz", plan.client)
+
+
+def _write_client(path: Path, data: bytes) -> None:
+    """For the manager to read and nobody else: it is a user's code."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchown(descriptor, 0, UNPRIVILEGED_UID)
+        os.fchmod(descriptor, 0o640)
+        file.write(data)
 
 
 def _environ() -> dict[str, str]:
@@ -267,7 +288,7 @@ def _start_keeper(directory: Path, bin_dir: Path, running: Running, deadline: fl
         "--instance", running.instance, "--run-dir", running.run_dir,
         "--state-dir", str(directory / "keeper"), "--slots", str(running.slots),
         "--cache-dir", str(directory / "volunteer" / "cache"),
-        "--volunteer-uid", str(UNPRIVILEGED_UID),
+        "--volunteer-uid", str(UNPRIVILEGED_UID), *(["--unsafe"] if running.unsafe else []),
     ]  # fmt: skip
     with processes.signals_held():
         keeper = processes.start(command, directory / "keeper.log", _environ())
@@ -281,6 +302,7 @@ def _start_manager(plan: Plan, running: Running, deadline: float) -> None:
         str(plan.bin_dir / "syndicate-manager"), "--state-dir", str(state),
         "--listen-users", f"127.0.0.1:{plan.users_port}",
         "--listen-volunteers", f"127.0.0.1:{plan.volunteers_port}",
+        *(["--allow-unsafe"] if plan.unsafe else []),
     ]  # fmt: skip
     readable = [plan.bin_dir]
     if plan.client is not None:

@@ -10,20 +10,21 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from syndicate.cli import exit_codes, local_cluster
+from syndicate.cli import exit_codes, local_cluster, processes
 from syndicate.cli.context import Context, context_path, read_context, write_context
 from syndicate.cli.failure import CliError
-from syndicate.cli.local_cluster import DEFAULT_DIRECTORY, Plan, Running
+from syndicate.cli.local_cluster import DEFAULT_DIRECTORY, DEFAULT_SLOTS, Plan, Running
 from syndicate.cli.processes import Ending
 from syndicate.cli.render.fit import hung
 from syndicate.cli.render.job_lines import advice, labelled
 from syndicate.cli.render.plain import document
 from syndicate.cli.render.quantities import duration_text, plural
+from syndicate.cli.start_again import lines_to_start_again
 from syndicate.cli.terminal import Terminal
-from syndicate.client_api import pack, require_targets
+from syndicate.client_api import PackError, pack, require_targets
 
 __all__ = ["DEFAULT_DIRECTORY", "UpWish", "down", "up"]
 
@@ -36,7 +37,6 @@ _WHY_ROOT = {
     "up": "makes network namespaces and cgroups",
     "down": "ends processes of root's and removes network namespaces and cgroups",
 }
-DEFAULT_SLOTS = 4
 MOST_SLOTS = 1000
 
 
@@ -51,12 +51,21 @@ class UpWish:
     volunteer_port: int = 7001
     client: str | None = None
     clients: int = 1
+    unsafe: bool = False
     as_json: bool = False
 
 
 def up(wish: UpWish, terminal: Terminal) -> int:
-    """Starts a cluster on this machine, or says that it runs already. Returns the exit code."""
+    """Starts a cluster on this machine, or says that it runs already. Returns the exit code.
+
+    On Ctrl-C, TERM and HUP, as on any error, nothing of it is left.
+    """
     _need_root("up")
+    with processes.ended_as_by_ctrl_c():
+        return _up(wish, terminal)
+
+
+def _up(wish: UpWish, terminal: Terminal) -> int:
     directory = Path(wish.directory).resolve()
     plan = _plan(wish, directory, _check_tools())
     made = local_cluster.make_folder(directory)
@@ -69,11 +78,14 @@ def up(wish: UpWish, terminal: Terminal) -> int:
                 return exit_codes.OK
             _check_ports(wish)
             started = time.monotonic()
-            running = local_cluster.start(plan, terminal.note)
+            running = local_cluster.start(replace(plan, made=[str(path) for path in made]), terminal.note)
             token_file = str(directory / "manager" / "admin.token")
             write_context(context_path(os.environ), Context(running.manager, token_file, str(directory)))
-    except BaseException:
+    except BaseException as error:
         local_cluster.remove_folders(made)
+        if isinstance(error, KeyboardInterrupt) and not (directory / "up.json").exists():
+            text = "interrupted; all that was made is removed"
+            raise CliError(text, code=exit_codes.INTERRUPTED) from None
         raise
     _tell(wish, directory, running, terminal, f"up in {duration_text(time.monotonic() - started)}")
     return exit_codes.OK
@@ -84,13 +96,14 @@ def _running_already(directory: Path, slots: int | None) -> Running | None:
     if running is not None and running.missing():
         raise CliError(
             f"the cluster in {directory} is up in part: no {' and no '.join(running.missing())}",
-            f"End it first:  syndicatectl down{_dir_option(directory)}",
+            f"Start it again:  {lines_to_start_again(directory)}",
+            "Its jobs and logs stay.",
             code=exit_codes.BAD_MACHINE,
         )
     if running is not None and slots not in (None, running.slots):
         raise CliError(
             f"{slots} slots asked for, the cluster in {directory} has {running.slots}",
-            f"Other settings need:  syndicatectl down{_dir_option(directory)}",
+            f"Other settings need (its jobs stay):  syndicatectl down --keep-state{_dir_option(directory)}",
             code=exit_codes.BAD_MACHINE,
         )
     return running
@@ -110,7 +123,7 @@ def down(directory_given: str | None, keep_state: bool, as_json: bool, terminal:
             if not keep_state:
                 local_cluster.remove_state(directory)
         if not keep_state:
-            local_cluster.remove_folders([directory])
+            local_cluster.remove_folders([directory, *map(Path, running.made)])
     if context is not None and Path(context.directory) == directory:
         path.unlink(missing_ok=True)
     kept = keep_state and running is not None
@@ -187,7 +200,7 @@ def _check_tools() -> Path:
     if lacking:
         raise CliError(
             f"{lacking[0]} is not installed beside {sys.executable}",
-            "pip install 'syndicate-cluster[all]'",
+            "In a clone of Syndicate:  pip install '.[all]'",
             code=exit_codes.BAD_MACHINE,
         )
     return bin_dir
@@ -212,9 +225,7 @@ def _check_ports(wish: UpWish) -> None:
 def _plan(wish: UpWish, directory: Path, bin_dir: Path) -> Plan:
     archive = None
     if wish.client is not None:
-        with pack(wish.client) as source:
-            require_targets(source, ("client",), who="client")
-            archive = b"".join(source.chunks(1 << 20))
+        archive = _packed_client(wish.client)
     instance = local_cluster.instance_of(directory)
     return Plan(
         directory=directory,
@@ -226,7 +237,19 @@ def _plan(wish: UpWish, directory: Path, bin_dir: Path) -> Plan:
         volunteers_port=wish.volunteer_port,
         client=archive,
         clients=wish.clients,
+        unsafe=wish.unsafe,
     )
+
+
+def _packed_client(path: str) -> bytes:
+    """The default client's archive. Raises CliError for a source that is none."""
+    try:
+        with pack(path) as source:
+            require_targets(source, ("client",), who="client")
+            return b"".join(source.chunks(1 << 20))
+    except PackError as error:
+        text = "Nothing was started."
+        raise CliError(error.message, error.remedy, text, code=exit_codes.BAD_SOURCE) from None
 
 
 def _check_folder(directory: Path) -> None:
@@ -241,4 +264,4 @@ def _check_folder(directory: Path) -> None:
 
 
 def _dir_option(directory: Path) -> str:
-    return "" if directory == Path(DEFAULT_DIRECTORY) else f" --dir {directory}"
+    return "" if directory == Path(DEFAULT_DIRECTORY) else f" --dir {shlex.quote(str(directory))}"

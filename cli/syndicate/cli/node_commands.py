@@ -50,5 +50,5 @@ def drain(
 def cluster(client: SchedulerClient, terminal: Terminal, as_json: bool) -> int:
     """The cluster in numbers."""
     numbers = client.cluster()
-    terminal.say(document(as_plain(numbers)) if as_json else cluster_lines(numbers))
+    terminal.say(document(as_plain(numbers)) if as_json else cluster_lines(numbers, terminal.room))
     return exit_codes.OK

@@ -6,7 +6,7 @@ import contextlib
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
@@ -28,14 +28,27 @@ from syndicate.client_api import (
     pack,
     require_targets,
 )
-from syndicate.v1.common_pb2 import JobState
+from syndicate.v1.common_pb2 import JobState, Limits
 from syndicate.v1.scheduler_pb2 import GetClusterResponse, JobSpec
 
 _BAR_FROM_BYTES = 1 << 20
 _MOST = (1 << 31) - 1
 """What the protocol's numbers hold."""
 _NAME = re.compile(r"[a-z0-9-]{1,63}")
-_OPTIONS = {"machines": "-n", "clients": "--clients", "name": "--name", "time_limit_s": "--time-limit"}
+_OPTIONS = {
+    "machines": "-n",
+    "clients": "--clients",
+    "name": "--name",
+    "time_limit_s": "--time-limit",
+    "limits.memory_bytes": "--memory",
+    "limits.cpu_millis": "--cpus",
+    "limits.pids": "--pids",
+    "limits.disk_bytes": "--disk",
+    "limits.disk_inodes": "--inodes",
+    "limits.open_files": "--files",
+    "limits.file_bytes": "--file-size",
+    "limits.log_head_bytes": "--log",
+}
 """The options that fill the fields of a job."""
 _NAMED = 3
 
@@ -54,6 +67,8 @@ class Wish:
     everything: bool = False
     follow: bool = False
     as_json: bool = False
+    limits: Limits = field(default_factory=Limits)
+    """Bounds of each task; 0 for the manager's default."""
 
 
 def submit(client: SchedulerClient, wish: Wish, terminal: Terminal) -> int:
@@ -73,7 +88,7 @@ def submit(client: SchedulerClient, wish: Wish, terminal: Terminal) -> int:
         spec = _spec(wish, source, client_source)
         sources = [("uploaded", source)] + ([("client", client_source)] if client_source is not None else [])
         for label, each in sources:
-            _tell_left_out(each, "" if label == "uploaded" else " of the client", terminal)
+            _tell_left_out(each, each.name if label == "uploaded" else "the client", terminal)
         try:
             job_id = _queue(client, spec, sources, terminal)
         except BadRequest as error:
@@ -108,7 +123,8 @@ def _bad_field(error: BadRequest) -> BadRequest | CliError:
     if option is None:
         return error
     _, _, text = str(error).partition(" ")
-    return CliError(f"{option} {text}", NOTHING, code=exit_codes.USAGE)
+    hint = error.metadata.get("hint", "").rstrip(".")
+    return CliError(f"{option} {text}", f"{hint}. {NOTHING}" if hint else NOTHING, code=exit_codes.USAGE)
 
 
 def _tell(client: SchedulerClient, job_id: int, spec: JobSpec, wish: Wish, terminal: Terminal) -> int:
@@ -163,6 +179,7 @@ def _spec(wish: Wish, source: Source, client_source: Source | None) -> JobSpec:
         clients=wish.clients,
         time_limit_s=wish.time_limit_s,
         no_client=wish.no_client,
+        limits=wish.limits,
     )
 
 
@@ -212,11 +229,11 @@ def _tell_left_out(source: Source, whose: str, terminal: Terminal) -> None:
     parts = []
     if names:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        parts.append(f"{', '.join(names[:_NAMED])}{more} (--all sends them)")
+        parts.append(f"{', '.join(names[:_NAMED])}{more} of {whose} (--all sends them)")
     if own:
-        parts.append(f"{own} by {IGNORE_FILE}")
+        parts.append(f"{plural(own, 'entry', 'entries')} of {whose} ({IGNORE_FILE})")
     if parts:
-        terminal.note(labelled_text("left out", "; ".join(parts) + whose, terminal.err_room))
+        terminal.note(labelled_text("left out", "; ".join(parts), terminal.err_room))
 
 
 @contextlib.contextmanager

@@ -156,7 +156,12 @@ class SchedulerClient:
         return self._try(once, _UPLOAD_TIMEOUT_S if timeout is None else timeout)
 
     def submit(self, spec: scheduler_pb2.JobSpec, *, request_id: str | None = None) -> int:
-        """Queues a job and returns its id. Raises TooLarge, SourceRefused (NO_SUCH_SOURCE), BadRequest."""
+        """Queues a job and returns its id. Raises TooLarge, SourceRefused (NO_SUCH_SOURCE), BadRequest.
+
+        ``spec.limits`` are of each task; those that are 0 are the manager's defaults. One above the manager's
+        maximum is a BadRequest whose ``metadata`` names ``field``, ``asked``, ``most`` or ``least``, and a
+        ``hint`` for people; ``cluster()`` tells the defaults and the maxima.
+        """
         request = scheduler_pb2.SubmitRequest(request_id=request_id or str(uuid.uuid4()), spec=spec)
         answer: scheduler_pb2.SubmitResponse = self._unary(self._stub.Submit, request)
         return answer.job_id

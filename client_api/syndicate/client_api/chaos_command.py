@@ -34,7 +34,7 @@ exit codes:
   0  it holds (also when it was so already)
   1  the manager refused it, or the volunteer could not apply it
   2  wrong usage
-  3  manager or volunteer away, or no answer in time: it is not known whether it holds
+  3  manager or volunteer away, or no answer in time: not known whether it holds
   4  SYNDICATE_CHAOS is not set: this is no client task of a job
 """
 

@@ -48,6 +48,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--listen-volunteers", metavar="HOST:PORT", help="default 127.0.0.1:7001; port 0 for any")
     add("--client", type=Path, metavar="CLIENT.tgz", help="the client of jobs that bring none")
     add("--clients", type=int, metavar="K", help="how many of it such a job has; default 1")
+    add("--allow-unsafe", action="store_true", default=None, help="use volunteers that lack isolation too")
     add("--config", type=Path, metavar="FILE", help="settings in TOML, see below")
     add("--log-format", choices=["json", "console"], help="of the log; default console")
     add("--version", action="store_true", help="print the version and exit")

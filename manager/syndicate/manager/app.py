@@ -36,6 +36,7 @@ from .engine import Engine
 from .logs import LogStore
 from .retention import keep_newest
 from .rpc import ChaosControl, Desk, Listener, Registry, Scheduler, Uploads
+from .rpc.server import LARGEST_FROM_USERS
 from .settings import Settings
 from .store import SqliteStore
 from .wakers import Wakers
@@ -132,7 +133,7 @@ async def _serve(
 def _listeners(
     engine: Engine, token: str, scheduler: Scheduler, registry: Registry
 ) -> tuple[Listener, Listener]:
-    users = Listener("users", "--listen-users", token, lambda: engine.stopping)
+    users = Listener("users", "--listen-users", token, lambda: engine.stopping, LARGEST_FROM_USERS)
     volunteers = Listener("volunteers", "--listen-volunteers", token, lambda: engine.stopping)
     users.add(
         scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].full_name,

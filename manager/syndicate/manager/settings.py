@@ -16,6 +16,8 @@ from pydantic_settings import (
 )
 
 from .core import model
+from .core.limits import BESIDE_DISK_BYTES, figure, shortfall
+from .core.words import size
 
 # What a volunteer may need to kill everything once its lease has run out.
 _KILL_S = 2.0
@@ -26,7 +28,7 @@ class BadSettings(Exception):
 
 
 class Limits(BaseModel):
-    """Bounds of each task; 0 means no bound for memory and pids."""
+    """Bounds of each task; 0 means no bound for those that may be 0."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,8 +36,27 @@ class Limits(BaseModel):
     disk_inodes: int = Field(default=100_000, gt=0)
     log_head_bytes: int = Field(default=8 << 20, ge=0)
     log_tail_bytes: int = Field(default=1 << 20, ge=0)
-    memory_bytes: int = Field(default=0, ge=0)
-    pids: int = Field(default=0, ge=0)
+    memory_bytes: int = Field(default=512 << 20, ge=0)
+    pids: int = Field(default=512, ge=0)
+    cpu_millis: int = Field(default=0, ge=0)
+    open_files: int = Field(default=4096, ge=0)
+    file_bytes: int = Field(default=0, ge=0)
+
+
+class MaxLimits(BaseModel):
+    """The most that a job may ask for; 0 means no maximum."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    disk_bytes: int = Field(default=4 << 30, ge=0)
+    disk_inodes: int = Field(default=1_000_000, ge=0)
+    log_head_bytes: int = Field(default=32 << 20, ge=0)
+    log_tail_bytes: int = Field(default=8 << 20, ge=0)
+    memory_bytes: int = Field(default=8 << 30, ge=0)
+    pids: int = Field(default=4096, ge=0)
+    cpu_millis: int = Field(default=0, ge=0)
+    open_files: int = Field(default=16_384, ge=0)
+    file_bytes: int = Field(default=0, ge=0)
 
 
 class Settings(BaseSettings):
@@ -69,7 +90,9 @@ class Settings(BaseSettings):
     keep_ended: int = Field(1000, ge=1)
     keep_jobs: int = Field(100_000, ge=1)
     prefixes: str = "10.77.0.0/16"
+    allow_unsafe: bool = False
     limits: Limits = Limits()
+    max_limits: MaxLimits = MaxLimits()
 
     @classmethod
     def settings_customise_sources(
@@ -123,7 +146,30 @@ class Settings(BaseSettings):
             )
         if self.clients and self.client is None:
             raise ValueError("clients are asked for, but no client's source is given (--client)")
+        self._limits_fit()
         return self
+
+    def _limits_fit(self) -> None:
+        """Raises ValueError where a job that asks for nothing would be refused, or get more than the most."""
+        for name, most in self.max_limits.model_dump().items():
+            default = getattr(self.limits, name)
+            # No bytes of a log are a bound; of anything else 0 is none.
+            unbounded = not default and not name.startswith("log_")
+            if most and (default > most or unbounded):
+                said = "0, which is no bound" if unbounded else figure(name, default)
+                raise ValueError(
+                    f"limits.{name} is {said}: above max_limits.{name}, which is {figure(name, most)}"
+                )
+        if shortfall(self._default_limits) > 0:
+            raise ValueError(
+                f"limits.disk_bytes is {size(self.limits.disk_bytes)}: it lies in memory, and with "
+                f"{size(BESIDE_DISK_BYTES)} beside it does not fit in limits.memory_bytes, which is "
+                f"{size(self.limits.memory_bytes)}"
+            )
+
+    @property
+    def _default_limits(self) -> model.Limits:
+        return model.Limits(**self.limits.model_dump())
 
     @property
     def default_clients(self) -> int:
@@ -152,8 +198,10 @@ class Settings(BaseSettings):
             default_client=default_client,
             default_clients=self.default_clients,
             prefixes=self.prefixes,
+            allow_unsafe=self.allow_unsafe,
             keep_ended=self.keep_ended,
-            limits=model.Limits(**self.limits.model_dump()),
+            limits=self._default_limits,
+            max_limits=model.Limits(**self.max_limits.model_dump()),
         )
 
 

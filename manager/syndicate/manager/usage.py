@@ -35,11 +35,18 @@ settings:
   lost_after_s           until a silent volunteer counts as lost; 40
   forget_after_s         until one that is lost is forgotten; 259200
   stop_grace_s           for calls under way at SIGTERM; 3
-  limits                 of each task (in the environment
-                         SYNDICATE_MANAGER_LIMITS__DISK_BYTES):
+  limits                 of each task whose job asks for none (in the
+                         environment SYNDICATE_MANAGER_LIMITS__DISK_BYTES);
+                         0 is no bound:
+                         memory_bytes 536870912, cpu_millis 0, pids 512,
                          disk_bytes 268435456, disk_inodes 100000,
-                         memory_bytes 0 and pids 0, which mean no bound,
+                         open_files 4096, file_bytes 0,
                          log_head_bytes 8388608, log_tail_bytes 1048576
+  max_limits             that a job may ask for; 0 is no maximum:
+                         memory_bytes 8589934592, cpu_millis 0, pids 4096,
+                         disk_bytes 4294967296, disk_inodes 1000000,
+                         open_files 16384, file_bytes 0,
+                         log_head_bytes 33554432, log_tail_bytes 8388608
 
 exit status:
      0  stopped as asked

@@ -205,6 +205,8 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     """A client ended without calling Finish, or finished with UNKNOWN."""
     REASON_CLIENT_PASSED: _Reason.ValueType  # 17
     """Every client finished with a pass."""
+    REASON_OUT_OF_MEMORY: _Reason.ValueType  # 18
+    """The task used more memory than it may, and was ended with all its processes."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a task or a job ended as it did, in a word that a script can match."""
@@ -245,7 +247,37 @@ REASON_CLIENT_UNKNOWN: Reason.ValueType  # 16
 """A client ended without calling Finish, or finished with UNKNOWN."""
 REASON_CLIENT_PASSED: Reason.ValueType  # 17
 """Every client finished with a pass."""
+REASON_OUT_OF_MEMORY: Reason.ValueType  # 18
+"""The task used more memory than it may, and was ended with all its processes."""
 global___Reason = Reason
+
+class _Annotation:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AnnotationEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Annotation.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    ANNOTATION_UNSPECIFIED: _Annotation.ValueType  # 0
+    """Not said."""
+    ANNOTATION_DISK_FULL: _Annotation.ValueType  # 1
+    """Its disk had no byte or no inode left."""
+    ANNOTATION_PIDS_LIMIT: _Annotation.ValueType  # 2
+    """It was denied a process or thread."""
+    ANNOTATION_LOG_LIMIT: _Annotation.ValueType  # 3
+    """The middle of its output was dropped."""
+
+class Annotation(_Annotation, metaclass=_AnnotationEnumTypeWrapper):
+    """A bound that a task met, whatever became of it: often why it failed."""
+
+ANNOTATION_UNSPECIFIED: Annotation.ValueType  # 0
+"""Not said."""
+ANNOTATION_DISK_FULL: Annotation.ValueType  # 1
+"""Its disk had no byte or no inode left."""
+ANNOTATION_PIDS_LIMIT: Annotation.ValueType  # 2
+"""It was denied a process or thread."""
+ANNOTATION_LOG_LIMIT: Annotation.ValueType  # 3
+"""The middle of its output was dropped."""
+global___Annotation = Annotation
 
 class _Outcome:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -494,6 +526,56 @@ class Result(google.protobuf.message.Message):
 global___Result = Result
 
 @typing.final
+class Limits(google.protobuf.message.Message):
+    """Bounds of one task."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DISK_BYTES_FIELD_NUMBER: builtins.int
+    DISK_INODES_FIELD_NUMBER: builtins.int
+    LOG_HEAD_BYTES_FIELD_NUMBER: builtins.int
+    LOG_TAIL_BYTES_FIELD_NUMBER: builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    PIDS_FIELD_NUMBER: builtins.int
+    CPU_MILLIS_FIELD_NUMBER: builtins.int
+    OPEN_FILES_FIELD_NUMBER: builtins.int
+    FILE_BYTES_FIELD_NUMBER: builtins.int
+    disk_bytes: builtins.int
+    """Bytes of the disk."""
+    disk_inodes: builtins.int
+    """Files and folders on the disk."""
+    log_head_bytes: builtins.int
+    """Bytes of output kept from its beginning."""
+    log_tail_bytes: builtins.int
+    """Bytes of output kept from its end, when it is longer."""
+    memory_bytes: builtins.int
+    """Bytes of memory; 0 for no bound."""
+    pids: builtins.int
+    """Processes and threads; 0 for no bound."""
+    cpu_millis: builtins.int
+    """Thousandths of a processor; 0 for no bound."""
+    open_files: builtins.int
+    """Files that one process may have open; 0 for no bound."""
+    file_bytes: builtins.int
+    """Bytes of one file; 0 for no bound but the disk's."""
+    def __init__(
+        self,
+        *,
+        disk_bytes: builtins.int = ...,
+        disk_inodes: builtins.int = ...,
+        log_head_bytes: builtins.int = ...,
+        log_tail_bytes: builtins.int = ...,
+        memory_bytes: builtins.int = ...,
+        pids: builtins.int = ...,
+        cpu_millis: builtins.int = ...,
+        open_files: builtins.int = ...,
+        file_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cpu_millis", b"cpu_millis", "disk_bytes", b"disk_bytes", "disk_inodes", b"disk_inodes", "file_bytes", b"file_bytes", "log_head_bytes", b"log_head_bytes", "log_tail_bytes", b"log_tail_bytes", "memory_bytes", b"memory_bytes", "open_files", b"open_files", "pids", b"pids"]) -> None: ...
+
+global___Limits = Limits
+
+@typing.final
 class TaskExit(google.protobuf.message.Message):
     """How the end of one task came about."""
 
@@ -503,6 +585,7 @@ class TaskExit(google.protobuf.message.Message):
     EXIT_STATUS_FIELD_NUMBER: builtins.int
     RECIPE_STATUS_FIELD_NUMBER: builtins.int
     DETAIL_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
     reason: global___Reason.ValueType
     """In a word."""
     exit_status: builtins.int
@@ -511,6 +594,10 @@ class TaskExit(google.protobuf.message.Message):
     """The status of the recipe that failed (make's last `Error N`), or 0."""
     detail: builtins.str
     """One line for people, with the remedy where there is one."""
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___Annotation.ValueType]:
+        """The bounds that it met, each once."""
+
     def __init__(
         self,
         *,
@@ -518,8 +605,9 @@ class TaskExit(google.protobuf.message.Message):
         exit_status: builtins.int = ...,
         recipe_status: builtins.int = ...,
         detail: builtins.str = ...,
+        annotations: collections.abc.Iterable[global___Annotation.ValueType] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["detail", b"detail", "exit_status", b"exit_status", "reason", b"reason", "recipe_status", b"recipe_status"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["annotations", b"annotations", "detail", b"detail", "exit_status", b"exit_status", "reason", b"reason", "recipe_status", b"recipe_status"]) -> None: ...
 
 global___TaskExit = TaskExit
 

@@ -273,6 +273,8 @@ class Hello(google.protobuf.message.Message):
     REACH_DOMAIN_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     SENT_AT_FIELD_NUMBER: builtins.int
+    UNSAFE_FIELD_NUMBER: builtins.int
+    INSTANCE_FIELD_NUMBER: builtins.int
     volunteer_id: builtins.str
     """Its lasting id, `[a-z0-9-]`, at most 63 characters."""
     boot_id: builtins.str
@@ -291,6 +293,10 @@ class Hello(google.protobuf.message.Message):
     """Slots with an equal domain can reach each other; a gang is never spread over two."""
     version: builtins.str
     """The version of the software."""
+    instance: builtins.str
+    """Tells two volunteers of one id apart: drawn once for each state directory, `[0-9a-f]`, at most 64
+    characters. Empty of a volunteer that is too old to have one.
+    """
     @property
     def slots(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Slot]:
         """What it offers."""
@@ -311,6 +317,12 @@ class Hello(google.protobuf.message.Message):
     def sent_at(self) -> syndicate.v1.common_pb2.Stamp:
         """When it said so."""
 
+    @property
+    def unsafe(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What its isolation of tasks lacks, for instance `seccomp`: its operator runs it all the same (`--unsafe`).
+        At most 64, each `[a-z0-9_.-]` of at most 63 characters.
+        """
+
     def __init__(
         self,
         *,
@@ -328,9 +340,11 @@ class Hello(google.protobuf.message.Message):
         reach_domain: builtins.str = ...,
         version: builtins.str = ...,
         sent_at: syndicate.v1.common_pb2.Stamp | None = ...,
+        unsafe: collections.abc.Iterable[builtins.str] | None = ...,
+        instance: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["resources", b"resources", "sent_at", b"sent_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "cluster_id", b"cluster_id", "held", b"held", "highest_epoch", b"highest_epoch", "host_address", b"host_address", "network", b"network", "prefix", b"prefix", "reach_domain", b"reach_domain", "resources", b"resources", "sent_at", b"sent_at", "slots", b"slots", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "cluster_id", b"cluster_id", "held", b"held", "highest_epoch", b"highest_epoch", "host_address", b"host_address", "instance", b"instance", "network", b"network", "prefix", b"prefix", "reach_domain", b"reach_domain", "resources", b"resources", "sent_at", b"sent_at", "slots", b"slots", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
 
 global___Hello = Hello
 
@@ -688,7 +702,7 @@ class Prepare(google.protobuf.message.Message):
         """All members, this one too."""
 
     @property
-    def limits(self) -> global___Limits:
+    def limits(self) -> syndicate.v1.common_pb2.Limits:
         """Bounds of the task."""
 
     def __init__(
@@ -697,51 +711,13 @@ class Prepare(google.protobuf.message.Message):
         source: global___SourceRef | None = ...,
         role: syndicate.v1.common_pb2.Role.ValueType = ...,
         members: collections.abc.Iterable[syndicate.v1.common_pb2.Member] | None = ...,
-        limits: global___Limits | None = ...,
+        limits: syndicate.v1.common_pb2.Limits | None = ...,
         job_name: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["limits", b"limits", "source", b"source"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["job_name", b"job_name", "limits", b"limits", "members", b"members", "role", b"role", "source", b"source"]) -> None: ...
 
 global___Prepare = Prepare
-
-@typing.final
-class Limits(google.protobuf.message.Message):
-    """Bounds of one task."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    DISK_BYTES_FIELD_NUMBER: builtins.int
-    DISK_INODES_FIELD_NUMBER: builtins.int
-    LOG_HEAD_BYTES_FIELD_NUMBER: builtins.int
-    LOG_TAIL_BYTES_FIELD_NUMBER: builtins.int
-    MEMORY_BYTES_FIELD_NUMBER: builtins.int
-    PIDS_FIELD_NUMBER: builtins.int
-    disk_bytes: builtins.int
-    """Bytes of the disk."""
-    disk_inodes: builtins.int
-    """Files and folders on the disk."""
-    log_head_bytes: builtins.int
-    """Bytes of output kept from its beginning."""
-    log_tail_bytes: builtins.int
-    """Bytes of output kept from its end, when it is longer."""
-    memory_bytes: builtins.int
-    """Bytes of memory; 0 for no bound."""
-    pids: builtins.int
-    """Processes and threads; 0 for no bound."""
-    def __init__(
-        self,
-        *,
-        disk_bytes: builtins.int = ...,
-        disk_inodes: builtins.int = ...,
-        log_head_bytes: builtins.int = ...,
-        log_tail_bytes: builtins.int = ...,
-        memory_bytes: builtins.int = ...,
-        pids: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["disk_bytes", b"disk_bytes", "disk_inodes", b"disk_inodes", "log_head_bytes", b"log_head_bytes", "log_tail_bytes", b"log_tail_bytes", "memory_bytes", b"memory_bytes", "pids", b"pids"]) -> None: ...
-
-global___Limits = Limits
 
 @typing.final
 class Start(google.protobuf.message.Message):

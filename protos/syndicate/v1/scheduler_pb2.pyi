@@ -139,6 +139,7 @@ class JobSpec(google.protobuf.message.Message):
     CLIENTS_FIELD_NUMBER: builtins.int
     TIME_LIMIT_S_FIELD_NUMBER: builtins.int
     NO_CLIENT_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """For people, `[a-z0-9-]`, at most 63 characters; made from the source's name when empty."""
     source_sha256: builtins.str
@@ -153,6 +154,10 @@ class JobSpec(google.protobuf.message.Message):
     """Seconds that it may run; 0 for the manager's default."""
     no_client: builtins.bool
     """True: no client, also where the manager has a default one."""
+    @property
+    def limits(self) -> syndicate.v1.common_pb2.Limits:
+        """Bounds of each of its tasks; each that is 0 or unset is the manager's default."""
+
     def __init__(
         self,
         *,
@@ -163,9 +168,10 @@ class JobSpec(google.protobuf.message.Message):
         clients: builtins.int | None = ...,
         time_limit_s: builtins.float = ...,
         no_client: builtins.bool = ...,
+        limits: syndicate.v1.common_pb2.Limits | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_clients", b"_clients", "clients", b"clients"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "machines", b"machines", "name", b"name", "no_client", b"no_client", "source_sha256", b"source_sha256", "time_limit_s", b"time_limit_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_clients", b"_clients", "clients", b"clients", "limits", b"limits"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "limits", b"limits", "machines", b"machines", "name", b"name", "no_client", b"no_client", "source_sha256", b"source_sha256", "time_limit_s", b"time_limit_s"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_clients", b"_clients"]) -> typing.Literal["clients"] | None: ...
 
 global___JobSpec = JobSpec
@@ -774,6 +780,7 @@ class Node(google.protobuf.message.Message):
     LAST_HEARD_AT_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     BOOT_ID_FIELD_NUMBER: builtins.int
+    UNSAFE_FIELD_NUMBER: builtins.int
     volunteer_id: builtins.str
     """Its id."""
     state: global___NodeState.ValueType
@@ -810,6 +817,10 @@ class Node(google.protobuf.message.Message):
     def last_heard_at(self) -> syndicate.v1.common_pb2.Stamp:
         """When it was last heard."""
 
+    @property
+    def unsafe(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What its isolation of tasks lacks; its operator runs it all the same (`--unsafe`)."""
+
     def __init__(
         self,
         *,
@@ -825,9 +836,10 @@ class Node(google.protobuf.message.Message):
         last_heard_at: syndicate.v1.common_pb2.Stamp | None = ...,
         version: builtins.str = ...,
         boot_id: builtins.str = ...,
+        unsafe: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "total", b"total"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "network", b"network", "prefix", b"prefix", "slots", b"slots", "state", b"state", "total", b"total", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "network", b"network", "prefix", b"prefix", "slots", b"slots", "state", b"state", "total", b"total", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
 
 global___Node = Node
 
@@ -929,6 +941,8 @@ class GetClusterResponse(google.protobuf.message.Message):
     DEFAULT_CLIENT_SHA256_FIELD_NUMBER: builtins.int
     DEFAULT_CLIENTS_FIELD_NUMBER: builtins.int
     NOW_FIELD_NUMBER: builtins.int
+    DEFAULT_LIMITS_FIELD_NUMBER: builtins.int
+    MAX_LIMITS_FIELD_NUMBER: builtins.int
     cluster_id: builtins.str
     """Its id."""
     epoch: builtins.int
@@ -955,6 +969,14 @@ class GetClusterResponse(google.protobuf.message.Message):
     def now(self) -> syndicate.v1.common_pb2.Stamp:
         """The manager's clock."""
 
+    @property
+    def default_limits(self) -> syndicate.v1.common_pb2.Limits:
+        """Bounds of each task of a job that asks for none."""
+
+    @property
+    def max_limits(self) -> syndicate.v1.common_pb2.Limits:
+        """The most that a job may ask for; 0 for no such bound."""
+
     def __init__(
         self,
         *,
@@ -970,8 +992,10 @@ class GetClusterResponse(google.protobuf.message.Message):
         default_client_sha256: builtins.str = ...,
         default_clients: builtins.int = ...,
         now: syndicate.v1.common_pb2.Stamp | None = ...,
+        default_limits: syndicate.v1.common_pb2.Limits | None = ...,
+        max_limits: syndicate.v1.common_pb2.Limits | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["now", b"now"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["active_jobs", b"active_jobs", "cluster_id", b"cluster_id", "default_client_sha256", b"default_client_sha256", "default_clients", b"default_clients", "drained_slots", b"drained_slots", "epoch", b"epoch", "free_slots", b"free_slots", "max_source_bytes", b"max_source_bytes", "now", b"now", "queued_jobs", b"queued_jobs", "slots", b"slots", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["default_limits", b"default_limits", "max_limits", b"max_limits", "now", b"now"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["active_jobs", b"active_jobs", "cluster_id", b"cluster_id", "default_client_sha256", b"default_client_sha256", "default_clients", b"default_clients", "default_limits", b"default_limits", "drained_slots", b"drained_slots", "epoch", b"epoch", "free_slots", b"free_slots", "max_limits", b"max_limits", "max_source_bytes", b"max_source_bytes", "now", b"now", "queued_jobs", b"queued_jobs", "slots", b"slots", "version", b"version"]) -> None: ...
 
 global___GetClusterResponse = GetClusterResponse

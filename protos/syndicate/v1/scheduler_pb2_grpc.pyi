@@ -53,6 +53,8 @@ class SchedulerStub:
       NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
       FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
                            it has none yet (NO_SLOTS).
+      INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
+                           spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
       RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
     """
 
@@ -141,6 +143,8 @@ class SchedulerAsyncStub:
       NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
       FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
                            it has none yet (NO_SLOTS).
+      INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
+                           spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
       RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
     """
 
@@ -233,6 +237,8 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
           NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
           FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
                                it has none yet (NO_SLOTS).
+          INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
+                               spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
           RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
         """
 

@@ -56,6 +56,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     doctor = commands.add_parser("doctor", help="tell what this machine lacks")
     doctor.add_argument("--json", action="store_true", help="as one JSON list")
     doctor.add_argument("--network", choices=["fabric", "host"], default="fabric")
+    doctor.add_argument("--uid-base", type=int, metavar="UID", help="as the keeper is given it")
     return parser.parse_args(arguments)
 
 
@@ -80,7 +81,7 @@ def main() -> NoReturn:
         case "doctor":
             from . import doctor
 
-            sys.exit(doctor.run(wanted.json, wanted.network))
+            sys.exit(doctor.run(wanted.json, wanted.network, wanted.uid_base))
     sys.stderr.write("error: say what to do: run, audit or doctor (--help tells more)\n")
     sys.exit(EX_USAGE)
 

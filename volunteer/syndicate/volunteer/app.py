@@ -139,12 +139,13 @@ class App:
         settings = self._settings
         return Config(
             volunteer_id=settings.id,
+            instance=memory_file.instance(settings.state_dir / "instance"),
             version=software_version(),
             resources=resources.total(settings.state_dir),
             host_address=settings.host_address,
             prefix=settings.prefix,
             reach_domain=settings.reach_domain,
-            address_start=self._clock.now().utc_ns // 1_000_000_000,
+            address_start=self._clock.stamp().utc_ns // 1_000_000_000,
             memory=memory_file.load(self._memory_path),
             abandon_after_s=settings.abandon_after_s,
         )
@@ -164,7 +165,7 @@ class App:
         self._handling = True
         try:
             while self._pending:
-                for effect in self._core.handle(self._pending.popleft(), self._clock.now()):
+                for effect in self._core.handle(self._pending.popleft(), self._clock.stamp()):
                     self._perform(effect)
         finally:
             self._handling = False
@@ -178,7 +179,7 @@ class App:
             self._wake_at = self._core.next_wake()
             delay = None
             if self._wake_at is not None:
-                delay = max(0.0, (self._wake_at - self._clock.now().monotonic_ns) / 1e9)
+                delay = max(0.0, (self._wake_at - self._clock.stamp().monotonic_ns) / 1e9)
             try:
                 async with asyncio.timeout(delay):
                     await self._rearm.wait()

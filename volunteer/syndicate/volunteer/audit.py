@@ -33,7 +33,7 @@ def run(keeper: Path, as_json: bool) -> int:
     try:
         found = asyncio.run(ask(keeper))
     except KeeperGone as error:
-        sys.stderr.write(f"error: {error}\n  Is it running?  systemctl status syndicate-keeper\n")
+        sys.stderr.write(f"error: {error}\n  Does `syndicate-keeper` run here, and is this its socket?\n")
         return KEEPER_AWAY
     if as_json:
         sys.stdout.write(json.dumps({"in_use": found.in_use, "left": found.left}) + "\n")

@@ -1,4 +1,4 @@
-"""This machine's clock."""
+"""This machine's clock, for volunteer and keeper alike."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ class Clock:
     def __init__(self) -> None:
         self.boot_id: str = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
-    def now(self) -> Stamp:
-        """This instant: CLOCK_BOOTTIME, which counts while the machine sleeps, and UTC."""
-        return Stamp(self.boot_id, time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
+    def now_ns(self) -> int:
+        """CLOCK_BOOTTIME in nanoseconds: it counts while the machine sleeps, so that leases run out."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def stamp(self) -> Stamp:
+        """This instant, in CLOCK_BOOTTIME and UTC."""
+        return Stamp(self.boot_id, self.now_ns(), time.time_ns())

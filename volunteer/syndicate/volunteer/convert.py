@@ -58,6 +58,7 @@ def exit_out(ended: model.TaskExit) -> common.TaskExit:
         exit_status=ended.exit_status,
         recipe_status=ended.recipe_status,
         detail=ended.detail,
+        annotations=[common.Annotation.ValueType(each) for each in ended.annotations],
     )
 
 
@@ -89,6 +90,8 @@ def hello_out(hello: model.Hello) -> pb.AttachRequest:
             reach_domain=hello.reach_domain,
             version=hello.version,
             sent_at=stamp_out(hello.sent_at),
+            unsafe=hello.unsafe,
+            instance=hello.instance,
         )
     )
 
@@ -222,6 +225,9 @@ def _prepare_in(prepare: pb.Prepare) -> model.Prepare:
             limits.log_tail_bytes,
             limits.memory_bytes,
             limits.pids,
+            limits.cpu_millis,
+            limits.open_files,
+            limits.file_bytes,
         ),
         job_name=prepare.job_name,
     )

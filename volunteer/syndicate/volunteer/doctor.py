@@ -9,15 +9,21 @@ ALL_MET = 0
 SOMETHING_MISSING = 1
 
 
-def run(as_json: bool, network: str) -> int:
+def run(as_json: bool, network: str, uid_base: int | None = None) -> int:
     """Tries everything that a keeper needs and prints how it went."""
     # The keeper's side of the package is heavy, and nothing else here needs it.
-    from .keeper.requirements import Level, check
+    from .keeper.requirements import Level, check, unmet
 
-    found = check(network=network)
+    found = check(network=network, uid_base=uid_base)
     if as_json:
         lines = [
-            {"name": one.name, "level": str(one.level), "detail": one.detail, "remedy": one.remedy}
+            {
+                "name": one.name,
+                "level": str(one.level),
+                "detail": one.detail,
+                "remedy": one.remedy,
+                "isolation": one.yields,
+            }
             for one in found
         ]
         sys.stdout.write(json.dumps(lines) + "\n")
@@ -27,5 +33,8 @@ def run(as_json: bool, network: str) -> int:
             sys.stdout.write(f"{one.level!s:<9} {one.name:<{width}}  {one.detail}\n")
             if one.remedy:
                 sys.stdout.write(f"{'':<9} {'':<{width}}  mend it:  {one.remedy}\n")
+        if unmet(found) is not None:
+            without = "" if unmet(found, unsafe=True) else ", but with --unsafe, which isolates tasks less"
+            sys.stdout.write(f"\nA keeper does not start here{without}.\n")
     missing = any(one.level is Level.MISSING for one in found)
     return SOMETHING_MISSING if missing else ALL_MET

@@ -10,7 +10,7 @@ import asyncio
 from typing import cast
 
 from . import frames
-from .local import Frame
+from .local import MAX_FRAME_BYTES, Frame
 
 
 class FrameProtocol(asyncio.Protocol):
@@ -18,14 +18,19 @@ class FrameProtocol(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()  # never more than one frame and one read: what is whole is taken at once
+        self._buffer = bytearray()  # at most a frame and a read: what is whole is taken, unless it is paused
         self._paused = False
         self._broken = False
 
     # ---- for subclasses
 
+    @property
+    def longest(self) -> int:
+        """How many bytes the next frame may have; it is read whole before anything looks at it."""
+        return MAX_FRAME_BYTES
+
     def took(self, frame: Frame) -> None:
-        """Handle a frame; must not raise."""
+        """Handle a frame; what is raised ends the connection. A FrameError is told to `malformed`."""
         raise NotImplementedError
 
     def malformed(self, error: frames.FrameError) -> None:
@@ -68,8 +73,8 @@ class FrameProtocol(asyncio.Protocol):
     def _split(self) -> None:
         buffer, prefix = self._buffer, frames.PREFIX_BYTES
         try:
-            while len(buffer) >= prefix and not self._paused and not self._broken:
-                end = prefix + frames.body_length(bytes(buffer[:prefix]))
+            while len(buffer) >= prefix and not (self._paused or self._broken or self.transport.is_closing()):
+                end = prefix + frames.body_length(bytes(buffer[:prefix]), self.longest)
                 if len(buffer) < end:
                     return
                 body = bytes(memoryview(buffer)[prefix:end])

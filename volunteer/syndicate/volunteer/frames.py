@@ -90,11 +90,12 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "Synced.fixed_address": lambda text: text == "" or _is_address(text),
     "Synced.network": _matching("fabric|host"),
     "Synced.capabilities": _matching(r"[a-z0-9_.-]{1,63}"),
+    "Synced.unsafe": _matching(r"[a-z0-9_.-]{1,63}"),
     "Synced.epochs": _ID,
     "Synced.boot_id": _matching(r"[0-9a-f-]{1,36}"),
     "Stamp.boot_id": _matching(r"[0-9a-f-]{1,36}"),
     "Exit.status": _between(0, 255),
-    "Exit.cause": _matching("|kill|release|lease"),
+    "Exit.cause": _matching("|kill|release|lease|memory"),
     "Refused.detail": _is_line,
     "Audited.in_use": _is_line,
     "Audited.left": _is_line,
@@ -303,13 +304,11 @@ def encode(frame: local.Frame) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def body_length(prefix: bytes) -> int:
+def body_length(prefix: bytes, longest: int = local.MAX_FRAME_BYTES) -> int:
     """How many bytes follow the first PREFIX_BYTES of a frame; raises FrameError if out of bounds."""
     length = cast(int, _LENGTH.unpack(prefix)[0])
-    if not PREFIX_BYTES < length <= local.MAX_FRAME_BYTES:
-        raise FrameError(
-            f"a frame of {length} bytes: more than {PREFIX_BYTES}, at most {local.MAX_FRAME_BYTES}"
-        )
+    if not PREFIX_BYTES < length <= longest:
+        raise FrameError(f"a frame of {length} bytes: more than {PREFIX_BYTES}, at most {longest}")
     return length
 
 

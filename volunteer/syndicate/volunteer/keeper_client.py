@@ -34,6 +34,7 @@ class KeeperClient(FrameProtocol):
         # all processors for milliseconds, in which the next would wait.
         self._unsent: list[bytes] = []
         self._why = ""
+        self._failure: Exception | None = None  # of `told` or `answered`: no fault of the keeper's
         self._gone: asyncio.Future[KeeperGone] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -90,7 +91,7 @@ class KeeperClient(FrameProtocol):
         raise KeeperGone(str(self._gone.result()))
 
     async def gone(self) -> KeeperGone:
-        """Why the connection ended, once it has."""
+        """Why the connection ended, once it has; raises what `told` or an `answered` raised."""
         return await asyncio.shield(self._gone)
 
     async def close(self) -> None:
@@ -102,15 +103,19 @@ class KeeperClient(FrameProtocol):
 
     def took(self, frame: Frame) -> None:
         """Hand an answer or an event over."""
-        match frame:
-            case ReplyFrame(number, reply):
-                answered = self._waiting.pop(number, None)
-                if answered is not None:
-                    answered(reply)
-            case EventFrame(event):
-                self._told(event)
-            case RequestFrame():
-                self._break("the keeper sent a request")
+        try:
+            match frame:
+                case ReplyFrame(number, reply):
+                    answered = self._waiting.pop(number, None)
+                    if answered is not None:
+                        answered(reply)
+                case EventFrame(event):
+                    self._told(event)
+                case RequestFrame():
+                    self._break("the keeper sent a request")
+        except Exception as error:  # noqa: BLE001 - it is raised by `gone`, to who owns the connection
+            self._failure = self._failure or error
+            self._break(f"what it said could not be handled: {error}")
 
     def malformed(self, error: frames.FrameError) -> None:
         """The peer is no keeper that this volunteer understands."""
@@ -121,10 +126,10 @@ class KeeperClient(FrameProtocol):
         self._waiting.clear()
         if self._gone.done():
             return
-        if exc is None or isinstance(exc, OSError):
+        if self._failure is None:
             self._gone.set_result(KeeperGone(self._why or str(exc or "the keeper closed the connection")))
         else:
-            self._gone.set_exception(exc)  # one of `told` or `answered`: it goes to who waits for the end
+            self._gone.set_exception(self._failure)
 
     def _flush(self) -> None:
         self.transport.write(b"".join(self._unsent))

@@ -62,6 +62,8 @@ class KeeperSession:
             if isinstance(reply, local.Synced) and not synced.done():
                 self._client, self._told = client, ""
                 _log.info("keeper.up", instance=reply.instance, slots=len(reply.slots))
+                if reply.unsafe:
+                    _log.warning("keeper.unsafe", lacks=", ".join(reply.unsafe))
                 pump.synced(reply)
                 self._dispatch(events.KeeperSynced(reply))
             if not synced.done():

@@ -38,6 +38,14 @@ class SlotState(StrEnum):
     ENDED = "ended"  # no process is left; disk, network and logs stand
 
 
+class Annotation(StrEnum):
+    """A bound that a generation met, whatever became of it."""
+
+    DISK_FULL = "disk-full"  # its disk had no byte or no inode left
+    PIDS_LIMIT = "pids-limit"  # it was denied a process or thread
+    LOG_LIMIT = "log-limit"  # the middle of its output was dropped
+
+
 class ErrorCode(StrEnum):
     """Why the keeper did not do what was asked."""
 
@@ -80,7 +88,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one task; 0 means no bound for memory and pids."""
+    """Bounds of one task; 0 means no bound for those that may be 0."""
 
     disk_bytes: int = 256 << 20
     disk_inodes: int = 100_000
@@ -88,6 +96,9 @@ class Limits:
     log_tail_bytes: int = 1 << 20
     memory_bytes: int = 0
     pids: int = 0
+    cpu_millis: int = 0
+    open_files: int = 4096
+    file_bytes: int = 0
 
 
 # ---- requests -------------------------------------------------------------------------------------------
@@ -103,8 +114,8 @@ class Prepare:
     """Make disk, network and sandbox of generation 1 with the source unpacked. Answer: Done.
 
     `epoch` is the manager's; the keeper remembers the highest of each cluster and refuses older ones
-    (WRONG_STATE). `source` is the digest: the tarball is `<cache directory>/<digest>`. `prefix_length` is of
-    the slot's network.
+    (WRONG_STATE). `source` is the digest: the tarball is `<cache directory>/<digest>.tar`, decompressed, or
+    else `<cache directory>/<digest>`. `prefix_length` is of the slot's network.
     """
 
     slot: int
@@ -199,8 +210,9 @@ class Exit:
     """How a generation ended, raw; `volunteer.core.exits` makes a reason of it.
 
     `status` is make's exit status, 0 to 255, or 128 + n for signal n. `killed` is True where the keeper ended
-    it (kill, release, lease), and `cause` says why: "kill", "release", "lease". `head` and `tail` are the
-    first and last 4 KiB of its output, both streams as they were read; `log_bytes` counts all of it.
+    it (kill, release, lease) or it ran out of memory, and `cause` says why: "kill", "release", "lease",
+    "memory". `head` and `tail` are the first and last 4 KiB of its output, both streams as they were read;
+    `log_bytes` counts all of it. In Synced they may be shorter: one frame tells of all slots.
     """
 
     generation: int
@@ -211,6 +223,7 @@ class Exit:
     head: bytes
     tail: bytes
     log_bytes: int
+    annotations: tuple[Annotation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +252,10 @@ class SlotInfo:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What there is. `fixed_address` is the host's address where the network is "host", else empty."""
+    """What there is. `fixed_address` is the host's address where the network is "host", else empty.
+
+    `unsafe` names what the isolation of tasks lacks, where the keeper was started all the same.
+    """
 
     instance: str
     boot_id: str
@@ -248,6 +264,7 @@ class Synced:
     capabilities: tuple[str, ...]
     epochs: dict[str, int]
     slots: tuple[SlotInfo, ...]
+    unsafe: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +376,7 @@ MAX_LOG_READ_BYTES = 256 << 10
 __all__ = [
     "MAX_FRAME_BYTES",
     "MAX_LOG_READ_BYTES",
+    "Annotation",
     "Audit",
     "Audited",
     "Done",

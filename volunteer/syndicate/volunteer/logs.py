@@ -1,10 +1,11 @@
 """The log pump: output from the keeper to the manager, in order, resumed where the manager stands.
 
 Each generation of a task has its own offsets. A piece is read from the keeper only when it can be sent: at
-most `WINDOW_BYTES` of a generation are on their way without a LogAck, and a link takes a few chunks at a
-time; what is not read waits in the keeper's bounded files. Generations of one link take turns, a piece each,
-so that one that writes much does not hold up the others. After a reconnect reading goes on at the last ack,
-after a restart of the volunteer at 0: the manager drops what it has.
+most `WINDOW_BYTES` of a generation, and `WINDOW_PIECES`, are on their way without a LogAck (and what one read
+brings beyond that), and a link takes a few chunks at a time; what is not read waits in the keeper's bounded
+files. Generations of one link take turns, a read each, so that one that writes much does not hold up the
+others. After a reconnect reading goes on at the last ack, after a restart of the volunteer at 0: the manager
+drops what it has.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import local
 from .core.model import TaskRef, ref_of
 
 WINDOW_BYTES = 2 << 20
+WINDOW_PIECES = 256  # a piece of one byte costs the manager what one of a thousand does
 
 Read = Callable[[local.ReadLog], Awaitable[local.Reply | None]]
 Send = Callable[[TaskRef, local.LogPiece], Awaitable[bool]]
@@ -29,8 +31,8 @@ class Output:
     """The output of one generation. Offsets count all bytes that it wrote.
 
     `known`: the keeper has it up to here. `next`: read up to here. `sent`: end of the last piece that was
-    sent. `acked`: stored by the manager up to here. `ended`: the keeper has said that nothing comes after
-    `next`.
+    sent. `acked`: stored by the manager up to here. `pieces`: the ends of those between. `ended`: the keeper
+    has said that nothing comes after `next`.
     """
 
     slot: int
@@ -41,12 +43,13 @@ class Output:
     ended: bool = False
     draining: bool = False
     queued: bool = False
+    pieces: deque[int] = field(default_factory=deque)
 
     @property
     def wanted(self) -> bool:
         """Whether there is something to read, and room to send it."""
         more = self.next < self.known or (self.draining and not self.ended)
-        return more and self.sent - self.acked < WINDOW_BYTES
+        return more and self.sent - self.acked < WINDOW_BYTES and len(self.pieces) < WINDOW_PIECES
 
     @property
     def drained(self) -> bool:
@@ -121,6 +124,8 @@ class LogPump:
         output.acked = max(output.acked, offset)
         output.next = max(output.next, output.acked)
         output.sent = max(output.sent, output.acked)
+        while output.pieces and output.pieces[0] <= output.acked:
+            output.pieces.popleft()
         self._offer(key, output)
         self._check_drain(ref.id)
 
@@ -133,6 +138,7 @@ class LogPump:
         for (task, _), output in self._outputs.items():
             if task.cluster_id == cluster_id:
                 output.next = output.sent = output.acked
+                output.pieces.clear()
                 output.ended = output.queued = False
 
     async def serve(self, cluster_id: str, send: Send) -> None:
@@ -168,7 +174,10 @@ class LogPump:
             return True
         output.next = max(output.next, reply.next_offset)
         for piece in reply.pieces:
-            output.sent = max(output.sent, piece.offset + len(piece.data))
+            end = piece.offset + len(piece.data)
+            output.sent = max(output.sent, end)
+            if end > output.acked:
+                output.pieces.append(end)
             if not await send(ref_of(task, generation), piece):
                 return False
         # Without a piece and without an end there is nothing yet: the next LogGrew tells.

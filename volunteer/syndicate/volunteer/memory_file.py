@@ -1,12 +1,19 @@
-"""What survives a restart of the volunteer: highest epochs, and the clusters behind links, in one file."""
+"""What survives a restart of the volunteer: highest epochs, and the clusters behind links, in one file.
+
+A second file holds what tells this volunteer from another of its id: drawn once, the same ever after.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import re
+import secrets
 from pathlib import Path
 
+from . import durable
 from .core.model import Memory
+
+_INSTANCE = re.compile(r"[0-9a-f]{32}")
 
 
 class MemoryDamaged(Exception):
@@ -29,10 +36,18 @@ def load(path: Path) -> Memory:
 
 def save(path: Path, memory: Memory) -> None:
     """Replaces the file whole, on the disk before it returns: an epoch that was seen fences for good."""
-    fresh = path.with_name(path.name + ".new")
-    text = json.dumps({"epochs": dict(memory.epochs), "clusters": dict(memory.clusters)}) + "\n"
-    with fresh.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    durable.replace(
+        path, json.dumps({"epochs": dict(memory.epochs), "clusters": dict(memory.clusters)}) + "\n"
+    )
+
+
+def instance(path: Path) -> str:
+    """This state directory's own name, drawn where there is none yet. Raises MemoryDamaged, OSError."""
+    try:
+        name = path.read_text(errors="replace").strip()
+    except FileNotFoundError:
+        name = secrets.token_hex(16)
+        durable.replace(path, name + "\n")
+    if not _INSTANCE.fullmatch(name):
+        raise MemoryDamaged(f"{path} is damaged; remove it to have another one drawn")
+    return name

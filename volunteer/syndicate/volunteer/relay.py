@@ -5,7 +5,9 @@ attests in place of the task's own metadata: which volunteer, and which run of w
 trailing metadata come back as the manager gave them. The task needs no credential and has none.
 
 The socket belongs to whoever can reach it, and only one sandbox can: the keeper lays the folder into it. It
-takes at most `MAX_CALLS` calls at a time and messages of 1 MiB; more is refused with RESOURCE_EXHAUSTED.
+takes few connections, on each of them few calls at a time, and messages of 256 KiB: a task that calls as
+fast as it can would else fill the volunteer's memory. Calls beyond `MAX_CALLS`, and those whose requests do
+not fit into the `Budget` that all sockets of a volunteer share, are refused with RESOURCE_EXHAUSTED.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from syndicate.v1 import chaos_pb2
 from . import local
 from .core.model import TaskRef
 
-MAX_CALLS = 256
-MAX_MESSAGE_BYTES = 1 << 20
-MAX_CONNECTIONS = 64  # of one client's socket
+MAX_CALLS = 64
+MAX_MESSAGE_BYTES = 256 << 10  # the largest of use is a Finish, with 128 KiB of text and metrics
+MAX_CONNECTIONS = 8  # of one client's socket
+MAX_STREAMS = 16  # of one connection; a client's gRPC lets more calls wait on its own side
+MAX_UNDER_WAY_BYTES = 16 << 20  # requests of all sockets
 MAX_PATH_BYTES = 107
 _SERVICE = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"]
 _REASON = "syndicate-reason"
@@ -51,14 +55,35 @@ class RelayEdges:
     caller: Callable[[int], TaskRef | None]
 
 
+class Budget:
+    """Bytes that requests may take, of all sockets of one volunteer together."""
+
+    def __init__(self, most: int = MAX_UNDER_WAY_BYTES) -> None:
+        self._left = most
+
+    def take(self, size: int) -> bool:
+        """Whether there is room; then it must be given back."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """What was taken is free again."""
+        self._left += size
+
+
 class Relay:
     """The socket of one slot's client task."""
 
-    def __init__(self, slot: int, task: local.TaskId, path: Path, edges: RelayEdges) -> None:
+    def __init__(
+        self, slot: int, task: local.TaskId, path: Path, edges: RelayEdges, budget: Budget | None = None
+    ) -> None:
         self.task = task
         self._slot = slot
         self._path = path
         self._edges = edges
+        self._budget = budget or Budget()
         self._server: grpc.aio.Server | None = None
         self._calls = 0
         # One caller object for each method, made once for a channel: the making costs more than a call's
@@ -77,6 +102,9 @@ class Relay:
             ("grpc.max_metadata_size", 16 << 10),
             # A task opens as many as it likes; each costs a descriptor and memory here.
             ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+            ("grpc.max_concurrent_streams", MAX_STREAMS),
+            # It counts calls that the client knows to be over, and fails some that keep to the bound.
+            ("grpc.http.overload_protection", 0),
         ]
         server = grpc.aio.server(options=options)
         handlers: dict[str, Any] = {
@@ -106,11 +134,15 @@ class Relay:
             if self._calls >= MAX_CALLS:
                 text = f"more than {MAX_CALLS} calls at a time"
                 await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", text)
+            if not self._budget.take(len(request)):
+                text = "too much is under way from the clients of this volunteer"
+                await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", text)
             self._calls += 1
             try:
                 return await self._relay(path, request, context)
             finally:
                 self._calls -= 1
+                self._budget.give_back(len(request))
 
         return handle
 
@@ -171,6 +203,7 @@ class Relays:
     def __init__(self, run_dir: Path, edges: RelayEdges) -> None:
         self._run_dir = run_dir
         self._edges = edges
+        self._budget = Budget()
         self._open: dict[int, Relay] = {}
         self._locks: dict[int, asyncio.Lock] = {}
 
@@ -185,7 +218,7 @@ class Relays:
             if current is not None and current.task == task:
                 return ""
             await self._close(slot)
-            relay = Relay(slot, task, self.path(slot), self._edges)
+            relay = Relay(slot, task, self.path(slot), self._edges, self._budget)
             try:
                 await relay.open()
             except OSError as error:

@@ -184,4 +184,6 @@ def _exit_text(task: Task) -> str:
         text += f"  {words.reason(task.exit.reason)}"
     if task.exit.recipe_status:
         text += f" (its recipe {task.exit.recipe_status})"
+    if bounds := words.met(task.exit):
+        text += f"; {bounds}"
     return text

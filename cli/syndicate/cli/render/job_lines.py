@@ -29,6 +29,7 @@ _SAID_BY_STATE = frozenset(
         Reason.REASON_EXITED_ZERO,
         Reason.REASON_CLIENT_PASSED,
         Reason.REASON_CLIENT_FAILED,
+        Reason.REASON_CLIENT_UNKNOWN,
         Reason.REASON_CANCELLED,
     )
 )
@@ -111,6 +112,8 @@ def end_lines(job: Job, palette: Palette, hint: str = "", room: int = UNLIMITED)
     # What a client that passed had to say stands in its result.
     details = detail_lines(job) if job.state != JobState.JOB_STATE_SUCCEEDED else []
     tail = [result_text(job.result)] if job.HasField("result") else []
+    if tail and words.outcome(job.result.outcome).upper() == head[0]:  # UNKNOWN needs no `unknown`
+        tail = [tail[0].partition("  ")[2]]
     if job.HasField("started_at") and job.HasField("ended_at"):
         tail.append(" " + duration_text(seconds_between(job.started_at, job.ended_at)))
     if hint:

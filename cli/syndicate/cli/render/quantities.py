@@ -19,6 +19,14 @@ def bytes_text(count: int) -> str:
     return f"{value / 1000:.1f} TB"
 
 
+def binary_text(count: int) -> str:
+    """``512 MiB``, ``1.5 GiB``, ``1,000,000 B``: never rounded, since these are bounds."""
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 1 << power and count * 10 % (1 << power) == 0:
+            return f"{count / (1 << power):,.10g} {unit}"
+    return f"{count:,} B"
+
+
 def duration_text(seconds: float) -> str:
     """``19 ms``, ``15.4 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``."""
     if seconds < 0.9995:

@@ -23,6 +23,7 @@ from syndicate.cli.render.job_lines import (
     time_of_day,
 )
 from syndicate.cli.render.lanes import UNICODE_GLYPHS, Glyphs, draw_lanes
+from syndicate.cli.render.limits import limits_text
 from syndicate.cli.render.neutralise import neutralise_lines, neutralise_text
 from syndicate.cli.render.palette import PLAIN, Palette
 from syndicate.cli.render.quantities import duration_text, seconds_between
@@ -31,6 +32,11 @@ from syndicate.v1.common_pb2 import Fault, FaultKind, JobState, Stamp
 from syndicate.v1.scheduler_pb2 import Job, StoryLine
 
 _LATE_S = 0.1
+_MOST_ROWS = 1000
+"""Of a story; beyond that its middle is left out."""
+
+Row = tuple[float, str, str]
+"""Seconds since the job's start, whom it is about, what happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
         lines += ["", "members", *member_lines(job, page.width)]
     if job.HasField("result"):
         lines += ["", *result_lines(job, page.palette, page.room)]
+    if job.spec.HasField("limits"):
+        lines += ["", *labelled_text("limits", f"of each task: {limits_text(job.spec.limits)}", page.room)]
     story = story_lines(job, page.room)
     if story:
         lines += ["", "story", *story]
@@ -68,7 +76,7 @@ def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
 def story_lines(job: Job, room: int = UNLIMITED) -> list[str]:
     """Every step of a job in order: seconds since its start, whom it is about, what happened."""
     zero = job_start(job) or job.submitted_at
-    rows: list[tuple[float, str, str]] = []
+    rows: list[Row] = []
     effects = _effects(job)
     for line, stamp in zip(job.story, _times(job), strict=True):
         if line.event.startswith("fault."):
@@ -83,7 +91,17 @@ def story_lines(job: Job, room: int = UNLIMITED) -> list[str]:
         rows += [(at, "", text.strip()) for text in texts[1:] if text.strip()]
     rows += [row for fault in job.faults if (row := _fault_row(job, fault, zero)) is not None]
     rows.sort(key=lambda row: row[0])  # stable: what has one time keeps its order
-    label = max([LABEL, *(len(who) + 2 for _, who, _ in rows)])
+    half, left_out = _MOST_ROWS // 2, len(rows) - _MOST_ROWS
+    if left_out <= 0:
+        return _drawn(rows, rows, room)
+    told = f"... {left_out:,} lines are left out here; --json has all"
+    first, last = rows[:half], rows[-half:]
+    return [*_drawn(first, first + last, room), *hung("  ", told, room), *_drawn(last, first + last, room)]
+
+
+def _drawn(rows: list[Row], beside: list[Row], room: int) -> list[str]:
+    """Rows as lines, in columns that are wide enough for those `beside` them too."""
+    label = max([LABEL, *(len(who) + 2 for _, who, _ in beside)])
     return [
         line
         for seconds, who, text in rows

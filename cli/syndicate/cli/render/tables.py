@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from syndicate.cli.render import words
-from syndicate.cli.render.fit import UNLIMITED, elided
+from syndicate.cli.render.fit import UNLIMITED, elided, hung
 from syndicate.cli.render.job_lines import state_word
+from syndicate.cli.render.limits import limits_text
 from syndicate.cli.render.neutralise import neutralise_text
 from syndicate.cli.render.palette import PLAIN, Palette
 from syndicate.cli.render.quantities import age_text, duration_text, plural, seconds_between
@@ -95,7 +96,8 @@ def _job_row(job: Job, now: Stamp) -> tuple[str, ...]:
 def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: str = "…") -> list[str]:
     """ID, STATE, SLOTS (free of all), JOBS, CPUS, MEMORY, HEARD, VERSION, of each volunteer.
 
-    Where it is too wide, VERSION, CPUS and MEMORY go first; ids are shortened last.
+    And UNSAFE, where isolation of tasks lacks something on one of them. Where it is too wide, VERSION, CPUS
+    and MEMORY go first; ids are shortened last.
     """
     if not nodes:
         return ["no volunteers"]
@@ -114,9 +116,12 @@ def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: 
                 f"{node.total.memory_bytes / (1 << 30):.1f} GiB",
                 f"{age_text(heard)} ago" if heard is not None else "never",
                 neutralise_text(node.version),
+                neutralise_text(", ".join(node.unsafe)) or "-",
             )
         )
-    header = ("ID", "STATE", "SLOTS", "JOBS", "CPUS", "MEMORY", "HEARD", "VERSION")
+    header = ["ID", "STATE", "SLOTS", "JOBS", "CPUS", "MEMORY", "HEARD", "VERSION", "UNSAFE"]
+    if not any(node.unsafe for node in nodes):
+        header.pop()
     return table(header, rows, Fit(room, more, ("VERSION", "CPUS", "MEMORY"), elastic=("ID",)))
 
 
@@ -127,7 +132,7 @@ def _jobs_of(job_ids: Sequence[int], room: int) -> str:
     return text if len(shown) == len(job_ids) else f"{text} +{len(job_ids) - len(shown)}"
 
 
-def cluster_lines(cluster: GetClusterResponse) -> list[str]:
+def cluster_lines(cluster: GetClusterResponse, room: int = UNLIMITED) -> list[str]:
     """The cluster in numbers, a line each."""
     drained = f", {cluster.drained_slots} more drained" if cluster.drained_slots else ""
     client = cluster.default_client_sha256
@@ -138,5 +143,16 @@ def cluster_lines(cluster: GetClusterResponse) -> list[str]:
         f"jobs           {cluster.active_jobs} active, {cluster.queued_jobs} queued",
         f"default client {default}",
         f"source limit   {cluster.max_source_bytes / (1 << 20):g} MiB",
+        *_limits_lines(cluster, room),
         f"version        {neutralise_text(cluster.version)}",
+    ]
+
+
+def _limits_lines(cluster: GetClusterResponse, room: int) -> list[str]:
+    """What a task may use that asks for nothing, and at most; of a manager that says so."""
+    if not cluster.HasField("default_limits"):
+        return []
+    return [
+        *hung("limits         ", f"of a task: {limits_text(cluster.default_limits)}", room),
+        *hung("               ", f"at most: {limits_text(cluster.max_limits)}", room),
     ]

@@ -116,6 +116,7 @@ def _ended_by_itself(task: Task) -> bool:
         Reason.REASON_NOTHING_RUN,
         Reason.REASON_NO_MAKEFILE,
         Reason.REASON_NO_TARGET,
+        Reason.REASON_OUT_OF_MEMORY,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from syndicate.v1 import common_pb2, scheduler_pb2
-from syndicate.v1.common_pb2 import JobState, Outcome, Reason
+from syndicate.v1.common_pb2 import Annotation, JobState, Outcome, Reason, TaskExit
 
 REMEDIES = {
     Reason.REASON_NOTHING_RUN: (
@@ -15,6 +15,13 @@ REMEDIES = {
     ),
     Reason.REASON_BAD_SOURCE: "Pack the folder again, or submit the folder itself.",
     Reason.REASON_TIME_LIMIT: "Give it longer with --time-limit, or let it end by itself.",
+}
+
+
+ANNOTATIONS = {
+    Annotation.ANNOTATION_DISK_FULL: "its disk was full",
+    Annotation.ANNOTATION_PIDS_LIMIT: "it was denied processes",
+    Annotation.ANNOTATION_LOG_LIMIT: "the middle of its output was dropped",
 }
 
 
@@ -36,6 +43,11 @@ def node_state(state: scheduler_pb2.NodeState.ValueType) -> str:
 def reason(value: Reason.ValueType) -> str:
     """``NOTHING_RUN``; empty for none."""
     return _name(common_pb2.Reason, value, "REASON_") if value else ""
+
+
+def met(end: TaskExit) -> str:
+    """The bounds that a task met: ``its disk was full, it was denied processes``; empty for none."""
+    return ", ".join(ANNOTATIONS[each] for each in end.annotations if each in ANNOTATIONS)
 
 
 def outcome(value: Outcome.ValueType) -> str:

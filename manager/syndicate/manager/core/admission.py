@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .errors import BadRequest, Exhausted, Refused
 from .events import SubmitJob
+from .limits import granted
 from .model import JobSpec, JobState, Source
 from .names import is_name
 from .records import JobRecord
@@ -46,11 +47,14 @@ def check(world: World, event: SubmitJob) -> JobSpec:
 
 
 def capacity(world: World) -> dict[str, tuple[int, int]]:
-    """Slots of each domain as (usable, drained). Volunteers that are away count: they return."""
+    """Slots of each domain as (usable, drained). Volunteers that are away count: they return.
+
+    Those of volunteers that may not be used, since their isolation lacks something, count as neither.
+    """
     if not world.capacity_known:
         found: dict[str, tuple[int, int]] = {}
         for _, node in sorted(world.nodes.items()):
-            domain, slots = node.record.reach_domain, len(node.record.slots)
+            domain, slots = node.record.reach_domain, 0 if world.barred(node) else len(node.record.slots)
             usable, drained = found.get(domain, (0, 0))
             found[domain] = (usable, drained + slots) if node.record.drained else (usable + slots, drained)
         world.capacity, world.capacity_known = found, True
@@ -70,7 +74,8 @@ def _spec_of(world: World, event: SubmitJob, job_id: int) -> JobSpec:
             "time_limit_s", f"must be above 0 and at most {config.max_time_limit_s:.10g} s, not {limit:.10g}"
         )
     client, clients = _clients_of(world, event)
-    return JobSpec(name, event.source, event.machines, client, clients, limit, config.limits)
+    bounds = granted(event.limits, config.limits, config.max_limits)
+    return JobSpec(name, event.source, event.machines, client, clients, limit, bounds)
 
 
 def _clients_of(world: World, event: SubmitJob) -> tuple[Source | None, int]:
@@ -101,7 +106,7 @@ def _require_room(world: World, spec: JobSpec) -> None:
         raise Refused(
             "NO_SLOTS",
             "the cluster has no volunteer yet",
-            hint="Start one: `systemctl start syndicate-volunteer`, or `syndicatectl up` for a cluster here",
+            hint="Start one: `syndicate-volunteer run`, or `syndicatectl up` for a cluster here",
         )
     most = max(usable for usable, _ in domains.values())
     if spec.slots > most:
@@ -117,6 +122,9 @@ def _refuse_size(world: World, spec: JobSpec, most: int) -> None:
         has += f" ({drained} of them drained)"
     if len(domains) > 1:
         has += f", {most} of them can reach each other"
+    if barred := sorted(name for name, node in world.nodes.items() if world.barred(node)):
+        shown = ", ".join(barred[:3]) + (", …" if len(barred) > 3 else "")
+        has += f", not counting {shown}: unsafe, which this manager does not allow"
     # Resuming is worth a word only in the domain where it makes room for most.
     best = max(sorted(domains), key=lambda domain: sum(domains[domain]))
     resumable = sum(domains[best])
@@ -130,6 +138,8 @@ def _refuse_size(world: World, spec: JobSpec, most: int) -> None:
         hint += f", -n {resumable - spec.clients} after `syndicatectl node resume {' '.join(names[:3])}`"
         if len(names) > 3:
             hint += f" and {len(names) - 3} more"
+    if any(world.barred(node) for node in world.nodes.values()):
+        hint += "; those of unsafe ones with `syndicate-manager --allow-unsafe`"
     raise _too_large(spec, has, most - spec.clients, slots, hint)
 
 

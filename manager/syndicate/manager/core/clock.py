@@ -14,6 +14,8 @@ from .model import ClockBound, Stamp
 
 # Two crystals of ±100 ppm each, the worst that computers are sold with.
 DRIFT_PPM = 200
+# What an offset may be: with the drift of centuries it still fits into the 64 bits in which it is told.
+_LARGEST_NS = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class Interval:
 def measure(exchange: tuple[Stamp, Stamp, Stamp, Stamp], manager_boot_id: str) -> Interval | None:
     """The interval of one exchange: sent there, received here, ack sent here, ack received there.
 
-    None where the stamps are not of one boot each, or cannot be true (the interval would be empty).
+    None where the stamps are not of one boot each, or cannot be true (the interval would be empty, or beyond
+    what clocks say).
     """
     sent, received, ack_sent, ack_received = exchange
     if sent.boot_id != ack_received.boot_id:
@@ -38,7 +41,7 @@ def measure(exchange: tuple[Stamp, Stamp, Stamp, Stamp], manager_boot_id: str) -
         return None
     low = sent.monotonic_ns - received.monotonic_ns
     high = ack_received.monotonic_ns - ack_sent.monotonic_ns
-    if low > high:
+    if not -_LARGEST_NS <= low <= high <= _LARGEST_NS:
         return None
     return Interval(sent.boot_id, low, high, ack_sent.monotonic_ns)
 

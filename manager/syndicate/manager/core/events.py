@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .model import AnswerCode, Hello, Resources, Result, Source, Stamp, TaskExit, TaskRef
+from .model import NO_LIMITS, AnswerCode, Hello, Limits, Resources, Result, Source, Stamp, TaskExit, TaskRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class SubmitJob:
 
     Errors: BadRequest, Refused(TOO_LARGE, NO_SLOTS), Exhausted(QUEUE_FULL).
 
-    `source` and `client` are known blobs (the edge has looked them up). `clients` None means: not said.
+    `source` and `client` are known blobs (the edge has looked them up). `clients` None means: not said; so
+    does 0 in `time_limit_s` and in each of `limits`.
     """
 
     call: int
@@ -31,6 +32,7 @@ class SubmitJob:
     clients: int | None = None
     no_client: bool = False
     time_limit_s: float = 0.0
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

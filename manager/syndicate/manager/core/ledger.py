@@ -24,7 +24,7 @@ from .world import World, nanoseconds
 
 # Operations that may wait in one job, lines that one attempt may have, answers that are kept for repeats.
 MAX_WAITING = 1000
-MAX_LINES = 100_000
+MAX_LINES = 10_000
 MAX_REMEMBERED = 10_000
 HEALER = "job end"
 # An operation waits while its target is on the way to its first start.

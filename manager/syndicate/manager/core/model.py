@@ -6,8 +6,9 @@ by number and the core needs no protobuf.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 
 class Role(IntEnum):
@@ -70,6 +71,15 @@ class Reason(IntEnum):
     CLIENT_FAILED = 15
     CLIENT_UNKNOWN = 16
     CLIENT_PASSED = 17
+    OUT_OF_MEMORY = 18
+
+
+class Annotation(IntEnum):
+    """A bound that a task met, whatever became of it."""
+
+    DISK_FULL = 1
+    PIDS_LIMIT = 2
+    LOG_LIMIT = 3
 
 
 class Outcome(IntEnum):
@@ -148,14 +158,34 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one task; 0 means no bound for memory and pids."""
+    """Bounds of one task; 0 means no bound for those that may be 0."""
 
     disk_bytes: int = 256 << 20
     disk_inodes: int = 100_000
     log_head_bytes: int = 8 << 20
     log_tail_bytes: int = 1 << 20
-    memory_bytes: int = 0
-    pids: int = 0
+    memory_bytes: int = 512 << 20
+    pids: int = 512
+    cpu_millis: int = 0
+    open_files: int = 4096
+    file_bytes: int = 0
+
+
+NO_LIMITS: Final = Limits(0, 0, 0, 0, 0, 0, 0, 0, 0)
+"""What a job wishes that leaves all of them to the defaults."""
+
+MAX_LIMITS: Final = Limits(
+    disk_bytes=4 << 30,
+    disk_inodes=1_000_000,
+    log_head_bytes=32 << 20,
+    log_tail_bytes=8 << 20,
+    memory_bytes=8 << 30,
+    pids=4096,
+    cpu_millis=0,
+    open_files=16_384,
+    file_bytes=0,
+)
+"""What a job may ask for unless the operator says otherwise; 0 for no maximum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +201,7 @@ class JobSpec:
     client: Source | None
     clients: int
     time_limit_s: float
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
 
     @property
     def slots(self) -> int:
@@ -181,12 +211,16 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class TaskExit:
-    """How a task ended: reason, make's status, the failed recipe's status, one line for people."""
+    """How a task ended: reason, make's status, the failed recipe's status, one line for people.
+
+    `annotations` are the bounds that it met, each once.
+    """
 
     reason: Reason
     exit_status: int = 0
     recipe_status: int = 0
     detail: str = ""
+    annotations: tuple[Annotation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +279,8 @@ class Hello:
     network: str  # "fabric" or "host"
     reach_domain: str
     version: str
+    unsafe: tuple[str, ...] = ()  # what its isolation of tasks lacks
+    instance: str = ""  # tells two volunteers of one id apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +289,7 @@ class Config:
 
     Durations are in seconds. `lost_after_s` must be at least `orphan_after_s` plus the time a kill takes plus
     10 %. `prefixes` is the pool (CIDR) of which each volunteer without a prefix of its own gets a part.
+    Unless `allow_unsafe`, a volunteer whose isolation of tasks lacks something gets none.
     """
 
     cluster_id: str
@@ -275,5 +312,7 @@ class Config:
     default_client: Source | None = None
     default_clients: int = 0
     prefixes: str = "10.77.0.0/16"
+    allow_unsafe: bool = False
     keep_ended: int = 1000
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
+    max_limits: Limits = MAX_LIMITS

@@ -52,7 +52,7 @@ def attached(world: World, event: VolunteerAttached) -> None:
     world.save_node(node, record)
     _take_prefix(world, node)
     node.heard, node.seen, node.gone, node.free = world.now, True, False, hello.resources
-    node.session, node.welcomed = event.session, False
+    node.session, node.welcomed, node.instance = event.session, False, hello.instance
     world.sessions[event.session] = hello.volunteer_id
     _set_slots(world, node, hello)
     world.emit(SendWelcome(event.session, prefix, world.warm))
@@ -171,13 +171,8 @@ def _admit(world: World, hello: Hello) -> str:
             "takes a higher epoch",
         )
     node = world.nodes.get(hello.volunteer_id)
-    if node is not None and node.session is not None and node.record.boot_id != hello.boot_id:
-        silent_ns = world.ns - node.heard.monotonic_ns
-        if silent_ns <= nanoseconds(2 * config.heartbeat_interval_s):
-            raise Conflict(
-                "DUPLICATE_VOLUNTEER",
-                f"another machine is attached as {hello.volunteer_id}; give this one an id of its own",
-            )
+    if node is not None:
+        _require_the_same(world, node, hello)
     others = [
         other
         for name, other in sorted(world.nodes.items())
@@ -194,6 +189,25 @@ def _admit(world: World, hello: Hello) -> str:
             owner = other.record.volunteer_id
             raise Conflict("DUPLICATE_ADDRESS", f"{twice[0]} is the address of a slot of {owner} already")
     return _prefix_for(world, hello, node, others)
+
+
+def _require_the_same(world: World, node: Node, hello: Hello) -> None:
+    """The one that is attached keeps its id as long as it is heard. Raises Conflict.
+
+    Were the newer stream to win, two of one id would end each other's for ever.
+    """
+    if node.session is None or world.ns - node.heard.monotonic_ns > nanoseconds(
+        2 * world.config.heartbeat_interval_s
+    ):
+        return
+    if node.record.boot_id != hello.boot_id:
+        who = "another machine is"
+    elif node.instance != hello.instance:
+        who = "another volunteer on this machine, with another state directory, is"
+    else:
+        return
+    text = f"{who} attached as {hello.volunteer_id}; give this one an id of its own"
+    raise Conflict("DUPLICATE_VOLUNTEER", text)
 
 
 def _prefix_for(world: World, hello: Hello, node: Node | None, others: list[Node]) -> str:
@@ -245,6 +259,7 @@ def _record_of(world: World, hello: Hello, prefix: str, node: Node | None) -> No
         hello.resources,
         node.record.drained if node is not None else False,
         world.now,
+        unsafe=hello.unsafe,
     )
 
 

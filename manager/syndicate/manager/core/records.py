@@ -137,6 +137,7 @@ class NodeRecord:
     drained: bool
     last_seen_at: Stamp
     forgotten: bool = False
+    unsafe: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ def _what_is_missing(world: World, need: int, free: dict[str, int], most: int) -
     away = sorted(n for n, node in world.nodes.items() if node.session is None and not node.record.drained)
     drained = sorted(n for n, node in world.nodes.items() if node.record.drained)
     causes = [_all_are(away, "away")] if away else []
+    if barred := sorted(n for n, node in world.nodes.items() if node.session and world.barred(node)):
+        causes.append(f"{_all_are(barred, 'unsafe')}, which this manager does not allow: see `nodes`")
     if drained:
         resume = f"`syndicatectl node resume {' '.join(drained[:3])}`"
         causes.append(f"{_all_are(drained, 'drained')}, until {resume}")
@@ -103,7 +105,7 @@ def _running(world: World) -> list[Running]:
     """What each job that has slots gives back, and when at the latest."""
     found = []
     for job in world.active.values():
-        slots = sum(1 for task in job.tasks.values() if world.node_of(task).usable and world.holds(task))
+        slots = sum(1 for t in job.tasks.values() if world.usable(world.node_of(t)) and world.holds(t))
         found.append(Running(job.record.job_id, job.domain, slots, _ends_ns(world, job)))
     return found
 

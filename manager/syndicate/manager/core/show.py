@@ -71,6 +71,6 @@ def node_view(world: World, node: Node) -> NodeView:
 
 def cluster(world: World) -> ClusterView:
     """The cluster in numbers; slots are those of volunteers that are attached, drained ones those of any."""
-    slots = sum(len(node.record.slots) for node in world.nodes.values() if node.usable)
+    slots = sum(len(node.record.slots) for node in world.nodes.values() if world.usable(node))
     drained = sum(number for _, number in capacity(world).values())
     return ClusterView(slots, world.pool.total, drained, len(world.queue), len(world.active))

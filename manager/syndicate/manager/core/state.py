@@ -54,7 +54,7 @@ class Node:
     """A volunteer. `session` is None while it is away; `gone` once its tasks were given up.
 
     `welcomed` once it was heard after its Welcome, which is sent when its row is durable: what is sent before
-    that would overtake the Welcome, and mean nothing to the volunteer.
+    that would overtake the Welcome, and mean nothing to the volunteer. `instance` is of its last Hello.
     """
 
     record: NodeRecord
@@ -67,11 +67,7 @@ class Node:
     pending: dict[str, Pending] = field(default_factory=dict)
     seen: bool = False
     gone: bool = False
-
-    @property
-    def usable(self) -> bool:
-        """Whether jobs may be placed on it."""
-        return self.session is not None and not self.record.drained
+    instance: str = ""
 
 
 @dataclass(slots=True)

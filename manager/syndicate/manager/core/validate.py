@@ -86,7 +86,7 @@ def _slots(world: World) -> None:
         for slot in node.slots.values():
             where = (node.record.reach_domain, node.record.volunteer_id, slot.number)
             pooled = world.pool.has(*where)
-            _require(not pooled or (slot.ref is None and node.usable), f"{where} is not free")
+            _require(not pooled or (slot.ref is None and world.usable(node)), f"{where} is not free")
             free += pooled
     _require(free == world.pool.total, "the pool has slots that no volunteer has")
     places = Counter(

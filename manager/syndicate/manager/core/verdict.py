@@ -17,7 +17,10 @@ from .records import TaskRecord
 from .words import ending, first_line
 
 # Ends that whoever wrote the source can mend, and that explain what else went wrong.
-MENDABLE = (Reason.NO_MAKEFILE, Reason.NO_TARGET, Reason.NOTHING_RUN, Reason.BAD_SOURCE)
+MENDABLE = (
+    *(Reason.NO_MAKEFILE, Reason.NO_TARGET, Reason.NOTHING_RUN, Reason.BAD_SOURCE),
+    Reason.OUT_OF_MEMORY,
+)
 MAX_METRICS = 1000
 _OVER = frozenset({TaskState.EXITED, TaskState.KILLED, TaskState.RELEASED, TaskState.LOST})
 _BY_OUTCOME = {

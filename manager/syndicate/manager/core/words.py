@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from .model import Reason, TaskExit
+from .model import Annotation, Reason, TaskExit
+
+_MET = {
+    Annotation.DISK_FULL: "its disk was full",
+    Annotation.PIDS_LIMIT: "it was denied processes",
+    Annotation.LOG_LIMIT: "the middle of its output was dropped",
+}
 
 
 def count(number: int, noun: str) -> str:
     """`1 slot`, `2 slots`, `1,200 slots`."""
     plural = noun + ("es" if noun.endswith("s") else "s")
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def size(number: int) -> str:
+    """`512 MiB`, `1.5 GiB`, `1,000,000 bytes`: never rounded, since these are bounds."""
+    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if number >= unit and number * 10 % unit == 0:
+            return f"{number / unit:,.10g} {name}"
+    return count(number, "byte")
 
 
 def duration(ns: int) -> str:
@@ -28,7 +42,12 @@ def duration(ns: int) -> str:
 
 
 def ending(end: TaskExit) -> str:
-    """How a task ended: its own line where there is one, else its reason and status."""
+    """How a task ended: its own line where there is one, else its reason and status; with bounds it met."""
+    met = ", ".join(_MET[each] for each in end.annotations)
+    return f"{_ending(end)} ({met})" if met else _ending(end)
+
+
+def _ending(end: TaskExit) -> str:
     if end.detail:
         return end.detail
     match end.reason:

@@ -208,6 +208,14 @@ class World:
         """The volunteer that the task is placed on."""
         return self.nodes[task.record.volunteer_id]
 
+    def barred(self, node: Node) -> bool:
+        """Whether its isolation of tasks lacks something, and this manager does not allow that."""
+        return bool(node.record.unsafe) and not self.config.allow_unsafe
+
+    def usable(self, node: Node) -> bool:
+        """Whether jobs may be placed on it now."""
+        return node.session is not None and not node.record.drained and not self.barred(node)
+
     def holds(self, task: LiveTask) -> bool:
         """Whether the task's slot is still locked for it."""
         node = self.nodes.get(task.record.volunteer_id)  # None where the job has ended, and it was forgotten
@@ -241,7 +249,7 @@ class World:
     def refresh(self, node: Node, slot: Slot) -> None:
         """Brings the pool up to date with one slot."""
         where = (node.record.reach_domain, node.record.volunteer_id, slot.number)
-        if node.usable and slot.offered and slot.ref is None and slot.back_at_ns <= self.ns:
+        if self.usable(node) and slot.offered and slot.ref is None and slot.back_at_ns <= self.ns:
             if self.pool.put(*where):
                 self.plan_all = True
         else:

@@ -23,6 +23,8 @@ E = TypeVar("E", bound=IntEnum)
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_NEED: Final = re.compile(r"[a-z0-9_.-]{1,63}")
+_INSTANCE: Final = re.compile(r"[0-9a-f]{0,64}")
 # A client's report, `Result.text`.
 MAX_RESULT_TEXT_BYTES: Final = 64 << 10
 MAX_RESULT_METRICS: Final = 1000
@@ -30,6 +32,10 @@ MAX_METRIC_NAME: Final = 100
 MAX_METRICS_BYTES: Final = 64 << 10
 # What a volunteer says of a task or a fault; it is kept with each, and shown in each picture of the job.
 MAX_DETAIL_BYTES: Final = 2000
+# Some 146 years: no clock says more, and what is calculated of two such stamps fits into 64 bits.
+MAX_STAMP_NS: Final = 1 << 62
+# Needs that a volunteer's isolation lacks.
+MAX_UNSAFE: Final = 64
 
 _NETWORK: Final = {
     registry_pb2.NETWORK_KIND_FABRIC: "fabric",
@@ -80,7 +86,9 @@ def address(text: str, field: str) -> str:
 
 
 def stamp_in(pb: common_pb2.Stamp) -> model.Stamp:
-    """A stamp."""
+    """A stamp of another machine's clocks. Raises BadRequest (BAD_FIELD)."""
+    if not (0 <= pb.monotonic_ns <= MAX_STAMP_NS and 0 <= pb.utc_ns <= MAX_STAMP_NS):
+        raise BadRequest("BAD_FIELD", f"a stamp has nanoseconds beyond 0 to {MAX_STAMP_NS}")
     return model.Stamp(pb.boot_id, pb.monotonic_ns, pb.utc_ns)
 
 
@@ -92,7 +100,10 @@ def ref_in(pb: common_pb2.TaskRef) -> model.TaskRef:
 def exit_in(pb: common_pb2.TaskExit) -> model.TaskExit:
     """How a task ended."""
     reason = known(model.Reason, pb.reason, "exit.reason")
-    return model.TaskExit(reason, pb.exit_status, pb.recipe_status, short(pb.detail, MAX_DETAIL_BYTES))
+    # Each once: a volunteer's word is bounded. One that this manager does not know is left out.
+    annotations = tuple(each for each in model.Annotation if int(each) in pb.annotations)
+    detail = short(pb.detail, MAX_DETAIL_BYTES)
+    return model.TaskExit(reason, pb.exit_status, pb.recipe_status, detail, annotations)
 
 
 def result_in(pb: common_pb2.Result) -> model.Result:
@@ -121,6 +132,21 @@ def resources_in(pb: common_pb2.Resources) -> model.Resources:
     return model.Resources(pb.cpus, pb.memory_bytes, pb.disk_bytes)
 
 
+def limits_in(pb: common_pb2.Limits) -> model.Limits:
+    """Bounds that a job asks for, 0 where it does not; the core says whether it may."""
+    return model.Limits(
+        disk_bytes=pb.disk_bytes,
+        disk_inodes=pb.disk_inodes,
+        log_head_bytes=pb.log_head_bytes,
+        log_tail_bytes=pb.log_tail_bytes,
+        memory_bytes=pb.memory_bytes,
+        pids=pb.pids,
+        cpu_millis=pb.cpu_millis,
+        open_files=pb.open_files,
+        file_bytes=pb.file_bytes,
+    )
+
+
 def hello_in(pb: registry_pb2.Hello) -> model.Hello:
     """What a volunteer says of itself. Raises BadRequest (BAD_FIELD)."""
     if not pb.boot_id:
@@ -130,6 +156,10 @@ def hello_in(pb: registry_pb2.Hello) -> model.Hello:
     numbers = [slot.slot for slot in pb.slots]
     if len(set(numbers)) != len(numbers) or min(numbers, default=0) < 0:
         raise BadRequest("BAD_FIELD", "hello.slots has a number twice, or a negative one")
+    if len(pb.unsafe) > MAX_UNSAFE or not all(_NEED.fullmatch(need) for need in pb.unsafe):
+        raise BadRequest("BAD_FIELD", f"hello.unsafe must be at most {MAX_UNSAFE} names of needs")
+    if not _INSTANCE.fullmatch(pb.instance):
+        raise BadRequest("BAD_FIELD", "hello.instance must be at most 64 of 0-9, a-f")
     return model.Hello(
         volunteer_id=name(pb.volunteer_id, "hello.volunteer_id"),
         boot_id=pb.boot_id,
@@ -146,6 +176,8 @@ def hello_in(pb: registry_pb2.Hello) -> model.Hello:
         network=_NETWORK[pb.network],
         reach_domain=pb.reach_domain,
         version=pb.version,
+        unsafe=tuple(pb.unsafe),
+        instance=pb.instance,
     )
 
 
@@ -214,6 +246,7 @@ def exit_out(end: model.TaskExit | None) -> common_pb2.TaskExit | None:
         exit_status=end.exit_status,
         recipe_status=end.recipe_status,
         detail=end.detail,
+        annotations=[number(each) for each in end.annotations],
     )
 
 
@@ -230,6 +263,21 @@ def resources_out(resources: model.Resources) -> common_pb2.Resources:
     """What a machine has."""
     return common_pb2.Resources(
         cpus=resources.cpus, memory_bytes=resources.memory_bytes, disk_bytes=resources.disk_bytes
+    )
+
+
+def limits_out(limits: model.Limits) -> common_pb2.Limits:
+    """Bounds of a task."""
+    return common_pb2.Limits(
+        disk_bytes=limits.disk_bytes,
+        disk_inodes=limits.disk_inodes,
+        log_head_bytes=limits.log_head_bytes,
+        log_tail_bytes=limits.log_tail_bytes,
+        memory_bytes=limits.memory_bytes,
+        pids=limits.pids,
+        cpu_millis=limits.cpu_millis,
+        open_files=limits.open_files,
+        file_bytes=limits.file_bytes,
     )
 
 
@@ -267,19 +315,11 @@ def command_out(command: effects.Command) -> registry_pb2.Command:
 
 
 def _prepare_out(prepare: effects.Prepare) -> registry_pb2.Prepare:
-    limits = prepare.limits
     return registry_pb2.Prepare(
         source=source_out(prepare.source),
         role=number(prepare.role),
         members=[member_out(m) for m in prepare.members],
-        limits=registry_pb2.Limits(
-            disk_bytes=limits.disk_bytes,
-            disk_inodes=limits.disk_inodes,
-            log_head_bytes=limits.log_head_bytes,
-            log_tail_bytes=limits.log_tail_bytes,
-            memory_bytes=limits.memory_bytes,
-            pids=limits.pids,
-        ),
+        limits=limits_out(prepare.limits),
         job_name=prepare.job_name,
     )
 

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from ..core.errors import CoreError
+from ..core.errors import BadRequest, CoreError
 from .errors import abort, refusal
 from .types import Context, Handler
 
@@ -86,6 +87,10 @@ def _told(handler: Handler, method: str) -> Handler:
     )
     assert behaviour is not None  # noqa: S101 - gRPC sets exactly one
 
+    read: Callable[[Any], Any] = (
+        (lambda request: request) if handler.request_streaming else _strict(handler.request_deserializer)
+    )
+
     async def unexpected(context: Context, error: Exception) -> None:
         number = secrets.token_hex(6)
         _log.error("rpc.failed", method=method, request_id=number, exc_info=error)
@@ -95,7 +100,7 @@ def _told(handler: Handler, method: str) -> Handler:
 
     async def call(request: Any, context: Context) -> Any:
         try:
-            return await behaviour(request, context)
+            return await behaviour(read(request), context)
         except CoreError as error:
             await abort(context, error)
         except grpc.aio.AbortError:
@@ -105,7 +110,7 @@ def _told(handler: Handler, method: str) -> Handler:
 
     async def stream(request: Any, context: Context) -> Any:
         try:
-            async for response in behaviour(request, context):
+            async for response in behaviour(read(request), context):
                 yield response
         except CoreError as error:
             await abort(context, error)
@@ -121,4 +126,33 @@ def _told(handler: Handler, method: str) -> Handler:
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[bool(handler.request_streaming), bool(handler.response_streaming)]
     told = stream if inspect.isasyncgenfunction(behaviour) else call
-    return make(told, handler.request_deserializer, handler.response_serializer)
+    # One request is decoded in the call, where the error can be told; gRPC would answer UNKNOWN with its own
+    # text. Messages of a stream are decoded where they are read.
+    deserializer = _lenient(handler.request_deserializer) if handler.request_streaming else None
+    return make(told, deserializer, handler.response_serializer)
+
+
+def _strict(decode: Callable[[bytes], Any] | None) -> Callable[[Any], Any]:
+    """The decoder of a call's one request. It raises BadRequest (BAD_FIELD)."""
+
+    def read(data: Any) -> Any:
+        try:
+            return data if decode is None else decode(data)
+        except DecodeError:
+            raise BadRequest("BAD_FIELD", "the request is no message that can be decoded") from None
+
+    return read
+
+
+def _lenient(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """The decoder of a stream's messages: one that makes no sense is an empty one, which streams refuse."""
+    if decode is None:
+        return None
+
+    def read(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DecodeError:
+            return decode(b"")
+
+    return read

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 from syndicate.v1 import common_pb2, scheduler_pb2
@@ -10,13 +10,15 @@ from syndicate.v1 import common_pb2, scheduler_pb2
 from ..core import model
 from ..core.records import FaultRecord, JobRecord, RunRecord, StoryRecord, TaskRecord
 from ..core.views import JobView, NodeView
-from .convert import clock_out, exit_out, number, ref_out, resources_out, result_out, stamp_out
+from .convert import clock_out, exit_out, limits_out, number, ref_out, resources_out, result_out, stamp_out
 
 R = TypeVar("R")
 M = TypeVar("M")
 
 # Of one picture of a job: a thousand clients may say 128 KiB each.
 MAX_SHOWN_RESULTS_BYTES: Final = 16 << 20
+# Lines of a job that are drawn at a time: a few milliseconds of the loop.
+SLICE_LINES: Final = 250
 
 
 def spec_out(spec: model.JobSpec) -> scheduler_pb2.JobSpec:
@@ -29,6 +31,7 @@ def spec_out(spec: model.JobSpec) -> scheduler_pb2.JobSpec:
         clients=spec.clients,
         time_limit_s=spec.time_limit_s,
         no_client=spec.client is None,
+        limits=limits_out(spec.limits),
     )
 
 
@@ -85,10 +88,25 @@ class Drawn:
         return message
 
 
-def job_out(view: JobView, cluster_id: str, drawn: Drawn | None = None) -> scheduler_pb2.Job:
-    """A job whole."""
+def draw_ahead(view: JobView, drawn: Drawn) -> Iterator[None]:
+    """Draws a job's lines slice by slice, so that others can be served between two of them."""
+    for at in range(0, len(view.faults), SLICE_LINES):
+        for fault in view.faults[at : at + SLICE_LINES]:
+            drawn.get(fault, fault_out)
+        yield
+    for at in range(1, len(view.story), SLICE_LINES):  # the first is derived for each picture afresh
+        for line in view.story[at : at + SLICE_LINES]:
+            drawn.get(line, story_out)
+        yield
+
+
+def job_out(
+    view: JobView, cluster_id: str, drawn: Drawn | None = None, into: scheduler_pb2.Job | None = None
+) -> scheduler_pb2.Job:
+    """A job whole; put into an empty message where one is given, since to copy a large one takes a while."""
     drawn = drawn or Drawn()
-    pb = job_head_out(view.job)
+    pb = scheduler_pb2.Job() if into is None else into
+    pb.MergeFrom(job_head_out(view.job))
     waiting_out(view, pb)
     runs: dict[str, list[RunRecord]] = {}
     for run in view.runs:
@@ -188,4 +206,5 @@ def node_out(node: NodeView) -> scheduler_pb2.Node:
         last_heard_at=stamp_out(node.last_heard_at or record.last_seen_at),
         version=record.version,
         boot_id=record.boot_id,
+        unsafe=record.unsafe,
     )

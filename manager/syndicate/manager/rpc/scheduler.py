@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+import structlog
 from google.protobuf.message import Message
 from syndicate.v1 import scheduler_pb2 as pb
 from syndicate.v1 import scheduler_pb2_grpc
@@ -19,7 +20,7 @@ from ..core.errors import BadRequest, NotFound
 from ..core.model import JobState, Source
 from ..core.names import is_name
 from ..core.records import JobRecord
-from ..core.views import JobView
+from ..core.views import JobView, NodeView
 from ..engine import Engine
 from ..logs import LogReader, LogStore
 from ..store import Store
@@ -33,10 +34,14 @@ from .upload import Uploads
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
+_log = structlog.get_logger()
+
 _DEFAULT_PAGE: Final = 100
 _LARGEST_PAGE: Final = 1000
 # Well below the 4 MiB that a client of gRPC takes unless told otherwise: a page ends there.
 _PAGE_BYTES: Final = 2 << 20
+# Of a repeated field of a request: as many as the largest job has tasks, and some.
+_MOST_VALUES: Final = 4096
 # A watcher looks at least so often while its job waits: its place moves without an event of its own.
 _WATCH_QUEUED_S: Final = 1.0
 
@@ -61,6 +66,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._engine = desk.engine
+        self._drawing = asyncio.Lock()
 
     # ---- sources ----------------------------------------------------------------------------------------
 
@@ -86,6 +92,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
             clients=spec.clients if spec.HasField("clients") else None,
             no_client=spec.no_client,
             time_limit_s=spec.time_limit_s,
+            limits=convert.limits_in(spec.limits),
         )
         try:
             source = await self._source(spec.source_sha256, "spec.source_sha256")
@@ -123,7 +130,11 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> pb.GetJobResponse:
         """One job whole."""
         view = await self._view(request.job_id)
-        return pb.GetJobResponse(job=pictures.job_out(view, self._desk.store.cluster_id))
+        drawn = pictures.Drawn()
+        await self._draw_ahead(view, drawn)
+        response = pb.GetJobResponse()
+        pictures.job_out(view, self._desk.store.cluster_id, drawn, response.job)
+        return response
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """Jobs, newest first."""
@@ -138,7 +149,8 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
                     "BAD_PAGE_TOKEN", f"{request.page_token[:64]!r} is no page token of this list"
                 )
             before = int(request.page_token)
-        states = [convert.known(JobState, number, "states") for number in request.states]
+        _few(request.states, "states")
+        states = [convert.known(JobState, number, "states") for number in set(request.states)]
         found = await self._desk.store.list_jobs(before, size + 1, request.owner, states)
         jobs, more = _page((self._row(record) for record in found), size)
         return pb.ListJobsResponse(jobs=jobs, next_page_token=str(jobs[-1].job_id) if more else "")
@@ -156,6 +168,8 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
                 with pace.working():
                     seen = self._engine.machine.job(request.job_id)
                 view = await self._durable(request.job_id, seen)
+                if sent is None:
+                    await self._draw_ahead(view, drawn)
                 with pace.working():
                     fresh = self._fresh(view, sent, drawn)
                 if fresh is not None:
@@ -167,6 +181,20 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
                 queued = view.job.state is JobState.QUEUED
                 await _wait(changed, _WATCH_QUEUED_S if queued else None)
                 self._end_if_stopping()
+
+    async def _draw_ahead(self, view: JobView, drawn: pictures.Drawn) -> None:
+        """Draws what is long of a job in slices; one job at a time, so that many callers take one share.
+
+        Then it rests for as long: what is left, to copy and to serialise it, takes no longer than that.
+        """
+        if len(view.faults) + len(view.story) <= pictures.SLICE_LINES:
+            return
+        loop = asyncio.get_running_loop()
+        async with self._drawing:
+            began = loop.time()
+            for _ in pictures.draw_ahead(view, drawn):
+                await asyncio.sleep(0)
+            await asyncio.sleep(loop.time() - began)
 
     def _fresh(self, view: JobView, sent: pb.Job | None, drawn: pictures.Drawn) -> pb.WatchJobResponse | None:
         """What a watcher is told; None where it was told the same already."""
@@ -184,6 +212,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     ) -> None:
         """Send the output of a job's tasks, in the order in which it was read."""
         job_id = request.job_id
+        _few(request.tasks, "tasks")
         await self._record(job_id)
         # By it a reader of tasks that say nothing learns that the stream is open.
         await context.send_initial_metadata(())
@@ -242,7 +271,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
         size = _page_size(request.page_size)
         nodes = sorted(self._engine.machine.nodes(), key=lambda n: n.record.volunteer_id)
         await self._engine.durable()
-        found = (pictures.node_out(n) for n in nodes if n.record.volunteer_id > request.page_token)
+        found = (_node(n) for n in nodes if n.record.volunteer_id > request.page_token)
         page, more = _page(found, size)
         return pb.ListNodesResponse(nodes=page, next_page_token=page[-1].volunteer_id if more else "")
 
@@ -273,6 +302,8 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
             default_client_sha256=client.sha256 if client else "",
             default_clients=config.default_clients,
             now=convert.stamp_out(self._engine.clock.now()),
+            default_limits=convert.limits_out(config.limits),
+            max_limits=convert.limits_out(config.max_limits),
         )
 
     # ---- help -------------------------------------------------------------------------------------------
@@ -341,6 +372,15 @@ def _has_ended(job: JobRecord) -> bool:
     return job.state > JobState.STOPPING
 
 
+def _node(view: NodeView) -> pb.Node:
+    """A volunteer for a list; one that said what cannot be shown is there by name, and spoils no page."""
+    try:
+        return pictures.node_out(view)
+    except ValueError as error:
+        _log.warning("node.not_shown", volunteer_id=view.record.volunteer_id, detail=str(error))
+        return pb.Node(volunteer_id=view.record.volunteer_id, state=convert.number(view.state))
+
+
 def _page(rows: Iterable[M], size: int) -> tuple[list[M], bool]:
     """The rows that fit, at least one if there is any, and whether there are more."""
     page: list[M] = []
@@ -359,6 +399,12 @@ def _page_size(asked: int) -> int:
     return min(asked, _LARGEST_PAGE) if asked else _DEFAULT_PAGE
 
 
+def _few(values: Sized, field: str) -> None:
+    """Before each is looked at. Raises BadRequest (BAD_FIELD)."""
+    if len(values) > _MOST_VALUES:
+        raise BadRequest("BAD_FIELD", f"{field} has {len(values):,} values; at most {_MOST_VALUES:,}")
+
+
 def _tasks(job: JobRecord, request: pb.ReadLogsRequest) -> list[str]:
     spec = job.spec
     members = ["master"]
@@ -366,9 +412,10 @@ def _tasks(job: JobRecord, request: pb.ReadLogsRequest) -> list[str]:
     members += [f"client-{i}" for i in range(spec.clients)]
     if not request.tasks:
         return members
+    wanted, known = set(request.tasks), set(members)
     for task in request.tasks:
-        if task not in members:
+        if task not in known:
             raise BadRequest(
                 "BAD_FIELD", f"job {job.job_id} has no task {task[:64]!r}: {', '.join(members[:8])}"
             )
-    return [m for m in members if m in set(request.tasks)]
+    return [m for m in members if m in wanted]

@@ -37,6 +37,11 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 
+# A Hello that tells of all that a volunteer holds.
+LARGEST_FROM_VOLUNTEERS: Final = 4 << 20
+# A chunk of an upload has at most 512 KiB. What is larger would hold up everybody while it is read.
+LARGEST_FROM_USERS: Final = 1 << 20
+
 
 class PortInUse(Exception):
     """The address cannot be bound; the text is one line for the operator."""
@@ -45,14 +50,22 @@ class PortInUse(Exception):
 class Listener:
     """A server on one address. `what` says for whom it is, `flag` how to move it."""
 
-    def __init__(self, what: str, flag: str, token: str, stopping: Callable[[], CoreError | None]) -> None:
+    def __init__(
+        self,
+        what: str,
+        flag: str,
+        token: str,
+        stopping: Callable[[], CoreError | None],
+        largest_message: int = LARGEST_FROM_VOLUNTEERS,
+    ) -> None:
         self.guard: Guard = Guard(token, stopping)
         self.address: str = ""
         self._what = what
         self._flag = flag
         self._health = health.HealthServicer()
         self._services: list[str] = []
-        self._server = grpc.aio.server(options=OPTIONS)
+        options = (*OPTIONS, ("grpc.max_receive_message_length", largest_message))
+        self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((self.guard,))
 
     def add(self, service: str, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any, Final
 
 from ..core.model import (
+    Annotation,
     FaultKind,
     JobSpec,
     JobState,
@@ -57,11 +58,14 @@ def _read_stamp_or_none(v: list[Any] | None) -> Stamp | None:
 
 
 def _exit(e: TaskExit) -> list[Any]:
-    return [int(e.reason), e.exit_status, e.recipe_status, e.detail]
+    return [int(e.reason), e.exit_status, e.recipe_status, e.detail, [int(a) for a in e.annotations]]
 
 
 def _read_exit(v: list[Any] | None) -> TaskExit | None:
-    return None if v is None else TaskExit(Reason(v[0]), v[1], v[2], v[3])
+    if v is None:
+        return None
+    met = v[4] if len(v) > 4 else ()  # rows of an older manager have none
+    return TaskExit(Reason(v[0]), v[1], v[2], v[3], tuple(Annotation(a) for a in met))
 
 
 def _number(x: float) -> float | str:
@@ -95,7 +99,10 @@ def _spec(s: JobSpec) -> Doc:
         "source": [s.source.sha256, s.source.size],
         "machines": s.machines,
         "time_limit_s": s.time_limit_s,
-        "limits": [x.disk_bytes, x.disk_inodes, x.log_head_bytes, x.log_tail_bytes, x.memory_bytes, x.pids],
+        "limits": [
+            *(x.disk_bytes, x.disk_inodes, x.log_head_bytes, x.log_tail_bytes, x.memory_bytes, x.pids),
+            *(x.cpu_millis, x.open_files, x.file_bytes),
+        ],
     }
     if s.client is not None:
         doc["client"] = [s.client.sha256, s.client.size]
@@ -304,6 +311,8 @@ def _node(r: NodeRecord) -> Row:
     }
     if r.forgotten:
         doc["forgotten"] = True
+    if r.unsafe:
+        doc["unsafe"] = list(r.unsafe)
     return [r.volunteer_id, doc]
 
 
@@ -321,6 +330,7 @@ def _read_node(volunteer_id: str, doc: Doc) -> NodeRecord:
         drained=doc["drained"],
         last_seen_at=_read_stamp(doc["last_seen_at"]),
         forgotten=doc.get("forgotten", False),
+        unsafe=tuple(doc.get("unsafe", ())),
     )
 
 

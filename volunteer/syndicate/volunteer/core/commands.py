@@ -224,6 +224,9 @@ def prepare_in_keeper(turn: Turn, slot: Slot) -> None:
             limits.log_tail_bytes,
             limits.memory_bytes,
             limits.pids,
+            limits.cpu_millis,
+            limits.open_files,
+            limits.file_bytes,
         ),
     )
     begin(turn, slot, Step.PREPARE, waiting, request, timeout_s=turn.state.config.prepare_timeout_s)

@@ -41,10 +41,13 @@ def _record(turn: Turn, slot: Slot, ended: local.Exit) -> None:
     if ended.generation not in slot.started:
         _record_unstarted(turn, slot, ended)
         return
-    releasing = slot.state is SlotState.RELEASING
-    slot.exits[ended.generation] = classify(ended, slot.role, stopping=releasing)
+    # A kill that was answered as a fault stays one, also where its record comes behind the job's end.
+    stopping = slot.state is SlotState.RELEASING and ended.generation not in slot.faulted
+    slot.exits[ended.generation] = classify(ended, slot.role, stopping)
     if ended.generation == slot.generation and slot.state in (SlotState.RUNNING, SlotState.KILLED):
-        slot.move(SlotInput.END if ended.killed else SlotInput.EXIT, turn.now)
+        # A task that ran out of memory ended by its own doing, whoever ended it.
+        killed = ended.killed and slot.exits[ended.generation].reason is not Reason.OUT_OF_MEMORY
+        slot.move(SlotInput.END if killed else SlotInput.EXIT, turn.now)
     turn.report_exit(slot.ref(ended.generation), ended.at, slot.exits[ended.generation])
 
 

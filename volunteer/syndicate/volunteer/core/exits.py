@@ -4,23 +4,29 @@ make tells lies: a file named like the target gives exit 0 and nothing is run; a
 recipe are both status 2. So its own last lines are read. A task can print such lines itself; it fools only
 itself, since the reason decides nothing that its author could not have by other means.
 
-The texts are those of GNU make 4.3 and 4.4 under LC_ALL=C.UTF-8, where quotes are plain; curly ones are read
+The texts are those of GNU make 4.3 and 4.4 in the C locale, where quotes are plain; curly ones are read
 too. Lines of a sub-make (`make[1]: …`) are the recipe's own output and say nothing about our target.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from signal import Signals
 
 from .. import local
-from .model import Reason, Role, TaskExit
+from .model import Annotation, Reason, Role, TaskExit
 
 MAX_DETAIL = 300
 """Characters of a line of output that are shown."""
 
 TARGETS = {Role.MASTER: "master", Role.SLAVE: "slave", Role.CLIENT: "client"}
 
+_ANNOTATIONS = {
+    local.Annotation.DISK_FULL: Annotation.DISK_FULL,
+    local.Annotation.PIDS_LIMIT: Annotation.PIDS_LIMIT,
+    local.Annotation.LOG_LIMIT: Annotation.LOG_LIMIT,
+}
 _QUOTED = r"['‘`]([^'’]*)['’]"
 _UP_TO_DATE = re.compile(rf"make: {_QUOTED} is up to date\.")
 _NOTHING = re.compile(rf"make: Nothing to be done for {_QUOTED}\.")
@@ -32,6 +38,11 @@ _STOPPED = re.compile(r"(?:make: |[^\s:]+:\d+: )\*\*\* [^\n]*Stop\.")
 
 def classify(ended: local.Exit, role: Role, stopping: bool = False) -> TaskExit:
     """Says why a generation ended. `stopping`: its slot was being released, so a kill was no fault."""
+    annotations = tuple(_ANNOTATIONS[each] for each in ended.annotations)
+    return replace(_classify(ended, role, stopping), annotations=annotations)
+
+
+def _classify(ended: local.Exit, role: Role, stopping: bool) -> TaskExit:
     if ended.killed:
         return _killed(ended, stopping)
     if ended.status >= 128:
@@ -45,6 +56,9 @@ def _killed(ended: local.Exit, stopping: bool) -> TaskExit:
     if ended.cause == "lease":
         detail = "ended because the volunteer had no manager for longer than its lease"
         return TaskExit(Reason.LEASE_EXPIRED, ended.status, 0, detail)
+    if ended.cause == "memory":
+        detail = "used more memory than it may and was ended. Let it use less, or ask for more with --memory"
+        return TaskExit(Reason.OUT_OF_MEMORY, ended.status, 0, detail)
     if ended.cause == "release" or stopping:
         return TaskExit(Reason.STOPPED, ended.status)
     if ended.cause == "kill":

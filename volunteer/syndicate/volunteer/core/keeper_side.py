@@ -57,7 +57,12 @@ def _refused(turn: Turn, slot: Slot, reply: local.Reply) -> None:
             code = AnswerCode.BAD_SOURCE
         elif reply.code in (local.ErrorCode.WRONG_TASK, local.ErrorCode.NO_SUCH_SLOT):
             turn.reset_keeper("the keeper holds something else than was known")
-        elif reply.code is local.ErrorCode.WRONG_STATE and slot.work.step is Step.REVIVE:
+        elif (
+            reply.code is local.ErrorCode.WRONG_STATE
+            and slot.work.step is Step.REVIVE
+            # Where the Kill that takes a revival back is refused so, the revival never came to be.
+            and not taken_back(slot.work)
+        ):
             turn.reset_keeper("the task is in another state than was known")
     fail(turn, slot, code, _detail(reply))
 
@@ -79,11 +84,11 @@ def told(turn: Turn, event: local.Exited) -> None:
 def synced(turn: Turn, account: local.Synced) -> None:
     """Takes over what the keeper says, asks again what was under way, and renews the leases."""
     state = turn.state
-    first, offered = not state.known, [slot.number for slot in state.slots.values() if slot.offered]
+    first, before = not state.known, _told_in_hello(turn)
     state.known = state.synced = True
     state.calls.clear()
     state.network = Network.HOST if account.network == "host" else Network.FABRIC
-    state.capabilities = account.capabilities
+    state.capabilities, state.unsafe = account.capabilities, account.unsafe
     for cluster_id, epoch in account.epochs.items():
         turn.raise_epoch(turn.cluster(cluster_id), epoch)
     infos = {info.slot: info for info in account.slots}
@@ -101,11 +106,16 @@ def synced(turn: Turn, account: local.Synced) -> None:
     for cluster in state.clusters.values():
         if cluster.lease_until_ns > turn.ns and cluster.links:
             turn.call(local.Renew(cluster.cluster_id, cluster.lease_until_ns), None)
-    if not first and offered != [slot.number for slot in state.slots.values() if slot.offered]:
+    if not first and before != _told_in_hello(turn):
         for link in state.links.values():
             if link.opened and not link.closing:
                 link.closing = True
-                turn.emit(CloseLink(link.name, "the keeper offers other slots now"))
+                turn.emit(CloseLink(link.name, "the keeper offers its slots otherwise now"))
+
+
+def _told_in_hello(turn: Turn) -> tuple[list[int], tuple[str, ...]]:
+    """What a manager knows by a stream's Hello alone: which slots are offered, and what they lack."""
+    return [slot.number for slot in turn.state.slots.values() if slot.offered], turn.state.unsafe
 
 
 def _ask_again(turn: Turn) -> None:

@@ -54,6 +54,8 @@ def say_hello(turn: Turn, link: Link) -> None:
         reach_domain=config.reach_domain or _own_domain(turn),
         version=config.version,
         sent_at=turn.now,
+        unsafe=state.unsafe,
+        instance=config.instance,
     )
     turn.emit(SendHello(link.name, hello))
 

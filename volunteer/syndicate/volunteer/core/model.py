@@ -46,6 +46,15 @@ class Reason(IntEnum):
     NO_TARGET = 8
     LEASE_EXPIRED = 11
     INFRASTRUCTURE = 13
+    OUT_OF_MEMORY = 18
+
+
+class Annotation(IntEnum):
+    """A bound that a task met, whatever became of it."""
+
+    DISK_FULL = 1
+    PIDS_LIMIT = 2
+    LOG_LIMIT = 3
 
 
 class AnswerCode(IntEnum):
@@ -98,7 +107,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one task; 0 means no bound for memory and pids."""
+    """Bounds of one task; 0 means no bound for those that may be 0."""
 
     disk_bytes: int = 256 << 20
     disk_inodes: int = 100_000
@@ -106,6 +115,9 @@ class Limits:
     log_tail_bytes: int = 1 << 20
     memory_bytes: int = 0
     pids: int = 0
+    cpu_millis: int = 0
+    open_files: int = 4096
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +131,16 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class TaskExit:
-    """How a task ended: reason, make's status, the failed recipe's status, one line for people."""
+    """How a task ended: reason, make's status, the failed recipe's status, one line for people.
+
+    `annotations` are the bounds that it met, each once.
+    """
 
     reason: Reason
     exit_status: int = 0
     recipe_status: int = 0
     detail: str = ""
+    annotations: tuple[Annotation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +245,10 @@ class HeldTask:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What the volunteer says of itself first. `slots` maps slot number to fixed address ("" for none)."""
+    """What the volunteer says of itself first. `slots` maps slot number to fixed address ("" for none).
+
+    `unsafe` names what the isolation of tasks lacks; `instance` is the state directory's own.
+    """
 
     volunteer_id: str
     boot_id: str
@@ -245,6 +264,8 @@ class Hello:
     reach_domain: str
     version: str
     sent_at: Stamp
+    unsafe: tuple[str, ...] = ()
+    instance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +313,8 @@ class Memory:
 class Config:
     """What the operator and the machine decide; built once by the edges. Durations are in seconds.
 
-    `reach_domain` empty stands for the volunteer itself, or with the host's network for `host`.
+    `reach_domain` empty stands for the volunteer itself, or with the host's network for `host`. `instance`
+    tells it from another volunteer of its id.
     `address_start` is where in its prefix the first address is picked, so that a restarted volunteer does not
     hand out at once what was just in use; the edge derives it from the clock. `abandon_after_s` is how long a
     task is still held, for its manager to come back and ask, after its lease has run out. `start_timeout_s`
@@ -300,6 +322,7 @@ class Config:
     """
 
     volunteer_id: str
+    instance: str = ""
     version: str = ""
     resources: Resources = field(default_factory=Resources)
     host_address: str = ""
@@ -325,6 +348,7 @@ class Config:
 
 __all__ = [
     "Action",
+    "Annotation",
     "Answer",
     "AnswerCode",
     "Command",

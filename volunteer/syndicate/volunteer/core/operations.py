@@ -78,6 +78,8 @@ def succeed(turn: Turn, slot: Slot, done: local.Done) -> None:
     if step in _STARTING:
         slot.used = max(slot.used, operation.generation)
         slot.started.setdefault(operation.generation, done.at)
+    if step is Step.KILL:
+        slot.faulted.add(operation.generation)
     if not releasing:
         _move_on(turn, slot, step)
     if waiting is not None:

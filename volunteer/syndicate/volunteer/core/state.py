@@ -126,6 +126,7 @@ class Slot:
     used: int = 0
     started: dict[int, Stamp] = field(default_factory=dict)
     exits: dict[int, TaskExit] = field(default_factory=dict)
+    faulted: set[int] = field(default_factory=set)  # generations whose Kill was answered
     failed: set[int] = field(default_factory=set)
     early: list[local.Exit] = field(default_factory=list)
     operation: Operation | None = None

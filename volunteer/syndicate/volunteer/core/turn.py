@@ -37,6 +37,7 @@ class State:
     synced: bool = False  # and the connection still stands
     network: Network = Network.FABRIC
     capabilities: tuple[str, ...] = ()
+    unsafe: tuple[str, ...] = ()
     last_call: int = 0
     last_event: int = 0
     cluster_of_link: dict[str, str] = field(default_factory=dict)

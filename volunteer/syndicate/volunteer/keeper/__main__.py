@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from .errors import one_line
-from .requirements import Level, check, unmet
+from .requirements import Level, Requirement, check, lacking, unmet
 from .settings import load
 from .usage import HELP
 
@@ -37,19 +37,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             said = wrong["msg"].removeprefix("Value error, ")
             _complain(f"--{field}: {said}" if field else said, "all settings: syndicate-keeper --help")
         return EXIT_UNMET
-    requirements = check(settings.root_fs, settings.network)
-    missing = unmet(requirements)
+    requirements = check(settings.root_fs, settings.network, settings.uid_base, settings.slots)
+    missing = unmet(requirements, settings.unsafe)
     if missing is not None:
         _complain(f"{missing.name}: {missing.detail}", missing.remedy)
         return EXIT_UNMET
     degraded = [each for each in requirements if each.level is Level.DEGRADED]
     for each in degraded:
         _complain(f"{each.name}: {each.detail}", each.remedy)
-    config = settings.settled(tuple(each.name for each in degraded))
+    without = lacking(requirements)
+    if without:
+        _warn(without)
+    config = settings.settled(tuple(each.name for each in degraded), tuple(each.name for each in without))
     sys.stderr.flush()
     # -P: a root process must not import from the folder that it happens to be started in.
     serve = [sys.executable, "-P", "-m", "syndicate.volunteer.keeper.serve", config.encode()]
     os.execve(sys.executable, serve, {**os.environ, **_MEMORY})  # noqa: S606 - a list made here, no shell is meant
+
+
+def _warn(without: list[Requirement]) -> None:
+    names = ", ".join(each.name for each in without)
+    sys.stderr.write(f"syndicate-keeper: UNSAFE: this machine lacks {names}\n")
+    sys.stderr.write("  Its tasks can harm it and each other: run none that you do not trust.\n")
+    sys.stderr.write("  What mends it:  syndicate-volunteer doctor\n")
 
 
 def _complain(what: str, remedy: str) -> None:

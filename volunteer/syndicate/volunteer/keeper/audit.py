@@ -20,16 +20,28 @@ class SlotPlaces:
     cgroup: Path
     folder: Path
     sockets: Path
+    thread: int  # of the slot: its mounts are in a namespace of that thread's own
 
 
-def things_of(places: SlotPlaces) -> list[str]:
-    """Processes, cgroups, mounts and files at a slot; its own standing folders are not listed."""
+@dataclass(frozen=True)
+class Standing:
+    """What a sandbox that waits for a task explains: its cgroup, its processes, the mounts of its disk."""
+
+    cgroup: Path
+    process: int  # its first; the others are below it
+    mounts: frozenset[str]
+
+
+def things_of(places: SlotPlaces, standing: Standing | None = None) -> list[str]:
+    """Processes, cgroups, mounts and files at a slot, but its own folders and what `standing` explains."""
     found = []
-    for cgroup in _folders(places.cgroup):
-        found += [f"process {pid} {_name(pid)}" for pid in Cgroup(cgroup).pids()]
-        found.append(f"cgroup {cgroup}")
-    mounted = mounts.mounts_under(places.folder)
-    found += [f"mount {point}" for point in mounted]
+    own = _with_all_below(standing.process) if standing else set()
+    for cgroup in _with_folders_below(places.cgroup):
+        found += [f"process {pid} {_name(pid)}" for pid in Cgroup(cgroup).pids() if pid not in own]
+        if cgroup != places.cgroup and (standing is None or cgroup != standing.cgroup):
+            found.append(f"cgroup {cgroup}")
+    mounted = mounts.mounts_under(places.folder, places.thread)
+    found += [f"mount {point}" for point in mounted if standing is None or point not in standing.mounts]
     for folder in (places.folder, places.sockets):
         # What lies within a mount is told with the mount.
         found += [f"file {path}" for path in _entries(folder) if str(path) not in mounted]
@@ -40,6 +52,22 @@ def strangers(base: Path, slots: int) -> list[str]:
     """Cgroups in the instance's own that no slot of this keeper explains."""
     known = {f"slot-{number}" for number in range(slots)}
     return [f"cgroup {path}" for path in _folders(base) if path.name not in known]
+
+
+def _with_folders_below(path: Path) -> list[Path]:
+    return sorted(Path(folder) for folder, _, _ in os.walk(path))
+
+
+def _with_all_below(pid: int) -> set[int]:
+    """A process of the keeper's, its children, theirs, and so on."""
+    found, ahead = set(), [pid]
+    while ahead:
+        found.add(parent := ahead.pop())
+        try:
+            ahead += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
 
 
 def _folders(path: Path) -> list[Path]:

@@ -19,8 +19,9 @@ from .cgroups import Cgroup, CgroupError
 from .disk import Disk
 from .errors import failed, one_line
 from .launch import Launcher
-from .process import Process
-from .sandbox import Orders, Programs, Unpacker, bwrap_arguments, command
+from .process import Process, reap
+from .sandbox import Orders, Programs, Unpacker, Walls, bwrap_arguments, command
+from .seccomp import reopened
 
 _READY_SECONDS = 10.0
 _ORPHAN_SECONDS = 5.0
@@ -41,6 +42,8 @@ class Site:
     programs: Programs
     join: Sequence[str]  # `tasks` files of version 1 hierarchies that bound the slot's memory and processes
     cancel: int  # an eventfd that is readable while running work should stop
+    filter: int | None  # of system calls, a memory file; None where the operator does without
+    own_cgroups: bool  # whether its sandboxes see no cgroup but their own
 
 
 @dataclass
@@ -97,6 +100,7 @@ class Box:
     ) -> Box:
         """Start a sandbox on `disk` and wait for its shell; raises KeeperError, leaving nothing.
 
+        It starts from the mounts of the calling thread, on which the disk must be.
         With `preemptible` also Cancelled. What is made ahead of any task is not: who wants the slot's work
         to stop means the request that waits behind it.
         """
@@ -123,17 +127,21 @@ class Box:
             undo.callback(cgroup.remove)
             pipes, theirs = _make_pipes()
             undo.callback(pipes.close_all)
-            try:
-                theirs.append(_arguments(site, disk))
-                inside = cgroup.open()
-                try:
-                    pid = launcher.start(command(site.programs, site.uid), inside, netns, theirs, site.join)
-                finally:
-                    os.close(inside)
-            finally:
+            with ExitStack() as given:
                 for descriptor in theirs:
-                    os.close(descriptor)
-            undo.callback(os.waitpid, pid, 0)
+                    given.callback(os.close, descriptor)
+                theirs.append(_arguments(site, disk))
+                given.callback(os.close, theirs[-1])
+                if site.filter is not None:
+                    theirs.append(reopened(site.filter))
+                    given.callback(os.close, theirs[-1])
+                inside = cgroup.open()
+                given.callback(os.close, inside)
+                mntns = mounts.hold_namespace()
+                given.callback(os.close, mntns)
+                argv = command(site.programs, site.uid)
+                pid = launcher.start(argv, inside, mntns, netns, theirs, site.join)
+            undo.callback(reap, pid, _ORPHAN_SECONDS)
             undo.callback(cgroup.kill)
             process = Process(pid)
             undo.pop_all()
@@ -320,7 +328,8 @@ def _make_pipes() -> tuple[Pipes, list[int]]:
 
 def _arguments(site: Site, disk: Disk) -> int:
     """bubblewrap's options as a descriptor, which the caller closes; raises OSError, leaving none."""
-    options = bwrap_arguments(site.programs, disk.root, disk.tmp, disk.shm, site.view)
+    walls = Walls(filtered=site.filter is not None, own_cgroups=site.own_cgroups)
+    options = bwrap_arguments(site.programs, disk.root, disk.tmp, disk.shm, site.view, walls)
     descriptor = os.memfd_create("syndicate-arguments", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, options)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from ..clock import Clock
 from ..local import Event
 from .calm import Calm
-from .clock import Clock
 from .epochs import Epochs
 from .lease import Leases
 from .pump import Pump

@@ -18,13 +18,14 @@ class Config:
     cache: Path
     slots: int
     volunteer_uid: int
-    uid_base: int
+    uid_base: int | None
     root_fs: Path
     network: str
     address: str
     uplink: str
     never_cut: tuple[str, ...]
     lacks: tuple[str, ...]  # names of requirements that this machine meets in part
+    unsafe: tuple[str, ...]  # names of those that it does not meet, and the operator does without
 
     def encode(self) -> str:
         """As one argument for the serving process."""
@@ -36,6 +37,6 @@ class Config:
         values: dict[str, Any] = json.loads(text)
         for name in ("run_dir", "state_dir", "cache", "root_fs"):
             values[name] = Path(values[name])
-        for name in ("never_cut", "lacks"):
+        for name in ("never_cut", "lacks", "unsafe"):
             values[name] = tuple(values[name])
         return cls(**values)

@@ -6,11 +6,18 @@
 <folder>/disk/root    the root of the sandbox: `up` over the skeleton
 <folder>/disk/tmp-1   /tmp of generation 1, and so on: it counts within the same bounds
 <folder>/disk/shm-1   /dev/shm
+
+It is mounted in the namespace of the thread that makes it. Freeing what it held takes the kernel some
+microseconds a file, which is long for a hundred thousand: so a disk can be taken off its mount point at once
+(`detach`), and what remains of it be freed later, by another thread.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +26,8 @@ from .errors import failed
 from .trees import remove_tree
 
 _FLAGS = mounts.NOSUID | mounts.NODEV
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_INODE_BYTES = 4096  # what the kernel keeps for a file, its name and overlayfs's view of it, amply
 
 
 @dataclass(frozen=True)
@@ -29,13 +38,29 @@ class DiskSize:
     inodes: int
 
 
+class Remains:
+    """What a disk held after it was taken off its mount point; `free` gives it back."""
+
+    def __init__(self, descriptors: list[int]) -> None:
+        self._descriptors = descriptors
+        self._lock = threading.Lock()
+
+    def free(self) -> None:
+        """Return once all of it is freed, by this thread or by one that began before. Idempotent."""
+        with self._lock:
+            while self._descriptors:
+                os.close(self._descriptors.pop())
+
+
 class Disk:
-    """One mounted disk; the keeper's mount namespace owns it until `close`."""
+    """One mounted disk; the thread that made it owns it until `close` or `detach`."""
 
     def __init__(self, folder: Path, size: DiskSize) -> None:
         self._mount = folder / "disk"
         self._size = size
         self._generation = 0
+        # Of the tmpfs and of the root: while they are open, taking the mounts away frees nothing.
+        self._held: list[int] = []
 
     @property
     def root(self) -> Path:
@@ -61,20 +86,26 @@ class Disk:
     def make(cls, folder: Path, skeleton: Path, size: DiskSize) -> Disk:
         """Mount an empty disk over `skeleton` under `folder`; raises KeeperError, having left nothing."""
         disk = cls(folder, size)
-        point = disk._mount
-        point.mkdir(exist_ok=True)
         try:
-            bounds = f"size={size.size_bytes},nr_inodes={size.inodes},mode=755"
-            mounts.mount("syndicate", point, "tmpfs", _FLAGS, bounds)
-            for name in ("up", "work", "root"):
-                (point / name).mkdir()
-            disk.upper.chmod(0o1777)
-            layers = f"lowerdir={skeleton},upperdir={disk.upper},workdir={point / 'work'}"
-            mounts.mount("overlay", disk.root, "overlay", _FLAGS, layers)
+            disk._mount_all(skeleton)
         except OSError as error:
             disk.close()
             raise failed(f"cannot make a disk: {error}") from error
         return disk
+
+    def _mount_all(self, skeleton: Path) -> None:
+        point = self._mount
+        point.mkdir(exist_ok=True)
+        bounds = f"size={self._size.size_bytes},nr_inodes={self._size.inodes},mode=755"
+        mounts.mount("syndicate", point, "tmpfs", _FLAGS, bounds)
+        self._held.append(os.open(point, _FOLDER))
+        for name in ("up", "work", "root"):
+            (point / name).mkdir()
+        self.upper.chmod(0o1777)
+        with _named(skeleton, self.upper, point / "work") as (lower, upper, work):
+            layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+            mounts.mount("overlay", self.root, "overlay", _FLAGS, layers)
+        self._held.append(os.open(self.root, _FOLDER))
 
     def resize(self, size: DiskSize) -> None:
         """Give it other bounds; raises KeeperError if it holds more than that."""
@@ -85,6 +116,19 @@ class Disk:
         except OSError as error:
             raise failed(f"cannot bound the disk: {error}") from error
         self._size = size
+
+    def full(self) -> bool:
+        """Whether no byte or no inode is left; not so once it was closed or detached. Raises OSError."""
+        if not self._held:
+            return False
+        found = os.fstatvfs(self._held[0])
+        return found.f_bfree == 0 or found.f_ffree == 0
+
+    def memory(self) -> int:
+        """Bytes of memory that it takes, amply counted; raises OSError."""
+        found = os.fstatvfs(self._held[0])
+        pages = (found.f_blocks - found.f_bfree) * found.f_frsize
+        return pages + (found.f_files - found.f_ffree) * _INODE_BYTES
 
     def begin(self, generation: int) -> None:
         """Fresh /tmp and /dev/shm for a generation; the last one's go first, which makes room for them.
@@ -100,14 +144,41 @@ class Disk:
             folder.mkdir()
             folder.chmod(0o1777)
 
-    def close(self) -> None:
-        """Unmount it, which frees all it held; raises KeeperError. Idempotent."""
+    def detach(self) -> Remains:
+        """Take it off its mount point, which another may take at once; raises KeeperError.
+
+        All it held stays until the caller frees what is returned.
+        """
         try:
-            for point in (self.root, self._mount):
-                if os.path.ismount(point):
-                    mounts.unmount(point)
-            self._mount.rmdir()
-        except FileNotFoundError:
-            return
+            self._unmount()
         except OSError as error:
             raise failed(f"cannot remove a disk: {error}") from error
+        held, self._held = self._held, []
+        return Remains(held)
+
+    def close(self) -> None:
+        """Unmount it and free all it held; raises KeeperError. Idempotent."""
+        self.detach().free()
+
+    def _unmount(self) -> None:
+        for point in (self.root, self._mount):
+            if os.path.ismount(point):
+                mounts.unmount(point)
+        if self._mount.is_dir():
+            self._mount.rmdir()
+
+
+@contextmanager
+def _named(*folders: Path) -> Iterator[list[str]]:
+    """Names for folders in this process that say nothing of where they are.
+
+    overlayfs shows its layers in /proc/self/mountinfo, a sandbox's included, by the names it was given.
+    """
+    descriptors: list[int] = []
+    try:
+        for folder in folders:
+            descriptors.append(os.open(folder, _FOLDER))
+        yield [f"/proc/self/fd/{descriptor}" for descriptor in descriptors]
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)

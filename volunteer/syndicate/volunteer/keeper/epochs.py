@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 
+from .. import durable
 from ..local import ErrorCode
 from .errors import KeeperError, failed
 
@@ -38,13 +38,7 @@ class Epochs:
             text = json.dumps(dict(self.seen), sort_keys=True)
             if text == self._saved:
                 return
-            fresh = self._path.with_suffix(".new")
-            with fresh.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, self._path)
-            _sync_folder(self._path.parent)
+            durable.replace(self._path, text)
             self._saved = text
 
 
@@ -64,12 +58,3 @@ def _read(path: Path) -> tuple[str, dict[str, int]]:
     if not isinstance(seen, dict) or not all(type(epoch) is int for epoch in seen.values()):
         raise failed(f"{path} is damaged: restore it, or remove it once no deposed manager can be running")
     return text, seen
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename lasts over a power cut once its folder is written."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..local import Done, Exit, GenerationInfo, LogStream, Stamp
+from ..local import Annotation, Done, Exit, GenerationInfo, LogStream, Stamp
 from .box import Box
+from .counters import Counts
 from .errors import failed
 from .logs import LogStore
 from .process import KILLED_STATUS, Ended
@@ -27,6 +28,9 @@ class Generation:
     number: int
     box: Box
     store: LogStore
+    before: Counts = field(default_factory=Counts)  # what was counted when it began
+    out_of_memory: bool = False
+    disk_full: bool = False  # at any time that was looked at
     capture: Capture | None = None
     started_at: Stamp | None = None
     answer: Done | None = None  # what Start or Revive was answered
@@ -34,6 +38,7 @@ class Generation:
     emptied_at: Stamp | None = None  # when no process was left
     left: str = ""  # what is wrong where processes do not end
     emptied: asyncio.Event = field(default_factory=asyncio.Event)  # set with `emptied_at` or `left`
+    again: asyncio.Event = field(default_factory=asyncio.Event)  # set to have `left` looked into once more
     exit: Exit | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)  # set with `exit`
     wanted: asyncio.Event = field(default_factory=asyncio.Event)  # somebody waits for `exit`
@@ -89,11 +94,18 @@ class Generation:
             if self.capture is not None:
                 pump.detach(self.capture)
 
-    def record(self, ended: Ended, at: Stamp) -> Exit:
+    def record(self, ended: Ended, at: Stamp, now: Counts) -> Exit:
         """The exit record; for after the last output."""
         excerpt = self.store.finish()
-        # A make that ended by itself in the moment of the kill keeps its status.
-        killed = bool(self.cause) and (ended.by_signal or ended.status == KILLED_STATUS)
+        if now.oom_kills > self.before.oom_kills:
+            self.out_of_memory = True
+        if self.out_of_memory:
+            self.cause = self.cause or "memory"
+        # A make that ended by itself in the moment of the kill keeps its status; one that ended because the
+        # kernel took its compiler away was killed all the same.
+        killed = bool(self.cause) and (
+            ended.by_signal or ended.status == KILLED_STATUS or self.cause == "memory"
+        )
         return Exit(
             self.number,
             ended.status,
@@ -103,7 +115,16 @@ class Generation:
             excerpt.head,
             excerpt.tail,
             excerpt.total,
+            self._annotations(now),
         )
+
+    def _annotations(self, now: Counts) -> tuple[Annotation, ...]:
+        met = {
+            Annotation.DISK_FULL: self.disk_full,
+            Annotation.PIDS_LIMIT: now.pid_denials > self.before.pid_denials,
+            Annotation.LOG_LIMIT: self.store.dropped,
+        }
+        return tuple(annotation for annotation, was_met in met.items() if was_met)
 
     def info(self) -> GenerationInfo:
         """As Synced tells it."""

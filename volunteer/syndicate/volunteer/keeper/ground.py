@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..local import ErrorCode, Limits, Prepare
+from . import mounts
+from .audit import Standing
 from .box import Box, Cancelled, Site
-from .disk import Disk, DiskSize
+from .cgroups import Cgroup, CgroupError
+from .disk import Disk, DiskSize, Remains
 from .errors import KeeperError, failed, one_line
 from .launch import Launcher
-from .limits import Limiter
+from .limits import UNBOUNDED, Bounds, Limiter
 from .network import Network, NetworkError, SlotNetwork
 from .orders import orders_of
 from .sandbox import Layout, Unpacker, unpacker_of
+from .undertaker import Undertaker
 from .unpack import Layouts, better_layout, unpack
 from .view import View
 
 _UNPACK_SECONDS = 30.0
 _LEAST_DISK = DiskSize(1 << 20, 100)
+_SPARE_MEMORY = 64 << 20  # what a task's bound on memory leaves to other things than its disk
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Shared:
     cache: Path
     layouts: Layouts
     limiter: Limiter
+    undertaker: Undertaker
 
 
 @dataclass(frozen=True)
@@ -64,19 +71,35 @@ class Ground:
         self._source = -1
         self._layout = Layout()
         self._request: Prepare | None = None
-        self._bounds = (0, 0)
+        self._bounds = UNBOUNDED
         self._spent = False  # the sandbox got a task's orders: it never serves another
+        self._laid = 0  # bytes of memory that the source takes once it is unpacked
+        self._remains: Remains | None = None  # of the disk before this one, while that is being freed
+        # Of the slot, once it has mounts of its own; the keeper's before.
+        self.thread = threading.main_thread().native_id or 0
+        self._settled = False
 
     @property
-    def standing(self) -> bool:
-        """Whether a sandbox waits for the next task."""
-        return self._box is not None and not self._spent
+    def occupied(self) -> bool:
+        """Whether a task is on it, or being laid onto it."""
+        return self._request is not None
+
+    @property
+    def standing(self) -> Standing | None:
+        """The sandbox that waits for the next task, with its disk."""
+        if self._box is None or self._disk is None or self._spent:
+            return None
+        root = self._disk.root
+        return Standing(
+            self._box.cgroup.path, self._box.process.pid, frozenset(map(str, (root, root.parent)))
+        )
 
     # ---- ahead of a task
 
     def stand_by(self) -> None:
         """Make what the next task needs, unless it stands; raises KeeperError, having left nothing half."""
         try:
+            self._settle()
             if self._box is not None and (self._spent or self._box.process.reap() is not None):
                 self._drop_sandbox()
             if self._network is None:
@@ -85,6 +108,14 @@ class Ground:
                 self._make_sandbox(_size(Limits()))
         except (NetworkError, OSError) as error:
             raise failed(f"cannot stand by: {error}") from error
+
+    def _settle(self) -> None:
+        """Give the slot's thread mounts of its own, with the slot's view among them; once."""
+        if not self._settled:
+            mounts.unshare_mounts()
+            self.thread = threading.get_native_id()
+            self._view.open(self._site.uid)
+            self._settled = True
 
     def _make_sandbox(self, size: DiskSize) -> None:
         self._drop_disk()  # else a new one would be mounted over what a failure left
@@ -145,28 +176,32 @@ class Ground:
         self.stand_by()
         self._view.fill(request.task.task, request.role, request.members)
         limits = request.limits
-        self._bound(limits.memory_bytes, limits.pids)
+        self._bound(Bounds(limits.memory_bytes, limits.pids, limits.cpu_millis))
         self._layout = self._shared.layouts.of(request.source)
         assigned = False
 
         def assign() -> None:
-            # While tar works: the source needs no network.
+            # While tar works, which has none of it: see `_hold`.
             nonlocal assigned
             if not assigned and self._network is not None:
                 assigned = True
                 peers = [member.address for member in request.members]
                 self._network.assign(request.address, request.prefix_length, peers, self._site.uid)
 
+        self._hold()
         note = self._lay_out(_size(limits), deadline, assign)
+        self._resume()
         if self._box is None:
             raise RuntimeError("the sandbox is there after unpacking")
         box, self._box, self._spent = self._box, None, False
+        self._laid = self._disk.memory() if self._disk is not None else 0
         self._shared.layouts.remember(request.source, self._layout)
         return Prepared(box, note)
 
     def _open_source(self, digest: str) -> int:
         """The tarball, held open: the cache may forget it while the task may yet be revived."""
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        # The folder is the volunteer's: a pipe in it would else hold the slot until somebody writes.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             try:  # decompressed ahead by the volunteer, where it could: a program less in each sandbox
                 source = os.open(self._shared.cache / f"{digest}.tar", flags)
@@ -214,6 +249,8 @@ class Ground:
         if self._request is None:
             raise RuntimeError("orders are about a task")
         box.name_host(self._request.task.task)
+        if self._bounds.cpu_millis:
+            self._shared.limiter.adopt(self._slot, box.cgroup.pids())
         os.lseek(self._source, 0, os.SEEK_SET)
         box.order(orders_of(self._request, unpacker, self._layout), deadline)
 
@@ -222,32 +259,69 @@ class Ground:
         deadline = time.monotonic() + _UNPACK_SECONDS
         if self._request is None:
             raise RuntimeError("only a task is revived")
+        anew = not with_disk or self._disk is None  # an earlier revival may have come to nothing
         try:
-            if not with_disk or self._disk is None:
-                self._drop_disk()
+            if anew:
+                self._leave_disk(self._request.limits.memory_bytes)
                 self._disk = Disk.make(self._folder, self._shared.skeleton, _size(self._request.limits))
             box = self._launch(generation)
         except OSError as error:
             raise failed(f"cannot revive: {error}") from error
         try:
-            self._order(box, self._unpacker(with_disk), deadline)
-            if not with_disk:
-                outcome = unpack(box, self._source, deadline)
-                if outcome.error:
-                    raise KeeperError(ErrorCode.BAD_SOURCE, one_line(outcome.error, 300))
-        except TimeoutError as error:
+            if anew:
+                self._lay_anew(box, deadline)
+            else:
+                self._order(box, Unpacker.KEPT, deadline)
+        except OSError as error:  # a TimeoutError too
             box.destroy()
+            self._resume()
             raise failed(f"cannot revive: {error}") from error
-        except OSError as error:
+        except (KeeperError, Cancelled, NetworkError):
             box.destroy()
-            raise failed(f"cannot revive: {error}") from error
-        except (KeeperError, Cancelled):
-            box.destroy()
+            self._resume()
             raise
         return box
 
-    def _unpacker(self, with_disk: bool) -> Unpacker:
-        return Unpacker.KEPT if with_disk else unpacker_of(os.pread(self._source, 4, 0))
+    def _lay_anew(self, box: Box, deadline: float) -> None:
+        """Unpack the source onto a fresh disk, where it lay before."""
+        self._hold()
+        self._order(box, unpacker_of(os.pread(self._source, 4, 0)), deadline)
+        outcome = unpack(box, self._source, deadline)
+        if outcome.error:
+            raise KeeperError(ErrorCode.BAD_SOURCE, one_line(outcome.error, 300))
+        self._resume()
+
+    def _hold(self) -> None:
+        """Nothing passes to or from the slot while its source, which nobody trusts, is unpacked."""
+        if self._network is not None:
+            self._network.hold(self._site.uid)
+
+    def _resume(self) -> None:
+        if self._network is not None:
+            self._network.resume()
+
+    def _leave_disk(self, memory_bytes: int) -> None:
+        """Take the old disk away, to be freed by `bury` if the new source has room beside what it holds."""
+        if self._disk is None:
+            return
+        self._free_remains()  # so that there is one at most
+        beside = self._disk.memory() + self._laid + _SPARE_MEMORY
+        self._remains = self._disk.detach()
+        self._disk = None
+        if memory_bytes and beside > memory_bytes:
+            self._free_remains()
+
+    def bury(self) -> None:
+        """Have freed what a revival took away, by another thread; from any thread, once it was answered."""
+        remains = self._remains
+        if remains is not None:
+            self._shared.undertaker.bury(remains)
+
+    def _free_remains(self) -> None:
+        """Return once nothing is left of the disk before this one."""
+        if self._remains is not None:
+            self._remains.free()
+            self._remains = None
 
     def set_cut(self, cut: tuple[str, ...]) -> None:
         """Cut the slot from exactly these; raises KeeperError."""
@@ -258,17 +332,21 @@ class Ground:
         except NetworkError as error:
             raise failed(str(error)) from error
 
+    def disk_full(self) -> bool:
+        """Whether the task's disk has no byte or no inode left; raises OSError."""
+        return self._disk is not None and self._disk.full()
+
     def clear(self) -> None:
         """Leave nothing of the task; raises KeeperError after trying everything."""
         errors: list[str] = []
         steps = (
-            *(self._drop_sandbox, self._close_source, self._close_network),
-            *(self._view.empty, self._unbind, self._drop_folder),
+            *(self._drop_sandbox, self._free_remains, self._close_source, self._close_network),
+            *(self._empty_view, self._unbind, self._drop_cgroups, self._drop_folder),
         )
         for step in steps:
             try:
                 step()
-            except (KeeperError, NetworkError, OSError) as error:
+            except (KeeperError, CgroupError, NetworkError, OSError) as error:
                 errors.append(str(error))
         self._request = None
         if errors:
@@ -284,13 +362,25 @@ class Ground:
             self._network.close()
             self._network = None
 
-    def _bound(self, memory_bytes: int, pids: int) -> None:
-        if (memory_bytes, pids) != self._bounds:
-            self._shared.limiter.apply(self._slot, memory_bytes, pids)
-            self._bounds = (memory_bytes, pids)
+    def _empty_view(self) -> None:
+        if self._settled:
+            self._view.empty()
+
+    def _bound(self, bounds: Bounds) -> None:
+        if bounds != self._bounds:
+            self._shared.limiter.apply(self._slot, bounds)
+            self._bounds = bounds
 
     def _unbind(self) -> None:
-        self._bound(0, 0)
+        self._bound(UNBOUNDED)
+
+    def _drop_cgroups(self) -> None:
+        """What a sandbox that could not be ended left: the next one of its number would share it."""
+        with os.scandir(self._site.cgroup.path) as entries:
+            left = [Cgroup(Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for cgroup in left:
+            cgroup.kill()
+            cgroup.remove()
 
     def _drop_folder(self) -> None:
         if self._folder.is_dir():

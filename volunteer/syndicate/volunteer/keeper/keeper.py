@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
+from ..clock import Clock
 from ..local import (
     Audit,
     Audited,
@@ -33,12 +34,12 @@ from ..local import (
     Sync,
     Synced,
 )
-from . import memory, mounts
+from . import memory, mounts, uids
+from .account import within_a_frame
 from .audit import SlotPlaces, strangers, things_of
 from .box import Site
 from .calm import Calm
 from .cgroups import Cgroup, CgroupError, find_mount
-from .clock import Clock
 from .company import Company
 from .config import Config
 from .epochs import Epochs
@@ -46,19 +47,22 @@ from .errors import KeeperError, failed
 from .ground import Ground, Shared
 from .launch import Launcher
 from .lease import Leases
-from .limits import Limiter, find_version_1
+from .limits import CONTROLLERS, Limiter, find_version_1
 from .log import Log
 from .network import FabricNetwork, HostNetwork, Network, NetworkError
 from .pump import Pump
 from .sandbox import Programs
+from .seccomp import open_filter
 from .server import Server
 from .skeleton import build
 from .slots import Slot
 from .trees import remove_tree
+from .undertaker import Undertaker
 from .unpack import Layouts
-from .view import Views
+from .view import View
 
 _log = Log()
+_UNSAFE_SECONDS = 60.0
 
 
 class Places:
@@ -125,6 +129,9 @@ class Keeper:
             raise failed(
                 f"another keeper of {self._settings.instance} runs with {self._places.state}"
             ) from None
+        claim = uids.claim(self._settings.uid_base, self._settings.slots, reserved=uids.reserved_of())
+        self._stack.callback(claim.close)
+        self._uid_base = claim.base
         mounts.become_subreaper()
         mounts.unshare_mounts()
 
@@ -136,10 +143,8 @@ class Keeper:
         self._stack.callback(places.remove)
         places.make(settings.volunteer_uid, _gid_of(settings.volunteer_uid), settings.slots)
         build(settings.root_fs, places.skeleton)
-        views = Views(places.views)
-        views.open()
-        self._stack.callback(views.close)
         network = self._open_network()
+        self._filter = self._open_filter()
         launcher = Launcher.open()
         self._stack.callback(launcher.close)
         pump = Pump(self._clock)
@@ -147,10 +152,14 @@ class Keeper:
         self._stack.callback(pump.close)
         limiter = Limiter.open(base, settings.slots)
         self._stack.callback(limiter.close)
+        self._require_bounds(limiter)
         _raise_descriptor_limit()  # after the launcher, whose tasks keep the usual one
         self._limiter, self._network, self._base = limiter, network, base
         self._epochs = Epochs(places.state / "epochs.json")
-        shared = Shared(launcher, network, places.skeleton, settings.cache, Layouts(), limiter)
+        undertaker = Undertaker()
+        self._stack.callback(undertaker.close)
+        layouts = Layouts()
+        shared = Shared(launcher, network, places.skeleton, settings.cache, layouts, limiter, undertaker)
         calm = Calm()
         self._stack.callback(calm.close)
         company = Company(
@@ -158,10 +167,9 @@ class Keeper:
             lambda slot, what: _log.warning("slot.trouble", slot=slot, detail=what),
         )
         for number in range(settings.slots):
-            self._add_slot(number, views, shared, company)
-        self._server = Server(
-            places.socket, settings.volunteer_uid, _gid_of(settings.volunteer_uid), self.answer
-        )
+            self._add_slot(number, shared, company)
+        gid = _gid_of(settings.volunteer_uid)
+        self._server = Server(places.socket, settings.volunteer_uid, gid, settings.slots, self.answer)
 
     def _mount_point(self) -> None:
         found = find_mount()
@@ -179,7 +187,7 @@ class Keeper:
         if base.path.is_dir():
             base.kill()
             base.remove()
-        for controller in ("memory", "pids"):
+        for controller in CONTROLLERS:
             hierarchy = find_version_1(controller)
             if hierarchy is not None and (hierarchy / self._places.cgroup_name).is_dir():
                 Cgroup(hierarchy / self._places.cgroup_name).remove()
@@ -187,6 +195,20 @@ class Keeper:
         self._stack.callback(base.remove)
         self._stack.callback(base.kill)  # for what a slot that was not cleared left
         return base
+
+    def _require_bounds(self, limiter: Limiter) -> None:
+        """A controller that is there may still be lent without the right to use it."""
+        for name in ("memory", "pids"):
+            if name not in limiter.names and f"cgroup-{name}" not in self._settings.unsafe:
+                raise failed(f"the {name} controller cannot be used: tasks would have no bound of it")
+
+    def _open_filter(self) -> int | None:
+        """The filter of system calls, made once for all sandboxes."""
+        if "seccomp" in self._settings.unsafe:
+            return None
+        file = open_filter()
+        self._stack.callback(os.close, file)
+        return file
 
     def _open_network(self) -> Network:
         settings = self._settings
@@ -202,20 +224,22 @@ class Keeper:
             raise failed(f"{settings.address} is on {host.uplink.name}, not on {settings.uplink}")
         return network
 
-    def _add_slot(self, number: int, views: Views, shared: Shared, company: Company) -> None:
-        uid = self._settings.uid_base + number
-        view = views.of_slot(number, uid, self._places.sockets / str(number))
+    def _add_slot(self, number: int, shared: Shared, company: Company) -> None:
+        uid = self._uid_base + number
+        view = View(self._places.views / str(number), self._places.sockets / str(number))
         cancel = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         cgroup = self._base.child(f"slot-{number}")
         bwrap = shutil.which("bwrap")
         if bwrap is None:
             raise failed("bubblewrap is not installed: apt-get install bubblewrap")
         programs = Programs(Path(bwrap), self._settings.root_fs / "usr")
-        site = Site(uid, cgroup, view.folder, programs, self._limiter.join(number), cancel)
+        own_cgroups = "cgroup-namespace" not in self._settings.unsafe
+        join = self._limiter.join(number)
+        site = Site(uid, cgroup, view.folder, programs, join, cancel, self._filter, own_cgroups)
         folder = self._places.slots / str(number)
         ground = Ground(number, folder, site, view, shared)
         self._grounds.append(ground)
-        self._slots.append(Slot(number, folder, ground, cancel, company))
+        self._slots.append(Slot(number, folder, ground, cancel, self._limiter, company))
 
     # ---- running
 
@@ -223,17 +247,24 @@ class Keeper:
         """Serve until cancelled; `ready` is set when the socket takes connections and the slots stand."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            async with asyncio.TaskGroup() as standing:
-                for slot in self._slots:
-                    standing.create_task(slot.stand_by())
-            memory.settle()
-            await self._server.open(tasks)
-            ready.set()
             try:
+                if self._settings.unsafe:
+                    tasks.create_task(self._say_unsafe())
+                async with asyncio.TaskGroup() as standing:
+                    for slot in self._slots:
+                        standing.create_task(slot.stand_by())
+                memory.settle()
+                await self._server.open(tasks)
+                ready.set()
                 await asyncio.get_running_loop().create_future()
             finally:
                 self._closing = True
                 await asyncio.shield(self._end_all())
+
+    async def _say_unsafe(self) -> None:
+        while True:
+            _log.warning("keeper.unsafe", lacks=", ".join(self._settings.unsafe))
+            await asyncio.sleep(_UNSAFE_SECONDS)
 
     async def _end_all(self) -> None:
         """End every task and clear every slot, at once."""
@@ -262,7 +293,9 @@ class Keeper:
     def _lapsed(self, cluster: str) -> None:
         _log.warning("lease.lapsed", cluster_id=cluster)
         for slot in self._slots:
-            self._spawn(slot.expire(cluster))
+            task = slot.task  # of now: one that begins after the lease was renewed is not meant
+            if task is not None and task.cluster_id == cluster:
+                self._spawn(slot.expire(task))
 
     # ---- requests
 
@@ -306,7 +339,7 @@ class Keeper:
         await asyncio.gather(*(slot.stop_work() for slot in self._slots))
         # From here to the answer nothing is awaited: what happens after it is told as an event.
         possible = {"python", "zstd", *(f"cgroup-{name}" for name in self._limiter.names)}
-        return Synced(
+        account = Synced(
             self._settings.instance,
             self._clock.boot_id,
             self._network.kind,
@@ -314,7 +347,9 @@ class Keeper:
             tuple(sorted(possible - set(self._settings.lacks))),
             dict(self._epochs.seen),
             tuple(slot.info() for slot in self._slots),
+            self._settings.unsafe,
         )
+        return within_a_frame(account)
 
     def _renew(self, request: Renew) -> Done:
         began = self._clock.now_ns()
@@ -330,20 +365,23 @@ class Keeper:
             left += strangers(folder, len(self._slots))
         for slot, ground in zip(self._slots, self._grounds, strict=True):
             name = str(slot.number)
-            places = SlotPlaces(
-                self._base.path / f"slot-{name}", self._places.slots / name, self._places.sockets / name
-            )
+            folder, sockets = self._places.slots / name, self._places.sockets / name
+            places = SlotPlaces(self._base.path / f"slot-{name}", folder, sockets, ground.thread)
             if slot.holds_task:
                 in_use += await asyncio.to_thread(things_of, places)
             else:
-                left += await slot.things(partial(_left_at, ground, places))
+                occupied, found = await slot.things(partial(_left_at, ground, places))
+                if occupied:  # since it was asked
+                    in_use += found
+                else:
+                    left += found
         left += await asyncio.to_thread(self._network.leftovers)
         return Audited(tuple(in_use), tuple(left))
 
 
-def _left_at(ground: Ground, places: SlotPlaces) -> list[str]:
-    """What is at a slot without a task, besides the sandbox that waits for one."""
-    return [] if ground.standing else things_of(places)
+def _left_at(ground: Ground, places: SlotPlaces) -> tuple[bool, list[str]]:
+    """What is at a slot besides the sandbox that waits for a task, and whether it has one after all."""
+    return ground.occupied, things_of(places, ground.standing)
 
 
 def _raise_descriptor_limit() -> None:

@@ -6,14 +6,16 @@ thread, and cheap only in a small one: hence this program, which imports little 
 CLONE_PARENT makes the keeper the parent of what is started, so that it reaps it.
 
 Requests come over a SOCK_SEQPACKET socket (descriptor 3) as JSON, with descriptors beside: the cgroup's, the
-network namespace's if `netns`, then those that become 0, 1, 2, … in the new process. The answer is
-`{"pid": n}` or `{"error": text}`. It ends when the socket does.
+mount namespace's, the network namespace's if `netns`, then those that become 0, 1, 2, … in the new process.
+The answer is `{"number": n, "pid": n}` or `{"number": n, "error": text}` with the request's number. It ends
+when the socket does.
 """
 
 from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -25,14 +27,32 @@ import sys
 _SYS_CLONE3 = 435  # the same number on every architecture
 _CLONE_INTO_CGROUP = 0x2_0000_0000
 _CLONE_PARENT = 0x8000
+_CLONE_NEWNS = 0x0002_0000
 _CLONE_NEWNET = 0x4000_0000
 _MAX_MESSAGE = 128 * 1024
 _MAX_DESCRIPTORS = 16
 _FIRST_FREE = 32  # received descriptors start here, so that dup2 to low numbers overwrites none of them
 _SOCKET = 3
+_ALL_DESCRIPTORS = (1 << 31) - 1
 # Tasks stand behind the daemons that hold, cut and kill them: beside a hundred busy or dying processes a
 # fault would else wait its turn. Among themselves tasks share as before.
 _NICENESS = 10
+
+_BOUNDS = {
+    # A core of 1 byte fits no file, and where the host hands cores to a helper, 1 alone keeps the kernel from
+    # starting it: to a pipe 0 means no bound (core(5), and do_coredump in the kernel).
+    resource.RLIMIT_CORE: 1,
+    resource.RLIMIT_MEMLOCK: 64 << 10,
+    resource.RLIMIT_MSGQUEUE: 800 << 10,  # the kernel's own default
+    resource.RLIMIT_NICE: 0,  # nobody gets before the daemons again
+    resource.RLIMIT_RTPRIO: 0,
+}
+_SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_SYS_LANDLOCK_CREATE_RULESET, _SYS_LANDLOCK_RESTRICT_SELF = 444, 446  # the same on every architecture
+_LANDLOCK_VERSION = 1
+_SCOPES_SINCE = 6  # Landlock's version, of Linux 6.12
+_SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1, 2
 
 _libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock over clone3
 _libc.syscall.restype = ctypes.c_long
@@ -48,11 +68,46 @@ def _clone_into(cgroup: int) -> int:
     return pid
 
 
-def _become(argv: list[str], join: list[str], netns: int | None, descriptors: list[int]) -> None:
+def _join_keyring() -> None:
+    """Leave the keeper's session keyring, which all slots would share, for a fresh one of its own."""
+    number = _SYS_KEYCTL.get(os.uname().machine)
+    if number is None or _libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None) >= 0:
+        return
+    if ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM):  # a kernel or container without keyrings
+        raise OSError(ctypes.get_errno(), "cannot take a keyring of its own")
+
+
+def _shut_in() -> None:
+    """On the host's network: reach none of the host's abstract Unix sockets, and signal no process of its.
+
+    Landlock does so where the kernel is new enough; the doctor tells where it is not.
+    """
+    nothing, no_bytes = None, ctypes.c_size_t(0)
+    version = _libc.syscall(_SYS_LANDLOCK_CREATE_RULESET, nothing, no_bytes, _LANDLOCK_VERSION)
+    if version < _SCOPES_SINCE:
+        return
+    attributes = struct.pack("3Q", 0, 0, _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS)
+    size = ctypes.c_size_t(len(attributes))
+    ruleset = _libc.syscall(_SYS_LANDLOCK_CREATE_RULESET, attributes, size, 0)
+    if ruleset < 0 or _libc.syscall(_SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot be kept from the host's sockets")
+
+
+def _become(
+    argv: list[str],
+    join: list[str],
+    namespaces: list[tuple[int, int]],
+    own_network: bool,
+    descriptors: list[int],
+) -> None:
     """In the new process: take up everything and exec; returns never."""
     try:
-        if netns is not None and _libc.setns(netns, _CLONE_NEWNET) != 0:
-            os._exit(126)
+        for namespace, kind in namespaces:
+            if _libc.setns(namespace, kind) != 0:
+                raise OSError(ctypes.get_errno(), "cannot enter a namespace of the slot's")
+        _join_keyring()
+        if not own_network:
+            _shut_in()
         for path in join:  # version 1 hierarchies: writing 0 to `tasks` moves the writer without any wait
             with open(path, "w") as tasks:
                 tasks.write("0")
@@ -69,14 +124,17 @@ def _become(argv: list[str], join: list[str], netns: int | None, descriptors: li
 def _answer(message: bytes, received: list[int]) -> dict[str, object]:
     request = json.loads(message)
     cgroup, rest = received[0], received[1:]
-    netns = rest.pop(0) if request["netns"] else None
+    namespaces = [(rest.pop(0), _CLONE_NEWNS)]
+    if request["netns"]:
+        namespaces.append((rest.pop(0), _CLONE_NEWNET))
     try:
         pid = _clone_into(cgroup)
     except OSError as error:
-        return {"error": f"cannot start a process in its cgroup: {error.strerror}"}
+        why = f"cannot start a process in its cgroup: {error.strerror}"
+        return {"number": request["number"], "error": why}
     if pid == 0:
-        _become(request["argv"], request["join"], netns, rest)
-    return {"pid": pid}
+        _become(request["argv"], request["join"], namespaces, request["netns"], rest)
+    return {"number": request["number"], "pid": pid}
 
 
 def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
@@ -90,13 +148,16 @@ def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _settle() -> None:
-    """What every started process inherits: a session without terminal, default signals, no cores."""
+    """What every started process inherits: a session without terminal, default signals, bounds, no cores."""
     os.setsid()
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
         signal.signal(ignored, signal.SIG_DFL)
     os.umask(0o022)
     os.chdir("/")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, most in _BOUNDS.items():
+        _, hard = resource.getrlimit(kind)
+        bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (bound, bound))
     try:  # a keeper that the system's settings protect from the out-of-memory killer must not protect tasks
         with open("/proc/self/oom_score_adj", "w") as score:
             score.write("0")
@@ -110,18 +171,23 @@ def _settle() -> None:
 
 def main() -> int:
     """Serve until the keeper is gone."""
+    # Whatever the keeper's own starter left open, a folder say, would be a way out of every task's root.
+    os.closerange(_SOCKET + 1, _ALL_DESCRIPTORS)
     os.set_inheritable(_SOCKET, False)
     _settle()
     link = socket.socket(fileno=_SOCKET)
-    link.send(b"{}")
-    while True:
-        message, received = _receive(link)
-        if not message:
-            return 0
-        answer = _answer(message, received)
-        for descriptor in received:
-            os.close(descriptor)
-        link.send(json.dumps(answer).encode())
+    try:
+        link.send(b"{}")
+        while True:
+            message, received = _receive(link)
+            if not message:
+                return 0
+            answer = _answer(message, received)
+            for descriptor in received:
+                os.close(descriptor)
+            link.send(json.dumps(answer).encode())
+    except (BrokenPipeError, ConnectionResetError):
+        return 0  # the keeper went with something unread or unanswered
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from .clock import Clock
+from ..clock import Clock
 
 _MAX_CLUSTERS = 1024
 _LOOK_SECONDS = 1.0  # the loop's clock stands still while the machine sleeps, the lease's does not

@@ -1,47 +1,104 @@
-"""Bounds of memory and processes, where the machine has the controllers; on version 1 or 2 hierarchies alike.
+"""Bounds of memory, processes and processors, by the machine's controllers, of version 1 or 2 alike.
 
 A slot has one cgroup per controller for as long as the keeper runs. On version 2 it is the slot's own cgroup;
-on version 1 it is `<hierarchy>/syndicate-<instance>/slot-<n>`, which the launcher joins before exec.
+on version 1 it is `<hierarchy>/syndicate-<instance>/slot-<n>`, which the launcher joins before exec,
+or, for a bound of processors, the keeper while the sandbox still waits.
+
+What swaps counts as memory, so that a task's bound is one bound: on version 2 swap is denied, on version 1
+memory and swap together have the same bound as memory, or, where the kernel does not count swap, nothing is
+swapped that can be helped. On version 2 the kernel ends a whole slot that runs out of memory; on version 1 it
+ends one process of it, and the keeper the others: see `oom`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .cgroups import Cgroup
 
-_UNBOUNDED_V1 = {"memory": "-1", "pids": "max"}
-_FILES_V1 = {"memory": "memory.limit_in_bytes", "pids": "pids.max"}
-_FILES_V2 = {"memory": "memory.max", "pids": "pids.max"}
+CONTROLLERS = ("memory", "pids", "cpu")
+
+_PERIOD_US = 100_000  # the kernel's own default
+_LEAST_QUOTA_US = 1_000  # the kernel takes no less
 
 
 @dataclass(frozen=True)
-class _Controller:
+class Bounds:
+    """What a task may take at most; 0 for no bound. `cpu_millis` is in thousandths of a processor."""
+
+    memory_bytes: int = 0
+    pids: int = 0
+    cpu_millis: int = 0
+
+
+UNBOUNDED = Bounds()
+
+
+@dataclass(frozen=True)
+class Controller:
+    """One controller of an instance; `base` is the instance's folder in its hierarchy."""
+
     name: str
-    base: Path  # the instance's folder in its hierarchy
+    base: Path
     unified: bool
 
-    def file(self, slot: int) -> Path:
-        files = _FILES_V2 if self.unified else _FILES_V1
-        return self.base / f"slot-{slot}" / files[self.name]
+    def folder(self, slot: int) -> Path:
+        """The slot's folder in this hierarchy."""
+        return self.base / f"slot-{slot}"
 
-    def set(self, slot: int, bound: int) -> None:
-        unbounded = "max" if self.unified else _UNBOUNDED_V1[self.name]
-        self.file(slot).write_text(str(bound) if bound else unbounded)
+    def set(self, slot: int, bounds: Bounds) -> None:
+        """Set what this controller bounds; raises OSError."""
+        for name, value in self.values(slot, bounds):
+            (self.folder(slot) / name).write_text(value)
+
+    def values(self, slot: int, bounds: Bounds) -> Iterator[tuple[str, str]]:
+        """What is written to which of the slot's files, in this order."""
+        folder = self.folder(slot)
+        match self.name:
+            case "memory":
+                yield from (_memory_v2 if self.unified else _memory_v1)(folder, bounds.memory_bytes)
+            case "pids":
+                yield "pids.max", str(bounds.pids or "max")
+            case "cpu":
+                # Rounded up: a wish above 0 never means no bound.
+                quota = max(bounds.cpu_millis * _PERIOD_US // 1000, _LEAST_QUOTA_US)
+                if self.unified:
+                    yield "cpu.max", f"{quota if bounds.cpu_millis else 'max'} {_PERIOD_US}"
+                else:
+                    yield "cpu.cfs_quota_us", str(quota if bounds.cpu_millis else -1)
+
+
+def _memory_v2(folder: Path, bound: int) -> Iterator[tuple[str, str]]:
+    yield "memory.max", str(bound or "max")
+    if (folder / "memory.swap.max").exists():  # not where the machine's swap is not counted
+        yield "memory.swap.max", "0" if bound else "max"
+    yield "memory.oom.group", "1"
+
+
+def _memory_v1(folder: Path, bound: int) -> Iterator[tuple[str, str]]:
+    both = (folder / "memory.memsw.limit_in_bytes").exists()
+    if both:  # it may never be less than the bound of memory alone, whichever of the two is changed
+        yield "memory.memsw.limit_in_bytes", "-1"
+    yield "memory.limit_in_bytes", str(bound or -1)
+    if both and bound:
+        yield "memory.memsw.limit_in_bytes", str(bound)
+    if not both:
+        yield "memory.swappiness", "0"
 
 
 class Limiter:
     """The controllers that were found for one instance."""
 
-    def __init__(self, controllers: tuple[_Controller, ...]) -> None:
+    def __init__(self, controllers: tuple[Controller, ...]) -> None:
         self._controllers = controllers
 
     @classmethod
     def open(cls, base: Cgroup, slots: int) -> Limiter:
         """Find the controllers and make the slots' folders; what is not there or not allowed is left out."""
         found = []
-        for name in _FILES_V2:
+        for name in CONTROLLERS:
             controller = _unified(name, base.path) or _version_1(name, base.path.name, slots)
             if controller is not None:
                 found.append(controller)
@@ -49,17 +106,33 @@ class Limiter:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The controllers, `memory` and `pids`."""
+        """The controllers, of CONTROLLERS."""
         return tuple(controller.name for controller in self._controllers)
 
-    def join(self, slot: int) -> list[str]:
-        """Files to which a process writes 0 to come under the slot's bounds."""
-        return [str(each.base / f"slot-{slot}" / "tasks") for each in self._controllers if not each.unified]
+    def get(self, name: str) -> Controller | None:
+        """The controller of this name, if it was found."""
+        return next((each for each in self._controllers if each.name == name), None)
 
-    def apply(self, slot: int, memory_bytes: int, pids: int) -> None:
-        """Set the slot's bounds, 0 for none; raises OSError."""
+    def join(self, slot: int) -> list[str]:
+        """Files to which a process writes 0 to come under the slot's bounds, but for that of processors."""
+        joined = [each for each in self._controllers if not each.unified and each.name != "cpu"]
+        return [str(each.folder(slot) / "tasks") for each in joined]
+
+    def adopt(self, slot: int, pids: Iterable[int]) -> None:
+        """Bring processes under the slot's bound of processors if they did not start there; raises OSError.
+
+        Only what has such a bound comes there: a cgroup weighs as one task against all others on the machine,
+        so that many slots together would starve beside a few busy processes, and gain nothing for it.
+        """
+        cpu = self.get("cpu")
+        if cpu is not None and not cpu.unified:
+            for pid in pids:
+                (cpu.folder(slot) / "cgroup.procs").write_text(str(pid))
+
+    def apply(self, slot: int, bounds: Bounds) -> None:
+        """Set the slot's bounds; raises OSError."""
         for controller in self._controllers:
-            controller.set(slot, memory_bytes if controller.name == "memory" else pids)
+            controller.set(slot, bounds)
 
     def folders(self) -> list[Path]:
         """The instance's folders in version 1 hierarchies."""
@@ -71,17 +144,17 @@ class Limiter:
             Cgroup(folder).remove()
 
 
-def _unified(name: str, base: Path) -> _Controller | None:
+def _unified(name: str, base: Path) -> Controller | None:
     if name not in (base / "cgroup.controllers").read_text().split():
         return None
     try:
         (base / "cgroup.subtree_control").write_text(f"+{name}")
     except OSError:  # a container that lends the controller without the right to pass it on
         return None
-    return _Controller(name, base, unified=True)
+    return Controller(name, base, unified=True)
 
 
-def _version_1(name: str, instance: str, slots: int) -> _Controller | None:
+def _version_1(name: str, instance: str, slots: int) -> Controller | None:
     mount = find_version_1(name)
     if mount is None:
         return None
@@ -92,7 +165,7 @@ def _version_1(name: str, instance: str, slots: int) -> _Controller | None:
             (base / f"slot-{slot}").mkdir(exist_ok=True)
     except OSError:  # mounted read-only, as containers often do
         return None
-    return _Controller(name, base, unified=False)
+    return Controller(name, base, unified=False)
 
 
 def find_version_1(name: str) -> Path | None:

@@ -22,7 +22,9 @@ from ..local import LogPiece, LogRead, LogStream, Stamp
 _HEADER = struct.Struct(">BQQI")
 _INDEX_EVERY = 64 * 1024
 _PIECE_COST = 150  # what a piece costs in memory besides its data
-_MAX_PIECES = 2048  # of one answer: each has a head of about 150 bytes in the frame
+_MAX_PIECES = 256  # of one answer: each has a cost all the way to the manager's disk
+_TOGETHER_NS = 5_000_000  # what one stream wrote within this time is told as one piece
+_LARGEST_TOGETHER = 64 * 1024
 _EXCERPT = 4096
 _STREAMS = (LogStream.STDOUT, LogStream.STDERR)
 
@@ -92,6 +94,13 @@ class Excerpt:
     total: int
 
 
+def _together(first: LogPiece, second: LogPiece) -> bool:
+    """Whether a piece that follows another may be told as a part of it."""
+    apart_ns = second.at.monotonic_ns - first.at.monotonic_ns
+    small = len(first.data) + len(second.data) <= _LARGEST_TOGETHER
+    return first.stream is second.stream and 0 <= apart_ns < _TOGETHER_NS and small
+
+
 class LogStore:
     """One generation's output; written by the pump's thread, read by others."""
 
@@ -105,6 +114,7 @@ class LogStore:
         self._tail_file: _Records | None = None
         self._head_end = 0  # log offset at which the head ends
         self._head_full = False
+        self._dropped = False
         self._ring: deque[LogPiece] = deque()
         self._ring_cost = 0
         self._tail_start = 0
@@ -128,6 +138,11 @@ class LogStore:
     def overflows(self) -> bool:
         """Whether the head is full: what comes now is kept for a while only."""
         return self._head_full
+
+    @property
+    def dropped(self) -> bool:
+        """Whether output was dropped because there was more than is kept."""
+        return self._dropped
 
     def append(self, stream: LogStream, at: Stamp, data: bytes) -> None:
         """Take a piece as it was read."""
@@ -166,6 +181,7 @@ class LogStore:
         self._ring_cost += len(piece.data) + _PIECE_COST
         while self._ring and self._ring_cost > self._tail_bytes:
             gone = self._ring.popleft()
+            self._dropped = True
             self._ring_cost -= len(gone.data) + _PIECE_COST
 
     def finish(self) -> Excerpt:
@@ -205,7 +221,10 @@ class LogStore:
                 skip = max(0, at - piece.offset)
                 data = piece.data[skip : skip + left]
                 dropped = piece.offset - at if piece.offset > at else 0
-                pieces.append(LogPiece(piece.offset + skip, piece.stream, piece.at, data, dropped))
+                if pieces and not dropped and _together(pieces[-1], piece):
+                    pieces[-1] = replace(pieces[-1], data=pieces[-1].data + data)
+                else:
+                    pieces.append(LogPiece(piece.offset + skip, piece.stream, piece.at, data, dropped))
                 at = piece.offset + skip + len(data)
                 left -= len(data)
                 if left <= 0 or len(pieces) >= _MAX_PIECES:

@@ -1,7 +1,8 @@
 """Mounts, namespaces and orphans: system calls that Python 3.11 does not have.
 
 The keeper lives in a mount namespace of its own: nothing it mounts shows on the host, and all of it vanishes
-with the keeper's last process.
+with the keeper's last process. So does the thread of each slot, in one beside the keeper's: a sandbox starts
+with a copy of all mounts of where it is started, and what that costs must not grow with the number of slots.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ def _call(what: str, function: Callable[..., int], *arguments: object) -> None:
 
 
 def unshare_mounts() -> None:
-    """Give this process mounts of its own, unseen by the host and not following it; before any thread."""
+    """Give the calling thread mounts of its own: a copy that nobody else sees, and that follows nobody.
+
+    What it starts shares them, threads included; those that run already do not. Raises OSError.
+    """
     _call("unshare mounts", _libc.unshare, CLONE_NEWNS)
     _call("make / private", _libc.mount, b"none", b"/", None, _REC | _PRIVATE, None)
 
@@ -74,10 +78,15 @@ def unmount(target: Path) -> None:
     _call(f"unmount {target}", _libc.umount2, os.fsencode(target), _DETACH | _NOFOLLOW)
 
 
-def mounts_under(folder: Path) -> list[str]:
-    """Mount points below `folder` in this namespace, the innermost last."""
+def hold_namespace() -> int:
+    """A descriptor of the calling thread's mount namespace; the caller closes it. Raises OSError."""
+    return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def mounts_under(folder: Path, thread: int) -> list[str]:
+    """Mount points below `folder` as this thread of the process sees them, the innermost last."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path(f"/proc/self/task/{thread}/mountinfo").read_text().splitlines():
         # Field 5 is the mount point; the kernel writes blanks and backslashes in it as octal escapes.
         point = line.split(" ", 5)[4].encode().decode("unicode_escape")
         if point.startswith(f"{folder}/"):

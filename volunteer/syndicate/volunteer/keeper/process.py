@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from .waiting import readable
 
 KILLED_STATUS = 128 + 9
+_LOOK_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,16 @@ class Process:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def reap(pid: int, seconds: float) -> bool:
+    """Reap a child that nothing else holds, waiting at most so long, in a thread; False if it lives on.
+
+    By looking, not by a pidfd: it is for where things went wrong, of descriptors too.
+    """
+    deadline = time.monotonic() + seconds
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from .cgroups import find_mount
+from .errors import KeeperError
 from .limits import find_version_1
 from .network import probe
+from .seccomp import open_filter, reopened
+from .uids import FIRST, reserved_of
 
 _CLONE_INTO_CGROUP = (5, 14)  # 5.7 for clone3 into a cgroup, 5.14 for cgroup.kill
+_CONTROLLERS = ("memory", "pids", "cpu")
+_NAMESPACES = ("pid", "ipc", "uts", "cgroup")
+_LANDLOCK_CREATE_RULESET = 444  # the same on every machine
+_LANDLOCK_VERSION = 1  # the flag that asks for it
+_LANDLOCK_SCOPES = 6  # the version with which abstract sockets can be kept out of reach, of Linux 6.12
 _TOOLS = {"tar": "tar", "make": "make", "setpriv": "util-linux", "sh": "dash", "gzip": "gzip"}
 
 
@@ -25,33 +35,43 @@ class Level(StrEnum):
 
     OK = "ok"
     DEGRADED = "degraded"  # the keeper works without it, and says so
-    MISSING = "missing"  # the keeper refuses to start
+    MISSING = "missing"  # the keeper refuses to start, or starts only with --unsafe
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """One need: `remedy` is a command or a step that mends it, empty when it is met."""
+    """One need: `remedy` is a command or a step that mends it, empty when it is met.
+
+    Where it `yields`, a keeper that is told `--unsafe` does without: it isolates tasks, and they run without
+    it all the same.
+    """
 
     name: str
     level: Level
     detail: str
     remedy: str = ""
+    yields: bool = False
 
 
-def check(root_fs: Path = Path("/"), network: str = "fabric") -> list[Requirement]:
-    """Try everything; as root, else only that root is missing. Takes about 50 ms and leaves nothing."""
+def check(
+    root_fs: Path = Path("/"), network: str = "fabric", uid_base: int | None = None, slots: int = 1
+) -> list[Requirement]:
+    """Try everything; as root, else only that root is missing. Takes about 80 ms and leaves nothing."""
     if os.geteuid() != 0:
         return [
             _missing("root", f"runs as uid {os.geteuid()}", "run it as root: sudo …, or its systemd unit")
         ]
     found = [Requirement("root", Level.OK, "uid 0"), _kernel(), _bwrap(), *_toolchain(root_fs)]
-    found += [_cgroup(), *_controllers(), _filesystem("overlay", "overlayfs"), _filesystem("tmpfs", "tmpfs")]
-    found += _networks(network)
+    if found[2].level is Level.OK:
+        found += [_seccomp(found[2].detail), *(_namespace(found[2].detail, kind) for kind in _NAMESPACES)]
+    found += [_cgroup(), *(_controller(name) for name in _CONTROLLERS), _swap()]
+    found += [_filesystem("overlay", "overlayfs"), _filesystem("tmpfs", "tmpfs"), *_networks(network)]
+    found += [_uids(uid_base, slots), _core_dumps(), *([_landlock()] if network == "host" else [])]
     return [*found, _python(root_fs), _optional_tool(root_fs, "zstd")]
 
 
-def _missing(name: str, detail: str, remedy: str) -> Requirement:
-    return Requirement(name, Level.MISSING, detail, remedy)
+def _missing(name: str, detail: str, remedy: str, *, yields: bool = False) -> Requirement:
+    return Requirement(name, Level.MISSING, detail, remedy, yields)
 
 
 def _degraded(name: str, detail: str, remedy: str) -> Requirement:
@@ -72,13 +92,47 @@ def _bwrap() -> Requirement:
     path = shutil.which("bwrap")
     if path is None:
         return _missing("bwrap", "bubblewrap is not installed", "apt-get install bubblewrap")
-    arguments = [path, "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--unshare-pid"]
-    tried = subprocess.run([*arguments, "true"], capture_output=True, text=True, check=False, timeout=10)
-    if tried.returncode != 0:
-        said = tried.stderr.strip().splitlines()[-1:] or [f"status {tried.returncode}"]
+    said = _said_by_bwrap(path, "--proc", "/proc", "--dev", "/dev")
+    if said:
         remedy = "allow mounts and new namespaces: in a container --privileged, or --cap-add=ALL"
-        return _missing("bwrap", f"bubblewrap does not work here: {said[0]}", remedy)
+        return _missing("bwrap", f"bubblewrap does not work here: {said}", remedy)
     return Requirement("bwrap", Level.OK, path)
+
+
+def _said_by_bwrap(path: str, *arguments: str, descriptors: Sequence[int] = ()) -> str:
+    """Why it could not run a command in such a sandbox; empty where it could."""
+    command = [path, "--ro-bind", "/", "/", *arguments, "true"]
+    tried = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=10, pass_fds=descriptors
+    )
+    if tried.returncode == 0:
+        return ""
+    return next(iter(tried.stderr.strip().splitlines()[-1:]), f"status {tried.returncode}")
+
+
+def _seccomp(bwrap: str) -> Requirement:
+    """Tried with the very filter that tasks get."""
+    try:
+        file = open_filter()
+    except KeeperError as error:
+        return _missing("seccomp", error.detail, "apt-get install libseccomp2", yields=True)
+    program = reopened(file)
+    os.close(file)
+    said = _said_by_bwrap(bwrap, "--seccomp", str(program), descriptors=(program,))
+    os.close(program)
+    if said:
+        remedy = "a kernel with CONFIG_SECCOMP_FILTER; in a container: --security-opt seccomp=unconfined"
+        return _missing("seccomp", f"system calls cannot be filtered: {said}", remedy, yields=True)
+    return Requirement("seccomp", Level.OK, "system calls are filtered")
+
+
+def _namespace(bwrap: str, kind: str) -> Requirement:
+    """The sandbox is made of all of them but cgroup's, which only hides the names of the host's cgroups."""
+    name, said = f"{kind}-namespace", _said_by_bwrap(bwrap, f"--unshare-{kind}")
+    if not said:
+        return Requirement(name, Level.OK, "tried")
+    remedy = f"sysctl -w user.max_{kind}_namespaces=10000, on a kernel with CONFIG_NAMESPACES"
+    return _missing(name, f"tasks cannot have their own: {said}", remedy, yields=kind == "cgroup")
 
 
 def _toolchain(root_fs: Path) -> list[Requirement]:
@@ -114,19 +168,70 @@ def _cgroup() -> Requirement:
     return Requirement("cgroup", Level.OK, f"version 2 at {mount}")
 
 
-def _controllers() -> list[Requirement]:
+def _controller(name: str) -> Requirement:
     mount = find_mount()
-    unified = (mount / "cgroup.subtree_control").read_text().split() if mount else []
-    found = []
-    for name in ("memory", "pids"):
-        if name in unified or find_version_1(name) is not None:
-            found.append(Requirement(f"cgroup-{name}", Level.OK, "bounds are applied"))
-        else:
-            remedy = (
-                f"echo +{name} > {mount}/cgroup.subtree_control" if mount else "a kernel with the controller"
-            )
-            found.append(_degraded(f"cgroup-{name}", f"no {name} controller: bounds are not applied", remedy))
-    return found
+    if mount is not None and name in (mount / "cgroup.subtree_control").read_text().split():
+        return Requirement(f"cgroup-{name}", Level.OK, f"version 2 at {mount}")
+    hierarchy = find_version_1(name)
+    if hierarchy is not None and not os.statvfs(hierarchy).f_flag & os.ST_RDONLY:
+        return Requirement(f"cgroup-{name}", Level.OK, f"version 1 at {hierarchy}")
+    if hierarchy is not None:
+        detail, remedy = f"{hierarchy} is read-only", f"mount -o remount,rw {hierarchy}"
+    elif mount is not None and name in (mount / "cgroup.controllers").read_text().split():
+        detail, remedy = f"{mount} does not pass it on", f"echo +{name} > {mount}/cgroup.subtree_control"
+    elif _has_controller(name):
+        folder = Path("/sys/fs/cgroup") / name
+        detail = "no hierarchy with it is mounted"
+        remedy = f"mkdir -p {folder} && mount -t cgroup -o {name} cgroup {folder}"
+    else:
+        detail = "this kernel does not have it"
+        remedy = f"cgroup_enable={name} on the kernel's command line, or a kernel with the controller"
+    return _missing(f"cgroup-{name}", f"{detail}: tasks would have no bound", remedy, yields=True)
+
+
+def _has_controller(name: str) -> bool:
+    """Whether the kernel has it switched on; see cgroups(7)."""
+    lines = Path("/proc/cgroups").read_text().splitlines()[1:]
+    return any(fields[0] == name and fields[3] == "1" for fields in map(str.split, lines))
+
+
+def _swap() -> Requirement:
+    """What a task swaps is beside its bound of memory, unless the kernel counts the two together."""
+    if len(Path("/proc/swaps").read_text().splitlines()) < 2:
+        return Requirement("swap", Level.OK, "this machine has none")
+    hierarchy = find_version_1("memory")
+    if hierarchy is None or (hierarchy / "memory.memsw.limit_in_bytes").exists():
+        return Requirement("swap", Level.OK, "counted with memory")
+    remedy = "swapoff -a, or swapaccount=1 on the kernel's command line"
+    return _degraded("swap", "the kernel does not count it: tasks may swap beside their memory", remedy)
+
+
+def _uids(base: int | None, slots: int) -> Requirement:
+    if base is None:
+        return Requirement("uids", Level.OK, f"the first free ones from {FIRST} on")
+    wanted = range(base, base + slots)
+    taken = next((one for one in reserved_of() if one.meets(wanted)), None)
+    text = f"{base} to {wanted[-1]}"
+    if taken is None:
+        return Requirement("uids", Level.OK, text)
+    remedy = "give the keeper another --uid-base, or none, and it finds one"
+    return _degraded("uids", f"{text}: some are of {taken.whose}, who may harm tasks", remedy)
+
+
+def _core_dumps() -> Requirement:
+    """A piped pattern starts a program of the host's for what a task left; see core(5).
+
+    The kernel starts none for who may write exactly one byte, and that bound a task has where the keeper may
+    set it. A socket's server is always told.
+    """
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    told = pattern.startswith("@")
+    told |= pattern.startswith("|") and resource.getrlimit(resource.RLIMIT_CORE)[1] == 0
+    if not told:
+        return Requirement("core-dumps", Level.OK, "of tasks there are none")
+    return _degraded(
+        "core-dumps", f"those of tasks go to {pattern[:60]}", "sysctl -w kernel.core_pattern=core"
+    )
 
 
 def _filesystem(kind: str, name: str) -> Requirement:
@@ -154,6 +259,16 @@ def _networks(network: str) -> list[Requirement]:
     return found
 
 
+def _landlock() -> Requirement:
+    """On the host's network the names of abstract sockets are the host's; see unix(7), landlock(7)."""
+    asked = ctypes.CDLL(None).syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
+    if asked >= _LANDLOCK_SCOPES:
+        return Requirement("landlock", Level.OK, f"version {asked}")
+    has = f"the kernel's is version {asked}" if asked > 0 else "the kernel has none"
+    remedy = "Linux 6.12 or newer, with landlock among lsm= on its command line"
+    return _degraded("landlock", f"{has}: tasks reach abstract sockets of the host", remedy)
+
+
 def _python(root_fs: Path) -> Requirement:
     """A client's `python3` must load grpc's C extension, which is copied from this interpreter's packages."""
     wanted = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -170,9 +285,12 @@ def _python(root_fs: Path) -> Requirement:
     return Requirement("python", Level.OK, str(path))
 
 
-def unmet(requirements: list[Requirement]) -> Requirement | None:
-    """The first need without which the keeper cannot start."""
-    return next((each for each in requirements if each.level is Level.MISSING), None)
+def unmet(requirements: list[Requirement], unsafe: bool = False) -> Requirement | None:
+    """The first need without which the keeper does not start."""
+    missing = (each for each in requirements if each.level is Level.MISSING)
+    return next((each for each in missing if not (unsafe and each.yields)), None)
 
 
-Check = Callable[[Path, str], list[Requirement]]
+def lacking(requirements: list[Requirement]) -> list[Requirement]:
+    """The needs that `--unsafe` does without."""
+    return [each for each in requirements if each.level is Level.MISSING and each.yields]

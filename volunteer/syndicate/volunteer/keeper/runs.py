@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..local import Exited, GenerationInfo, Limits, LogGrew, TaskId
+from ..local import Exit, Exited, GenerationInfo, Limits, LogGrew, Stamp, TaskId
 from .box import Box
 from .cgroups import CgroupError
 from .company import Company
+from .counters import Counts, Meter
 from .errors import KeeperError, failed, one_line
 from .generation import Generation
 from .logs import LogStore
 from .network import NetworkError
+from .oom import OomWatch
+from .process import Ended
 from .worker import Worker
 
 _LEAST_LOG_BYTES = 64 << 10
@@ -22,22 +26,40 @@ _MAX_GENERATIONS = 1000
 _TOLD_GENERATIONS = 20  # the last ones; Synced is one frame
 _END_SECONDS = 10.0  # until the end of killed processes is recorded
 _STRUCK_SECONDS = 0.25  # until struck processes are looked after one by one
+_AGAIN_SECONDS = 1.0  # until processes that outlived their end are looked for once more
+_LOOK_SECONDS = 1.0  # between looks at whether the disk is full: a tmpfs counts nothing by itself
 _HEADS_OF_TASK = 4  # all generations of a task together keep at most so many heads
+
+
+@dataclass(frozen=True)
+class Gauges:
+    """What tells that a task met a bound. `disk_full` is asked in the slot's worker; it raises OSError."""
+
+    meter: Meter
+    oom: OomWatch
+    disk_full: Callable[[], bool]
 
 
 class Runs:
     """All generations of one slot's task, in order; none where the slot is empty. Used on the loop."""
 
     def __init__(
-        self, slot: int, folder: Path, worker: Worker, company: Company, ended: Callable[[], None]
+        self,
+        slot: int,
+        folder: Path,
+        worker: Worker,
+        company: Company,
+        gauges: Gauges,
+        ended: Callable[[], None],
     ) -> None:
         self._slot = slot
         self._folder = folder
         self._worker = worker
         self._company = company
+        self._gauges = gauges
         self._ended = ended  # the slot's transition, right before the end is told
         self._all: dict[int, Generation] = {}
-        self._watches: set[asyncio.Task[None]] = set()
+        self._watches: dict[asyncio.Task[None], Generation] = {}
 
     @property
     def current(self) -> Generation:
@@ -74,16 +96,18 @@ class Runs:
 
     def begin(self, task: TaskId, number: int, box: Box, store: LogStore) -> Generation:
         """Take over a sandbox as the newest generation."""
-        generation = Generation(number, box, store)
+        generation = Generation(number, box, store, self._count(Counts()))
         self._all[number] = generation
+        self._gauges.oom.take()  # what unpacking met is not the generation's
+        self._gauges.oom.listen(lambda: self._run_out(generation))
         generation.begin_logs(
             self._company.pump,
             lambda grown: self._company.tell(LogGrew(self._slot, task, grown.number, grown.store.total)),
         )
         # Not of the keeper's group itself: when that fails, the ends of the tasks must still be recorded.
         watch = asyncio.create_task(self._watch(generation, task))
-        self._watches.add(watch)
-        watch.add_done_callback(self._watches.discard)
+        self._watches[watch] = generation
+        watch.add_done_callback(self._watches.pop)
         self._company.spawn(_unless_cancelled(watch))
         return generation
 
@@ -97,7 +121,8 @@ class Runs:
         with expected():
             count = generation.box.strike()
         if generation.left:  # an earlier end came to nothing
-            await self._empty(generation)
+            generation.emptied.clear()
+            generation.again.set()
         try:
             async with asyncio.timeout(_END_SECONDS):
                 await generation.emptied.wait()
@@ -109,7 +134,7 @@ class Runs:
 
     async def settle(self, generation: Generation) -> None:
         """Wait until the end of a generation of which no process is left is recorded; raises KeeperError."""
-        if not generation.emptied.is_set() or generation.exit is not None:
+        if generation.emptied_at is None or generation.exit is not None:
             return
         generation.wanted.set()
         try:
@@ -119,11 +144,22 @@ class Runs:
             raise failed(f"the end of generation {generation.number} was not recorded") from None
 
     async def finish(self, cause: str) -> None:
-        """End the newest, if there is one that has not ended, up to its record; raises KeeperError."""
-        if self._all:
-            if self.current.emptied_at is None:
-                await self.end(self.current, cause)
-            await self.settle(self.current)
+        """End all that have not ended, up to their records, and give back what they held.
+
+        Raises KeeperError where a process or a cgroup stays; may be repeated.
+        """
+        for generation in self._all.values():
+            if generation.emptied_at is None:
+                await self.end(generation, cause)
+            await self.settle(generation)
+        boxes = [generation.box for generation in self._all.values()]
+
+        def dispose() -> None:
+            for box in boxes:  # again: the first time may have come to nothing
+                box.dispose()
+
+        with expected():
+            await self._worker.run(dispose)
 
     async def settle_current(self) -> None:
         """`settle` the newest, if there is one."""
@@ -139,23 +175,27 @@ class Runs:
         self._all.clear()
 
     async def close(self) -> None:
-        """Wait until the last ends are told; what takes too long is cancelled."""
-        if self._watches:
-            _, late = await asyncio.wait(set(self._watches), timeout=_END_SECONDS)
-            for watch in late:
-                watch.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        """Wait until the last ends are told; what takes too long, or will not end, is cancelled."""
+        ending = {watch for watch, generation in self._watches.items() if not generation.left}
+        if ending:
+            await asyncio.wait(ending, timeout=_END_SECONDS)
+        late = list(self._watches)
+        for watch in late:
+            watch.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
     async def _watch(self, generation: Generation, task: TaskId) -> None:
         """Record the end of a generation, whoever ended it."""
-        ended = await generation.box.process.ended()
+        ended = await self._first_end(generation)
         at = self._company.clock.stamp()
         await self._empty(generation)
-        if generation.left:
+        if generation.left:  # then the task lives, whatever its first process said
             self._company.trouble(self._slot, generation.left)
+            await self._outlast(generation)
         await self._company.calm.wait(generation.wanted)
         await generation.drain_logs(self._company.pump)
-        exit_record = await self._worker.run(lambda: generation.record(ended, at))
+        exit_record = await self._worker.run(lambda: self._record(generation, ended, at))
+        self._gauges.oom.rest()
         self._ended()
         generation.exit = exit_record
         generation.done.set()
@@ -163,6 +203,64 @@ class Runs:
         try:  # the worker does it before whatever is asked next
             with expected():
                 await self._worker.run(generation.box.dispose)
+        except KeeperError as error:
+            self._company.trouble(self._slot, error.detail)
+
+    async def _outlast(self, generation: Generation) -> None:
+        """Return once none is left of processes that did not end when they were killed.
+
+        They are looked for now and then, and killed anew whenever that is asked for.
+        """
+        while generation.left:
+            asked = True
+            try:
+                async with asyncio.timeout(_AGAIN_SECONDS):
+                    await generation.again.wait()
+            except TimeoutError:
+                asked = False
+            if asked or _is_empty(generation.box):
+                generation.again.clear()
+                await self._empty(generation)
+
+    async def _first_end(self, generation: Generation) -> Ended:
+        """How its first process ended, once it has; meanwhile its disk is looked at now and then."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    return await generation.box.process.ended()
+            except TimeoutError:
+                await self._worker.run(lambda: self._look(generation))
+
+    def _look(self, generation: Generation) -> None:
+        try:
+            generation.disk_full = generation.disk_full or self._gauges.disk_full()
+        except OSError as error:
+            self._company.trouble(self._slot, f"cannot look at the disk: {error}")
+
+    def _count(self, otherwise: Counts) -> Counts:
+        try:
+            return self._gauges.meter.read()
+        except OSError as error:
+            self._company.trouble(self._slot, f"cannot read what was counted: {error}")
+            return otherwise
+
+    def _record(self, generation: Generation, ended: Ended, at: Stamp) -> Exit:
+        """The record, with the bounds that it met; in the worker."""
+        self._look(generation)
+        now = self._count(generation.before)
+        return generation.record(ended, at, now)
+
+    def _run_out(self, generation: Generation) -> None:
+        """The slot ran out of memory: end all of it, not only what the kernel takes."""
+        if not self._gauges.oom.take():
+            return
+        try:
+            with expected():
+                counted = self._count(generation.before).oom_kills > generation.before.oom_kills
+                if generation.emptied_at is None and (counted or self._gauges.oom.is_own()):
+                    generation.out_of_memory = True
+                    generation.cause = generation.cause or "memory"
+                    generation.box.strike()
         except KeeperError as error:
             self._company.trouble(self._slot, error.detail)
 
@@ -181,6 +279,13 @@ class Runs:
             generation.left = ""
             generation.emptied_at = self._company.clock.stamp()
         generation.emptied.set()
+
+
+def _is_empty(box: Box) -> bool:
+    try:
+        return box.cgroup.is_empty()
+    except OSError:  # of descriptors, say: then the next look tells
+        return False
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from .skeleton import OPEN_FOLDERS
 RESERVED = ("usr", "dev", "proc", "sys", "tmp", "run", "job")
 
 # Descriptors of the shell in the sandbox; dash takes single digits only.
-STDIN, STDOUT, STDERR, SOURCE, REPORT, ORDERS, ARGUMENTS = range(7)
+STDIN, STDOUT, STDERR, SOURCE, REPORT, ORDERS, ARGUMENTS, FILTER = range(8)
 
+_BLOCK = 512  # the unit of `ulimit -f`
 _PATH = "/run/syndicate/lib/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 # `read` gives an empty line at the end of orders; `export` takes NAME=VALUE as data. The report pipe is
@@ -29,9 +30,11 @@ _SCRIPT = r"""
 umask 022
 IFS=
 echo ready >&4
-{ read -r unpacker && read -r strip && read -r place && read -r count; } <&5 || exit 125
+{ read -r unpacker && read -r strip && read -r place; } <&5 || exit 125
+{ read -r files && read -r blocks && read -r count; } <&5 || exit 125
 while read -r line && [ -n "$line" ]; do export "$line"; done <&5
 while [ "$count" -gt 0 ]; do read -r line || exit 125; set -- "$@" "$line"; count=$((count - 1)); done <&5
+{ ulimit -n "$files" && ulimit -f "$blocks"; } 2>&4 || exit 125
 if [ "$place" != / ]; then mkdir -p "$place" && cd "$place" || exit 124; fi
 case $unpacker in
 kept) ;;
@@ -80,16 +83,19 @@ class Layout:
 
 @dataclass(frozen=True)
 class Orders:
-    """What a sandbox is to do: unpack or not, and which make to become."""
+    """What a sandbox is to do: unpack or not, which make to become, and how much each process may have."""
 
     unpacker: Unpacker
     layout: Layout
     environment: Mapping[str, str]
     arguments: Sequence[str]
+    open_files: int  # descriptors
+    file_bytes: int  # of any file it writes
 
     def encode(self) -> bytes:
         """The lines that the script reads; make is started by one more."""
-        lines = [self.unpacker.value, str(self.layout.strip), self.layout.place, str(len(self.arguments))]
+        lines = [self.unpacker.value, str(self.layout.strip), self.layout.place]
+        lines += [str(self.open_files), str(-(-self.file_bytes // _BLOCK)), str(len(self.arguments))]
         lines += [f"{name}={value}" for name, value in self.environment.items()]
         lines += ["", *self.arguments, ""]
         return "\n".join(lines).encode()
@@ -106,7 +112,15 @@ class Programs:
     usr: Path
 
 
-def bwrap_arguments(programs: Programs, root: Path, tmp: Path, shm: Path, view: Path) -> bytes:
+@dataclass(frozen=True)
+class Walls:
+    """What of a sandbox a machine may be unable to give, and an operator may do without."""
+
+    filtered: bool = True  # descriptor FILTER holds which system calls there are
+    own_cgroups: bool = True  # its own cgroup is the root of those that it sees
+
+
+def bwrap_arguments(programs: Programs, root: Path, tmp: Path, shm: Path, view: Path, walls: Walls) -> bytes:
     """The options of bubblewrap, NUL-separated for `--args`, so that no host path shows in an argv."""
     options = (
         *("--bind", root, "/"),
@@ -115,7 +129,9 @@ def bwrap_arguments(programs: Programs, root: Path, tmp: Path, shm: Path, view: 
         *("--bind", shm, "/dev/shm"),  # noqa: S108 - a path in the sandbox
         *("--bind", tmp, "/tmp"),  # noqa: S108 - a path in the sandbox
         *("--ro-bind", view, "/run/syndicate"),
-        *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+        *(("--unshare-cgroup",) if walls.own_cgroups else ()),
+        *(("--seccomp", FILTER) if walls.filtered else ()),
         *("--new-session", "--die-with-parent", "--clearenv", "--chdir", "/"),
         *("--setenv", "PATH", _PATH),
         *("--setenv", "PYTHONPATH", "/run/syndicate/lib"),

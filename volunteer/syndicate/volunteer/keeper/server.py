@@ -18,6 +18,7 @@ from ..local import (
     EventFrame,
     Frame,
     Refused,
+    Renew,
     Reply,
     ReplyFrame,
     Request,
@@ -29,7 +30,13 @@ from .log import Log
 
 _MAX_UNSENT_BYTES = 16 << 20  # several of the largest frames; a volunteer that reads nothing is dropped
 _MAX_CONNECTIONS = 16  # the volunteer's, the one it replaces, and people's audits
-_MAX_AT_ONCE = 128  # requests of one connection; more wait unread in the socket
+# Requests of the volunteer under way; more wait unread in the socket, a Renew among them: so there is room
+# for more than a volunteer ever asks of its slots at once.
+_MAX_AT_ONCE = 128
+_MAX_AT_ONCE_PER_SLOT = 16
+_WAITING = 128  # connections that are not taken in yet; a connect beyond them waits
+_LONGEST_REQUEST = 1 << 20  # a Prepare with ten thousand members
+_LONGEST_FIRST = 4096  # Sync, Audit: before it a connection is anybody's who may open one
 _CREDENTIALS = struct.Struct("3i")
 
 Answer = Callable[[Request], Awaitable[Reply]]
@@ -64,6 +71,20 @@ class Connection(FrameProtocol):
             _log.warning("connection.dropped", reason="the volunteer does not read")
             self.drop()
 
+    @property
+    def longest(self) -> int:
+        """See FrameProtocol."""
+        return _LONGEST_REQUEST if self._is_volunteer else _LONGEST_FIRST
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody would miss it: not the volunteer's, and nothing is under way."""
+        return not self._is_volunteer and not self._under_way
+
+    @property
+    def _most_at_once(self) -> int:
+        return self._server.most_at_once if self._is_volunteer else 1
+
     def drop(self) -> None:
         """Close at once, without sending what waits."""
         self.transport.abort()
@@ -87,16 +108,15 @@ class Connection(FrameProtocol):
     def took(self, frame: Frame) -> None:
         """Have a request answered in a task of its own."""
         if not isinstance(frame, RequestFrame):
-            self.malformed(frames.FrameError("only requests are taken here"))
-            return
+            raise frames.FrameError("only requests are taken here")
         if isinstance(frame.request, Sync):
             self._is_volunteer = True
             self._server.activate(self)
         elif not self._is_volunteer and not isinstance(frame.request, Audit):
-            self.malformed(frames.FrameError("the first request must be Sync, or Audit"))
-            return
-        self._under_way += 1
-        if self._under_way >= _MAX_AT_ONCE:
+            raise frames.FrameError("the first request must be Sync, or Audit")
+        if _counts(frame.request):
+            self._under_way += 1
+        if self._under_way >= self._most_at_once:
             self.pause()
         self._tasks.create_task(self._handle(frame))
 
@@ -104,7 +124,6 @@ class Connection(FrameProtocol):
         """Say what is wrong, and end the connection."""
         _log.warning("connection.malformed", detail=str(error))
         self.send(ReplyFrame(error.number or 0, Refused(ErrorCode.MALFORMED, one_line(str(error)))))
-        self.pause()
         self.transport.close()
 
     async def _handle(self, frame: RequestFrame) -> None:
@@ -112,11 +131,12 @@ class Connection(FrameProtocol):
             reply = await self._server.answer(frame.request)
         except KeeperError as error:
             reply = error.refused()
-        self._under_way -= 1
+        if _counts(frame.request):
+            self._under_way -= 1
         self.send(ReplyFrame(frame.number, reply))
         if isinstance(frame.request, Sync):
             self.synced = True
-        if self._under_way < _MAX_AT_ONCE:
+        if self._under_way < self._most_at_once:
             self.resume()
 
 
@@ -126,13 +146,16 @@ class Server:
     A connection that only audits, as a person's command does, disturbs nobody.
     """
 
-    def __init__(self, path: Path, volunteer_uid: int, volunteer_gid: int, answer: Answer) -> None:
+    def __init__(
+        self, path: Path, volunteer_uid: int, volunteer_gid: int, slots: int, answer: Answer
+    ) -> None:
         self.answer = answer
+        self.most_at_once = _MAX_AT_ONCE + _MAX_AT_ONCE_PER_SLOT * slots
         self._path = path
         self._uid = volunteer_uid
         self._gid = volunteer_gid
         self._active: Connection | None = None
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, None] = {}  # the oldest first
         self._server: asyncio.Server | None = None
 
     async def open(self, tasks: asyncio.TaskGroup) -> None:
@@ -144,21 +167,29 @@ class Server:
         self._path.chmod(0o660)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
-            lambda: Connection(self, tasks), sock=listener, backlog=8
+            lambda: Connection(self, tasks), sock=listener, backlog=_WAITING
         )
 
     def admit(self, connection: Connection, uid: int) -> str:
-        """Take a connection of this user in, or say why not."""
+        """Take a connection of this user in, or say why not.
+
+        Where there are too many it takes the place of the oldest one that only stands about: connections
+        that say nothing keep nobody out.
+        """
         if uid not in (0, self._uid):
             return f"uid {uid} is neither the volunteer's nor root's"
         if len(self._open) >= _MAX_CONNECTIONS:
-            return "too many connections"
-        self._open.add(connection)
+            oldest = next((each for each in self._open if each.idle), None)
+            if oldest is None:
+                return "too many connections"
+            del self._open[oldest]
+            oldest.drop()
+        self._open[connection] = None
         return ""
 
     def forget(self, connection: Connection) -> None:
         """A connection is over."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         if self._active is connection:
             self._active = None
 
@@ -180,6 +211,11 @@ class Server:
         for connection in self._open:
             connection.drop()
         self._path.unlink(missing_ok=True)
+
+
+def _counts(request: Request) -> bool:
+    """Whether it may take time; a Renew is answered at once."""
+    return not isinstance(request, Renew)
 
 
 async def _raise(error: Exception) -> None:

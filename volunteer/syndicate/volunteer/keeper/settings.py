@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_settings import (
     BaseSettings,
+    CliImplicitFlag,
     CliSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -48,9 +49,14 @@ class KeeperSettings(BaseSettings):
     ] = None
     slots: Annotated[int, Field(ge=1, le=1000, description="how many tasks at a time")] = 1
     volunteer_uid: Annotated[int, Field(ge=0, lt=1 << 31, description="who may connect, besides root")]
-    uid_base: Annotated[int, Field(ge=1000, lt=1 << 31, description="slot n runs as this uid plus n")] = (
-        200_000
-    )
+    uid_base: Annotated[
+        int | None,
+        Field(
+            ge=1000,
+            lt=1 << 31,
+            description="slot n runs as this uid plus n; default the first free thousand from 200000 on",
+        ),
+    ] = None
     root_fs: Annotated[Path, Field(description="root file system whose /usr tasks see")] = Path("/")
     network: Annotated[
         Literal["fabric", "host"], Field(description="own networks for slots, or the host's for one slot")
@@ -60,6 +66,9 @@ class KeeperSettings(BaseSettings):
     never_cut: Annotated[
         tuple[str, ...], Field(description="network=host: addresses of the manager, which no fault may cut")
     ] = ()
+    unsafe: Annotated[
+        CliImplicitFlag[bool], Field(description="start although isolation of tasks cannot be had")
+    ] = False
     config: Annotated[Path | None, Field(description="TOML file with these settings")] = None
 
     @property
@@ -67,10 +76,10 @@ class KeeperSettings(BaseSettings):
         """Where sources are."""
         return self.cache_dir or self.state_dir / "cache"
 
-    def settled(self, lacks: tuple[str, ...]) -> Config:
-        """As a plain value; `lacks` names what this machine has in part."""
-        names = {field.name for field in fields(Config)} - {"lacks"}
-        return Config(lacks=lacks, **{name: getattr(self, name) for name in names})
+    def settled(self, lacks: tuple[str, ...], unsafe: tuple[str, ...] = ()) -> Config:
+        """As a plain value; `lacks` names what this machine has in part, `unsafe` what is done without."""
+        names = {field.name for field in fields(Config)} - {"lacks", "unsafe"}
+        return Config(lacks=lacks, unsafe=unsafe, **{name: getattr(self, name) for name in names})
 
     @model_validator(mode="after")
     def _fits(self) -> KeeperSettings:

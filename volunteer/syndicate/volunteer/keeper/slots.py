@@ -27,19 +27,26 @@ from ..local import (
 )
 from .box import Box, Cancelled
 from .company import Company
+from .counters import Meter
 from .errors import KeeperError, failed
 from .generation import Generation
 from .ground import Ground, Prepared
+from .limits import Limiter
 from .logs import LogStore
-from .runs import Runs, expected
+from .oom import OomWatch
+from .runs import Gauges, Runs, expected
 from .states import Step, after
 from .worker import Worker
+
+_AGAIN_SECONDS = 1.0  # after an end by the lease that came to nothing
 
 
 class Slot:
     """One slot; all methods run on the loop."""
 
-    def __init__(self, number: int, folder: Path, ground: Ground, cancel: int, company: Company) -> None:
+    def __init__(
+        self, number: int, folder: Path, ground: Ground, cancel: int, limiter: Limiter, company: Company
+    ) -> None:
         self.number = number
         self._ground = ground
         self._cancel = cancel
@@ -52,14 +59,19 @@ class Slot:
         self._prepared: Done | None = None
         self._cut: tuple[str, ...] = ()
         self._cut_is_sure = True
-        self._runs = Runs(number, folder, self._worker, company, lambda: self._step(Step.END))
+        self._closing = False
+        self._oom = OomWatch.open(limiter, number)
+        gauges = Gauges(Meter.of(limiter, number), self._oom, ground.disk_full)
+        self._runs = Runs(number, folder, self._worker, company, gauges, lambda: self._step(Step.END))
 
     # ---- what it holds
 
     @property
-    def cluster(self) -> str | None:
-        """Whose task it holds."""
-        return self._request.task.cluster_id if self._request else None
+    def task(self) -> TaskId | None:
+        """The task that it holds, or that is being prepared."""
+        if self._request is not None:
+            return self._request.task
+        return self._working[0] if self._working is not None else None
 
     @property
     def holds_task(self) -> bool:
@@ -96,9 +108,17 @@ class Slot:
         self._state = after(self._state, step)
 
     @asynccontextmanager
-    async def _in_order(self) -> AsyncIterator[None]:
-        """First come, first served; and behind the record of an end that a Kill was answered with."""
+    async def _turn(self) -> AsyncIterator[None]:
+        """First come, first served; whose turn comes after the keeper's end began is refused."""
         async with self._order:
+            if self._closing:
+                raise KeeperError(ErrorCode.SHUTTING_DOWN, "the keeper is ending")
+            yield
+
+    @asynccontextmanager
+    async def _in_order(self) -> AsyncIterator[None]:
+        """`_turn`, and behind the record of an end that a Kill was answered with."""
+        async with self._turn():
             await self._runs.settle_current()
             yield
 
@@ -114,7 +134,7 @@ class Slot:
     async def prepare(self, request: Prepare) -> Done:
         """See local.Prepare."""
         began = self._company.clock.now_ns()
-        async with self._order:
+        async with self._turn():
             self._company.epochs.admit(request.task.cluster_id, request.epoch)
             if self._request is not None:
                 self._require(request.task)
@@ -185,17 +205,20 @@ class Slot:
             if self._runs.full:
                 raise failed("the task had as many generations as may be")
             self._require_lease(held.task.cluster_id)
-            with self._work_on(held.task, request.generation), expected():
-                box, store = await self._worker.run(lambda: self._lay_again(held, request))
-            generation = self._runs.begin(held.task, request.generation, box, store)
-            return await self._become(generation, Step.REVIVE, began)
+            try:
+                with self._work_on(held.task, request.generation), expected():
+                    box, store = await self._worker.run(lambda: self._lay_again(held, request))
+                generation = self._runs.begin(held.task, request.generation, box, store)
+                return await self._become(generation, Step.REVIVE, began)
+            finally:
+                self._ground.bury()
 
     async def kill(self, request: Kill) -> Done:
         """See local.Kill; the record of the end follows the answer."""
         began = self._company.clock.now_ns()
         with self._company.calm.kill():
             self._preempt(request.task, request.generation)
-            async with self._order:
+            async with self._turn():
                 self._require(request.task)
                 generation = self._runs.current
                 if request.generation < generation.number:
@@ -212,7 +235,7 @@ class Slot:
     async def set_cut(self, request: SetCut) -> Done:
         """See local.SetCut."""
         began = self._company.clock.now_ns()
-        async with self._order:
+        async with self._turn():
             self._require(request.task)
             wanted = tuple(sorted(set(request.cut)))
             if wanted == self._cut and self._cut_is_sure:
@@ -248,7 +271,7 @@ class Slot:
 
     async def stand_by(self) -> None:
         """Make the next task's network, disk and sandbox ahead."""
-        if self.holds_task:
+        if self.holds_task or self._closing:
             return
         try:
             with expected():
@@ -256,20 +279,29 @@ class Slot:
         except KeeperError as error:
             self._company.trouble(self.number, error.detail)
 
-    async def things(self, look: Callable[[], list[str]]) -> list[str]:
+    async def things(self, look: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
         """What `look` finds while no work on the slot is half done."""
         return await self._worker.run(look)
 
-    async def expire(self, cluster: str) -> None:
-        """End the task if it is this cluster's: its lease ran out."""
-        if self._working is not None and self._working[0].cluster_id == cluster:
-            os.eventfd_write(self._cancel, 1)
-        async with self._order:
-            if self.cluster == cluster and self._runs.current.emptied_at is None:
-                await self._runs.end(self._runs.current, "lease")
+    async def expire(self, task: TaskId) -> None:
+        """End this task, whose lease ran out; where that fails, again while the lease is gone."""
+        while True:
+            self._preempt(task, None)
+            async with self._order:
+                if self._closing or self.task != task or self._runs.current.emptied_at is not None:
+                    return
+                try:
+                    await self._runs.end(self._runs.current, "lease")
+                    return
+                except KeeperError as error:
+                    self._company.trouble(self.number, error.detail)
+            await asyncio.sleep(_AGAIN_SECONDS)
+            if self._company.leases.holds(task.cluster_id):
+                return
 
     async def close(self) -> None:
         """End everything on the slot and leave nothing; raises KeeperError."""
+        self._closing = True
         if self._working is not None:
             os.eventfd_write(self._cancel, 1)
         try:
@@ -285,6 +317,7 @@ class Slot:
         finally:
             await self._runs.close()
             self._worker.close()
+            self._oom.close()
             os.close(self._cancel)
 
     # ---- steps

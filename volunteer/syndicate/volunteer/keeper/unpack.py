@@ -8,6 +8,7 @@ unpacked again on a fresh disk, and the layout is remembered by digest.
 from __future__ import annotations
 
 import os
+import signal
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _PHRASES = (
     "Removing leading",
     "Skipping to next header",
 )
+_ENDED_BY_FILE_SIZE = f"unpacked {128 + signal.SIGXFSZ}"  # one file may be as large as the disk
 _FULL = ("Wrote only", "No space left on device")
 
 
@@ -52,7 +54,8 @@ def unpack(box: Box, source: int, deadline: float, meanwhile: Callable[[], None]
     if line is None:
         return Unpacked(told[-1] if told else "the sandbox ended while it unpacked the source")
     unpacked = line == "unpacked 0" and not any(_is_decompressors(each) for each in complaints)
-    if not unpacked and any(phrase in each for each in complaints for phrase in _FULL):
+    full = line == _ENDED_BY_FILE_SIZE or any(phrase in each for each in complaints for phrase in _FULL)
+    if not unpacked and full:
         return Unpacked("the source does not fit on the task's disk")
     return Unpacked("" if unpacked else _clearest(told) or f"tar: it ended with status {line.split()[-1]}")
 

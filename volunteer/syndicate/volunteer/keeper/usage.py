@@ -24,7 +24,11 @@ options:
   --cache-dir DIR        where the volunteer keeps sources, by digest; default
                          STATE_DIR/cache
   --slots N              how many tasks at a time, 1 to 1000; default 1
-  --uid-base UID         slot n runs as this uid plus n; default 200000
+  --uid-base UID         slot n runs as this uid plus n; default the first
+                         thousand from 200000 on that no user and no other
+                         keeper has
+  --unsafe               start although this machine cannot isolate tasks as it
+                         should: they can then harm it and each other
   --root-fs DIR          the root file system whose /usr tasks see; default /
   --config FILE          settings in TOML, see below
 

@@ -1,12 +1,13 @@
 """What a sandbox sees at /run/syndicate: names, libraries, and for a client the relay socket's folder.
 
-    <views>/<slot>/hosts, passwd    where /etc/hosts and /etc/passwd lead
-    <views>/<slot>/lib              leads to the packages in the skeleton
-    <views>/<slot>/chaos            clients only: the folder in which the volunteer makes chaos.sock
-    <views>/<slot>/chaos.sock       clients only: leads to chaos/chaos.sock
+    <views>/<slot>/task/hosts, passwd   where /etc/hosts and /etc/passwd lead
+    <views>/<slot>/task/lib             leads to the packages in the skeleton
+    <views>/<slot>/task/chaos           clients only: the folder in which the volunteer makes chaos.sock
+    <views>/<slot>/task/chaos.sock      clients only: leads to chaos/chaos.sock
+    <views>/<slot>/chaos                that folder, bound so that it can only be read
 
-`<views>` is a shared mount, and a sandbox's copy of it follows: so the client's folder can be laid into a
-sandbox that stands already.
+`<views>/<slot>` is a mount of the slot's own namespace, and ends with it. It is shared, so that a sandbox's
+copy of it follows: the client's folder can be laid into a sandbox that stands already.
 """
 
 from __future__ import annotations
@@ -23,42 +24,25 @@ from .trees import remove_tree
 _CHAOS_FLAGS = mounts.RDONLY | mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
 
 
-class Views:
-    """The folder of all views, a small tmpfs."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def open(self) -> None:
-        """Mount it; raises OSError."""
-        self._folder.mkdir()
-        flags = mounts.NOSUID | mounts.NODEV
-        mounts.mount("syndicate", self._folder, "tmpfs", flags, "size=16m,nr_inodes=10000,mode=755")
-        mounts.share(self._folder)
-
-    def of_slot(self, slot: int, uid: int, socket_folder: Path) -> View:
-        """The view of one slot; `socket_folder` is where the volunteer makes the slot's sockets."""
-        view = View(self._folder / str(slot), self._folder / f"chaos-{slot}", socket_folder)
-        view.open(uid)
-        return view
-
-    def close(self) -> None:
-        """Unmount it, with all views in it."""
-        if os.path.ismount(self._folder):
-            mounts.unmount(self._folder)
-
-
 class View:
-    """One slot's view; it stands while the keeper does, and is filled and emptied with each task."""
+    """One slot's view; it stands while the slot's thread does, and is filled and emptied with each task.
 
-    def __init__(self, folder: Path, staged: Path, socket_folder: Path) -> None:
-        self.folder = folder
-        self._staged = staged
+    `place` is its mount point, `socket_folder` where the volunteer makes the slot's sockets.
+    """
+
+    def __init__(self, place: Path, socket_folder: Path) -> None:
+        self.folder = place / "task"
+        self._place = place
+        self._staged = place / "chaos"
         self._socket_folder = socket_folder
-        self._chaos = folder / "chaos"
+        self._chaos = self.folder / "chaos"
 
     def open(self, uid: int) -> None:
-        """Make the folder and what does not differ by task; raises OSError."""
+        """Mount it in the calling thread's namespace, with what does not differ by task; raises OSError."""
+        self._place.mkdir(parents=True, exist_ok=True)
+        flags = mounts.NOSUID | mounts.NODEV
+        mounts.mount("syndicate", self._place, "tmpfs", flags, "size=1m,nr_inodes=100,mode=755")
+        mounts.share(self._place)
         self.folder.mkdir()
         (self.folder / "passwd").write_text(_passwd(uid))
         (self.folder / "lib").symlink_to(Path("/") / LIB)

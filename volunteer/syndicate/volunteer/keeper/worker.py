@@ -1,4 +1,7 @@
-"""One thread for each slot: the blocking work on a slot is done there, in order."""
+"""One thread for each slot: the blocking work on a slot is done there, in order.
+
+The thread is the same for as long as the worker is: what is its own, such as its mounts, stands as long.
+"""
 
 from __future__ import annotations
 

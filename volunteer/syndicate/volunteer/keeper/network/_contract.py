@@ -87,6 +87,16 @@ class SlotNetwork(Protocol):
         namespace of its own. Raises NetworkError; the slot is then fit only to be closed.
         """
 
+    def hold(self, uid: int) -> None:
+        """Let nothing of the slot pass, either way, until `resume`; also of what `assign` gives meanwhile.
+
+        `uid` is as in `assign`. In the host's network what comes in is not told apart by task, nor what
+        stays on the host. Idempotent. Raises NetworkError.
+        """
+
+    def resume(self) -> None:
+        """End `hold`: let pass what `assign` gave, if it did. Idempotent. Raises NetworkError."""
+
     def set_cut(self, peers: Sequence[str]) -> None:
         """Cut the slot from exactly these addresses, both ways, from the moment of the return.
 

@@ -135,6 +135,7 @@ class FabricSlot:
         self._netns_fd: int | None = None
         self._link: NetlinkSocket | None = None
         self._assigned = False
+        self._held = False
         self._closed = False
         self._close_failed = False
         self._lock = threading.Lock()  # make, assign and close exclude each other
@@ -143,6 +144,10 @@ class FabricSlot:
         self._eth0 = route.Device(_ETH0_INDEX, "eth0", mac)
         self._table = nft.Table(nft.NETDEV, f"syn_{self._label}")
         self._empty_cut = self._table.flush("cut")
+        self._disown = self._table.flush(
+            "own"
+        )  # the chains accept nothing that is not from or to an own address
+        self._own: list[Message] = []
         # A slot is often cut from the same again, and encoding takes longer than the kernel does.
         self._last_cut: tuple[list[bytes], list[Message]] = ([], [])
 
@@ -180,15 +185,31 @@ class FabricSlot:
             if self._closed or self._assigned or self._link is None:
                 raise NetworkError(f"slot {self._name}: closed, or has its one address already", errno.EINVAL)
             self._assigned = True
-            self._fabric.chains.transaction(
-                [
-                    *self._table.add("own", nft.address_elements([own])),
-                    *self._table.add("peers", nft.address_elements(reachable)),
-                ]
-            )
+            self._own = self._table.add("own", nft.address_elements([own]))
+            peers_set = self._table.add("peers", nft.address_elements(reachable))
+            self._fabric.chains.transaction([*(() if self._held else self._own), *peers_set])
             self._link.request([route.add_address(self._eth0, interface)])
             self._link.close()
             self._link = None
+
+    def hold(self, uid: int) -> None:
+        """See SlotNetwork; the uid does not matter here."""
+        del uid
+        with self._lock:
+            if self._closed:
+                raise NetworkError(f"slot {self._name} is closed: nothing can be held", errno.EINVAL)
+            if not self._held and self._own:
+                self._fabric.chains.transaction([self._disown])
+            self._held = True
+
+    def resume(self) -> None:
+        """See SlotNetwork."""
+        with self._lock:
+            if self._closed:
+                raise NetworkError(f"slot {self._name} is closed: nothing can pass", errno.EINVAL)
+            if self._held and self._own:
+                self._fabric.chains.transaction(self._own)
+            self._held = False
 
     def set_cut(self, peers: Sequence[str]) -> None:
         """See SlotNetwork."""

@@ -73,9 +73,11 @@ class HostSlot:
         self._host = host
         self._name = name
         self._assigned = False
+        self._held = False
         self._closed = False
         self._lock = threading.Lock()
         self._empty_cut = host.uplink_table.flush("cut")
+        self._peers: list[Message] = []
 
     @property
     def mac(self) -> str:
@@ -97,17 +99,37 @@ class HostSlot:
         own, *others = check_addresses([address, *peers])
         if own != self._host.address:
             raise NetworkError(f"slot {self._name}: {own} is not the host's address {self._host.address}")
-        task = [nft.uid_element(uid)]
         reachable = nft.address_elements([peer for peer in others if peer != own])
-        uplink, elsewhere = self._host.uplink_table, self._host.task_table
         with self._lock:
             if self._closed or self._assigned:
                 state = "closed" if self._closed else "assigned already"
                 raise NetworkError(f"slot {self._name} is {state}: it takes one task, once", errno.EINVAL)
             self._assigned = True
-            self._host.chains.transaction(
-                [*uplink.add("peers", reachable), *uplink.add("task", task), *elsewhere.add("task", task)]
-            )
+            self._peers = self._host.uplink_table.add("peers", reachable)
+            self._host.chains.transaction([*(() if self._held else self._peers), *self._known_by(uid)])
+
+    def _known_by(self, uid: int) -> list[Message]:
+        """Have the chains know the task, which are open to all others."""
+        task = [nft.uid_element(uid)]
+        return [*self._host.uplink_table.add("task", task), *self._host.task_table.add("task", task)]
+
+    def hold(self, uid: int) -> None:
+        """See SlotNetwork: a task that is known and has no peers reaches nobody."""
+        with self._lock:
+            if self._closed:
+                raise NetworkError(f"slot {self._name} is closed: nothing can be held", errno.EINVAL)
+            if not self._held:
+                self._host.chains.transaction([self._host.uplink_table.flush("peers"), *self._known_by(uid)])
+            self._held = True
+
+    def resume(self) -> None:
+        """See SlotNetwork."""
+        with self._lock:
+            if self._closed:
+                raise NetworkError(f"slot {self._name} is closed: nothing can pass", errno.EINVAL)
+            if self._held and self._peers:
+                self._host.chains.transaction(self._peers)
+            self._held = False
 
     def set_cut(self, peers: Sequence[str]) -> None:
         """See SlotNetwork. Raises NetworkError also for an address that must never be cut."""

@@ -1,0 +1,108 @@
+"""The keeper's side of the launcher: whose process an answer names, and how the launcher ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from keeper.harness import network_instance
+from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
+from syndicate.volunteer.keeper.errors import KeeperError
+from syndicate.volunteer.keeper.launch import Launcher
+from syndicate.volunteer.keeper.process import reap
+
+_SLEEP = "/bin/sleep"
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Cgroup]:
+    """A cgroup for what the test starts; it must be empty at the end."""
+    mount = find_mount()
+    assert mount is not None
+    made = Cgroup.make(mount / f"syn-{network_instance()}")
+    yield made
+    made.kill()
+    made.remove()
+
+
+@pytest.fixture
+def launcher() -> Iterator[Launcher]:
+    """A launcher that is given up on after half a second."""
+    made = Launcher.open(seconds=0.5)
+    yield made
+    made.close()
+
+
+def _start(launcher: Launcher, cgroup: Cgroup, seconds: str) -> int:
+    inside = cgroup.open()
+    null = os.open("/dev/null", os.O_RDWR)
+    mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    try:
+        return launcher.start([_SLEEP, seconds], inside, mounts, None, [null, null, null], [])
+    finally:
+        for descriptor in (inside, null, mounts):
+            os.close(descriptor)
+
+
+def test_late_answer_is_not_the_next_ones(launcher: Launcher, cgroup: Cgroup) -> None:
+    """A process whose answer came too late is ended and reaped; each later start is told its own pid."""
+    late, *others = (cgroup.child(name) for name in ("late", "second", "third"))
+    os.kill(launcher.pid, signal.SIGSTOP)
+    with pytest.raises(KeeperError, match="does not answer"):
+        _start(launcher, late, "300")
+    os.kill(launcher.pid, signal.SIGCONT)
+
+    started = [_start(launcher, each, "301") for each in others]
+
+    assert [each.pids() for each in others] == [[pid] for pid in started]
+    assert late.pids() == []
+    assert set(_children()) == {launcher.pid, *started}
+    for pid in started:
+        os.kill(pid, signal.SIGKILL)
+        assert reap(pid, 5.0)
+
+
+def _children() -> list[int]:
+    me = os.getpid()
+    return [int(pid) for pid in Path(f"/proc/{me}/task/{me}/children").read_text().split()]
+
+
+def test_launcher_that_does_not_end_is_killed(launcher: Launcher, cgroup: Cgroup) -> None:
+    """Closing one that is stopped returns, and leaves no process."""
+    extra = Launcher.open()
+    os.kill(extra.pid, signal.SIGSTOP)
+
+    extra.close()
+
+    assert _children() == [launcher.pid]
+
+
+def test_launcher_ends_quietly_when_its_keeper_goes_unanswered(
+    launcher: Launcher, cgroup: Cgroup, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A keeper that goes away with a request unanswered leaves no launcher and no complaint."""
+    extra = Launcher.open(seconds=0.1)
+    os.kill(extra.pid, signal.SIGSTOP)
+    with pytest.raises(KeeperError):
+        _start(extra, cgroup, "300")
+    os.kill(extra.pid, signal.SIGCONT)
+
+    extra.close()
+
+    assert capfd.readouterr().err == ""
+    for pid in cgroup.pids():  # what it still started is its starter's to end
+        os.kill(pid, signal.SIGKILL)
+        assert reap(pid, 5.0)
+
+
+def test_child_that_lives_on_is_not_waited_for_long(launcher: Launcher, cgroup: Cgroup) -> None:
+    """Reaping is bounded: a process that does not end is told so."""
+    pid = _start(launcher, cgroup, "300")
+
+    assert not reap(pid, 0.05)
+
+    os.kill(pid, signal.SIGKILL)
+    assert reap(pid, 5.0)
