@@ -72,7 +72,8 @@ async def test_loader_reads_nothing_of_a_tasks(link: Link) -> None:
         assert ended.status == 0, output
         assert output.count("ignored") == 3
         assert "-rw-r--r-- 1 0 0 0 " in output
-        assert output.splitlines()[-1] == place
+        said = await task.output(stream=LogStream.STDOUT)
+        assert said.splitlines()[-1] == place
         await task.release()
 
 
@@ -230,10 +231,12 @@ async def test_disk_is_bounded(link: Link) -> None:
 -@head -c 6M /dev/zero > b
 @du -sk /tmp/a b | cut -f1 | paste -sd+ | tr -d '\\n'
 """
-    _, output = await link.task({"Makefile": makefile(recipe)}).run(Limits(disk_bytes=8 << 20))
+    task = link.task({"Makefile": makefile(recipe)})
+    _, output = await task.run(Limits(disk_bytes=8 << 20))
 
     assert "No space left on device" in output
-    first, second = map(int, output.splitlines()[-1].split("+"))
+    said = await task.output(stream=LogStream.STDOUT)
+    first, second = map(int, said.splitlines()[-1].split("+"))
     assert first == 6144
     assert second < 2048
 
