@@ -288,12 +288,10 @@ async def test_output_arrives_whole_over_a_lost_stream(world: Bench) -> None:
 
 
 async def test_sources_are_warmed(world: Bench) -> None:
-    """Those of Welcome, and those named later."""
-    world.manager.warm = [world.manager.add_source(b"first")]
+    """Those that Welcome names."""
+    world.manager.warm = [world.manager.add_source(b"first"), world.manager.add_source(b"second")]
     await world.start()
-    stream = await world.manager.attached()
-    later = world.manager.add_source(b"later")
-    stream.say(warm=pb.WarmSource(source=later))
+    await world.manager.attached()
 
     cache = world.folder / "state" / "cache"
     await eventually(lambda: all((cache / digest).exists() for digest in world.manager.sources))

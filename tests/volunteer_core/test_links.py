@@ -290,15 +290,14 @@ def test_answers_to_a_lost_stream_go_over_the_clusters_other_one(bench: Harness)
 
 
 def test_sources_to_warm_are_fetched() -> None:
-    """Those of Welcome and those named later."""
+    """Those that Welcome names."""
     bench = Harness()
-    first, later = Source("aa" * 32, 1), Source("bb" * 32, 2)
+    first, second = Source("aa" * 32, 1), Source("bb" * 32, 2)
     bench.tell(events.KeeperSynced(bench.keeper.synced()))
     bench.tell(events.LinkOpened(LINK))
-    bench.tell(events.Welcomed(LINK, Welcome("s", CLUSTER, 1, "10.77.0.0/24", (first,))))
-    bench.tell(events.WarmReceived(LINK, later))
+    bench.tell(events.Welcomed(LINK, Welcome("s", CLUSTER, 1, "10.77.0.0/24", (first, second))))
 
-    assert [effect.source for effect in bench.wanted(effects.WarmSource)] == [first, later]
+    assert [effect.source for effect in bench.wanted(effects.WarmSource)] == [first, second]
 
 
 def test_a_prefix_that_is_none_is_refused() -> None:

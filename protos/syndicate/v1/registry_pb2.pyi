@@ -144,7 +144,6 @@ class AttachResponse(google.protobuf.message.Message):
     HEARTBEAT_ACK_FIELD_NUMBER: builtins.int
     COMMANDS_FIELD_NUMBER: builtins.int
     DRAIN_FIELD_NUMBER: builtins.int
-    WARM_FIELD_NUMBER: builtins.int
     LOG_ACK_FIELD_NUMBER: builtins.int
     EVENT_ACK_FIELD_NUMBER: builtins.int
     @property
@@ -164,10 +163,6 @@ class AttachResponse(google.protobuf.message.Message):
         """Take no new reservation."""
 
     @property
-    def warm(self) -> global___WarmSource:
-        """A source to hold ready."""
-
-    @property
     def log_ack(self) -> global___LogAck:
         """Log bytes up to an offset are stored."""
 
@@ -182,13 +177,12 @@ class AttachResponse(google.protobuf.message.Message):
         heartbeat_ack: global___HeartbeatAck | None = ...,
         commands: global___Commands | None = ...,
         drain: global___Drain | None = ...,
-        warm: global___WarmSource | None = ...,
         log_ack: global___LogAck | None = ...,
         event_ack: global___EventAck | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["commands", b"commands", "drain", b"drain", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_ack", b"log_ack", "message", b"message", "warm", b"warm", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["commands", b"commands", "drain", b"drain", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_ack", b"log_ack", "message", b"message", "warm", b"warm", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["welcome", "heartbeat_ack", "commands", "drain", "warm", "log_ack", "event_ack"] | None: ...
+    def HasField(self, field_name: typing.Literal["commands", b"commands", "drain", b"drain", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_ack", b"log_ack", "message", b"message", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["commands", b"commands", "drain", b"drain", "event_ack", b"event_ack", "heartbeat_ack", b"heartbeat_ack", "log_ack", b"log_ack", "message", b"message", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["welcome", "heartbeat_ack", "commands", "drain", "log_ack", "event_ack"] | None: ...
 
 global___AttachResponse = AttachResponse
 
@@ -520,27 +514,6 @@ class SourceRef(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["sha256", b"sha256", "size", b"size"]) -> None: ...
 
 global___SourceRef = SourceRef
-
-@typing.final
-class WarmSource(google.protobuf.message.Message):
-    """A source that jobs will want."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    SOURCE_FIELD_NUMBER: builtins.int
-    @property
-    def source(self) -> global___SourceRef:
-        """Which."""
-
-    def __init__(
-        self,
-        *,
-        source: global___SourceRef | None = ...,
-    ) -> None: ...
-    def HasField(self, field_name: typing.Literal["source", b"source"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["source", b"source"]) -> None: ...
-
-global___WarmSource = WarmSource
 
 @typing.final
 class Drain(google.protobuf.message.Message):

@@ -266,9 +266,6 @@ class ManagerLink:
                 self._welcome(message.welcome)
             case "drain":
                 self._edges.dispatch(events.DrainReceived(self.target, message.drain.draining))
-            case "warm":
-                source = convert.source_in(message.warm.source)
-                self._edges.dispatch(events.WarmReceived(self.target, source))
             # Anything else is of a newer manager and means nothing here.
 
     def _command(self, message: pb.Command) -> None:

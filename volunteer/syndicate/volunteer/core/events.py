@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import local
-from .model import Command, Source, TaskId, Welcome
+from .model import Command, TaskId, Welcome
 
 # ---- from the links to the managers ---------------------------------------------------------------------
 
@@ -58,14 +58,6 @@ class DrainReceived:
 
     link: str
     draining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WarmReceived:
-    """A source to hold ready."""
-
-    link: str
-    source: Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +147,6 @@ Event = (
     | HeartbeatAcked
     | CommandReceived
     | DrainReceived
-    | WarmReceived
     | EventAcked
     | KeeperSynced
     | KeeperLost

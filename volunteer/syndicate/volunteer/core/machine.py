@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from . import commands, events, keeper_side, link_side, operations, release
 from .answers import AnswerBook
-from .effects import Effect, WarmSource
+from .effects import Effect
 from .events import Event
 from .invariants import check
 from .model import AnswerCode, Config, HeldTask, Role, Stamp, TaskRef
@@ -116,8 +116,6 @@ class Volunteer:
                 link = self._state.links.get(event.link)
                 if link is not None and link.welcomed:
                     turn.cluster(link.cluster_id).draining = event.draining
-            case events.WarmReceived():
-                turn.emit(WarmSource(event.link, event.source))
             case events.EventAcked():
                 self._state.events.pop(event.event_id, None)
             case events.KeeperSynced():
