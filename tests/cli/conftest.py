@@ -57,9 +57,10 @@ def manager() -> Iterator[FakeManager]:
 @pytest.fixture
 def bare_ctl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Ctl:
     """`syndicatectl` that knows no manager."""
-    for name in ("SYNDICATE_MANAGER", "SYNDICATE_TOKEN", "SYNDICATE_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("MANAGER", "TOKEN", "TOKEN_FILE", "CONTEXT"):
+        monkeypatch.delenv(f"SYNDICATE_{name}", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("COLUMNS", "120")
     return Ctl(capsys)
 

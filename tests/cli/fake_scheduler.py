@@ -14,18 +14,11 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1 import scheduler_pb2_grpc
 from syndicate.v1.common_pb2 import JobState, Reason, Role, TaskState
 
-TOKEN = "a-token-of-tests"
-BOOT = "boot-m"
+from tests.cli.fake_identity import NOW_S, STAFF, STUDENT, SUBMIT, TOKEN, FakeIdentity, page, refuse, stamp
+
+__all__ = ["TOKEN", "FakeManager", "FakeScheduler", "stamp"]
+
 WAIT_S = 10.0
-
-
-def stamp(seconds: float, boot: str = BOOT) -> common.Stamp:
-    """An instant so many seconds after the job's start, on the manager's clock unless told otherwise."""
-    return common.Stamp(
-        boot_id=boot,
-        monotonic_ns=1_000_000_000_000 + int(seconds * 1e9),
-        utc_ns=1_750_000_000_000_000_000 + int(seconds * 1e9),
-    )
 
 
 def task(name: str, number: int, *, node: str = "node-a") -> scheduler.Task:
@@ -158,10 +151,11 @@ def node(name: str, state: scheduler.NodeState.ValueType, slots: int) -> schedul
     )
 
 
-class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
+class FakeScheduler(FakeIdentity):
     """Answers from what the test laid into it; a break in a stream is `None` in its script."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.jobs: dict[int, scheduler.Job] = {}
         self.watches: dict[int, list[list[scheduler.Job | None]]] = {}
         """For each opening of a watch: the snapshots, and None where the stream breaks."""
@@ -170,7 +164,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
         """A watch that has told all of a job that goes on waits for this."""
         self.nodes = [node("node-a", scheduler.NODE_STATE_READY, 8)]
         self.cluster = scheduler.GetClusterResponse(
-            cluster_id="c-1", epoch=3, slots=8, free_slots=6, max_source_bytes=10 << 20, now=stamp(20)
+            cluster_id="c-1", epoch=3, slots=8, free_slots=6, max_source_bytes=10 << 20, now=stamp(NOW_S)
         )
         self.known: dict[str, bytes] = {}
         self.received_bytes = 0
@@ -182,19 +176,9 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
         """An upload is refused once so many bytes of it have come."""
         self.quiet_logs = False
         """A log whose script is used up stays open and says nothing."""
-        self.unavailable = 0
-        """So many calls are refused as by a manager that is starting."""
-
-    def _enter(self, context: grpc.ServicerContext) -> None:
-        metadata = dict(context.invocation_metadata())
-        if metadata.get("authorization") != f"Bearer {TOKEN}":
-            refuse(context, grpc.StatusCode.UNAUTHENTICATED, "BAD_TOKEN", "no such token")
-        if self.unavailable:
-            self.unavailable -= 1
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the manager is starting")
 
     def UploadSource(self, requests: Iterator[scheduler.UploadSourceRequest], context: Any) -> Any:
-        self._enter(context)
+        self.enter(context)
         header = next(requests).header
         if self.upload_error:
             refuse(context, *self.upload_error)
@@ -213,7 +197,7 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
         return scheduler.UploadSourceResponse(sha256=header.sha256, size=header.size)
 
     def Submit(self, request: scheduler.SubmitRequest, context: Any) -> Any:
-        self._enter(context)
+        self.enter(context, scope=SUBMIT)
         if self.submit_error:
             refuse(context, *self.submit_error)
         for sha256 in (request.spec.source_sha256, request.spec.client_sha256):
@@ -231,16 +215,16 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
         return scheduler.GetJobResponse(job=self._job(request.job_id, context))
 
     def ListJobs(self, request: scheduler.ListJobsRequest, context: Any) -> Any:
-        self._enter(context)
+        user = self.users[self.enter(context).user]
         found = [
             job
             for _, job in sorted(self.jobs.items(), reverse=True)
             if (not request.states or job.state in request.states)
             and (not request.owner or job.owner == request.owner)
+            and sees(user, job)
         ]
-        start, size = int(request.page_token or 0), request.page_size or 2
-        rest = str(start + size) if start + size < len(found) else ""
-        return scheduler.ListJobsResponse(jobs=found[start : start + size], next_page_token=rest)
+        part, rest = page(found, request)
+        return scheduler.ListJobsResponse(jobs=part, next_page_token=rest)
 
     def WatchJob(self, request: scheduler.WatchJobRequest, context: Any) -> Any:
         job = self._job(request.job_id, context)
@@ -254,7 +238,11 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
             self.hold.wait(WAIT_S)
 
     def ReadLogs(self, request: scheduler.ReadLogsRequest, context: Any) -> Any:
-        self._job(request.job_id, context)
+        job = self._job(request.job_id, context)
+        hidden = self.users[self.enter(context).user].role == STUDENT and not job.published
+        if hidden and any(name.startswith("client-") for name in request.tasks):
+            text = "the output of client-0 is not published"
+            refuse(context, grpc.StatusCode.PERMISSION_DENIED, "NOT_PUBLISHED", text)
         context.send_initial_metadata(())
         scripts = self.logs.get(request.job_id, [])
         if not scripts and self.quiet_logs:
@@ -262,15 +250,17 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
         for piece in scripts.pop(0) if scripts else []:
             if piece is None:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            elif hidden and piece.task.startswith("client-"):
+                continue
             elif not request.tasks or piece.task in request.tasks:
                 yield piece
 
     def ListNodes(self, request: scheduler.ListNodesRequest, context: Any) -> Any:
-        self._enter(context)
+        self.enter(context)
         return scheduler.ListNodesResponse(nodes=self.nodes)
 
     def DrainNode(self, request: scheduler.DrainNodeRequest, context: Any) -> Any:
-        self._enter(context)
+        self.enter(context, STAFF)
         for found in self.nodes:
             if found.volunteer_id == request.volunteer_id:
                 found.state = scheduler.NODE_STATE_DRAINED if request.draining else scheduler.NODE_STATE_READY
@@ -278,28 +268,26 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServicer):
         refuse(context, grpc.StatusCode.NOT_FOUND, "NO_SUCH_NODE", f"no volunteer {request.volunteer_id}")
 
     def GetCluster(self, request: scheduler.GetClusterRequest, context: Any) -> Any:
-        self._enter(context)
+        self.enter(context)
         return self.cluster
 
+    def PublishJob(self, request: scheduler.PublishJobRequest, context: Any) -> Any:
+        job = self._job(request.job_id, context)
+        self.enter(context, STAFF)
+        job.published = request.published
+        return scheduler.PublishJobResponse(published=job.published)
+
     def _job(self, job_id: int, context: grpc.ServicerContext) -> scheduler.Job:
-        self._enter(context)
-        if job_id not in self.jobs:
+        user = self.users[self.enter(context).user]
+        if job_id not in self.jobs or not sees(user, self.jobs[job_id]):
             refuse(context, grpc.StatusCode.NOT_FOUND, "NO_SUCH_JOB", f"no job {job_id}")
         return self.jobs[job_id]
 
 
-def refuse(
-    context: grpc.ServicerContext,
-    code: grpc.StatusCode,
-    reason: str,
-    text: str,
-    values: dict[str, str] | None = None,
-) -> None:
-    """Ends a call as the manager does, with its reason in plain trailing metadata."""
-    metadata = [("syndicate-reason", reason)]
-    metadata += [(f"syndicate-meta-{key}", value) for key, value in (values or {}).items()]
-    context.set_trailing_metadata(tuple(metadata))
-    context.abort(code, text)
+def sees(user: scheduler.User, job: scheduler.Job) -> bool:
+    """Whether a job exists as far as a user is concerned."""
+    own = user.name == job.owner or bool(user.team and user.team == job.team)
+    return own or job.published or user.role >= STAFF
 
 
 class FakeManager:

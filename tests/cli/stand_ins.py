@@ -77,6 +77,7 @@ def write(name, text):
         file.write(text)
     os.rename(given.state_dir + "/." + name, given.state_dir + "/" + name)
 write("admin.token", "t0ken\\n")
+write("volunteer.token", "machine\\n")
 write("manager.ready", json.dumps({
     "users": f"127.0.0.1:{port}", "volunteers": "127.0.0.1:%d" % link.getsockname()[1],
     "cluster_id": "c", "pid": os.getpid()}))
@@ -91,7 +92,7 @@ parser.add_argument("command")
 for name in ("manager", "token-file", "keeper", "state-dir", "run-dir", "id"):
     parser.add_argument("--" + name, required=True)
 given = parser.parse_args()
-assert open(given.token_file).read().strip() == "t0ken"
+assert open(given.token_file).read().strip() == "machine"
 keeper = socket.socket(socket.AF_UNIX)
 keeper.connect(given.keeper)
 open(given.state_dir + "/mine", "w").close()

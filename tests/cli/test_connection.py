@@ -129,10 +129,23 @@ def test_a_context_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert resolve(Given(), environ).manager == "127.0.0.1:7000"
 
 
-def test_the_owner_is_the_login_name() -> None:
+def test_the_owner_with_the_token_of_up_is_the_login_name(tmp_path: Path) -> None:
     """What the environment says comes first; where it says nothing, the password file does."""
-    from syndicate.cli.context import Given, resolve
+    from syndicate.cli.context import Context, Given, resolve, write_context
 
-    environ = {"XDG_STATE_HOME": "/nonexistent"}
+    (tmp_path / "t").write_text(TOKEN)
+    context = Context("127.0.0.1:7000", str(tmp_path / "t"), str(tmp_path))
+    write_context(tmp_path / "syndicate" / "context.toml", context)
+    environ = {"XDG_STATE_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     assert resolve(Given(), {**environ, "USER": "ada"}).user == "ada"
     assert resolve(Given(), environ).user == pwd.getpwuid(os.getuid()).pw_name
+    assert resolve(Given(user="eve"), {**environ, "USER": "ada"}).user == "eve"
+
+
+def test_the_owner_with_another_token_is_its_user() -> None:
+    """Only who is named is named: an admin's jobs are not those of a login name that means nothing there."""
+    from syndicate.cli.context import Given, resolve
+
+    environ = {"XDG_STATE_HOME": "/nonexistent", "XDG_CONFIG_HOME": "/nonexistent", "USER": "ada"}
+    assert resolve(Given(token="t"), environ).user == ""
+    assert resolve(Given(token="t"), {**environ, "SYNDICATE_USER": "eve"}).user == "eve"

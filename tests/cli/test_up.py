@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from syndicate.cli import local_cluster
+from syndicate.cli.contexts import ClusterContext, Contexts
 from syndicate.cli.local_cluster import Plan, Running
 from syndicate.cli.processes import Process
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID
@@ -179,3 +180,14 @@ def test_an_interrupted_up_leaves_nothing(
     )
     assert len(started) == 3 and not any(process.is_alive() for process in started)
     assert not cluster.exists()
+
+
+def test_up_says_that_another_context_is_in_use(bare_ctl: Ctl, cluster: Path, tmp_path: Path) -> None:
+    """Commands go on to use it: how to use the cluster that came up is told."""
+    store = Contexts({"XDG_CONFIG_HOME": str(tmp_path / "config")})
+    store.put("uni", ClusterContext("uni:7000"))
+    store.use("uni")
+    assert (
+        "(commands use the context uni; for this cluster:  syndicatectl context use local)"
+        in up(bare_ctl, cluster).err
+    )

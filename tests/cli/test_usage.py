@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from syndicate.cli.app import app
+from syndicate.cli.contexts import ClusterContext, Contexts
 
 from tests.cli.conftest import Ctl
 from tests.cli.fake_scheduler import TOKEN, FakeManager, ended_job
@@ -67,16 +69,23 @@ def test_version(ctl: Ctl) -> None:
 
 
 def test_whatever_prints_data_takes_json() -> None:
-    """Every command has --json, but for `node`, whose own commands have it."""
-    command = typer.main.get_command(app)
-    leaves = {**command.commands, **command.commands["node"].commands}  # type: ignore[attr-defined]  # a group
-    del leaves["node"]
+    """Every command has --json, also those of groups."""
     without = [
         name
-        for name, each in leaves.items()
+        for name, each in leaves().items()
         if not any("--json" in parameter.opts for parameter in each.params)
     ]
     assert without == []
+
+
+def leaves() -> dict[str, Any]:
+    """All commands by their words: `jobs`, `node drain`."""
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group
+    found = {}
+    for name, each in commands.items():
+        inner = getattr(each, "commands", None)
+        found |= {f"{name} {word}": leaf for word, leaf in inner.items()} if inner else {name: each}
+    return found
 
 
 def test_a_reader_that_went_away_is_no_error(manager: FakeManager, tmp_path: Path) -> None:
@@ -91,6 +100,7 @@ def test_a_reader_that_went_away_is_no_error(manager: FakeManager, tmp_path: Pat
             "SYNDICATE_MANAGER": manager.address,
             "SYNDICATE_TOKEN": TOKEN,
             "XDG_STATE_HOME": str(tmp_path),
+            "XDG_CONFIG_HOME": str(tmp_path),
         },
         stdout=writer,
         stderr=subprocess.PIPE,
@@ -138,3 +148,35 @@ def test_ctrl_c_in_a_command_is_told(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("syndicate.cli.node_commands.list_nodes", interrupted)
     ended = ctl("nodes")
     assert (ended.code, ended.err) == (130, "error: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("syndicatectl tok", ["token"]),
+        ("syndicatectl token ", ["create", "list", "revoke"]),
+        ("syndicatectl user add eve --role st", ["student", "staff"]),
+        ("syndicatectl context use ", ["lab", "uni", "local"]),
+    ],
+)
+def test_the_shell_completes(tmp_path: Path, typed: str, offered: list[str]) -> None:
+    """Commands, their own commands, and the values of what has few of them, without a manager."""
+    contexts = Contexts({"XDG_CONFIG_HOME": str(tmp_path)})
+    for name in ("uni", "lab"):
+        contexts.put(name, ClusterContext(f"{name}:7000"))
+    words = typed.split(" ")
+    ended = subprocess.run(
+        [sys.executable, "-m", "syndicate.cli"],
+        env={
+            **os.environ,
+            "XDG_CONFIG_HOME": str(tmp_path),
+            "_SYNDICATECTL_COMPLETE": "complete_bash",
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(len(words) - 1),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.stdout.split() == offered

@@ -202,6 +202,15 @@ async def test_aio_deadline(address: str) -> None:
             await chaos.members()
 
 
+async def test_aio_takes_several_too() -> None:
+    """AioChaos has the same calls."""
+    async with AioFakeChaos(members=[MASTER, SLAVE]) as fake:
+        assert (await fake.kill([MASTER, SLAVE])).processes == 4
+        assert len((await fake.revive([MASTER, SLAVE])).members) == 2
+        assert len((await fake.disconnect([MASTER, SLAVE])).members) == 2
+        assert len((await fake.reconnect([MASTER, SLAVE])).members) == 2
+
+
 def test_from_env_needs_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without SYNDICATE_CHAOS it says that this is no client task."""
     monkeypatch.delenv("SYNDICATE_CHAOS", raising=False)
@@ -251,6 +260,44 @@ def test_disconnect_and_reconnect(chaos: Chaos) -> None:
     assert [member.disconnected for member in chaos.members()] == [False, True, False]
     assert not chaos.reconnect(SLAVE).already
     assert chaos.reconnect(SLAVE).already
+
+
+def test_several_at_once(chaos: Chaos) -> None:
+    """A sequence of addresses is one call; the answer has each member, in its order."""
+    chaos.kill(SLAVE)
+    killed = chaos.kill([MASTER, SLAVE])
+    assert [(member.ip, member.already, member.processes) for member in killed.members] == [
+        (MASTER, False, 2),
+        (SLAVE, True, 0),
+    ]
+    assert (killed.already, killed.processes, killed.fault_id) == (False, 2, killed.members[0].fault_id)
+    revived = chaos.revive((SLAVE, MASTER))
+    assert [member.generation for member in revived.members] == [2, 2]
+    assert not chaos.disconnect([MASTER, SLAVE]).already
+    assert chaos.disconnect([MASTER, SLAVE]).already
+    assert [member.already for member in chaos.reconnect([MASTER, SLAVE]).members] == [False, False]
+
+
+def test_one_address_has_one_member(chaos: Chaos) -> None:
+    """What is said of the call is what is said of its member."""
+    killed = chaos.kill(SLAVE)
+    [member] = killed.members
+    assert (member.ip, member.fault_id, member.applied_at) == (SLAVE, killed.fault_id, killed.applied_at)
+    assert member.processes == killed.processes
+
+
+def test_several_are_checked_before_any_is_touched(chaos: Chaos) -> None:
+    """A stranger, a live one that is to lose its disk, or the same twice: nothing happens to the others."""
+    with pytest.raises(NoSuchMember):
+        chaos.kill([MASTER, "10.77.0.99"])
+    with pytest.raises(ChaosError, match="named twice"):
+        chaos.kill([MASTER, MASTER])
+    chaos.kill(SLAVE)
+    with pytest.raises(TaskAlive):
+        chaos.revive([SLAVE, MASTER], with_disk=False)
+    with pytest.raises(ValueError, match="no address"):
+        chaos.kill([])
+    assert [member.state for member in chaos.members()][:2] == [TaskState.RUNNING, TaskState.KILLED]
 
 
 def test_only_addresses_of_the_job(chaos: Chaos) -> None:
@@ -343,6 +390,8 @@ def test_a_request_id_is_a_uuid_and_of_one_fault() -> None:
     for wrong in (
         chaos_pb2.KillRequest(request_id="5f0c", ip=SLAVE),
         chaos_pb2.KillRequest(request_id=request_id, ip=MASTER),
+        chaos_pb2.KillRequest(request_id=request_id, ips=[SLAVE, MASTER]),
+        chaos_pb2.KillRequest(request_id=str(uuid.uuid4()), ip=SLAVE, ips=[MASTER]),
     ):
         with pytest.raises(ChaosError) as caught:
             job.answer("client-0", "Kill", wrong)

@@ -33,12 +33,34 @@ def test_faults_are_one_line_each(server: FakeChaosServer, capsys: pytest.Captur
     ]
 
 
+def test_several_addresses_are_one_call_with_a_line_each(
+    server: FakeChaosServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the fault, and whether it was so already."""
+    assert chaos_command.run(["kill", "10.77.0.11"]) == 0
+    for words in (["kill"], ["revive", "--with-disk"], ["disconnect"], ["reconnect"]):
+        assert chaos_command.run([words[0], "10.77.0.11", "10.77.0.12", *words[1:]]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "killed        10.77.0.11  (already so)",
+        "killed        10.77.0.12  2 processes",
+        "revived       10.77.0.11  generation 2",
+        "revived       10.77.0.12  generation 2",
+        "disconnected  10.77.0.11",
+        "disconnected  10.77.0.12",
+        "reconnected   10.77.0.11",
+        "reconnected   10.77.0.12",
+    ]
+    assert len(server.job.calls) == 5
+    assert chaos_command.run(["kill", "10.77.0.11", "10.77.0.99"]) == 1
+
+
 def test_json_has_every_field(server: FakeChaosServer, capsys: pytest.CaptureFixture[str]) -> None:
     """--json, before or behind the command, prints the whole answer."""
     assert chaos_command.run(["--json", "kill", "10.77.0.12"]) == 0
     killed = json.loads(capsys.readouterr().out)
     assert killed["processes"] == 2
     assert killed["applied_at"]["boot_id"] == "fake-boot"
+    assert [member["ip"] for member in killed["members"]] == ["10.77.0.12"]
     assert chaos_command.run(["members", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["members"][1]["state"] == "killed"
 

@@ -28,6 +28,7 @@ class Running:
     users: str
     volunteers: str
     token: str
+    volunteer_token: str
     epoch: int
     channel: grpc.aio.Channel
     serving: asyncio.Task[None] | None = None
@@ -42,9 +43,14 @@ class Running:
         """What every call takes: the token, and a deadline."""
         return {"metadata": bearer(self.token), "timeout": WAIT_S}
 
+    @property
+    def volunteer_credentials(self) -> dict[str, Any]:
+        """The same at the volunteers' door."""
+        return {"metadata": bearer(self.volunteer_token), "timeout": WAIT_S}
+
     def volunteer(self, **script: Any) -> ScriptedVolunteer:
         """A scripted volunteer for this manager."""
-        return ScriptedVolunteer(self.token, self.volunteers, **script)
+        return ScriptedVolunteer(self.volunteer_token, self.volunteers, **script)
 
     async def submit(self, machines: int = 1, data: bytes | None = None, **fields: Any) -> int:
         """Upload a source and queue a job of it."""
@@ -97,11 +103,10 @@ def start(tmp_path: Path) -> Start:
             if not ready.done():
                 await task
             said = dict(word.split("=") for word in ready.result().split()[1:])
-            token = (state_dir / "admin.token").read_text().strip()
+            tokens = [(state_dir / f"{name}.token").read_text().strip() for name in ("admin", "volunteer")]
             async with grpc.aio.insecure_channel(said["users"]) as channel:
-                yield Running(
-                    state_dir, said["users"], said["volunteers"], token, int(said["epoch"]), channel, task
-                )
+                doors = said["users"], said["volunteers"]
+                yield Running(state_dir, *doors, *tokens, int(said["epoch"]), channel, task)
         finally:
             if not task.done():
                 task.cancel()

@@ -95,6 +95,7 @@ class ScriptedVolunteer:
         self.out: asyncio.Queue[registry.AttachRequest] = asyncio.Queue()
         self.heard: asyncio.Condition = asyncio.Condition()
         self.ended: asyncio.Future[grpc.aio.AioRpcError | None] = asyncio.get_running_loop().create_future()
+        self.hang_up: Callable[[], object] = lambda: None
         self._events = 0
         self._sequence = 0
         self._last_ack: registry.HeartbeatAck | None = None
@@ -105,6 +106,7 @@ class ScriptedVolunteer:
         async with grpc.aio.insecure_channel(self.address) as channel:
             stub = registry_grpc.RegistryStub(channel)
             call = stub.Attach(metadata=bearer(self.token))
+            self.hang_up = call.cancel
             self.say(hello=self.hello())
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(self._write(call))
@@ -147,8 +149,8 @@ class ScriptedVolunteer:
             beat.last_ack_received_at.CopyFrom(stamp(self.boot_id))
         self.say(heartbeat=beat)
 
-    def exit(self, task: common.TaskRef, status: int = 0) -> None:
-        """Tell that make ended."""
+    def exit(self, task: common.TaskRef, status: int = 0, end: common.TaskExit | None = None) -> None:
+        """Tell that make ended: with a status, or so."""
         self._events += 1
         reason = common.REASON_EXITED_NONZERO if status else common.REASON_EXITED_ZERO
         self.say(
@@ -156,7 +158,7 @@ class ScriptedVolunteer:
                 task=task,
                 event_id=self._events,
                 at=stamp(self.boot_id),
-                exited=common.TaskExit(reason=reason, exit_status=status),
+                exited=end or common.TaskExit(reason=reason, exit_status=status),
             )
         )
 

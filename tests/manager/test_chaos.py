@@ -31,8 +31,8 @@ class Client:
         self.stub = stub
         self.volunteer = volunteer
         self.metadata: Metadata = (
-            *bearer(manager.token),
-            ("syndicate-volunteer", volunteer.volunteer_id),
+            *bearer(manager.volunteer_token),
+            ("syndicate-session", volunteer.welcome.session),
             ("syndicate-task", task),
         )
 
@@ -132,6 +132,61 @@ async def test_a_repeated_fault_happens_once(manager: Running) -> None:
     assert len(kills) == 1
 
 
+async def test_several_addresses_go_out_in_one_message(manager: Running) -> None:
+    """One call, one message of commands, an answer with each member in the order of the addresses."""
+    async with client_of_a_job(manager) as client:
+        client.volunteer.answers = False
+        ips = [client.address("slave-0"), client.address("master")]
+        request = chaos.KillRequest(request_id=new_id(), ips=ips)
+        call = asyncio.ensure_future(client.stub.Kill(request, **client.credentials))
+        await client.volunteer.until(lambda: len(client.volunteer.commands("kill")) == 2)
+        messages = [len(m.commands.commands) for m in client.volunteer.told if m.HasField("commands")]
+        slave, master = client.volunteer.commands("kill")
+        client.volunteer.answer(master, processes=5)
+        client.volunteer.answer(slave, processes=3)
+        answer = await call
+        again = await client.stub.Kill(request, **client.credentials)
+        job = await manager.job(client.job_id)
+
+    assert messages[-1] == 2
+    assert [(m.ip, m.processes, m.applied.fault_id) for m in answer.members] == [
+        (ips[0], 3, 1),
+        (ips[1], 5, 2),
+    ]
+    assert (answer.processes, answer.applied.already) == (8, False)
+    assert answer.applied.fault_id in (1, 2)
+    assert again == answer
+    assert [fault.task for fault in job.faults] == ["slave-0", "master"]
+
+
+async def test_one_address_has_one_member_in_the_answer(manager: Running) -> None:
+    """Of each fault, whether it is named by `ip` or by `ips`."""
+    async with client_of_a_job(manager) as client:
+        ip, rest = client.address("slave-0"), client.credentials
+        killed = await client.stub.Kill(chaos.KillRequest(request_id=new_id(), ip=ip), **rest)
+        revived = await client.stub.Revive(chaos.ReviveRequest(request_id=new_id(), ips=[ip]), **rest)
+        cut = await client.stub.Disconnect(chaos.DisconnectRequest(request_id=new_id(), ip=ip), **rest)
+        healed = await client.stub.Reconnect(chaos.ReconnectRequest(request_id=new_id(), ips=[ip]), **rest)
+
+    for answer in (killed, revived, cut, healed):
+        [member] = answer.members
+        assert (member.ip, member.applied) == (ip, answer.applied)
+    assert revived.members[0].generation == revived.generation == 2
+
+
+async def test_an_address_and_a_list_of_them_is_too_much(manager: Running) -> None:
+    """`ip` or `ips`, not both."""
+    async with client_of_a_job(manager) as client:
+        master, slave = client.address("master"), client.address("slave-0")
+        request = chaos.KillRequest(request_id=new_id(), ip=master, ips=[slave])
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.stub.Kill(request, **client.credentials)
+        kills = client.volunteer.commands("kill")
+
+    assert (refused.value.code(), reason(refused)) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")
+    assert kills == []
+
+
 async def test_finish_decides_the_job(manager: Running) -> None:
     """What the last client says becomes the job's result, and later calls are refused."""
     async with client_of_a_job(manager) as client:
@@ -175,15 +230,15 @@ async def test_addresses_that_are_no_member_are_refused(
     "attested",
     [
         (),
-        (("syndicate-volunteer", "node-a"),),
+        (("syndicate-session", "0" * 32),),
         (("syndicate-task", "c/1/1/client-0/1"),),
-        (("syndicate-volunteer", "node-a"), ("syndicate-task", "c/1/1/client-0")),
-        (("syndicate-volunteer", "node-a"), ("syndicate-task", "c/one/1/client-0/1")),
+        (("syndicate-session", "0" * 32), ("syndicate-task", "c/1/1/client-0")),
+        (("syndicate-session", "0" * 32), ("syndicate-task", "c/one/1/client-0/1")),
     ],
 )
 async def test_calls_without_an_attested_client_are_refused(manager: Running, attested: Metadata) -> None:
     """Every method wants to know which task calls, Ping too."""
-    metadata = (*bearer(manager.token), *attested)
+    metadata = (*bearer(manager.volunteer_token), *attested)
     async with grpc.aio.insecure_channel(manager.volunteers) as channel:
         stub = chaos_grpc.ChaosControlStub(channel)
         calls = [
@@ -202,18 +257,47 @@ async def test_calls_without_an_attested_client_are_refused(manager: Running, at
             assert reason(refused) == "NOT_A_CLIENT"
 
 
-async def test_a_volunteer_cannot_speak_for_anothers_client(manager: Running) -> None:
-    """A task is believed only from the volunteer that holds it."""
-    async with client_of_a_job(manager) as client:
-        forged = tuple((k, "node-b" if k == "syndicate-volunteer" else v) for k, v in client.metadata)
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await client.stub.Kill(
-                chaos.KillRequest(request_id=new_id(), ip=client.address("master")),
-                metadata=forged,
-                timeout=WAIT_S,
-            )
+def by_session(client: Client, session: str) -> dict[str, object]:
+    """The client's credentials, relayed over another stream."""
+    metadata = tuple((k, session if k == "syndicate-session" else v) for k, v in client.metadata)
+    return {"metadata": metadata, "timeout": WAIT_S}
 
-    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+async def test_a_volunteer_cannot_speak_for_anothers_client(manager: Running) -> None:
+    """A task is believed only from the volunteer that holds it, known by its stream, not by what it says."""
+    async with (
+        client_of_a_job(manager) as client,
+        manager.volunteer(volunteer_id="node-b").attached() as other,
+    ):
+        forged = by_session(client, other.welcome.session)
+        forged["metadata"] = (*forged["metadata"], ("syndicate-volunteer", "node-a"))  # type: ignore[misc]  # a tuple
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.stub.Ping(chaos.PingRequest(), **by_session(client, other.welcome.session[:-1]))
+        with pytest.raises(grpc.aio.AioRpcError) as denied:
+            await client.stub.ListMembers(chaos.ListMembersRequest(), **forged)
+
+    assert len(other.welcome.session) == 32
+    assert (refused.value.code(), reason(refused)) == (grpc.StatusCode.UNAVAILABLE, "MANAGER_AWAY")
+    assert (denied.value.code(), reason(denied)) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_A_CLIENT")
+
+
+async def until_refused(stub: chaos_grpc.ChaosControlStub, credentials: dict[str, object]) -> None:
+    """Calls again and again; the manager sees the end of a stream a moment after the volunteer."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            await stub.Ping(chaos.PingRequest(), **credentials)
+
+
+async def test_a_call_over_a_stream_that_ended_is_to_be_tried_again(manager: Running) -> None:
+    """The volunteer has another stream soon, and the client calls again."""
+    async with client_of_a_job(manager) as client:
+        old = client.credentials
+        await client.stub.Ping(chaos.PingRequest(), **old)
+        client.volunteer.hang_up()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await until_refused(client.stub, old)
+
+    assert (refused.value.code(), reason(refused)) == (grpc.StatusCode.UNAVAILABLE, "MANAGER_AWAY")
 
 
 async def test_ping_tells_the_managers_clock(manager: Running) -> None:

@@ -31,6 +31,8 @@ REF = model.TaskRef("c-1", 7, 2, "slave-0", 3)
         (model.FaultKind, common.FaultKind, "FAULT_KIND_"),
         (model.AnswerCode, registry.AnswerCode, "ANSWER_CODE_"),
         (model.NodeState, scheduler.NodeState, "NODE_STATE_"),
+        (model.UserRole, scheduler.UserRole, "USER_ROLE_"),
+        (model.TokenScope, scheduler.TokenScope, "TOKEN_SCOPE_"),
     ],
 )
 def test_enums_have_the_same_words_and_numbers(word: type[IntEnum], proto: Any, prefix: str) -> None:

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from syndicate.manager.core import errors as core_errors
+from syndicate.manager.rpc.doors import VolunteersDoor
 from syndicate.manager.rpc.errors import STATUS_OF, abort
 from syndicate.manager.rpc.guard import Guard
 from syndicate.v1 import chaos_pb2, registry_pb2, scheduler_pb2
@@ -29,6 +30,14 @@ REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 def methods(*services: Any) -> list[str]:
     """Full names of all methods of services, from their descriptors."""
     return [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]
+
+
+def doors(manager: Running) -> list[tuple[str, list[Any], str]]:
+    """Each listener with its services, and the token that opens it."""
+    return [
+        (manager.users, USERS, manager.token),
+        (manager.volunteers, VOLUNTEERS, manager.volunteer_token),
+    ]
 
 
 async def knock(
@@ -70,17 +79,20 @@ async def test_no_method_opens_without_the_token(
 async def test_every_method_opens_with_the_token(manager: Running) -> None:
     """No method that the protos have is missing or shut."""
     shut = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN}
-    for address, services in ((manager.users, USERS), (manager.volunteers, VOLUNTEERS)):
+    for address, services, token in doors(manager):
         for method in methods(*services, REFLECTION):
-            error = await knock(address, method, bearer(manager.token))
+            error = await knock(address, method, bearer(token))
             assert error.code() not in shut, method
 
 
 async def test_each_listener_refuses_the_others_methods(manager: Running) -> None:
     """Scheduler is not served to volunteers, Registry and ChaosControl not to users."""
-    for address, services in ((manager.users, VOLUNTEERS), (manager.volunteers, USERS)):
+    for address, services, token in (
+        (manager.users, VOLUNTEERS, manager.token),
+        (manager.volunteers, USERS, manager.volunteer_token),
+    ):
         for method in methods(*services):
-            error = await knock(address, method, bearer(manager.token))
+            error = await knock(address, method, bearer(token))
             assert error.code() is grpc.StatusCode.UNIMPLEMENTED, method
 
 
@@ -96,11 +108,11 @@ async def test_health_is_told_to_anybody(manager: Running) -> None:
 
 async def test_reflection_lists_the_services(manager: Running) -> None:
     """A tool with the token can ask either listener what it has."""
-    for address, services in ((manager.users, USERS), (manager.volunteers, VOLUNTEERS)):
+    for address, services, token in doors(manager):
         async with grpc.aio.insecure_channel(address) as channel:
             call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
                 iter([reflection_pb2.ServerReflectionRequest(list_services="")]),
-                metadata=bearer(manager.token),
+                metadata=bearer(token),
                 timeout=WAIT_S,
             )
             listed = {
@@ -168,7 +180,7 @@ async def test_an_unexpected_failure_tells_nothing_of_itself() -> None:
     async def broken(_request: bytes, _context: object) -> bytes:
         raise RuntimeError("the secret is in /etc/shadow")
 
-    guard = Guard("t", lambda: None)
+    guard = Guard(VolunteersDoor("t"), lambda: None)
     guard.add_registered_method_handlers("x.X", {"Broken": grpc.unary_unary_rpc_method_handler(broken)})
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((guard,))
@@ -187,7 +199,7 @@ async def test_an_unexpected_failure_tells_nothing_of_itself() -> None:
 
 async def test_a_manager_that_stops_takes_nothing_more() -> None:
     """Every call is answered UNAVAILABLE, so that callers try again."""
-    guard = Guard("t", lambda: core_errors.Away("MANAGER_AWAY", "stopping"))
+    guard = Guard(VolunteersDoor("t"), lambda: core_errors.Away("MANAGER_AWAY", "stopping"))
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((guard,))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -202,9 +214,9 @@ async def test_a_manager_that_stops_takes_nothing_more() -> None:
 
 async def test_a_request_that_cannot_be_decoded_is_the_callers_error(manager: Running) -> None:
     """Each method answers so, and says nothing of the manager's insides."""
-    for address, services in ((manager.users, USERS), (manager.volunteers, VOLUNTEERS)):
+    for address, services, token in doors(manager):
         for method in methods(*services):
-            error = await knock(address, method, bearer(manager.token), b"\xff" * 40)
+            error = await knock(address, method, bearer(token), b"\xff" * 40)
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, method
             assert trailer(error)["syndicate-reason"] in ("BAD_FIELD", "NO_HELLO"), method
             assert "deserializ" not in (error.details() or ""), method

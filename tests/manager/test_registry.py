@@ -27,7 +27,7 @@ from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, tarball, t
 async def refused(manager: Running, *messages: registry.AttachRequest) -> grpc.aio.AioRpcError:
     """Attach with these messages and return the error that ends the stream."""
     async with grpc.aio.insecure_channel(manager.volunteers) as channel:
-        call = registry_grpc.RegistryStub(channel).Attach(**manager.credentials)
+        call = registry_grpc.RegistryStub(channel).Attach(**manager.volunteer_credentials)
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await _talk(call, messages)
         return ended.value
@@ -283,9 +283,11 @@ async def test_a_source_is_fetched_whole(manager: Running) -> None:
     async with grpc.aio.insecure_channel(manager.volunteers) as channel:
         stub = registry_grpc.RegistryStub(channel)
         request = registry.FetchSourceRequest(sha256=source.sha256)
-        chunks = [c.chunk async for c in stub.FetchSource(request, **manager.credentials)]
+        chunks = [c.chunk async for c in stub.FetchSource(request, **manager.volunteer_credentials)]
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
-            await stub.FetchSource(registry.FetchSourceRequest(sha256="0" * 64), **manager.credentials).read()
+            await stub.FetchSource(
+                registry.FetchSourceRequest(sha256="0" * 64), **manager.volunteer_credentials
+            ).read()
 
     assert b"".join(chunks) == data
     assert max(len(chunk) for chunk in chunks) <= 512 << 10
@@ -308,13 +310,13 @@ async def test_fetches_take_turns(start: Start, monkeypatch: pytest.MonkeyPatch)
         source = await upload(manager.scheduler, data, manager.token)
         fetch = registry_grpc.RegistryStub(channel).FetchSource
         request = registry.FetchSourceRequest(sha256=source.sha256)
-        first = fetch(request, **manager.credentials)
+        first = fetch(request, **manager.volunteer_credentials)
         assert await asyncio.to_thread(reached.wait, WAIT_S)
         with pytest.raises(grpc.aio.AioRpcError) as waited:
-            await fetch(request, metadata=bearer(manager.token), timeout=0.3).read()
+            await fetch(request, metadata=bearer(manager.volunteer_token), timeout=0.3).read()
         gate.set()
         chunks = [c.chunk async for c in first]
-        again = [c.chunk async for c in fetch(request, **manager.credentials)]
+        again = [c.chunk async for c in fetch(request, **manager.volunteer_credentials)]
 
     assert again == chunks
     assert waited.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -180,6 +180,6 @@ async def until_ready(process: subprocess.Popen[bytes], state: Path) -> Running:
     process.stdout.close()
     assert line.startswith(b"ready ")
     said = json.loads((state / "manager.ready").read_text())
-    token = (state / "admin.token").read_text().strip()
+    tokens = [(state / f"{name}.token").read_text().strip() for name in ("admin", "volunteer")]
     channel = grpc.aio.insecure_channel(said["users"])
-    return Running(state, said["users"], said["volunteers"], token, said["epoch"], channel)
+    return Running(state, said["users"], said["volunteers"], *tokens, said["epoch"], channel)

@@ -74,6 +74,8 @@ jobs = st.builds(
     started_at=maybe_stamp,
     ended_at=maybe_stamp,
     gang_start_ns=ids,
+    team=st.just("") | names,
+    published=st.booleans(),
 )
 tasks = st.builds(
     records.TaskRecord,
@@ -142,7 +144,46 @@ nodes = st.builds(
     forgotten=st.booleans(),
     unsafe=st.lists(names, max_size=3).map(tuple),
 )
-anything: st.SearchStrategy[records.Record] = st.one_of(jobs, tasks, runs, faults, story, nodes)
+quotas = st.builds(model.Quota, *[st.integers(-1, 10**6)] * len(fields(model.Quota)))
+users = st.builds(
+    records.UserRecord,
+    name=names,
+    role=st.sampled_from(model.UserRole),
+    team=st.just("") | names,
+    disabled=st.booleans(),
+    quota=quotas,
+    created_at=stamps,
+)
+teams = st.builds(records.TeamRecord, name=names, quota=quotas)
+tokens = st.builds(
+    records.TokenRecord,
+    token_id=names,
+    user=names,
+    note=texts,
+    scope=st.sampled_from(model.TokenScope),
+    digest=names,
+    created_at=stamps,
+    expires_utc_ns=big,
+    revoked_at=maybe_stamp,
+    last_used_at=maybe_stamp,
+    forgotten=st.booleans(),
+)
+audit = st.builds(
+    records.AuditRecord,
+    line=ids,
+    at=stamps,
+    who=names,
+    token_id=names,
+    peer=texts,
+    method=names,
+    subject=texts,
+    allowed=st.booleans(),
+    reason=names,
+    job_id=ids,
+)
+anything: st.SearchStrategy[records.Record] = st.one_of(
+    jobs, tasks, runs, faults, story, nodes, users, teams, tokens, audit
+)
 
 
 @given(anything)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -24,14 +25,18 @@ from syndicate.manager.core.model import (
     JobSpec,
     JobState,
     Outcome,
+    Quota,
     Resources,
     Result,
     Role,
     Source,
     Stamp,
     TaskState,
+    TokenScope,
+    UserRole,
 )
 from syndicate.manager.core.records import (
+    AuditRecord,
     EpochRecord,
     FaultRecord,
     JobRecord,
@@ -40,6 +45,9 @@ from syndicate.manager.core.records import (
     RunRecord,
     StoryRecord,
     TaskRecord,
+    TeamRecord,
+    TokenRecord,
+    UserRecord,
 )
 from syndicate.manager.store import CommitFailed, SqliteStore, StateDirBusy, StoreTooNew, rows, schema, sqlite
 from syndicate.manager.store.migrate import alembic_config
@@ -264,8 +272,10 @@ async def test_a_database_of_the_first_version_is_migrated(tmp_path: Path) -> No
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        table, row = rows.to_row(job(1, JobState.FAILED))
-        connection.exec_driver_sql(schema.UPSERT[table], (json.dumps([row]),))
+        _, (*head, _team, _published, doc) = rows.to_row(job(1, JobState.FAILED))
+        columns = "job_id, request_id, owner, state, submitted_utc_ns, doc"
+        statement = f"INSERT INTO job ({columns}) VALUES (?, ?, ?, ?, ?, ?)"
+        connection.exec_driver_sql(statement, (*head, json.dumps(doc)))
         old = _indexes(connection)
     engine.dispose()
 
@@ -429,3 +439,32 @@ async def test_nothing_is_lost_at_a_close(tmp_path: Path) -> None:
     await store.close()
 
     assert len(await restored(tmp_path)) == 500
+
+
+async def test_users_and_tokens_are_found_again(tmp_path: Path) -> None:
+    """Users, teams, tokens and the newest line of the audit log; not a token that is to be forgotten."""
+    user = UserRecord("alice", UserRole.STUDENT, "red", False, Quota(1, 2, 3, 4), AT)
+    team = TeamRecord("red", Quota())
+    token = TokenRecord("t1", "alice", "laptop", TokenScope.ALL, "0" * 64, AT)
+    lines = [AuditRecord(n, AT, "alice", "t1", "::1", "Submit", f"job {n}", True, "", n) for n in (1, 2)]
+    await saved(tmp_path, user, team, token, replace(token, token_id="t2", forgotten=True), *lines)
+
+    assert set(await restored(tmp_path)) == {user, team, token, lines[-1]}
+
+
+async def test_the_audit_log_is_read_by_whom_what_and_denied(tmp_path: Path) -> None:
+    """Newest first, below a line, so many."""
+    lines = [
+        AuditRecord(n, AT, "ab"[n % 2], "t", "::1", "Submit", "", n % 3 > 0, "" if n % 3 else "X", n // 4)
+        for n in range(1, 13)
+    ]
+    await saved(tmp_path, *lines)
+    async with opened(tmp_path) as (store, _):
+
+        async def found(*wish: Any) -> list[int]:
+            return [line.line for line in await store.list_audit(*wish)]
+
+        assert await found(None, 100, "", 0, False) == list(range(12, 0, -1))
+        assert await found(9, 3, "", 0, False) == [8, 7, 6]
+        assert await found(None, 100, "a", 0, True) == [12, 6]
+        assert await found(None, 100, "", 2, False) == [11, 10, 9, 8]

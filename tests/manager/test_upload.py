@@ -8,15 +8,18 @@ import hashlib
 import threading
 import uuid
 from collections.abc import AsyncIterator
-from typing import BinaryIO
+from contextlib import suppress
+from typing import Any, BinaryIO
 
 import grpc
 import pytest
+from syndicate.manager.rpc import upload as upload_module
 from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import registry_pb2_grpc as registry_grpc
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager.conftest import Running, Start
+from tests.manager.people import join
 from tests.manager.scripted import WAIT_S, bearer, reason, tarball, upload
 
 GOOD = tarball()
@@ -189,7 +192,7 @@ async def test_sources_are_fetched_while_others_are_checked(
         await asyncio.to_thread(begun.wait, WAIT_S)
         request = registry.FetchSourceRequest(sha256=known.sha256)
         for _ in range(20):
-            call = registry_grpc.RegistryStub(channel).FetchSource(request, **manager.credentials)
+            call = registry_grpc.RegistryStub(channel).FetchSource(request, **manager.volunteer_credentials)
             assert b"".join([answer.chunk async for answer in call]) == GOOD
         gate.set()
         await asyncio.gather(*uploads)
@@ -213,3 +216,61 @@ async def test_many_uploads_of_one_source_at_once_agree(manager: Running) -> Non
     answers = await asyncio.gather(*(upload(manager.scheduler, GOOD, manager.token) for _ in range(20)))
 
     assert {answer.sha256 for answer in answers} == {hashlib.sha256(GOOD).hexdigest()}
+
+
+async def test_a_byte_now_and_then_is_no_upload(manager: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often something comes: who does not get on at a least rate gives up the place."""
+    monkeypatch.setattr(upload_module, "_GRACE_S", 0.2)
+    call = manager.scheduler.UploadSource(**manager.credentials)
+    await call.write(header(b"something that takes long to come"))
+    with pytest.raises(grpc.aio.AioRpcError) as slow:
+        await drip(call)
+
+    assert slow.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert reason(slow) == "UPLOAD_TOO_SLOW"
+
+
+async def drip(call: Any) -> None:
+    """A byte at a time, until the call is over."""
+    with suppress(asyncio.InvalidStateError):
+        while not call.done():
+            await call.write(chunk(b"x"))
+            await asyncio.sleep(0.01)
+    await call
+
+
+async def test_a_header_that_does_not_come(manager: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens an upload and says nothing is told so soon."""
+    monkeypatch.setattr(upload_module, "_HEADER_WITHIN_S", 0.1)
+    with pytest.raises(grpc.aio.AioRpcError) as slow:
+        await manager.scheduler.UploadSource(**manager.credentials)
+
+    assert reason(slow) == "UPLOAD_TOO_SLOW"
+
+
+async def test_uploads_of_one_user_are_bounded(start: Start) -> None:
+    """So many at once; another user's are not hindered."""
+    async with start(user_uploads=2) as manager:
+        alice, bob = await join(manager, "alice"), await join(manager, "bob")
+        open_ = [manager.scheduler.UploadSource(**alice.says) for _ in range(2)]
+        for call in open_:
+            await call.write(header(b"something else"))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await upload(manager.scheduler, GOOD, alice.token)
+        await upload(manager.scheduler, GOOD, bob.token)
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert reason(refused) == "TOO_MANY_STREAMS"
+
+
+async def test_a_fast_upload_is_slowed_down(start: Start) -> None:
+    """It takes as long as its bytes at the user's rate, less the first second's, and arrives."""
+    data = tarball(Makefile="master:\n\ttrue\nslave:\n\ttrue\n", ballast="x" * 900_000)
+    async with start(user_upload_bytes_per_s=600_000) as manager:
+        alice = await join(manager, "alice")
+        began = asyncio.get_running_loop().time()
+        answer = await upload(manager.scheduler, data, alice.token)
+        took_s = asyncio.get_running_loop().time() - began
+
+    assert answer.size == len(data)
+    assert took_s >= len(data) / 600_000 - 1.0

@@ -17,6 +17,14 @@ def done(cluster: Cluster, call: int) -> fx.FaultReply:
     return reply
 
 
+def done_at_all(cluster: Cluster, call: int) -> tuple[fx.FaultReply, ...]:
+    """The answers of several members where it holds, once everything under way is delivered."""
+    cluster.deliver()
+    reply = cluster.replies[call]
+    assert isinstance(reply, fx.FaultsReply), repr(reply)
+    return reply.members
+
+
 def refused(cluster: Cluster, call: int) -> CoreError:
     """The error of a fault that was answered."""
     reply = cluster.replies[call]

@@ -7,7 +7,7 @@ and validates the machine after every event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,7 @@ from syndicate.manager.core.model import (
     TaskState,
 )
 from syndicate.manager.core.records import (
+    AuditRecord,
     EpochRecord,
     FaultRecord,
     JobRecord,
@@ -40,6 +41,9 @@ from syndicate.manager.core.records import (
     RunRecord,
     StoryRecord,
     TaskRecord,
+    TeamRecord,
+    TokenRecord,
+    UserRecord,
 )
 from syndicate.manager.core.show import picture
 from syndicate.manager.core.views import JobView
@@ -74,6 +78,12 @@ def key_of(record: Record) -> tuple[object, ...]:
             return "node", record.volunteer_id
         case EpochRecord():
             return ("epoch",)
+        case UserRecord() | TeamRecord():
+            return type(record).__name__, record.name
+        case TokenRecord():
+            return "token", record.token_id
+        case AuditRecord():
+            return "audit", record.line
 
 
 @dataclass
@@ -475,8 +485,8 @@ class Cluster:
         ref = TaskRef(self.config.cluster_id, job_id, record.attempt, task, max(record.generation, 1))
         return ev.ChaosCaller(record.volunteer_id, ref)
 
-    def fault(self, kind: str, ip: str, request_id: str = "", **fields: Any) -> int:
-        """A client asks for a fault (`kill`, `revive`, …); returns the number of the call."""
+    def fault(self, kind: str, ip: str | Sequence[str], request_id: str = "", **fields: Any) -> int:
+        """A client asks for a fault (`kill`, `revive`, …) at an address or at several; returns the call."""
         make: Any = {
             "kill": ev.KillRequested,
             "revive": ev.ReviveRequested,
@@ -487,7 +497,8 @@ class Cluster:
             fields = {"with_disk": True, **fields}
         caller = fields.pop("caller", None) or self.caller()
         request_id = request_id or f"fault-{self._calls}"
-        return self.call(lambda n: make(call=n, request_id=request_id, caller=caller, ip=ip, **fields))
+        ips = (ip,) if isinstance(ip, str) else tuple(ip)
+        return self.call(lambda n: make(call=n, request_id=request_id, caller=caller, ips=ips, **fields))
 
     def finish(self, task: str = "client-0", result: Result | None = None, request_id: str = "done") -> Any:
         """A client calls Finish; returns the reply."""

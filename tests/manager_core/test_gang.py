@@ -221,14 +221,15 @@ def test_two_slots_with_one_address_are_the_infrastructures_failure() -> None:
     assert any("is the address of" in line.text for line in cluster.job().story)
 
 
-def test_a_bad_source_is_the_jobs_own_failure() -> None:
-    """BAD_SOURCE on Prepare: FAILED with the volunteer's line, and no other attempt."""
+@pytest.mark.parametrize("name", ["BAD_SOURCE", "OUT_OF_MEMORY", "DISK_FULL"])
+def test_a_bad_source_is_the_jobs_own_failure(name: str) -> None:
+    """A source that cannot be unpacked, or not within its bounds: FAILED so, and no other attempt."""
     cluster = Cluster()
-    cluster.volunteer().refuse = refusing("Prepare", AnswerCode.BAD_SOURCE, "not a tar")  # type: ignore[assignment]
+    cluster.volunteer().refuse = refusing("Prepare", AnswerCode[name], "not a tar")  # type: ignore[assignment]
     cluster.submit(2)
     cluster.deliver()
     job = cluster.job().job
-    assert (job.state, job.reason, job.detail) == (JobState.FAILED, Reason.BAD_SOURCE, "master: not a tar")
+    assert (job.state, job.reason, job.detail) == (JobState.FAILED, Reason[name], "master: not a tar")
 
 
 def test_a_clients_bad_source_is_not_the_students() -> None:

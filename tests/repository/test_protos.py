@@ -15,7 +15,7 @@ Method = descriptor_pb2.MethodDescriptorProto
 Message = descriptor_pb2.DescriptorProto
 
 # Reads change nothing; a volunteer's stream carries the identity of each command in the command itself.
-READS = re.compile(r"^(Get|List|Watch|Read|Fetch)[A-Z]|^Ping$|^Attach$")
+READS = re.compile(r"^(Get|List|Watch|Read|Fetch)[A-Z]|^Ping$|^Attach$|^WhoAmI$")
 # A job's members are handed out whole: there are as many as its gang has.
 WHOLE_LISTS = {"ListMembers"}
 
@@ -111,8 +111,8 @@ def test_each_mutation_carries_a_request_id(files: list[descriptor_pb2.FileDescr
     known = messages(files)
     mutations = [method for method in methods(files) if not READS.match(method.name)]
     assert sorted(method.name for method in mutations) == [
-        "CancelJob", "Disconnect", "DrainNode", "Finish", "Kill", "Reconnect", "Revive", "Submit",
-        "UploadSource",
+        "CancelJob", "CreateToken", "Disconnect", "DrainNode", "Finish", "Kill", "PublishJob", "PutTeam",
+        "PutUsers", "Reconnect", "Revive", "RevokeToken", "Submit", "UploadSource",
     ]  # fmt: skip
     for method in mutations:
         request = known[method.input_type]
@@ -126,7 +126,9 @@ def test_each_list_comes_in_pages(files: list[descriptor_pb2.FileDescriptorProto
     """A size and a token go in, a token comes out."""
     known = messages(files)
     lists = [method for method in methods(files) if method.name.startswith("List")]
-    assert {method.name for method in lists} == {"ListJobs", "ListNodes"} | WHOLE_LISTS
+    assert {method.name for method in lists} == WHOLE_LISTS | {
+        *("ListJobs", "ListNodes", "ListUsers", "ListTeams", "ListTokens", "ListAudit"),
+    }
     for method in lists:
         if method.name not in WHOLE_LISTS:
             assert {"page_size", "page_token"} <= set(fields(known[method.input_type])), method.name

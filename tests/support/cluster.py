@@ -72,7 +72,8 @@ class Daemon:
         wrapper = _parent(pid)
         # The unprivileged daemons are children of bubblewrap, which is what has to be started again.
         outer = wrapper if _argv(wrapper)[:1] == ["bwrap"] else pid
-        self._argv = _argv(outer)
+        self.argv = _argv(outer)
+        self._start_ticks = int(_stat(pid)[19])
         self._environ = dict(
             entry.split("=", 1)
             for entry in Path(f"/proc/{outer}/environ").read_text().split("\0")
@@ -102,11 +103,19 @@ class Daemon:
     def restart(self, **settings: str) -> None:
         """Starts it again with the same arguments and environment, and with these settings in it."""
         self._environ |= settings
-        if self._argv[0] == "bwrap":
-            self.started = processes.start_wrapped(self._argv, self._log, self._environ, 10.0)
+        self.restart_as(self.argv)
+
+    def restart_as(self, argv: list[str]) -> None:
+        """Starts another command in its place."""
+        if argv[0] == "bwrap":
+            self.started = processes.start_wrapped(argv, self._log, self._environ, 10.0)
         else:
-            self.started = processes.start(self._argv, self._log, self._environ)
+            self.started = processes.start(argv, self._log, self._environ)
         self.pid = self.started.pid
+
+    def stop(self) -> None:
+        """Ends it as `down` would, so that it clears up, and waits until it is gone."""
+        processes.stop(self.started or processes.Process(self.pid, self._start_ticks), 20.0)
 
 
 class Cluster:
@@ -116,7 +125,9 @@ class Cluster:
         self.folder = folder
         self.slots = slots
         self._extra = extra
-        self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "120"}
+        self.environment = {**os.environ, "COLUMNS": "120"}
+        for name in ("state", "config"):
+            self.environment[f"XDG_{name.upper()}_HOME"] = str(folder / name)
 
     def __enter__(self) -> Cluster:
         # Ports of its own, not 0: a manager that a test starts again must come back where it was.
@@ -128,6 +139,7 @@ class Cluster:
         self.address = str(state["manager"])
         self.volunteers_address = str(state["volunteers"])
         self.token = (self.dir / "manager" / "admin.token").read_text().strip()
+        self.volunteer_token = (self.dir / "manager" / "volunteer.token").read_text().strip()
         self.daemons = {
             name: Daemon(name, part["pid"], self.dir / f"{name}.log") for name, part in state["parts"].items()
         }
@@ -277,4 +289,9 @@ def _argv(pid: int) -> list[str]:
 
 
 def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return int(_stat(pid)[1])
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc(5) from the third on, which is the first that holds nothing strange."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -145,7 +145,7 @@ class Hosts:
         started = processes.start(inside(host.namespace, *command), log, self._environ())
         self._stack.callback(processes.stop, started, 20.0)
         eventually(f"the keeper (see {log})", (host.run_dir / "keeper.sock").exists, 20.0)
-        token = self.folder / "manager" / "admin.token"
+        token = self.folder / "manager" / "volunteer.token"
         command = [
             str(BIN / "syndicate-volunteer"), "run", "--manager", VOLUNTEERS, "--token-file", str(token),
             "--keeper", str(host.run_dir / "keeper.sock"), "--state-dir", str(own),

@@ -60,7 +60,7 @@ class Machine:
 
     def start_volunteer(self, name: str, **settings: str) -> None:
         """Attaches to the cluster's manager under a name, with settings from its environment."""
-        token = self._cluster.dir / "manager" / "admin.token"
+        token = self._cluster.dir / "manager" / "volunteer.token"
         command = [
             str(BIN / "syndicate-volunteer"), "run", "--manager", self._cluster.volunteers_address,
             "--token-file", str(token), "--keeper", str(self._run_dir / "keeper.sock"),

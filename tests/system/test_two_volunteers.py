@@ -31,7 +31,9 @@ def attached(cluster: Cluster, hello: registry.Hello) -> Iterator[registry.Welco
     with grpc.insecure_channel(cluster.volunteers_address) as channel:
         attach = registry_grpc.RegistryStub(channel).Attach
         stream = attach(
-            iter(requests.get, None), metadata=[("authorization", f"Bearer {cluster.token}")], timeout=30
+            iter(requests.get, None),
+            metadata=[("authorization", f"Bearer {cluster.volunteer_token}")],
+            timeout=30,
         )
         try:
             yield next(stream).welcome

@@ -38,8 +38,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await manager.open()
     channel = grpc.aio.insecure_channel(manager.target)
     state: dict[str, Any] = {"caller": TaskRef("c1", 7, 1, "client-0", 1)}
-    state["upstream"] = Upstream(channel, (("authorization", "Bearer the-token"),))
-    edges = RelayEdges("node-a", lambda cluster: state["upstream"], lambda slot: state["caller"])
+    state["upstream"] = Upstream(channel, (("authorization", "Bearer the-token"),), "stream-1")
+    edges = RelayEdges(lambda cluster: state["upstream"], lambda slot: state["caller"])
     path = tmp_path / "chaos.sock"
     made = Relay(0, TASK, path, edges)
     await made.open()
@@ -75,13 +75,13 @@ async def test_a_call_reaches_the_manager_and_its_answer_comes_back(world: World
 
 
 async def test_the_volunteer_attests_who_calls(world: World) -> None:
-    """Its own credential, its id, and the run of the task at the time of the call."""
+    """Its own credential, the name of its stream, and the run of the task at the time of the call."""
     world.state["caller"] = TaskRef("c1", 7, 1, "client-0", 3)
 
     await world.stub.Ping(chaos_pb2.PingRequest(), timeout=DEADLINE)
 
     (seen,) = world.manager.chaos.callers
-    assert seen["syndicate-volunteer"] == "node-a"
+    assert seen["syndicate-session"] == "stream-1"
     assert seen["syndicate-task"] == "c1/7/1/client-0/3"
     assert seen["authorization"] == "Bearer the-token"
 
@@ -90,6 +90,7 @@ async def test_what_the_task_says_of_itself_is_not_passed_on(world: World) -> No
     """A client cannot pretend to be another, nor bring a credential."""
     forged = (
         ("syndicate-task", "c1/8/1/client-0/1"),
+        ("syndicate-session", "stream-2"),
         ("syndicate-volunteer", "node-b"),
         ("authorization", "Bearer stolen"),
         ("x-anything", "1"),
@@ -99,7 +100,7 @@ async def test_what_the_task_says_of_itself_is_not_passed_on(world: World) -> No
 
     (seen,) = world.manager.chaos.callers
     assert seen["syndicate-task"] == "c1/7/1/client-0/1"
-    assert seen["syndicate-volunteer"] == "node-a"
+    assert seen["syndicate-session"] == "stream-1"
     assert seen["authorization"] == "Bearer the-token"
     assert "x-anything" not in seen
 
@@ -251,7 +252,7 @@ async def test_clients_share_a_bound_on_what_is_under_way(world: World, tmp_path
     """Whose request does not fit is refused, whichever socket it comes by, and room comes back."""
     gate = world.manager.chaos.gate = asyncio.Event()
     budget = relay.Budget(1000)
-    edges = RelayEdges("node-a", lambda _: world.state["upstream"], lambda _: world.state["caller"])
+    edges = RelayEdges(lambda _: world.state["upstream"], lambda _: world.state["caller"])
     sockets = [Relay(slot, TASK, tmp_path / f"{slot}.sock", edges, budget) for slot in (1, 2)]
     for one in sockets:
         await one.open()
@@ -293,7 +294,7 @@ async def test_a_stale_socket_is_replaced_and_a_closed_one_removed(world: World,
     """A volunteer that was killed left its socket behind."""
     (tmp_path / "slots" / "0").mkdir(parents=True)
     (tmp_path / "slots" / "0" / "chaos.sock").touch()
-    edges = RelayEdges("node-a", lambda cluster: None, lambda slot: None)
+    edges = RelayEdges(lambda cluster: None, lambda slot: None)
     relays = Relays(tmp_path, edges)
 
     first, again = await relays.open(0, TASK), await relays.open(0, TASK)
@@ -305,6 +306,6 @@ async def test_a_stale_socket_is_replaced_and_a_closed_one_removed(world: World,
 
 async def test_a_folder_that_is_missing_is_told() -> None:
     """In one line, as an answer and not as an exception."""
-    relays = Relays(Path("/nonexistent"), RelayEdges("n", lambda cluster: None, lambda slot: None))
+    relays = Relays(Path("/nonexistent"), RelayEdges(lambda cluster: None, lambda slot: None))
 
     assert "socket cannot be made" in await relays.open(0, TASK)

@@ -192,6 +192,7 @@ def test_a_signal_has_its_name() -> None:
         ("release", False, Reason.STOPPED),
         ("lease", False, Reason.LEASE_EXPIRED),
         ("lease", True, Reason.LEASE_EXPIRED),
+        ("host-memory", False, Reason.INFRASTRUCTURE),
         ("flood", False, Reason.INFRASTRUCTURE),
     ],
 )
@@ -210,3 +211,13 @@ def test_out_of_memory_is_told_with_the_bounds_that_were_met() -> None:
     assert (found.reason, found.exit_status) == (Reason.OUT_OF_MEMORY, 2)
     assert "memory" in found.detail
     assert found.annotations == (Annotation.PIDS_LIMIT,)
+
+
+def test_memory_of_the_machine_is_told_as_the_machines() -> None:
+    """Whoever reads it learns that nothing of the job's need be mended."""
+    found = classify(ended(2, killed=True, cause="host-memory"), Role.MASTER)
+
+    assert (found.reason, found.exit_status) == (Reason.INFRASTRUCTURE, 2)
+    assert found.detail == (
+        "ended because its machine ran out of memory, though the task was within its own bound"
+    )

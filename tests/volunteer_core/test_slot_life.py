@@ -112,14 +112,15 @@ def test_prepare_needs_the_reservation(bench: Harness) -> None:
     assert bench.ask(prepare()).code is AnswerCode.UNKNOWN_TASK
 
 
-def test_a_source_that_cannot_be_unpacked_is_the_jobs_fault(bench: Harness) -> None:
-    """The keeper's BAD_SOURCE goes through with its text."""
-    bench.keeper.refuse[local.Prepare] = local.Refused(local.ErrorCode.BAD_SOURCE, "not a tar")
+@pytest.mark.parametrize("name", ["BAD_SOURCE", "OUT_OF_MEMORY", "DISK_FULL"])
+def test_a_source_that_cannot_be_unpacked_is_the_jobs_fault(bench: Harness, name: str) -> None:
+    """What the keeper says of it goes through with its text."""
+    bench.keeper.refuse[local.Prepare] = local.Refused(local.ErrorCode[name], "not a tar")
     bench.ask(Reserve(1000))
 
     answer = bench.ask(prepare())
 
-    assert (answer.code, answer.detail) == (AnswerCode.BAD_SOURCE, "not a tar")
+    assert (answer.code, answer.detail) == (AnswerCode[name], "not a tar")
 
 
 def test_a_source_that_cannot_be_fetched_is_a_failure(bench: Harness) -> None:

@@ -105,26 +105,33 @@ class ClientProcess(Process):
         self._ends(status, b"")
 
     def _fault(self, step: ChaosStep) -> None:
-        operation = Operation(step.kind, step.target, self._world.now)
-        self._reports.operations.append(operation)
-        ip = self._members[step.target].address
+        operations = [Operation(step.kind, target, self._world.now) for target in step.targets]
+        self._reports.operations += operations
+        ips = tuple(self._members[target].address for target in step.targets)
 
         def make(call: int, request: str, caller: events.ChaosCaller) -> events.Event:
             match step.kind:
                 case "kill":
-                    return events.KillRequested(call, request, caller, ip)
+                    return events.KillRequested(call, request, caller, ips)
                 case "revive":
-                    return events.ReviveRequested(call, request, caller, ip, step.with_disk)
+                    return events.ReviveRequested(call, request, caller, ips, step.with_disk)
                 case "disconnect":
-                    return events.DisconnectRequested(call, request, caller, ip)
+                    return events.DisconnectRequested(call, request, caller, ips)
                 case _:
-                    return events.ReconnectRequested(call, request, caller, ip)
+                    return events.ReconnectRequested(call, request, caller, ips)
 
         def done(value: Outcome) -> None:
-            operation.ended_at = self._world.now if not isinstance(value, Failure | errors.TooLate) else None
-            if isinstance(value, effects.FaultReply):
-                self._reports.answered += 1
-                self._check(operation, value)
+            replies = value.members if isinstance(value, effects.FaultsReply) else (value,)
+            for operation in operations:
+                if not isinstance(value, Failure | errors.TooLate):
+                    operation.ended_at = self._world.now
+            if len(replies) == len(operations):
+                for operation, reply in zip(operations, replies, strict=True):
+                    if isinstance(reply, effects.FaultReply):
+                        self._reports.answered += 1
+                        self._check(operation, reply)
+            elif isinstance(value, effects.FaultReply):
+                raise Violation(f"{step} was answered for one member only: {value}")
             self._next()
 
         self._ask(make, done)

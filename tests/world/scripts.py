@@ -30,11 +30,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ChaosStep:
-    """A client waits `wait_ns`, then asks for `kind` on the member named `target`."""
+    """A client waits `wait_ns`, then asks for `kind` on the members named in `targets`, by one call."""
 
     wait_ns: int
     kind: str
-    target: str
+    targets: tuple[str, ...]
     with_disk: bool = True
 
 
@@ -78,7 +78,9 @@ class Script:
         for _ in range(random.randint(0, self.max_steps)):
             kind = random.choice(("kill", "kill", "revive", "revive", "disconnect", "reconnect"))
             wait = int(self.longest_ns * random.random() ** 3)
-            steps.append(ChaosStep(wait, kind, random.choice(members), random.random() < 0.8))
+            number = random.choice((1, 1, 1, min(2, len(members)), len(members)))
+            targets = tuple(random.sample(members, number))
+            steps.append(ChaosStep(wait, kind, targets, random.random() < 0.8))
         outcome = None if random.random() < self.silent else random.choice((1, 1, 1, 2, 3))
         return ClientRun(tuple(steps), outcome, random.random() < 0.3)
 

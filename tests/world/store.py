@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from syndicate.manager.core.model import JobState, TaskState
 from syndicate.manager.core.records import (
+    AuditRecord,
     EpochRecord,
     FaultRecord,
     JobRecord,
@@ -19,6 +20,9 @@ from syndicate.manager.core.records import (
     RunRecord,
     StoryRecord,
     TaskRecord,
+    TeamRecord,
+    TokenRecord,
+    UserRecord,
 )
 
 from .world import Violation, World
@@ -53,6 +57,12 @@ def key_of(record: Record) -> tuple[object, ...]:
             return ("node", record.volunteer_id)
         case EpochRecord():
             return ("epoch",)
+        case UserRecord() | TeamRecord():
+            return type(record).__name__, record.name
+        case TokenRecord():
+            return "token", record.token_id
+        case AuditRecord():
+            return "audit", record.line
 
 
 @dataclass

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import inspect
-import os
-from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version as installed_version
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from syndicate.cli import exit_codes, job_commands, local_commands, node_commands
-from syndicate.cli.context import Given, resolve, tell_presence
+from syndicate.cli import exit_codes, identity_app, job_commands, local_commands, login_app, node_commands
+from syndicate.cli.context import Given
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.follow import follow
+from syndicate.cli.options import (
+    ContextOption,
+    JobArgument,
+    JsonOption,
+    ManagerOption,
+    TokenFileOption,
+    TokenOption,
+    UserOption,
+    connected,
+)
 from syndicate.cli.render.plain import document
 from syndicate.cli.sizes import parse_count, parse_cpus, parse_size
 from syndicate.cli.submission import Wish
 from syndicate.cli.submission import submit as submit_job
 from syndicate.cli.terminal import Terminal, this_terminal
-from syndicate.client_api import NotAuthenticated, SchedulerClient, Unreachable
+from syndicate.client_api import SchedulerClient
 from syndicate.v1.common_pb2 import Limits
 
 _HELP = f"""Submits jobs to a Syndicate cluster, watches them, and reads their results.
 
 On one Linux machine:  syndicatectl up && syndicatectl submit PATH --follow
+
+On a cluster that is there:  syndicatectl login HOST:PORT
 
 \b
 Exit codes:
@@ -44,31 +52,6 @@ node_app = typer.Typer(
 )
 app.add_typer(node_app, name="node")
 
-ManagerOption = Annotated[
-    str | None,
-    typer.Option("--manager", metavar="HOST:PORT", help="The manager. Also SYNDICATE_MANAGER."),
-]
-TokenFileOption = Annotated[
-    str | None,
-    typer.Option("--token-file", metavar="FILE", help="Holds the token. Also SYNDICATE_TOKEN_FILE."),
-]
-TokenOption = Annotated[
-    str | None,
-    typer.Option(
-        "--token",
-        metavar="TOKEN",
-        help="The token itself; others on this machine can read it: prefer a file, or SYNDICATE_TOKEN.",
-    ),
-]
-UserOption = Annotated[
-    str | None,
-    typer.Option(
-        "--user", metavar="NAME", help="Whose jobs these are. Also SYNDICATE_USER; else the login name."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobArgument = Annotated[int, typer.Argument(metavar="JOB", help="The job's id.", min=1)]
-
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -80,6 +63,7 @@ def _print_version(wanted: bool) -> None:
 def options(
     ctx: typer.Context,
     manager: ManagerOption = None,
+    context: ContextOption = None,
     token_file: TokenFileOption = None,
     token: TokenOption = None,
     user: UserOption = None,
@@ -87,49 +71,7 @@ def options(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    ctx.obj = Given(manager, token, token_file, user)
-
-
-def connected(command: Callable[..., int]) -> Callable[..., None]:
-    """Gives a command a connection and the terminal, and the options that name the manager.
-
-    They stand before the command or behind it; behind it wins.
-    """
-    own = [
-        parameter
-        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
-        if name not in ("client", "terminal")
-    ]
-    shared = {
-        "manager": ManagerOption,
-        "token_file": TokenFileOption,
-        "token": TokenOption,
-        "user": UserOption,
-    }
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    added = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
-    added += [
-        inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in shared.items()
-    ]
-
-    def run(**values: Any) -> None:
-        ctx: typer.Context = values.pop("ctx")
-        given = Given(*(values.pop(name) for name in ("manager", "token", "token_file", "user")))
-        target = resolve(given.over(ctx.obj or Given()), os.environ)
-        terminal = this_terminal()
-        try:
-            with target.connect(partial(tell_presence, terminal)) as client:
-                code = command(client, terminal, **values)
-        except (NotAuthenticated, Unreachable) as error:
-            raise target.explain(error) from None
-        raise typer.Exit(code)
-
-    parameters = [parameter.replace(kind=keyword) for parameter in own] + added
-    # Typer reads options from the signature, their types from the annotations, name and help from the rest.
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # any attribute is allowed
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    ctx.obj = Given(manager, token, token_file, user, context)
 
 
 @app.command()
@@ -218,12 +160,24 @@ def jobs(
         typer.Option("--state", metavar="STATE", help="Only in this state: queued,running; repeatable."),
     ] = None,
     owner: Annotated[str, typer.Option("--owner", metavar="NAME", help="Only of this owner.")] = "",
+    everybody: Annotated[
+        bool, typer.Option("--everybody", help="For students: also the team's and published ones.")
+    ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Not only the newest 20.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Lists jobs, newest first."""
+    """Lists jobs, newest first.
+
+    Students see their own ones, staff everybody's.
+    """
     return job_commands.list_jobs(
-        client, terminal, states=state or (), owner=owner, everything=everything, as_json=json
+        client,
+        terminal,
+        states=state or (),
+        owner=owner,
+        everybody=everybody,
+        everything=everything,
+        as_json=json,
     )
 
 
@@ -251,7 +205,10 @@ def logs(
     attempt: Annotated[int, typer.Option("--attempt", metavar="N", help="Of an earlier attempt.", min=0)] = 0,
     json: JsonOption = False,
 ) -> int:
-    """Prints the output of a job's tasks."""
+    """Prints the output of a job's tasks.
+
+    That of clients is the staff's until the job is published.
+    """
     return job_commands.logs(
         client, terminal, job, tasks=task or (), follow=follow, attempt=attempt, as_json=json
     )
@@ -313,6 +270,9 @@ def cluster(client: SchedulerClient, terminal: Terminal, json: JsonOption = Fals
     """Shows the cluster in numbers."""
     return node_commands.cluster(client, terminal, json)
 
+
+login_app.add_to(app)
+identity_app.add_to(app)
 
 NodesArgument = Annotated[list[str], typer.Argument(metavar="ID...", help="The volunteers' ids.")]
 

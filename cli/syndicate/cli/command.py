@@ -24,6 +24,7 @@ _BOUNDS = {
     "--port": "from 0 to 65535",
     "--volunteer-port": "from 0 to 65535",
     "--attempt": "of at least 0",
+    "--job": "of at least 0",
 }
 """Of the options that are not just at least 1."""
 

@@ -9,11 +9,12 @@ OK = 0
 JOB_FAILED = 1
 JOB_UNKNOWN = 2
 USAGE = 64
-BAD_SOURCE = 65
+REFUSED = 65
 NOT_FOUND = 66
 MANAGER_AWAY = 69
 INTERNAL = 70
 BAD_MACHINE = 71
+CANNOT_WRITE = 73
 TRY_AGAIN = 75
 NOT_ALLOWED = 77
 INTERRUPTED = 130
@@ -23,12 +24,13 @@ MEANINGS = {
     JOB_FAILED: "the job failed: FAILED, TIMED_OUT, CANCELLED or LOST",
     JOB_UNKNOWN: "the job's result is unknown: UNKNOWN",
     USAGE: "wrong usage of a command",
-    BAD_SOURCE: "refused, nothing was submitted: source, targets, number of machines",
-    NOT_FOUND: "no such job, task or node",
+    REFUSED: "refused, nothing was done: source, targets, number of machines, roster, user",
+    NOT_FOUND: "no such job, task, node, user, token or context",
     MANAGER_AWAY: "the manager does not answer",
     INTERNAL: "an error of syndicatectl or of the manager itself",
     BAD_MACHINE: "this machine cannot run a cluster: a tool is missing, a port is in use",
-    TRY_AGAIN: "the time to wait ran out, or the job has not ended; try again",
+    CANNOT_WRITE: "a file cannot be written, or is there already",
+    TRY_AGAIN: "the time to wait ran out, the job has not ended, or a quota is used up; try again",
     NOT_ALLOWED: "not authenticated or not allowed; `up` and `down` need root",
     INTERRUPTED: "Ctrl-C; a job that was submitted goes on",
 }

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import re
+
 from syndicate.cli import exit_codes
 from syndicate.cli.render.fit import UNLIMITED, hung, laid_out
 from syndicate.cli.render.neutralise import neutralise_text
+from syndicate.cli.render.quantities import duration_text
 from syndicate.client_api import (
     BadRequest,
+    Exhausted,
+    LastAdmin,
     NoSuchJob,
     NoSuchNode,
+    NoSuchToken,
+    NoSuchUser,
     NotAllowed,
     NotAuthenticated,
+    NotPublished,
+    OutOfScope,
     PackError,
+    QuotaUsedUp,
+    RoleTooLow,
     SourceRefused,
     SyndicateError,
+    TokenExpired,
     TooLarge,
+    TooManyTokens,
     Unreachable,
+    UserDisabled,
+    UserExists,
 )
 
 NOTHING = "Nothing was submitted."
+_TOKEN = re.compile(r"\b(syn_[a-z0-9-]+_)[A-Za-z0-9]+")
 
 
 class CliError(Exception):
@@ -32,10 +48,23 @@ class CliError(Exception):
 
     def text(self, room: int = UNLIMITED) -> str:
         """As it is printed to standard error."""
-        rows = hung("error: ", neutralise_text(self.message), room)
+        rows = hung("error: ", without_tokens(neutralise_text(self.message)), room)
         for line in filter(None, self.lines):
-            rows += laid_out("  ", neutralise_text(line), room)
+            rows += laid_out("  ", without_tokens(neutralise_text(line)), room)
         return "\n".join(rows)
+
+
+def without_tokens(text: str) -> str:
+    """A text in which no token can be read: errors repeat what stood where it should not."""
+    return _TOKEN.sub(r"\1…", text)
+
+
+_WHERE_TO_LOOK: dict[type[SyndicateError], str] = {
+    NoSuchJob: "syndicatectl jobs --all",
+    NoSuchNode: "syndicatectl nodes",
+    NoSuchUser: "syndicatectl user list",
+    NoSuchToken: "syndicatectl token list",
+}
 
 
 def explain(error: SyndicateError) -> CliError:
@@ -47,12 +76,14 @@ def explain(error: SyndicateError) -> CliError:
             code=exit_codes.MANAGER_AWAY,
         )
     if isinstance(error, PackError):
-        return CliError(error.message, error.remedy, NOTHING, code=exit_codes.BAD_SOURCE)
+        return CliError(error.message, error.remedy, NOTHING, code=exit_codes.REFUSED)
     if isinstance(error, SourceRefused):
-        return CliError(f"the manager refuses the source: {error}", NOTHING, code=exit_codes.BAD_SOURCE)
+        return CliError(f"the manager refuses the source: {error}", NOTHING, code=exit_codes.REFUSED)
     if isinstance(error, TooLarge):
         hint = error.metadata.get("hint", "").rstrip(".")
-        return CliError(str(error), f"{hint}. {NOTHING}" if hint else NOTHING, code=exit_codes.BAD_SOURCE)
+        return CliError(str(error), f"{hint}. {NOTHING}" if hint else NOTHING, code=exit_codes.REFUSED)
+    if isinstance(error, (TokenExpired, UserDisabled)):
+        return CliError(str(error), "Ask the staff of the cluster.", code=exit_codes.NOT_ALLOWED)
     if isinstance(error, NotAuthenticated):
         return CliError(
             f"the manager does not accept the token ({error})",
@@ -60,11 +91,49 @@ def explain(error: SyndicateError) -> CliError:
             code=exit_codes.NOT_ALLOWED,
         )
     if isinstance(error, NotAllowed):
-        return CliError(f"not allowed: {error}", code=exit_codes.NOT_ALLOWED)
-    if isinstance(error, NoSuchJob):
-        return CliError(str(error), "Which are there?  syndicatectl jobs --all", code=exit_codes.NOT_FOUND)
-    if isinstance(error, NoSuchNode):
-        return CliError(str(error), "Which are there?  syndicatectl nodes", code=exit_codes.NOT_FOUND)
+        return CliError(f"not allowed: {error}", _who_may(error), code=exit_codes.NOT_ALLOWED)
+    if isinstance(error, Exhausted):
+        return _exhausted(error)
+    for kind, command in _WHERE_TO_LOOK.items():
+        if isinstance(error, kind):
+            return CliError(str(error), f"Which are there?  {command}", code=exit_codes.NOT_FOUND)
+    if isinstance(error, UserExists):
+        name = error.metadata.get("name", "NAME")
+        return CliError(str(error), f"Change it:  syndicatectl user change {name} …", code=exit_codes.REFUSED)
+    if isinstance(error, LastAdmin):
+        return CliError(
+            str(error),
+            "Another one:  syndicatectl user change NAME --role admin",
+            code=exit_codes.REFUSED,
+        )
     if isinstance(error, BadRequest):
         return CliError(f"the manager refuses it: {error}", code=exit_codes.USAGE)
     return CliError(str(error), code=exit_codes.INTERNAL)
+
+
+def _who_may(error: NotAllowed) -> str:
+    """What to do about it; what is needed the error says itself."""
+    if isinstance(error, RoleTooLow):
+        return "Who are you?  syndicatectl whoami"
+    if isinstance(error, OutOfScope):
+        return "What it allows:  syndicatectl whoami     Another one:  --token-file FILE or --context NAME"
+    if isinstance(error, NotPublished):
+        return "Staff can show it to everybody:  syndicatectl publish JOB"
+    return ""
+
+
+def _exhausted(error: Exhausted) -> CliError:
+    """What of a bound can be waited for is to be tried again, what never fits is refused."""
+    after = error.retry_after_s
+    wait = f"Try again in {duration_text(max(1.0, after))}." if after is not None else "Try again later."
+    code = exit_codes.TRY_AGAIN
+    if isinstance(error, TooManyTokens):
+        wait = "Revoke some:  syndicatectl token list     Then:  syndicatectl token revoke ID"
+        code = exit_codes.REFUSED
+    elif isinstance(error, QuotaUsedUp):
+        if error.reason == "QUOTA_QUEUED":
+            wait = "Wait, or end one:  syndicatectl jobs     Then:  syndicatectl cancel JOB"
+        elif error.reason == "QUOTA_MACHINES" and after is None:
+            wait, code = "Ask for fewer machines.", exit_codes.REFUSED
+        wait = f"{wait}     What is left:  syndicatectl whoami"
+    return CliError(str(error), wait, code=code)

@@ -20,9 +20,10 @@ from syndicate.cli.render.timeline import in_order
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient, job_has_ended
 from syndicate.v1.common_pb2 import JobState
-from syndicate.v1.scheduler_pb2 import Job
+from syndicate.v1.scheduler_pb2 import USER_ROLE_STUDENT, Job
 
 RECENT_JOBS = 20
+_CLIENT = "client-"
 
 
 def list_jobs(
@@ -31,10 +32,13 @@ def list_jobs(
     *,
     states: Sequence[str] = (),
     owner: str = "",
+    everybody: bool = False,
     everything: bool = False,
     as_json: bool = False,
 ) -> int:
-    """The newest jobs, or all of them."""
+    """The newest jobs, or all of them; a student's own ones unless told otherwise."""
+    student = "" if owner or everybody else _student(client)
+    owner = owner or student
     wanted = [_state(name) for text in states for name in text.split(",")]
     size = 0 if everything else RECENT_JOBS
     found = client.jobs(owner=owner, states=wanted, page_size=size)
@@ -42,14 +46,22 @@ def list_jobs(
     more = not everything and len(jobs) > RECENT_JOBS
     jobs = jobs[:RECENT_JOBS] if more else jobs
     if as_json:
-        terminal.say(document({"jobs": [as_plain(job) for job in jobs], "more": more}))
+        terminal.say(document({"jobs": [as_plain(job) for job in jobs], "more": more, "owner": owner}))
         return exit_codes.OK
     terminal.say(
         jobs_table(jobs, client.cluster().now, terminal.palette, terminal.room, terminal.glyphs.more)
     )
     if more:
         terminal.note(f"(the newest {RECENT_JOBS}; all of them:  syndicatectl jobs --all)")
+    if student:
+        terminal.note("(your own; also your team's and published ones:  syndicatectl jobs --everybody)")
     return exit_codes.OK
+
+
+def _student(client: SchedulerClient) -> str:
+    """The caller's name where it is a student's; empty for others."""
+    user = client.whoami().user
+    return user.name if user.role == USER_ROLE_STUDENT else ""
 
 
 def show(client: SchedulerClient, terminal: Terminal, job_id: int, as_json: bool) -> int:
@@ -77,7 +89,7 @@ def result(client: SchedulerClient, terminal: Terminal, job_id: int, as_json: bo
         by_client = [
             {"task": task.ref.task, "result": as_plain(task.result) if task.HasField("result") else None}
             for task in job.tasks
-            if task.ref.task.startswith("client-")
+            if task.ref.task.startswith(_CLIENT)
         ]
         terminal.say(document({**{name: whole[name] for name in kept}, "clients": by_client}))
     else:
@@ -152,10 +164,11 @@ def logs(
     _check_tasks(client, job_id, tasks)
     _check_attempt(client, job_id, attempt)
     cutter = LineCutter()
-    number = 0
+    number, of_clients = 0, False
     try:
         for answer in client.logs(job_id, tasks=tasks, follow=follow, attempt=attempt):
             number += 1
+            of_clients = of_clients or answer.task.startswith(_CLIENT)
             if as_json:
                 terminal.say(document(log_as_plain(answer, number)))
             else:
@@ -165,7 +178,17 @@ def logs(
             raise goes_on(job_id) from None
         raise
     terminal.say([_log_line(line, terminal) for line in cutter.rest()])
+    if not (tasks or of_clients):
+        _tell_of_clients(client, terminal, job_id)
     return exit_codes.OK
+
+
+def _tell_of_clients(client: SchedulerClient, terminal: Terminal, job_id: int) -> None:
+    """Says what a student is not shown, where there is something."""
+    job = client.job(job_id)
+    has_clients = any(task.ref.task.startswith(_CLIENT) for task in job.tasks)
+    if has_clients and not job.published and _student(client):
+        terminal.note("(without the clients' output: it is the staff's until they publish the job)")
 
 
 def _check_tasks(client: SchedulerClient, job_id: int, tasks: Sequence[str]) -> None:

@@ -325,7 +325,7 @@ def _start_manager(plan: Plan, running: Running, deadline: float) -> None:
 
 def _start_volunteer(plan: Plan, running: Running) -> None:
     state = plan.directory / "volunteer"
-    token = plan.directory / "manager" / "admin.token"
+    token = plan.directory / "manager" / "volunteer.token"
     command = [
         str(plan.bin_dir / "syndicate-volunteer"), "run", "--manager", running.volunteers,
         "--token-file", str(token), "--keeper", str(plan.run_dir / "keeper.sock"),

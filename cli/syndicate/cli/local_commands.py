@@ -15,6 +15,7 @@ from pathlib import Path
 
 from syndicate.cli import exit_codes, local_cluster, processes
 from syndicate.cli.context import Context, context_path, read_context, write_context
+from syndicate.cli.contexts import LOCAL, Contexts
 from syndicate.cli.failure import CliError
 from syndicate.cli.local_cluster import DEFAULT_DIRECTORY, DEFAULT_SLOTS, Plan, Running
 from syndicate.cli.processes import Ending
@@ -168,6 +169,10 @@ def _tell(wish: UpWish, directory: Path, running: Running, terminal: Terminal, h
             ),
         ]
     )
+    used = os.environ.get("SYNDICATE_CONTEXT") or Contexts(os.environ).current()
+    if used not in ("", LOCAL):
+        text = f"(commands use the context {used}; for this cluster:  syndicatectl context use {LOCAL})"
+        terminal.note(text)
 
 
 def _need_root(command: str) -> None:
@@ -249,7 +254,7 @@ def _packed_client(path: str) -> bytes:
             return b"".join(source.chunks(1 << 20))
     except PackError as error:
         text = "Nothing was started."
-        raise CliError(error.message, error.remedy, text, code=exit_codes.BAD_SOURCE) from None
+        raise CliError(error.message, error.remedy, text, code=exit_codes.REFUSED) from None
 
 
 def _check_folder(directory: Path) -> None:

@@ -213,7 +213,7 @@ def _impossible(wish: Wish, cluster: GetClusterResponse, why: str) -> CliError:
     asked = plural(wish.machines, "machine") + (f" and {plural(clients, 'client')}" if clients else "")
     largest = cluster.slots - clients
     fits = f"At most -n {largest} fits now" if largest > 0 else "Nothing fits now"
-    return CliError(f"{asked} asked for, {why}", f"{fits}. {NOTHING}", code=exit_codes.BAD_SOURCE)
+    return CliError(f"{asked} asked for, {why}", f"{fits}. {NOTHING}", code=exit_codes.REFUSED)
 
 
 def _tell_uploaded(uploaded: Uploaded, label: str, terminal: Terminal) -> None:

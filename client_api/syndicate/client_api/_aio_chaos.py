@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -65,21 +65,21 @@ class AioChaos:
         """Gives the connection back."""
         await self._channel.close()
 
-    async def kill(self, ip: str, *, timeout: float | None = None) -> Killed:
+    async def kill(self, ip: str | Sequence[str], *, timeout: float | None = None) -> Killed:
         """As ``Chaos.kill``."""
         return await self._run(_calls.kill(str(uuid.uuid4()), ip), timeout)
 
     async def revive(
-        self, ip: str, with_disk: bool | None = None, *, timeout: float | None = None
+        self, ip: str | Sequence[str], with_disk: bool | None = None, *, timeout: float | None = None
     ) -> Revived:
         """As ``Chaos.revive``."""
         return await self._run(_calls.revive(str(uuid.uuid4()), ip, with_disk), timeout)
 
-    async def disconnect(self, ip: str, *, timeout: float | None = None) -> Disconnected:
+    async def disconnect(self, ip: str | Sequence[str], *, timeout: float | None = None) -> Disconnected:
         """As ``Chaos.disconnect``."""
         return await self._run(_calls.disconnect(str(uuid.uuid4()), ip), timeout)
 
-    async def reconnect(self, ip: str, *, timeout: float | None = None) -> Reconnected:
+    async def reconnect(self, ip: str | Sequence[str], *, timeout: float | None = None) -> Reconnected:
         """As ``Chaos.reconnect``."""
         return await self._run(_calls.reconnect(str(uuid.uuid4()), ip), timeout)
 

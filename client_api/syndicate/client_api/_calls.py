@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from syndicate.client_api._results import (
     Disconnected,
     Finished,
     Killed,
+    MemberApplied,
     MemberState,
     Outcome,
     Pong,
@@ -69,41 +70,50 @@ def own_boot_id() -> str:
         return ""
 
 
-def kill(request_id: str, ip: str) -> Call[Killed]:
-    """Kill, as a call."""
+def kill(request_id: str, ip: str | Sequence[str]) -> Call[Killed]:
+    """Kill, as a call. Raises ValueError where no address is named; so do the next three."""
 
     def read(answer: chaos_pb2.KillResponse, _: Exchange) -> Killed:
-        return Killed(**_applied(answer.applied), processes=answer.processes)
+        return Killed(**_held(answer), processes=answer.processes)
 
-    return Call("Kill", chaos_pb2.KillRequest(request_id=request_id, ip=ip), read)
+    return Call("Kill", chaos_pb2.KillRequest(request_id=request_id, **_at(ip)), read)
 
 
-def revive(request_id: str, ip: str, with_disk: bool | None) -> Call[Revived]:
+def revive(request_id: str, ip: str | Sequence[str], with_disk: bool | None) -> Call[Revived]:
     """Revive, as a call; ``with_disk`` None stays unset on the wire."""
 
     def read(answer: chaos_pb2.ReviveResponse, _: Exchange) -> Revived:
-        return Revived(**_applied(answer.applied), generation=answer.generation)
+        return Revived(**_held(answer), generation=answer.generation)
 
-    request = chaos_pb2.ReviveRequest(request_id=request_id, ip=ip, with_disk=with_disk)
+    request = chaos_pb2.ReviveRequest(request_id=request_id, with_disk=with_disk, **_at(ip))
     return Call("Revive", request, read)
 
 
-def disconnect(request_id: str, ip: str) -> Call[Disconnected]:
+def disconnect(request_id: str, ip: str | Sequence[str]) -> Call[Disconnected]:
     """Disconnect, as a call."""
 
     def read(answer: chaos_pb2.DisconnectResponse, _: Exchange) -> Disconnected:
-        return Disconnected(**_applied(answer.applied))
+        return Disconnected(**_held(answer))
 
-    return Call("Disconnect", chaos_pb2.DisconnectRequest(request_id=request_id, ip=ip), read)
+    return Call("Disconnect", chaos_pb2.DisconnectRequest(request_id=request_id, **_at(ip)), read)
 
 
-def reconnect(request_id: str, ip: str) -> Call[Reconnected]:
+def reconnect(request_id: str, ip: str | Sequence[str]) -> Call[Reconnected]:
     """Reconnect, as a call."""
 
     def read(answer: chaos_pb2.ReconnectResponse, _: Exchange) -> Reconnected:
-        return Reconnected(**_applied(answer.applied))
+        return Reconnected(**_held(answer))
 
-    return Call("Reconnect", chaos_pb2.ReconnectRequest(request_id=request_id, ip=ip), read)
+    return Call("Reconnect", chaos_pb2.ReconnectRequest(request_id=request_id, **_at(ip)), read)
+
+
+def _at(ip: str | Sequence[str]) -> dict[str, Any]:
+    """The fields of a request that name its members."""
+    if isinstance(ip, str):
+        return {"ip": ip}
+    if not ip:
+        raise ValueError("no address is named")
+    return {"ips": list(ip)}
 
 
 def finish(
@@ -152,6 +162,17 @@ def _pong(boot_id: str, answer: chaos_pb2.PingResponse, exchange: Exchange) -> P
 def read_stamp(stamp: common_pb2.Stamp) -> Stamp:
     """The value of a stamp message."""
     return Stamp(stamp.boot_id, stamp.monotonic_ns, stamp.utc_ns)
+
+
+def _held(answer: Any) -> dict[str, Any]:
+    """The fields of Applied."""
+    members = tuple(
+        MemberApplied(
+            member.ip, **_applied(member.applied), processes=member.processes, generation=member.generation
+        )
+        for member in answer.members
+    )
+    return {**_applied(answer.applied), "members": members}
 
 
 def _applied(applied: chaos_pb2.FaultApplied) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import random
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -61,6 +61,11 @@ def chaos_address(environ: Mapping[str, str]) -> str:
 class Chaos:
     """Breaks and mends the members of the caller's own job.
 
+    ``kill``, ``revive``, ``disconnect`` and ``reconnect`` take one address or a sequence of them. Several are
+    checked before any of them is touched, and then told at the same moment; the call answers when the effect
+    holds at all of them (``members`` of the answer has each). Where one fails the call raises, and the text
+    says at which of the others it holds. An empty sequence raises ValueError.
+
     A call answers when its effect holds. It has a deadline (``timeout`` in seconds, 30 unless given here or
     with the call) and is tried again under one request id while manager or volunteer are away, so that the
     effect happens once. Usable from several threads. Errors: see ``ChaosError``.
@@ -92,22 +97,24 @@ class Chaos:
         """Gives the connection back."""
         self._channel.close()
 
-    def kill(self, ip: str, *, timeout: float | None = None) -> Killed:
+    def kill(self, ip: str | Sequence[str], *, timeout: float | None = None) -> Killed:
         """Ends every process of the task at ``ip``; a dead one is left as it is (``already``)."""
         return self._run(_calls.kill(str(uuid.uuid4()), ip), timeout)
 
-    def revive(self, ip: str, with_disk: bool | None = None, *, timeout: float | None = None) -> Revived:
+    def revive(
+        self, ip: str | Sequence[str], with_disk: bool | None = None, *, timeout: float | None = None
+    ) -> Revived:
         """Starts the task at ``ip`` again; None keeps its disk, as True does.
 
         A live task is left alone (``already``), and without disk it raises TaskAlive.
         """
         return self._run(_calls.revive(str(uuid.uuid4()), ip, with_disk), timeout)
 
-    def disconnect(self, ip: str, *, timeout: float | None = None) -> Disconnected:
+    def disconnect(self, ip: str | Sequence[str], *, timeout: float | None = None) -> Disconnected:
         """Cuts ``ip`` from every master and slave of the job, in both directions."""
         return self._run(_calls.disconnect(str(uuid.uuid4()), ip), timeout)
 
-    def reconnect(self, ip: str, *, timeout: float | None = None) -> Reconnected:
+    def reconnect(self, ip: str | Sequence[str], *, timeout: float | None = None) -> Reconnected:
         """Takes a disconnect of ``ip`` back."""
         return self._run(_calls.reconnect(str(uuid.uuid4()), ip), timeout)
 

@@ -18,11 +18,25 @@ The whole tree, with the side that is to blame::
     ├── SchedulerError          a call of SchedulerClient failed
     │   ├── BadRequest          a field is malformed                       the caller
     │   ├── NotAuthenticated    no token, or a wrong one                   the caller
-    │   ├── NotAllowed          the token's role may not do this           the caller
-    │   ├── NoSuchJob           no job of this id                          the caller
+    │   │   ├── TokenExpired    its time is over
+    │   │   └── UserDisabled    its user is disabled
+    │   ├── NotAllowed          this caller may not do this                the caller
+    │   │   ├── RoleTooLow      its user's role may not
+    │   │   ├── OutOfScope      its token's scope may not
+    │   │   └── NotPublished    students see it once it is published
+    │   ├── NoSuchJob           no job of this id, or not for this caller  the caller
     │   ├── NoSuchNode          no volunteer of this id                    the caller
+    │   ├── NoSuchUser          no user of this name                       the caller
+    │   ├── NoSuchToken         no token of this id                        the caller
+    │   ├── UserExists          there is a user of this name already       the caller
+    │   ├── LastAdmin           nobody would be left who is an admin       the caller
     │   ├── SourceRefused       the manager does not take this source      the caller
     │   ├── TooLarge            more slots than the cluster has            the caller
+    │   ├── Exhausted           a bound is reached                         the caller
+    │   │   ├── QuotaUsedUp     of the user or of its team
+    │   │   ├── QueueFull       of all jobs that wait
+    │   │   ├── TooManyCalls    of this user at once or in a second
+    │   │   └── TooManyTokens   of one user
     │   └── Unreachable         the manager does not answer                the cluster
     └── PackError               a source cannot be sent                    the caller
         ├── NoMakefile          it has none at its root
@@ -36,6 +50,7 @@ manager says the last two in ``grpc-status-details-bin`` for everybody, and in p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -133,16 +148,52 @@ class NotAuthenticated(SchedulerError):
     """There is no token, or the manager does not know it."""
 
 
+class TokenExpired(NotAuthenticated):
+    """The token was good, and its time is over."""
+
+
+class UserDisabled(NotAuthenticated):
+    """The token is good, and its user is disabled."""
+
+
 class NotAllowed(SchedulerError):
-    """The manager knows the token, and its role may not do this."""
+    """The manager knows the token, and it may not do this; ``metadata`` may say what that ``needs``."""
+
+
+class RoleTooLow(NotAllowed):
+    """The role of the token's user may not do this."""
+
+
+class OutOfScope(NotAllowed):
+    """The user may do this, but not with a token of this scope."""
+
+
+class NotPublished(NotAllowed):
+    """A client's output is not shown to students before the job is published."""
 
 
 class NoSuchJob(SchedulerError):
-    """The manager has no job of this id."""
+    """The manager has no job of this id, or none that this caller may see."""
 
 
 class NoSuchNode(SchedulerError):
     """The manager has no volunteer of this id."""
+
+
+class NoSuchUser(SchedulerError):
+    """The manager has no user of this name."""
+
+
+class NoSuchToken(SchedulerError):
+    """The manager has no token of this id, or none that this caller may see."""
+
+
+class UserExists(SchedulerError):
+    """A user that was to be new is there already; ``metadata`` holds its ``name``."""
+
+
+class LastAdmin(SchedulerError):
+    """The change would leave nobody who is an admin."""
 
 
 class SourceRefused(SchedulerError):
@@ -151,6 +202,34 @@ class SourceRefused(SchedulerError):
 
 class TooLarge(SchedulerError):
     """More slots than the cluster has; ``metadata`` holds ``largest_machines`` and a ``hint`` for people."""
+
+
+class Exhausted(SchedulerError):
+    """A bound is reached.
+
+    ``most`` is the bound, ``retry_after_s`` the seconds to wait; each is None where the manager left it out.
+    """
+
+    def __init__(self, text: str, failure: Failure | None = None) -> None:
+        super().__init__(text, failure)
+        self.most = _number(self.metadata.get("most"))
+        self.retry_after_s = _number(self.metadata.get("retry_after_s"))
+
+
+class QuotaUsedUp(Exhausted):
+    """The quota of the user or of its team is used up; ``reason`` says which part of it."""
+
+
+class QueueFull(Exhausted):
+    """Too many jobs wait."""
+
+
+class TooManyCalls(Exhausted):
+    """The user has too many calls a second or streams open."""
+
+
+class TooManyTokens(Exhausted):
+    """The user has as many tokens as it may have."""
 
 
 class Unreachable(SchedulerError):
@@ -207,8 +286,24 @@ _CHAOS_BY_CODE: dict[str, type[ChaosError]] = {
 
 _SCHEDULER_BY_REASON: dict[str, type[SchedulerError]] = {
     "BAD_TOKEN": NotAuthenticated,
+    "TOKEN_EXPIRED": TokenExpired,
+    "USER_DISABLED": UserDisabled,
+    "ROLE_TOO_LOW": RoleTooLow,
+    "OUT_OF_SCOPE": OutOfScope,
+    "NOT_PUBLISHED": NotPublished,
     "NO_SUCH_JOB": NoSuchJob,
     "NO_SUCH_NODE": NoSuchNode,
+    "NO_SUCH_USER": NoSuchUser,
+    "NO_SUCH_TOKEN": NoSuchToken,
+    "USER_EXISTS": UserExists,
+    "LAST_ADMIN": LastAdmin,
+    "QUOTA_QUEUED": QuotaUsedUp,
+    "QUOTA_SUBMISSIONS": QuotaUsedUp,
+    "QUOTA_MACHINES": QuotaUsedUp,
+    "QUEUE_FULL": QueueFull,
+    "TOO_MANY_CALLS": TooManyCalls,
+    "TOO_MANY_STREAMS": TooManyCalls,
+    "TOO_MANY_TOKENS": TooManyTokens,
     "TOO_LARGE": TooLarge,
     "NO_SLOTS": TooLarge,
     "EMPTY_SOURCE": SourceRefused,
@@ -224,7 +319,16 @@ _SCHEDULER_BY_CODE: dict[str, type[SchedulerError]] = {
     "INVALID_ARGUMENT": BadRequest,
     "UNAUTHENTICATED": NotAuthenticated,
     "PERMISSION_DENIED": NotAllowed,
+    "RESOURCE_EXHAUSTED": Exhausted,
 }
+
+
+def busy_pause_s(failure: Failure) -> float | None:
+    """Seconds after which a call that came too soon may be made again; None for other failures."""
+    if failure.reason != "TOO_MANY_CALLS":
+        return None
+    after = _number(failure.metadata.get("retry_after_s"))
+    return after if after is not None and after >= 0 else None
 
 
 def read_failure(error: grpc.RpcError) -> Failure:
@@ -252,3 +356,12 @@ def scheduler_error(failure: Failure) -> SchedulerError:
     """Makes the error that a failed call of Scheduler stands for, unless the manager was not reached."""
     kind = _SCHEDULER_BY_REASON.get(failure.reason) or _SCHEDULER_BY_CODE.get(failure.code) or SchedulerError
     return kind(failure.text or failure.reason or failure.code, failure)
+
+
+def _number(text: str | None) -> float | None:
+    """The finite number that a server wrote; None for anything else."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

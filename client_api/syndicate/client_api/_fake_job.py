@@ -6,7 +6,7 @@ import ipaddress
 import re
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,10 @@ _STEP_NS = 1_000_000
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _OVER = frozenset({TaskState.KILLED, TaskState.EXITED, TaskState.RELEASED, TaskState.LOST})
 _FAKE_PROCESSES = 2  # make and what it started
+
+_MOST_MEMBERS = 1000
+# What is asked for, of whom, and whether the disk is kept.
+_Question = tuple[str, tuple[str, ...], bool]
 
 _CODE_OF_REASON = {
     "BAD_FIELD": "INVALID_ARGUMENT",
@@ -68,7 +72,7 @@ class FakeJob:
         self.results: dict[str, common_pb2.Result] = {}
         self._members = {member.address: member for member in _named(members, clients)}
         # By request id: what was asked for, and what it was told.
-        self._faults_told: dict[str, tuple[tuple[str, str, bool], Message | ChaosError]] = {}
+        self._faults_told: dict[str, tuple[_Question, Message | ChaosError]] = {}
         self._finishes: dict[str, tuple[str, Message]] = {}
         self._failures: dict[str, deque[ChaosError]] = {}
         self._running = True
@@ -146,7 +150,7 @@ class FakeJob:
 
     def _once(self, caller: str, rpc: str, request: Any) -> Message:
         """A fault, once for each request id. What was only refused is looked at afresh if repeated."""
-        asked = (rpc, request.ip, rpc == "Revive" and _with_disk(request))
+        asked = (rpc, _addresses(request), rpc == "Revive" and _with_disk(request))
         first, told = self._faults_told.get(request.request_id, (asked, None))
         if first != asked:
             raise refusal("BAD_FIELD", "request_id was used for another call")
@@ -166,34 +170,64 @@ class FakeJob:
         return told
 
     def _fault(self, rpc: str, request: Any) -> Message:
-        member = self._member(request.ip)
+        members = self._named(request)
+        with_disk = rpc != "Revive" or _with_disk(request)
+        alive = [member.task for member in members if member.state is TaskState.RUNNING]
+        if alive and not with_disk:
+            text = f"{alive[0]} lives; kill it before it is revived without its disk"
+            others = "; nothing was done at the other members" if len(members) > 1 else ""
+            raise refusal("TASK_ALIVE", text + others)
+        do = {"Kill": self._kill, "Revive": self._revive, "Disconnect": self._cut, "Reconnect": self._heal}[
+            rpc
+        ]
+        held = [do(member) for member in members]
         if rpc == "Kill":
-            return self._kill(member)
-        if rpc == "Revive":
-            return self._revive(member, _with_disk(request))
-        cut = rpc == "Disconnect"
-        already = member.disconnected == cut
-        self._members[member.address] = replace(member, disconnected=cut)
-        applied = self._applied(already)
-        if cut:
-            return chaos_pb2.DisconnectResponse(applied=applied)
-        return chaos_pb2.ReconnectResponse(applied=applied)
+            self._end_with_the_clients()
+        return _RESPONSES[rpc](held)
 
-    def _kill(self, member: MemberState) -> Message:
+    def _kill(self, member: MemberState) -> chaos_pb2.MemberApplied:
         already = member.state is not TaskState.RUNNING
         if not already:
             self._members[member.address] = replace(member, state=TaskState.KILLED)
-            self._end_with_the_clients()
-        processes = 0 if already else _FAKE_PROCESSES
-        return chaos_pb2.KillResponse(applied=self._applied(already), processes=processes)
+        return chaos_pb2.MemberApplied(
+            ip=member.address,
+            applied=self._applied(already),
+            processes=0 if already else _FAKE_PROCESSES,
+        )
 
-    def _revive(self, member: MemberState, with_disk: bool) -> Message:
+    def _revive(self, member: MemberState) -> chaos_pb2.MemberApplied:
         already = member.state is TaskState.RUNNING
-        if already and not with_disk:
-            raise refusal("TASK_ALIVE", f"{member.task} lives; kill it before it is revived without its disk")
         generation = member.generation if already else member.generation + 1
         self._members[member.address] = replace(member, state=TaskState.RUNNING, generation=generation)
-        return chaos_pb2.ReviveResponse(applied=self._applied(already), generation=generation)
+        return chaos_pb2.MemberApplied(
+            ip=member.address, applied=self._applied(already), generation=generation
+        )
+
+    def _cut(self, member: MemberState) -> chaos_pb2.MemberApplied:
+        return self._connected(member, False)
+
+    def _heal(self, member: MemberState) -> chaos_pb2.MemberApplied:
+        return self._connected(member, True)
+
+    def _connected(self, member: MemberState, connected: bool) -> chaos_pb2.MemberApplied:
+        already = member.disconnected != connected
+        self._members[member.address] = replace(member, disconnected=not connected)
+        return chaos_pb2.MemberApplied(ip=member.address, applied=self._applied(already))
+
+    def _named(self, request: Any) -> list[MemberState]:
+        """The members of a request, checked as the manager does."""
+        if request.ip and request.ips:
+            raise refusal("BAD_FIELD", "both ip and ips are given: one of them is to be")
+        addresses = _addresses(request)
+        if len(addresses) > _MOST_MEMBERS:
+            raise refusal(
+                "BAD_FIELD", f"{len(addresses)} addresses are named: there must be 1 to {_MOST_MEMBERS}"
+            )
+        members = [self._member(ip) for ip in addresses]
+        for at, member in enumerate(members):
+            if member in members[:at]:
+                raise refusal("BAD_FIELD", f"{member.address} is named twice")
+        return members
 
     def _member(self, ip: str) -> MemberState:
         try:
@@ -217,6 +251,29 @@ class FakeJob:
     def _stamp(self) -> common_pb2.Stamp:
         now, self._now_ns = self._now_ns, self._now_ns + _STEP_NS
         return common_pb2.Stamp(boot_id=FAKE_BOOT_ID, monotonic_ns=now, utc_ns=now)
+
+
+def _addresses(request: Any) -> tuple[str, ...]:
+    return tuple(request.ips) or (request.ip,)
+
+
+def _together(held: Sequence[chaos_pb2.MemberApplied]) -> chaos_pb2.FaultApplied:
+    """Of all members: the last one where something was done."""
+    done = [member.applied for member in held if not member.applied.already]
+    return done[-1] if done else held[0].applied
+
+
+_Held = Sequence[chaos_pb2.MemberApplied]
+_RESPONSES: dict[str, Callable[[_Held], Message]] = {
+    "Kill": lambda held: chaos_pb2.KillResponse(
+        applied=_together(held), processes=sum(member.processes for member in held), members=held
+    ),
+    "Revive": lambda held: chaos_pb2.ReviveResponse(
+        applied=_together(held), generation=held[0].generation, members=held
+    ),
+    "Disconnect": lambda held: chaos_pb2.DisconnectResponse(applied=_together(held), members=held),
+    "Reconnect": lambda held: chaos_pb2.ReconnectResponse(applied=_together(held), members=held),
+}
 
 
 def _with_disk(request: chaos_pb2.ReviveRequest) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -62,9 +62,11 @@ class ClockBound:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """A fault holds."""
+class MemberApplied:
+    """A fault holds at one member."""
 
+    ip: str
+    """The member's address."""
     fault_id: int
     """Its line in the job's ledger; 0 when nothing had to be done."""
     already: bool
@@ -73,6 +75,26 @@ class Applied:
     """When it held, on the clock of the member's volunteer; None where it was so already."""
     clock: ClockBound | None
     """How that clock stands to the manager's; None before the volunteer's second heartbeat has told."""
+    processes: int = 0
+    """Kill: how many of its processes were ended."""
+    generation: int = 0
+    """Revive: the generation that runs now, counted from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A fault holds, at each member that was named. Of several, the fields are those of the last one."""
+
+    fault_id: int
+    """Its line in the job's ledger; 0 when nothing had to be done."""
+    already: bool
+    """True when it was so already and nothing was done, at none of them."""
+    applied_at: Stamp | None
+    """When it held, on the clock of the member's volunteer; None where it was so already."""
+    clock: ClockBound | None
+    """How that clock stands to the manager's; None before the volunteer's second heartbeat has told."""
+    members: tuple[MemberApplied, ...] = field(default=(), kw_only=True)
+    """What became of it at each member, in the order in which they were named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +102,7 @@ class Killed(Applied):
     """No process of the task is left."""
 
     processes: int
-    """How many were ended."""
+    """How many were ended, of all members together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +110,7 @@ class Revived(Applied):
     """make was exec'd again."""
 
     generation: int
-    """The generation that runs now, counted from 1."""
+    """The generation that runs now, counted from 1; of several members, the first one's."""
 
 
 @dataclass(frozen=True, slots=True)

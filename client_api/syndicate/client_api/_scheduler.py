@@ -17,9 +17,11 @@ from syndicate.client_api._errors import (
     NotAuthenticated,
     SchedulerError,
     Unreachable,
+    busy_pause_s,
     read_failure,
     scheduler_error,
 )
+from syndicate.client_api._identity import IdentityCalls
 from syndicate.client_api._logs import LogResume
 from syndicate.client_api._pack import Source
 from syndicate.client_api._presence import Presence
@@ -79,12 +81,13 @@ def job_has_ended(state: JobState.ValueType) -> bool:
     return state in _ENDED
 
 
-class SchedulerClient:
+class SchedulerClient(IdentityCalls):
     """A connection to a manager's users' side. Usable from several threads.
 
     ``address`` is ``HOST:PORT``. While the manager is not there, a call tries for ``connect_for`` seconds and
     raises Unreachable; a mutation keeps its request id meanwhile, so that it happens once. ``timeout`` bounds
-    each single call, in seconds. Streams that ran and broke are opened again for ``reconnect_for`` seconds.
+    each single call, in seconds; one that the manager puts off, since the user makes too many, waits so long
+    at most. Streams that ran and broke are opened again for ``reconnect_for`` seconds.
     ``user`` (``[a-z0-9-]``) says whose jobs are submitted, where the token leaves that open.
     ``on_away(error, seconds)`` is called, in the thread that noticed, as soon as a stream that ran broke;
     ``seconds`` is how long it will be tried. When the manager is back, ``error`` is None, and ``seconds`` is
@@ -156,7 +159,9 @@ class SchedulerClient:
         return self._try(once, _UPLOAD_TIMEOUT_S if timeout is None else timeout)
 
     def submit(self, spec: scheduler_pb2.JobSpec, *, request_id: str | None = None) -> int:
-        """Queues a job and returns its id. Raises TooLarge, SourceRefused (NO_SUCH_SOURCE), BadRequest.
+        """Queues a job and returns its id.
+
+        Raises TooLarge, QuotaUsedUp, QueueFull, SourceRefused (NO_SUCH_SOURCE), BadRequest.
 
         ``spec.limits`` are of each task; those that are 0 are the manager's defaults. One above the manager's
         maximum is a BadRequest whose ``metadata`` names ``field``, ``asked``, ``most`` or ``least``, and a
@@ -183,27 +188,14 @@ class SchedulerClient:
         self, *, owner: str = "", states: Sequence[JobState.ValueType] = (), page_size: int = 0
     ) -> Iterator[scheduler_pb2.Job]:
         """Jobs, newest first, fetched page by page as they are taken."""
-        token = ""
-        while True:
-            request = scheduler_pb2.ListJobsRequest(
-                page_size=page_size, page_token=token, owner=owner, states=states
-            )
-            answer: scheduler_pb2.ListJobsResponse = self._unary(self._stub.ListJobs, request)
+        request = scheduler_pb2.ListJobsRequest(page_size=page_size, owner=owner, states=states)
+        for answer in self._pages(self._stub.ListJobs, request):
             yield from answer.jobs
-            token = answer.next_page_token
-            if not token:
-                return
 
     def nodes(self, *, page_size: int = 0) -> Iterator[scheduler_pb2.Node]:
         """Volunteers by id, fetched page by page as they are taken."""
-        token = ""
-        while True:
-            request = scheduler_pb2.ListNodesRequest(page_size=page_size, page_token=token)
-            answer: scheduler_pb2.ListNodesResponse = self._unary(self._stub.ListNodes, request)
+        for answer in self._pages(self._stub.ListNodes, scheduler_pb2.ListNodesRequest(page_size=page_size)):
             yield from answer.nodes
-            token = answer.next_page_token
-            if not token:
-                return
 
     def drain(self, volunteer_id: str, draining: bool = True) -> scheduler_pb2.NodeState.ValueType:
         """Takes a volunteer out of use for new jobs, or back. Raises NoSuchNode."""
@@ -253,19 +245,35 @@ class SchedulerClient:
         )
 
     def _try(self, once: Callable[[float], T], timeout: float) -> T:
-        """Does a call, again while the manager is away, for as long as ``connect_for``."""
+        """Does a call, again while the manager is away, for as long as ``connect_for``.
+
+        Also again after the pause that a busy manager asks for, all in all for as long as ``timeout``.
+        """
         started = time.monotonic()
-        tries = 0
+        tries, put_off_s = 0, 0.0
         while True:
             tries += 1
             try:
                 return once(timeout)
             except grpc.RpcError as error:
                 failure = read_failure(error)
-                tried_for = time.monotonic() - started
-                if failure.code != "UNAVAILABLE" or tried_for >= self._connect_for:
-                    raise self._error(failure, tried_for) from None
+            tried_for = time.monotonic() - started - put_off_s
+            if self._waited_its_turn(failure, put_off_s, timeout):
+                put_off_s = time.monotonic() - started - tried_for
+                continue
+            if failure.code != "UNAVAILABLE" or tried_for >= self._connect_for:
+                raise self._error(failure, tried_for)
             self._pause(tries, self._connect_for - tried_for)
+
+    def _waited_its_turn(self, failure: Failure, put_off_s: float, timeout: float) -> bool:
+        """Waits as long as a busy manager asks for; False where it does not, or asks for too long."""
+        pause = busy_pause_s(failure)
+        if pause is None or put_off_s + pause > timeout or self._closed.is_set():
+            return False
+        # Callers that were put off together must not come back together.
+        spread = min(_PAUSES.longest_pause_s, timeout - put_off_s - pause)
+        self._closed.wait(pause + spread * _dice())
+        return True
 
     def _stream(self, open_stream: Callable[[], Any], until_end: bool = False) -> Iterator[Any]:
         """The answers of a stream that is opened again when it breaks; None stands for each new opening.
@@ -273,7 +281,7 @@ class SchedulerClient:
         A stream that the server closes cleanly is over if ``until_end``, else it counts as broken. How long
         it is tried counts from when one that stood broke, however long that had said nothing.
         """
-        budget, ran = self._connect_for, False
+        budget, ran, put_off_s = self._connect_for, False, 0.0
         away_since = time.monotonic()
         tries = 0
         try:
@@ -299,6 +307,10 @@ class SchedulerClient:
                     budget, tries, ran = self._reconnect_for, 1, True
                     away_since = time.monotonic()
                 tried_for = time.monotonic() - away_since
+                if self._waited_its_turn(failure, put_off_s, self._timeout):
+                    waited_s = time.monotonic() - away_since - tried_for
+                    put_off_s, away_since = put_off_s + waited_s, away_since + waited_s
+                    continue
                 if not _is_broken(failure) or self._closed.is_set() or tried_for >= budget:
                     raise self._error(failure, tried_for)
                 if ran:
@@ -324,8 +336,7 @@ class SchedulerClient:
             self._presence.lost(key, error, self._reconnect_for)
 
     def _pause(self, tries: int, at_most: float) -> None:
-        dice = random.random()  # noqa: S311 - jitter, no secret
-        self._closed.wait(min(_PAUSES.pause_s(tries, dice), max(0.0, at_most)))
+        self._closed.wait(min(_PAUSES.pause_s(tries, _dice()), max(0.0, at_most)))
 
     def _error(self, failure: Failure, tried_for: float) -> SchedulerError:
         if _is_broken(failure) or (failure.code == "DEADLINE_EXCEEDED" and not failure.reason):
@@ -360,6 +371,10 @@ class _Upload:
             yield scheduler_pb2.UploadSourceRequest(chunk=chunk)
             if self._progress is not None:
                 self._progress(self.sent, self._source.size)
+
+
+def _dice() -> float:
+    return random.random()  # noqa: S311 - jitter, no secret
 
 
 def _is_broken(failure: Failure) -> bool:

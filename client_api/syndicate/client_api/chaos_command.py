@@ -90,15 +90,18 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(do=do, command=name)
         return sub
 
-    one_address = {
-        "kill": ("end every process of the task at IP", lambda chaos, given: chaos.kill(given.ip)),
+    of_members = {
+        "kill": ("end every process of the task at IP", lambda chaos, given: chaos.kill(_whom(given))),
         "revive": ("start the task at IP again", _revive),
-        "disconnect": ("cut IP from all masters and slaves", lambda chaos, given: chaos.disconnect(given.ip)),
-        "reconnect": ("take a disconnect back", lambda chaos, given: chaos.reconnect(given.ip)),
+        "disconnect": (
+            "cut IP from all masters and slaves",
+            lambda chaos, given: chaos.disconnect(_whom(given)),
+        ),
+        "reconnect": ("take a disconnect back", lambda chaos, given: chaos.reconnect(_whom(given))),
     }
-    for name, (text, do) in one_address.items():
+    for name, (text, do) in of_members.items():
         sub = command(name, text, do)
-        sub.add_argument("ip", metavar="IP", help="a member's IPv4 address")
+        sub.add_argument("ips", metavar="IP", nargs="+", help="a member's IPv4 address; several at once")
         if name == "revive":
             disk = sub.add_mutually_exclusive_group()
             disk.add_argument(
@@ -148,8 +151,13 @@ def _number(text: str) -> float:
     return number
 
 
+def _whom(given: argparse.Namespace) -> str | list[str]:
+    ips: list[str] = given.ips
+    return ips[0] if len(ips) == 1 else ips
+
+
 def _revive(chaos: Chaos, given: argparse.Namespace) -> Answer:
-    return chaos.revive(given.ip, given.disk)
+    return chaos.revive(_whom(given), given.disk)
 
 
 def _finish(chaos: Chaos, given: argparse.Namespace) -> Answer:
@@ -173,14 +181,21 @@ def _as_text(arguments: argparse.Namespace, answer: Answer) -> str:
     word = {
         "kill": "killed", "revive": "revived", "disconnect": "disconnected", "reconnect": "reconnected"
     }[arguments.command]  # fmt: skip
-    if answer.already:
-        return f"{word:<13} {arguments.ip}  (already so)"
+    if len(arguments.ips) == 1:
+        return _fault_line(word, arguments.ips[0], answer, answer)
+    return "\n".join(_fault_line(word, member.ip, answer, member) for member in answer.members)
+
+
+def _fault_line(word: str, ip: str, answer: Answer, member: Answer) -> str:
+    """One member of a fault; alone it is the answer."""
+    if member.already:
+        return f"{word:<13} {ip}  (already so)"
     if isinstance(answer, Killed):
-        plural = "process" if answer.processes == 1 else "processes"
-        return f"{word:<13} {arguments.ip}  {answer.processes} {plural}"
+        plural = "process" if member.processes == 1 else "processes"
+        return f"{word:<13} {ip}  {member.processes} {plural}"
     if isinstance(answer, Revived):
-        return f"{word:<13} {arguments.ip}  generation {answer.generation}"
-    return f"{word:<13} {arguments.ip}"
+        return f"{word:<13} {ip}  generation {member.generation}"
+    return f"{word:<13} {ip}"
 
 
 def _member_line(member: MemberState) -> str:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import resource
-import secrets
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,14 +30,30 @@ from .clock import Clock
 from .core.errors import CoreError
 from .core.machine import Machine
 from .core.model import Source
+from .core.user_events import FirstToken
 from .core.world import REMEMBERED_SUBMITS
 from .engine import Engine
+from .housekeeping import keep_house
 from .logs import LogStore
 from .retention import keep_newest
-from .rpc import ChaosControl, Desk, Listener, Registry, Scheduler, Uploads
-from .rpc.server import LARGEST_FROM_USERS
+from .rpc import (
+    AuditLog,
+    ChaosControl,
+    Desk,
+    Guard,
+    Listener,
+    Registry,
+    Scheduler,
+    Uploads,
+    Usage,
+    UsersDoor,
+    VolunteersDoor,
+    Watch,
+)
+from .rpc.server import LARGEST_FROM_USERS, USERS_OPTIONS
 from .settings import Settings
 from .store import SqliteStore
+from .tokens import first_token, volunteers_token, write_whole
 from .wakers import Wakers
 
 _log = structlog.get_logger()
@@ -79,7 +94,8 @@ async def _serve(
     announce: Callable[[str], None],
 ) -> None:
     clock = Clock()
-    token = _admin_token(settings.state_dir / "admin.token")
+    admin = first_token(settings.state_dir, clock.now())
+    volunteers_door = VolunteersDoor(volunteers_token(settings.state_dir))
     blobs = BlobDirectory(settings.state_dir / "blobs", settings.max_source_bytes)
     client = _take_client(blobs, settings.client) if settings.client is not None else None
     config = settings.config(store.cluster_id, store.epoch, clock.boot_id, client)
@@ -89,19 +105,38 @@ async def _serve(
     logs = LogStore(settings.state_dir / "logs", settings.log_cap_bytes)
     logs_changed = Wakers()
 
-    uploads = Uploads(blobs, files, checks, settings.upload_timeout_s)
-    desk = Desk(engine, store, blobs.max_bytes, uploads, logs, logs_changed, files, software_version())
+    audit = AuditLog(engine)
+    door = UsersDoor(engine)
+    usage = Usage(settings.user_limits, lambda: clock.now().monotonic_ns, door.changed)
+    engine.on_access_changed = usage.sweep
+    uploads = Uploads(blobs, files, checks, settings.upload_timeout_s, usage)
+    desk = Desk(
+        engine,
+        store,
+        blobs.max_bytes,
+        uploads,
+        logs,
+        logs_changed,
+        files,
+        software_version(),
+        audit,
+        settings.publish_client_logs,
+    )
     registry = Registry(engine, blobs, logs, logs_changed, files)
-    users, volunteers = _listeners(engine, token, Scheduler(desk), registry)
+    users = _users_listener(Guard(door, lambda: engine.stopping, Watch(audit, usage)), Scheduler(desk))
+    guard = Guard(volunteers_door, lambda: engine.stopping, Watch(audit))
+    volunteers = _volunteers_listener(guard, registry, ChaosControl(engine))
     users.bind(settings.listen_users)
     volunteers.bind(settings.listen_volunteers)
 
     logs.start(registry.logs_stored, _log_trouble)
     stop = _on_signals()
     sweeping = asyncio.create_task(keep_newest(store, logs, settings.keep_jobs))
+    house = asyncio.create_task(keep_house(engine, door, usage, audit))
     ready = settings.state_dir / "manager.ready"
     try:
         engine.start()
+        engine.handle(FirstToken(admin))
         for listener in (users, volunteers):
             await listener.start()
         # What was made so far lives as long as the process: looking through it again cost pauses of 140 ms.
@@ -114,32 +149,37 @@ async def _serve(
             f"cluster={store.cluster_id} epoch={store.epoch}"
         )
         _log.info("manager.ready", cluster_id=store.cluster_id, epoch=store.epoch)
-        until: list[asyncio.Future[Any]] = [stop, engine.failed, sweeping]
+        until: list[asyncio.Future[Any]] = [stop, engine.failed, sweeping, house]
         await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
     finally:
         ready.unlink(missing_ok=True)
         _log.info("manager.stopping")
+        audit.close()
         engine.stop()
         await asyncio.gather(users.stop(settings.stop_grace_s), volunteers.stop(settings.stop_grace_s))
-        sweeping.cancel()
-        await asyncio.wait([sweeping])
+        for task in (sweeping, house):
+            task.cancel()
+        await asyncio.wait([sweeping, house])
         await logs.close()
-    if not sweeping.cancelled():
-        sweeping.result()
+    for task in (sweeping, house):
+        if not task.cancelled():
+            task.result()
     if engine.failed.done():
         raise engine.failed.result()
 
 
-def _listeners(
-    engine: Engine, token: str, scheduler: Scheduler, registry: Registry
-) -> tuple[Listener, Listener]:
-    users = Listener("users", "--listen-users", token, lambda: engine.stopping, LARGEST_FROM_USERS)
-    volunteers = Listener("volunteers", "--listen-volunteers", token, lambda: engine.stopping)
+def _users_listener(guard: Guard, scheduler: Scheduler) -> Listener:
+    users = Listener("users", "--listen-users", guard, USERS_OPTIONS, LARGEST_FROM_USERS)
     users.add(
         scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].full_name,
         scheduler_pb2_grpc.add_SchedulerServicer_to_server,
         scheduler,
     )
+    return users
+
+
+def _volunteers_listener(guard: Guard, registry: Registry, chaos: ChaosControl) -> Listener:
+    volunteers = Listener("volunteers", "--listen-volunteers", guard)
     volunteers.add(
         registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name,
         registry_pb2_grpc.add_RegistryServicer_to_server,
@@ -148,9 +188,9 @@ def _listeners(
     volunteers.add(
         chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name,
         chaos_pb2_grpc.add_ChaosControlServicer_to_server,
-        ChaosControl(engine),
+        chaos,
     )
-    return users, volunteers
+    return volunteers
 
 
 def _on_signals() -> asyncio.Future[None]:
@@ -170,17 +210,6 @@ def _raise_open_files() -> None:
     # Each volunteer and each user is an open file; the usual soft limit is 1,024.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _admin_token(path: Path) -> str:
-    """The one token of this manager; made at the first start, for its owner's eyes only."""
-    if not path.exists():
-        _write_whole(path, f"{secrets.token_urlsafe(32)}\n", 0o600)
-        _log.info("token.made", path=str(path))
-    token = path.read_text().strip()
-    if not token:
-        raise OSError(f"{path} is empty: remove it, and the next start makes a new token")
-    return token
 
 
 def _take_client(blobs: BlobDirectory, path: Path) -> Source:
@@ -210,19 +239,7 @@ def _write_ready(path: Path, users: Listener, volunteers: Listener, store: Sqlit
         "epoch": store.epoch,
         "pid": os.getpid(),
     }
-    _write_whole(path, json.dumps(content) + "\n", 0o644)
-
-
-def _write_whole(path: Path, text: str, mode: int) -> None:
-    """Write a file so that whoever sees it sees all of it."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    write_whole(path, json.dumps(content) + "\n", 0o644)
 
 
 def _log_trouble(path: Path, error: Exception) -> None:

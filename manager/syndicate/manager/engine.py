@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from .clock import Clock
 from .core.effects import (
+    AccessChanged,
     AckEvent,
     Answer,
     Changed,
@@ -71,6 +72,8 @@ class Engine:
         self.clock: Clock = clock
         self.links: dict[str, Link] = {}
         self.changed: Wakers = Wakers()
+        # Called when users or tokens changed.
+        self.on_access_changed: Callable[[], None] = lambda: None
         # Set with what went wrong when the manager cannot go on.
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = store
@@ -90,6 +93,7 @@ class Engine:
             Close: lambda e: self._on_link(e.session, "close", e.error),
             Reply: self._reply,
             Changed: lambda e: self.changed.wake(e.job_id),
+            AccessChanged: lambda _: self.on_access_changed(),
         }
 
     def start(self) -> None:

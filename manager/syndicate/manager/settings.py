@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from .core import model
+from .core.access import UserLimits
 from .core.limits import BESIDE_DISK_BYTES, figure, shortfall
 from .core.words import size
 
@@ -59,6 +60,36 @@ class MaxLimits(BaseModel):
     file_bytes: int = Field(default=0, ge=0)
 
 
+class Quota(BaseModel):
+    """The most that a user or a team has at once; -1 for no bound."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    running_jobs: int = Field(default=-1, ge=-1)
+    queued_jobs: int = Field(default=-1, ge=-1)
+    submissions_per_day: int = Field(default=-1, ge=-1)
+    machines: int = Field(default=-1, ge=-1)
+
+    @field_validator("*")
+    @classmethod
+    def _not_zero(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("0 would let nobody do anything; -1 is no bound")
+        return value
+
+    @property
+    def bounds(self) -> model.Quota:
+        """As the core has it."""
+        return model.Quota(**self.model_dump())
+
+
+class StudentQuota(Quota):
+    """What a student has of whom nothing else is said."""
+
+    queued_jobs: int = Field(default=model.STUDENT_QUOTA.queued_jobs, ge=-1)
+    submissions_per_day: int = Field(default=model.STUDENT_QUOTA.submissions_per_day, ge=-1)
+
+
 class Settings(BaseSettings):
     """All settings. Durations are in seconds, sizes in bytes. Build with `load`."""
 
@@ -93,6 +124,17 @@ class Settings(BaseSettings):
     allow_unsafe: bool = False
     limits: Limits = Limits()
     max_limits: MaxLimits = MaxLimits()
+
+    publish_client_logs: bool = False
+    token_ttl_s: float = Field(15_552_000.0, gt=0, le=3.2e8)
+    student_quota: StudentQuota = StudentQuota()
+    staff_quota: Quota = Quota()
+    team_quota: Quota = Quota()
+    user_calls_per_s: float = Field(50.0, gt=0)
+    user_calls_burst: float = Field(500.0, ge=1)
+    user_streams: int = Field(64, ge=1)
+    user_uploads: int = Field(4, ge=1)
+    user_upload_bytes_per_s: float = Field(32 << 20, gt=0)
 
     @classmethod
     def settings_customise_sources(
@@ -172,6 +214,17 @@ class Settings(BaseSettings):
         return model.Limits(**self.limits.model_dump())
 
     @property
+    def user_limits(self) -> UserLimits:
+        """What one student may do at once."""
+        return UserLimits(
+            calls_per_s=self.user_calls_per_s,
+            calls_burst=self.user_calls_burst,
+            streams=self.user_streams,
+            uploads=self.user_uploads,
+            upload_bytes_per_s=self.user_upload_bytes_per_s,
+        )
+
+    @property
     def default_clients(self) -> int:
         """How many clients a job gets that does not say: one, where there is a default client."""
         if self.client is None:
@@ -202,6 +255,10 @@ class Settings(BaseSettings):
             keep_ended=self.keep_ended,
             limits=self._default_limits,
             max_limits=model.Limits(**self.max_limits.model_dump()),
+            student_quota=self.student_quota.bounds,
+            staff_quota=self.staff_quota.bounds,
+            team_quota=self.team_quota.bounds,
+            token_ttl_s=self.token_ttl_s,
         )
 
 

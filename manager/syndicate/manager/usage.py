@@ -8,9 +8,10 @@ from typing import Final
 DESCRIPTION: Final = """\
 Queues jobs, gives them slots on volunteers, and keeps what became of them.
 
-Users reach it on one address, volunteers on another. Both send the token that
-it makes at its first start, STATE_DIR/admin.token. SIGTERM stops it; jobs run
-on, and the next start takes them up again."""
+Users reach it on one address, volunteers on another. At its first start it
+makes a token for each: STATE_DIR/admin.token for its first user, an admin, and
+STATE_DIR/volunteer.token. SIGTERM stops it; jobs run on, and the next start
+takes them up again."""
 
 EPILOG: Final = """\
 settings:
@@ -35,6 +36,19 @@ settings:
   lost_after_s           until a silent volunteer counts as lost; 40
   forget_after_s         until one that is lost is forgotten; 259200
   stop_grace_s           for calls under way at SIGTERM; 3
+  publish_client_logs    students see what clients print; false
+  token_ttl_s            of a token that asks for no other; 15552000
+  user_calls_per_s       of a student, staff ten times, admins any; 50
+  user_calls_burst       that come at once, the same; 500
+  user_streams           open at a time, the same; 64
+  user_uploads           at a time, the same; 4
+  user_upload_bytes_per_s  that come faster are slowed down; 33554432
+  student_quota          of a student of whom nothing else is said; -1 is no
+                         bound: running_jobs -1, queued_jobs 20,
+                         submissions_per_day 500, machines -1
+  staff_quota            of staff; the same, queued_jobs and
+                         submissions_per_day -1
+  team_quota             of a team; the same
   limits                 of each task whose job asks for none (in the
                          environment SYNDICATE_MANAGER_LIMITS__DISK_BYTES);
                          0 is no bound:

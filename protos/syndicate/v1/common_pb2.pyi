@@ -207,6 +207,8 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     """Every client finished with a pass."""
     REASON_OUT_OF_MEMORY: _Reason.ValueType  # 18
     """The task used more memory than it may, and was ended with all its processes."""
+    REASON_DISK_FULL: _Reason.ValueType  # 19
+    """The source does not fit on the task's disk. A disk that is filled later is an annotation."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a task or a job ended as it did, in a word that a script can match."""
@@ -249,6 +251,8 @@ REASON_CLIENT_PASSED: Reason.ValueType  # 17
 """Every client finished with a pass."""
 REASON_OUT_OF_MEMORY: Reason.ValueType  # 18
 """The task used more memory than it may, and was ended with all its processes."""
+REASON_DISK_FULL: Reason.ValueType  # 19
+"""The source does not fit on the task's disk. A disk that is filled later is an annotation."""
 global___Reason = Reason
 
 class _Annotation:

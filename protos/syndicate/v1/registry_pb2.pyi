@@ -66,6 +66,10 @@ class _AnswerCodeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """The source could not be used: the job's fault, not the machine's."""
     ANSWER_CODE_UNKNOWN_TASK: _AnswerCode.ValueType  # 7
     """The volunteer does not hold this task."""
+    ANSWER_CODE_OUT_OF_MEMORY: _AnswerCode.ValueType  # 8
+    """Unpacking the source took more memory than the task may have: the job's fault, not the machine's."""
+    ANSWER_CODE_DISK_FULL: _AnswerCode.ValueType  # 9
+    """The source does not fit on the task's disk: the job's fault, not the machine's."""
 
 class AnswerCode(_AnswerCode, metaclass=_AnswerCodeEnumTypeWrapper):
     """What became of a command."""
@@ -86,6 +90,10 @@ ANSWER_CODE_BAD_SOURCE: AnswerCode.ValueType  # 6
 """The source could not be used: the job's fault, not the machine's."""
 ANSWER_CODE_UNKNOWN_TASK: AnswerCode.ValueType  # 7
 """The volunteer does not hold this task."""
+ANSWER_CODE_OUT_OF_MEMORY: AnswerCode.ValueType  # 8
+"""Unpacking the source took more memory than the task may have: the job's fault, not the machine's."""
+ANSWER_CODE_DISK_FULL: AnswerCode.ValueType  # 9
+"""The source does not fit on the task's disk: the job's fault, not the machine's."""
 global___AnswerCode = AnswerCode
 
 @typing.final

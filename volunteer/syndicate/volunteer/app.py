@@ -133,7 +133,7 @@ class App:
             target: ManagerLink(target, settings.token_file, how, edges, self._random)
             for target in settings.manager
         }
-        self._relays = Relays(settings.run_dir, RelayEdges(settings.id, self._upstream, self._core.caller))
+        self._relays = Relays(settings.run_dir, RelayEdges(self._upstream, self._core.caller))
 
     def _config(self) -> Config:
         settings = self._settings
@@ -286,7 +286,7 @@ class App:
         if target is None:
             return None
         link = self._links[target]
-        return Upstream(link.channel, link.credentials)
+        return Upstream(link.channel, link.credentials, link.session) if link.session else None
 
     # ---- links ------------------------------------------------------------------------------------------
 

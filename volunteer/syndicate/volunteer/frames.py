@@ -95,7 +95,7 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "Synced.boot_id": _matching(r"[0-9a-f-]{1,36}"),
     "Stamp.boot_id": _matching(r"[0-9a-f-]{1,36}"),
     "Exit.status": _between(0, 255),
-    "Exit.cause": _matching("|kill|release|lease|memory"),
+    "Exit.cause": _matching("|kill|release|lease|memory|host-memory"),
     "Refused.detail": _is_line,
     "Audited.in_use": _is_line,
     "Audited.left": _is_line,

@@ -105,6 +105,7 @@ class ManagerLink:
         self._call: AttachCall[Any, Any] | None = None
         self._outbox: Outbox | None = None
         self._welcomed = False
+        self._name = ""
         self._closing = ""
         self._stopping = False
         self._told = ""
@@ -121,6 +122,11 @@ class ManagerLink:
     def credentials(self) -> tuple[tuple[str, str], ...]:
         """The metadata that says who calls, as of the latest stream."""
         return self._credentials
+
+    @property
+    def session(self) -> str:
+        """The name that the manager gave the stream; empty while there is none."""
+        return self._name
 
     def _read_token(self) -> None:
         """Raises OSError. For each stream, so that the token can be changed under a running volunteer."""
@@ -209,6 +215,7 @@ class ManagerLink:
             self._edges.dispatch(events.LinkOpened(self.target))
             return await self._read(call)
         finally:
+            self._name = ""
             self._outbox.close()
             self._call = self._outbox = None
             writer.cancel()
@@ -281,6 +288,7 @@ class ManagerLink:
 
     def _welcome(self, message: pb.Welcome) -> None:
         welcome = convert.welcome_in(message)
+        self._name = welcome.session
         self._edges.dispatch(events.Welcomed(self.target, welcome))
         if self._closing:
             return

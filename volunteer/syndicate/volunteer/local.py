@@ -54,6 +54,8 @@ class ErrorCode(StrEnum):
     WRONG_TASK = "wrong_task"  # the slot holds another task, or none
     WRONG_STATE = "wrong_state"  # for instance: start before prepare, an older generation
     BAD_SOURCE = "bad_source"  # the tarball cannot be unpacked: the job's fault
+    OUT_OF_MEMORY = "out_of_memory"  # unpacking took more than the task's memory: the job's fault
+    DISK_FULL = "disk_full"  # the source does not fit on the task's disk: the job's fault
     FAILED = "failed"  # the machine could not do it
     SHUTTING_DOWN = "shutting_down"
 
@@ -210,9 +212,10 @@ class Exit:
     """How a generation ended, raw; `volunteer.core.exits` makes a reason of it.
 
     `status` is make's exit status, 0 to 255, or 128 + n for signal n. `killed` is True where the keeper ended
-    it (kill, release, lease) or it ran out of memory, and `cause` says why: "kill", "release", "lease",
-    "memory". `head` and `tail` are the first and last 4 KiB of its output, both streams as they were read;
-    `log_bytes` counts all of it. In Synced they may be shorter: one frame tells of all slots.
+    it (kill, release, lease) or memory ran out, and `cause` says why: "kill", "release", "lease", "memory"
+    for its own bound, "host-memory" for the machine's. `head` and `tail` are the first and last 4 KiB of its
+    output, both streams as they were read; `log_bytes` counts all of it. In Synced they may be shorter: one
+    frame tells of all slots.
     """
 
     generation: int

@@ -1,7 +1,8 @@
 """The relay: ChaosControl for client tasks, through a Unix socket in each client's sandbox.
 
 A call goes to the manager over the volunteer's own channel, bytes in and bytes out, with what the volunteer
-attests in place of the task's own metadata: which volunteer, and which run of which task. Status, text and
+attests in place of the task's own metadata: which run of which task. It names the volunteer's own stream, by
+which the manager knows who attests; no other volunteer has its name. Status, text and
 trailing metadata come back as the manager gave them. The task needs no credential and has none.
 
 The socket belongs to whoever can reach it, and only one sandbox can: the keeper lays the folder into it. It
@@ -40,17 +41,17 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where calls go now: the channel to the manager, and the volunteer's credentials."""
+    """Where calls go now: the channel to the manager, the volunteer's credentials, its stream's name."""
 
     channel: grpc.aio.Channel
     credentials: tuple[tuple[str, str], ...]
+    session: str
 
 
 @dataclass(frozen=True, slots=True)
 class RelayEdges:
     """What a relay needs of the app. `upstream` gives None while the task's cluster is not reached."""
 
-    volunteer_id: str
     upstream: Callable[[str], Upstream | None]
     caller: Callable[[int], TaskRef | None]
 
@@ -156,7 +157,7 @@ class Relay:
         upstream = self._edges.upstream(caller.cluster_id)
         if upstream is None:
             await _refuse(context, grpc.StatusCode.UNAVAILABLE, "MANAGER_AWAY", "the manager is away")
-        metadata = (*upstream.credentials, *attestation(self._edges.volunteer_id, caller))
+        metadata = (*upstream.credentials, *attestation(upstream.session, caller))
         call = self._method(upstream.channel, path)(
             request, timeout=context.time_remaining(), metadata=metadata
         )
@@ -181,10 +182,10 @@ class Relay:
         return found
 
 
-def attestation(volunteer_id: str, caller: TaskRef) -> tuple[tuple[str, str], ...]:
-    """The metadata that says which run of which task calls, on which volunteer."""
+def attestation(session: str, caller: TaskRef) -> tuple[tuple[str, str], ...]:
+    """The metadata that says which run of which task calls, and the stream of the volunteer that says so."""
     task = f"{caller.cluster_id}/{caller.job_id}/{caller.attempt}/{caller.task}/{caller.generation}"
-    return (("syndicate-volunteer", volunteer_id), ("syndicate-task", task))
+    return (("syndicate-session", session), ("syndicate-task", task))
 
 
 def _trailing(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:

@@ -59,6 +59,8 @@ def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
     if job.state == JobState.JOB_STATE_QUEUED:
         lines += labelled_text("", queue_text(job), page.room)
     lines += _why(job, page)
+    if job.published:
+        lines += labelled_text("published", "every user sees it, with its clients' output", page.room)
     drawn = timeline(job, now)
     if drawn is not None and drawn.lanes:
         lines += draw_lanes(drawn, page.width, page.glyphs)

@@ -14,6 +14,7 @@ REMEDIES = {
         "A job's Makefile needs the targets `master` and `slave`, a client's the target `client`."
     ),
     Reason.REASON_BAD_SOURCE: "Pack the folder again, or submit the folder itself.",
+    Reason.REASON_DISK_FULL: "Give it more with --disk or --inodes, or pack less.",
     Reason.REASON_TIME_LIMIT: "Give it longer with --time-limit, or let it end by itself.",
 }
 
@@ -38,6 +39,16 @@ def task_state(state: common_pb2.TaskState.ValueType) -> str:
 def node_state(state: scheduler_pb2.NodeState.ValueType) -> str:
     """``READY``."""
     return _name(scheduler_pb2.NodeState, state, "NODE_STATE_")
+
+
+def user_role(role: scheduler_pb2.UserRole.ValueType) -> str:
+    """``student``."""
+    return _name(scheduler_pb2.UserRole, role, "USER_ROLE_").lower()
+
+
+def token_scope(scope: scheduler_pb2.TokenScope.ValueType) -> str:
+    """``submit``."""
+    return _name(scheduler_pb2.TokenScope, scope, "TOKEN_SCOPE_").lower()
 
 
 def reason(value: Reason.ValueType) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import quota
 from .errors import BadRequest, Exhausted, Refused
 from .events import SubmitJob
 from .limits import granted
@@ -17,7 +18,7 @@ from .world import World
 def submitted(world: World, event: SubmitJob) -> int:
     """Queues a job and returns its id; the first answer where the request is repeated.
 
-    Raises BadRequest, Refused (TOO_LARGE, NO_SLOTS) or Exhausted (QUEUE_FULL).
+    Raises BadRequest, Refused (TOO_LARGE, NO_SLOTS) or Exhausted (QUEUE_FULL, QUOTA_…).
     """
     if event.request_id and (known := world.submits.get(event.request_id)) is not None:
         first, owner = known
@@ -28,12 +29,17 @@ def submitted(world: World, event: SubmitJob) -> int:
     spec = check(world, event)
     world.next_job_id += 1
     request_id = event.request_id or f"job-{job_id}"
-    record = JobRecord(job_id, request_id, event.owner, spec, JobState.QUEUED, 1, world.now, world.now)
+    team = _team_of(world, event.owner)
+    record = JobRecord(
+        job_id, request_id, event.owner, spec, JobState.QUEUED, 1, world.now, world.now, team=team
+    )
     job = world.jobs[job_id] = LiveJob(record)
     world.save_job(job, record)
     world.submits[request_id] = (job_id, event.owner)
     enqueue(world, job)
+    quota.spend(world, event.owner, team, world.ns)
     world.plan_new.append(job_id)
+    world.audit(event.origin, "Submit", f"job {job_id}", job_id)
     return job_id
 
 
@@ -42,8 +48,14 @@ def check(world: World, event: SubmitJob) -> JobSpec:
     spec = _spec_of(world, event, world.next_job_id)
     if len(world.queue) >= world.config.max_queued:
         raise Exhausted("QUEUE_FULL", f"{count(len(world.queue), 'job')} wait already; try again later")
+    quota.check(world, event.owner, _team_of(world, event.owner), spec.slots)
     _require_room(world, spec)
     return spec
+
+
+def _team_of(world: World, owner: str) -> str:
+    user = world.users.get(owner)
+    return "" if user is None else user.team
 
 
 def capacity(world: World) -> dict[str, tuple[int, int]]:

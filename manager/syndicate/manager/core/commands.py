@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .effects import Action, Command, Kill, Send
+from .effects import Action, Command, Send
 from .model import TaskRef
 from .state import Node, Pending
 from .world import World, nanoseconds
@@ -25,18 +25,17 @@ def issue(
     command_id: str = "",
     before_commit: bool = False,
     since_ns: int | None = None,
+    together: bool = False,
 ) -> str:
     """Sends a command, now or when its volunteer is attached; returns its id.
 
-    `since_ns` says when an earlier manager may have sent it first.
+    `since_ns` says when an earlier manager may have sent it first, `together` is that of `Send`.
     """
     since_ns = since_ns if command_id else world.ns
     command_id = command_id or _new_id(world)
     command = Command(command_id, world.config.epoch, ref, slot, action)
     node.pending[command_id] = Pending(command, since_ns, world.ns, node.session)
     if node.session is not None:
-        # A kill takes milliseconds of all processors, in which a second one would wait: they begin together.
-        together = isinstance(action, Kill)
         world.emit(Send(node.session, command, before_commit and node.welcomed, together))
         _watch(world, node)
     return command_id

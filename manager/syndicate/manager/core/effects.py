@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .errors import CoreError
 from .model import ClockBound, JobState, Limits, Member, NodeState, Role, Source, Stamp, TaskRef, TaskState
-from .records import Record
+from .records import Record, TokenRecord
 
 # ---- commands to a volunteer ----------------------------------------------------------------------------
 
@@ -119,6 +119,13 @@ class FaultReply:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultsReply:
+    """It holds at each of several members; in the order in which they were named."""
+
+    members: tuple[FaultReply, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FinishReply:
     """It is written down."""
 
@@ -143,7 +150,49 @@ class MembersReply:
     members: tuple[MemberView, ...]
 
 
-Answer = SubmitReply | CancelReply | DrainReply | FaultReply | FinishReply | MembersReply
+@dataclass(frozen=True, slots=True)
+class PutUsersReply:
+    """They are so."""
+
+    added: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutTeamReply:
+    """It is so."""
+
+    added: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReply:
+    """The token as it is now; `again` where the request was answered before."""
+
+    token: TokenRecord
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublishReply:
+    """It is so."""
+
+    published: bool
+
+
+Answer = (
+    SubmitReply
+    | CancelReply
+    | DrainReply
+    | FaultReply
+    | FaultsReply
+    | FinishReply
+    | MembersReply
+    | PutUsersReply
+    | PutTeamReply
+    | TokenReply
+    | PublishReply
+)
 
 
 # ---- effects --------------------------------------------------------------------------------------------
@@ -208,7 +257,12 @@ class Changed:
     job_id: int
 
 
-Effect = Send | SendWelcome | SendDrain | AckEvent | Close | Reply | Changed
+@dataclass(frozen=True, slots=True)
+class AccessChanged:
+    """Users or tokens changed: streams that would not be let in any more end."""
+
+
+Effect = Send | SendWelcome | SendDrain | AckEvent | Close | Reply | Changed | AccessChanged
 
 
 @dataclass(slots=True)

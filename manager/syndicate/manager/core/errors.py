@@ -1,6 +1,7 @@
 """The core's error tree.
 
 CoreError
+├── NotKnown              nobody is known by this credential      UNAUTHENTICATED
 ├── BadRequest            the caller's words are wrong            INVALID_ARGUMENT
 ├── NotFound              no such job, node, member               NOT_FOUND
 ├── Refused               not now, or not in this state           FAILED_PRECONDITION
@@ -22,11 +23,20 @@ from __future__ import annotations
 class CoreError(Exception):
     """Something that the outside asked for and will not get."""
 
+    # Whether the audit log has a line of it.
+    denied = False
+
     def __init__(self, reason: str, detail: str, **metadata: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.metadata = metadata
+
+
+class NotKnown(CoreError):
+    """Nobody is known by this credential, or nobody who may call now."""
+
+    denied = True
 
 
 class BadRequest(CoreError):
@@ -43,6 +53,8 @@ class Refused(CoreError):
 
 class NotAllowed(CoreError):
     """The caller may not do this."""
+
+    denied = True
 
 
 class Exhausted(CoreError):

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .access import Origin
 from .model import NO_LIMITS, AnswerCode, Hello, Limits, Resources, Result, Source, Stamp, TaskExit, TaskRef
+from .user_events import UserEvent
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitJob:
     """A user submits. Reply: SubmitReply.
 
-    Errors: BadRequest, Refused(TOO_LARGE, NO_SLOTS), Exhausted(QUEUE_FULL).
+    Errors: BadRequest, Refused(TOO_LARGE, NO_SLOTS), Exhausted(QUEUE_FULL, QUOTA_…).
 
     `source` and `client` are known blobs (the edge has looked them up). `clients` None means: not said; so
     does 0 in `time_limit_s` and in each of `limits`.
@@ -33,6 +35,7 @@ class SubmitJob:
     no_client: bool = False
     time_limit_s: float = 0.0
     limits: Limits = NO_LIMITS
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class CancelJob:
     request_id: str
     job_id: int
     by: str
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class DrainNode:
     request_id: str
     volunteer_id: str
     draining: bool
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,43 +124,43 @@ class ChaosCaller:
 
 @dataclass(frozen=True, slots=True)
 class KillRequested:
-    """ChaosControl.Kill. Reply: FaultReply."""
+    """ChaosControl.Kill. Reply: FaultReply, or FaultsReply where several are named."""
 
     call: int
     request_id: str
     caller: ChaosCaller
-    ip: str
+    ips: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReviveRequested:
-    """ChaosControl.Revive. Reply: FaultReply."""
+    """ChaosControl.Revive. Reply: FaultReply, or FaultsReply where several are named."""
 
     call: int
     request_id: str
     caller: ChaosCaller
-    ip: str
+    ips: tuple[str, ...]
     with_disk: bool
 
 
 @dataclass(frozen=True, slots=True)
 class DisconnectRequested:
-    """ChaosControl.Disconnect. Reply: FaultReply."""
+    """ChaosControl.Disconnect. Reply: FaultReply, or FaultsReply where several are named."""
 
     call: int
     request_id: str
     caller: ChaosCaller
-    ip: str
+    ips: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReconnectRequested:
-    """ChaosControl.Reconnect. Reply: FaultReply."""
+    """ChaosControl.Reconnect. Reply: FaultReply, or FaultsReply where several are named."""
 
     call: int
     request_id: str
     caller: ChaosCaller
-    ip: str
+    ips: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +196,7 @@ class Tick:
 ChaosRequest = KillRequested | ReviveRequested | DisconnectRequested | ReconnectRequested
 Event = (
     SubmitJob
+    | UserEvent
     | CancelJob
     | DrainNode
     | VolunteerAttached

@@ -6,45 +6,45 @@ import ipaddress
 from dataclasses import replace
 
 from . import ledger, lives, stopping
+from .asked import join, make, require_same
 from .clients import caller_of, require_running
 from .effects import FaultReply
 from .errors import BadRequest, CoreError, Exhausted, FaultFailed, NotFound
 from .events import ChaosRequest, DisconnectRequested, KillRequested, ReviveRequested
 from .model import AnswerCode, FaultKind, Reason, Stamp
 from .records import FaultRecord
-from .state import Answered, FaultOp, LiveJob, LiveTask, Node, Pending
+from .state import LiveJob, LiveTask, Node, Pending
 from .world import World
+
+# Members of one call.
+MAX_MEMBERS = 1000
 
 
 def requested(world: World, event: ChaosRequest) -> None:
-    """A client asks for a fault: it is answered at once where nothing is to be done, else when it holds."""
+    """A client asks for a fault: it is answered at once where nothing is to be done, else when it holds.
+
+    What can be refused is refused before the first member is touched.
+    """
     job, client = caller_of(world, event.caller)
-    first = job.requests.get(event.request_id) if event.request_id else None
-    if first is not None:
-        _require_same(job, first, event)
-        if isinstance(first, FaultOp):
-            ledger.join(world, first, event.call)
-        else:
-            world.reply(event.call, first.value)
-        return
-    require_running(job, client)
-    target = _member_at(job, event.ip)
-    if job.ops_waiting >= ledger.MAX_WAITING:
-        raise Exhausted("TOO_MANY_FAULTS", f"{ledger.MAX_WAITING} faults of this job wait already")
-    if len(job.faults) >= ledger.MAX_LINES:
-        raise Exhausted("TOO_MANY_FAULTS", f"the ledger of this job is full ({ledger.MAX_LINES} lines)")
-    world.ops_made += 1
-    op = FaultOp(
-        number=world.ops_made,
-        job_id=job.record.job_id,
-        task=target.record.task,
-        kind=_kind_of(event),
-        request_id=event.request_id,
-        requested_by=client.record.task,
-        requested_at=world.now,
-        with_disk=_with_disk(event),
-    )
-    ledger.add(world, job, target, op, event.call)
+    asked = job.requests.get(event.request_id) if event.request_id else None
+    if asked is None:
+        require_running(job, client)
+    targets = _members_at(job, event.ips)
+    names = tuple(target.record.task for target in targets)
+    kind, with_disk = _kind_of(event), _with_disk(event)
+    if asked is None:
+        _require_room(job, len(targets))
+        _require_no_obstacle(world, targets, kind, with_disk)
+        asked = make(world, job, event.request_id, kind, with_disk, names)
+    else:
+        require_same(asked, kind, with_disk, names)
+        targets = [t for t in targets if t.record.task not in asked.ops and t.record.task not in asked.told]
+        if not targets:
+            join(world, asked, event.call)
+            return
+        require_running(job, client)
+        _require_room(job, len(targets))
+    ledger.add(world, job, targets, asked, client.record.task, event.call)
 
 
 def answered(
@@ -128,23 +128,47 @@ def _failed(
     world.touch(job)
 
 
-def _member_at(job: LiveJob, ip: str) -> LiveTask:
-    try:
-        address = str(ipaddress.IPv4Address(ip))
-    except ValueError:
-        raise BadRequest("NOT_AN_ADDRESS", f"{ip!r:.80} is not an IPv4 address", field="ip") from None
-    for task in job.tasks.values():
-        if task.record.address == address:
-            return task
-    raise NotFound("NO_SUCH_MEMBER", f"{address} is no member of job {job.record.job_id}")
+def _members_at(job: LiveJob, ips: tuple[str, ...]) -> list[LiveTask]:
+    """The members at these addresses. Raises BadRequest, NotFound."""
+    if not 1 <= len(ips) <= MAX_MEMBERS:
+        text = f"{len(ips):,} addresses are named: there must be 1 to {MAX_MEMBERS:,}"
+        raise BadRequest("BAD_FIELD", text, field="ips")
+    by_address = {task.record.address: task for task in job.tasks.values()}
+    found: dict[str, LiveTask] = {}
+    for ip in ips:
+        try:
+            address = str(ipaddress.IPv4Address(ip))
+        except ValueError:
+            raise BadRequest("NOT_AN_ADDRESS", f"{ip!r:.80} is not an IPv4 address", field="ip") from None
+        if address not in by_address:
+            raise NotFound("NO_SUCH_MEMBER", f"{address} is no member of job {job.record.job_id}")
+        if address in found:
+            raise BadRequest("BAD_FIELD", f"{address} is named twice", field="ips")
+        found[address] = by_address[address]
+    return list(found.values())
 
 
-def _require_same(job: LiveJob, first: FaultOp | Answered, event: ChaosRequest) -> None:
-    """Raises BadRequest where a request id comes again with another request."""
-    asked = _kind_of(event), _member_at(job, event.ip).record.task, _with_disk(event)
-    if asked != (first.kind, first.task, first.with_disk):
-        text = f"request_id was used for another call, a {first.kind.name} of {first.task}"
-        raise BadRequest("BAD_FIELD", text, field="request_id")
+def _require_room(job: LiveJob, more: int) -> None:
+    if job.ops_waiting + more > ledger.MAX_WAITING:
+        waiting = f"{job.ops_waiting:,} faults of this job wait already"
+        raise Exhausted("TOO_MANY_FAULTS", f"{waiting}: at most {ledger.MAX_WAITING:,} may")
+    if len(job.faults) + more > ledger.MAX_LINES:
+        lines = f"the ledger of this job has {len(job.faults):,} lines"
+        raise Exhausted("TOO_MANY_FAULTS", f"{lines}: at most {ledger.MAX_LINES:,} may be in it")
+
+
+def _require_no_obstacle(world: World, targets: list[LiveTask], kind: FaultKind, with_disk: bool) -> None:
+    """Raises what several members would fail with as far as it is known now, so that none of them is touched.
+
+    One that has operations waiting may be otherwise when its turn comes.
+    """
+    if len(targets) == 1:
+        return
+    for task in targets:
+        obstacle = None if task.ops else ledger.outlook(world, task, kind, with_disk)
+        if isinstance(obstacle, CoreError):
+            text = f"{obstacle.detail}; nothing was done at the other members"
+            raise type(obstacle)(obstacle.reason, text)
 
 
 def _with_disk(event: ChaosRequest) -> bool:

@@ -31,6 +31,12 @@ PART_OF_TTL = 0.8
 # A slot that is busy or fails is left alone twice as long each time, up to so many times `busy_backoff_s`.
 MAX_BACKOFF = 32
 _GROUPS = (Role.MASTER, Role.SLAVE, Role.CLIENT)
+# What a volunteer says of a source, and not of itself.
+_OF_THE_JOB = {
+    AnswerCode.BAD_SOURCE: Reason.BAD_SOURCE,
+    AnswerCode.OUT_OF_MEMORY: Reason.OUT_OF_MEMORY,
+    AnswerCode.DISK_FULL: Reason.DISK_FULL,
+}
 
 
 def members_of(machines: int, clients: int) -> list[tuple[str, Role]]:
@@ -46,7 +52,7 @@ def begin(world: World, job: LiveJob, placement: Placement) -> None:
     """Asks the chosen slots to lock themselves; the caller has verified that they are free."""
     record, config = job.record, world.config
     world.queue.remove(record.job_id)
-    world.queue.started(record.owner, record.spec.slots)
+    world.queue.started(record.owner, record.spec.slots, record.team)
     world.move_job(job, JobCause.PLACED)
     job.domain = placement.domain
     names = members_of(record.spec.machines, record.spec.clients)
@@ -230,8 +236,8 @@ def _running(world: World, job: LiveJob) -> None:
 
 
 def _failed(world: World, job: LiveJob, task: LiveTask, code: AnswerCode, what: str, detail: str) -> None:
-    if code is AnswerCode.BAD_SOURCE:
-        end = bad_source(task.record, detail)
+    if code in _OF_THE_JOB:
+        end = bad_source(task.record, _OF_THE_JOB[code], detail)
         stopping.stop(world, job, end.state, end.reason, end.detail, end.result)
         return
     record = task.record

@@ -14,18 +14,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import commands
+from .asked import ended, join, line_id, over_at, too_late, under_way
 from .clock import bound
 from .effects import Action, FaultReply, Kill, Revive, SetNetwork
-from .errors import Away, CoreError, Ended, FaultFailed, Refused, TooLate
+from .errors import Away, CoreError, FaultFailed, Refused
 from .model import ClockBound, FaultKind, Role, Stamp, TaskState
 from .records import FaultRecord
-from .state import Answered, FaultOp, LiveJob, LiveTask, Node
-from .world import World, nanoseconds
+from .state import Asked, FaultOp, LiveJob, LiveTask, Node
+from .world import World
 
-# Operations that may wait in one job, lines that one attempt may have, answers that are kept for repeats.
+# Operations that may wait in one job, lines that one attempt may have.
 MAX_WAITING = 1000
 MAX_LINES = 10_000
-MAX_REMEMBERED = 10_000
 HEALER = "job end"
 # An operation waits while its target is on the way to its first start.
 _READY_FOR_FAULTS = frozenset({TaskState.RUNNING, TaskState.KILLED, TaskState.EXITED, TaskState.LOST})
@@ -36,61 +36,49 @@ def clock_of(world: World, node: Node) -> ClockBound | None:
     return None if node.clock is None else bound(node.clock, world.ns)
 
 
-def add(world: World, job: LiveJob, task: LiveTask, op: FaultOp, call: int) -> None:
-    """The operation takes its place behind the others of its target; its caller waits."""
-    task.ops.append(op)
-    job.ops_waiting += 1
-    world.ops[op.number] = op
-    if op.request_id:
-        job.requests[op.request_id] = op
-    join(world, op, call)
-    pump(world, job, task)
-
-
-def join(world: World, op: FaultOp, call: int) -> None:
-    """One more call waits for the operation's answer, for `command_timeout_s` from now."""
-    op.waiters.append(call)
-    world.calls[call] = op
-    world.timers.set(("fault", op.number), world.ns + nanoseconds(world.config.command_timeout_s))
-
-
-def leave(world: World, call: int) -> None:
-    """The call waits no more; the operation goes on."""
-    op = world.calls.pop(call, None)
-    if op is not None:
-        op.waiters.remove(call)
+def add(
+    world: World, job: LiveJob, targets: list[LiveTask], asked: Asked, requested_by: str, call: int
+) -> None:
+    """An operation takes its place behind the others of each target; the caller waits for all of them."""
+    ops = [FaultOp(asked, task.record.task, requested_by, world.now) for task in targets]
+    under_way(world, job, asked, ops)
+    join(world, asked, call)
+    job.ops_waiting += len(ops)
+    for task, op in zip(targets, ops, strict=True):
+        task.ops.append(op)
+        pump(world, job, task)
 
 
 def pump(world: World, job: LiveJob, task: LiveTask) -> None:
     """Begins the target's next operation, if none is under way; answers those that need no command."""
     while task.ops and task.ops[0].fault is None and task.record.state in _READY_FOR_FAULTS:
         op = task.ops[0]
-        node = world.node_of(task)
-        alive = task.record.state is TaskState.RUNNING
-        # Of a task that is to live, only its volunteer can say that it does.
-        unsure = op.kind is FaultKind.REVIVE and node.session is None
-        if _holds_already(op, task, alive) and not unsure:
-            generation = task.record.generation
-            close(world, job, task, FaultReply(0, True, None, clock_of(world, node), 0, generation))
-        elif task.record.state is TaskState.LOST:
-            close(world, job, task, FaultFailed("FAULT_FAILED", f"the machine of {op.task} is gone"))
-        elif op.kind is FaultKind.REVIVE and alive and not op.with_disk:
-            close(
-                world,
-                job,
-                task,
-                Refused("TASK_ALIVE", f"{op.task} lives: only a dead task can lose its disk"),
-            )
-        elif node.session is None:
-            close(
-                world,
-                job,
-                task,
-                Away("VOLUNTEER_AWAY", f"{node.record.volunteer_id}, which has {op.task}, is away"),
-            )
+        value = outlook(world, task, op.kind, op.asked.with_disk)
+        if value is not None:
+            close(world, job, task, value)
         else:
             _write_down(world, job, task, op)
             send(world, job, task, op)
+
+
+def outlook(world: World, task: LiveTask, kind: FaultKind, with_disk: bool) -> FaultReply | CoreError | None:
+    """What comes of a fault whose turn it is, where that is known without a command."""
+    name, state = task.record.task, task.record.state
+    if state not in _READY_FOR_FAULTS:
+        return None
+    node = world.node_of(task)
+    alive = state is TaskState.RUNNING
+    # Of a task that is to live, only its volunteer can say that it does.
+    unsure = kind is FaultKind.REVIVE and node.session is None
+    if _holds_already(task, kind, with_disk) and not unsure:
+        return FaultReply(0, True, None, clock_of(world, node), 0, task.record.generation)
+    if state is TaskState.LOST:
+        return FaultFailed("FAULT_FAILED", f"the machine of {name} is gone")
+    if kind is FaultKind.REVIVE and alive and not with_disk:
+        return Refused("TASK_ALIVE", f"{name} lives: only a dead task can lose its disk")
+    if node.session is None:
+        return Away("VOLUNTEER_AWAY", f"{node.record.volunteer_id}, which has {name}, is away")
+    return None
 
 
 def send(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
@@ -103,7 +91,7 @@ def send(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
         case FaultKind.KILL:
             action, generation = Kill(), fault.generation
         case FaultKind.REVIVE:
-            action, generation = Revive(op.with_disk), fault.generation
+            action, generation = Revive(op.asked.with_disk), fault.generation
         case FaultKind.DISCONNECT:
             action = SetNetwork(_cut_set(job, task))
         case FaultKind.RECONNECT:
@@ -116,37 +104,28 @@ def send(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
         action,
         command_id=commands.fault_command_id(world, fault.job_id, fault.fault_id),
         since_ns=world.when(fault.requested_at),
+        # A kill takes milliseconds of all processors, in which a second one would wait: they begin together.
+        # Those of one call do.
+        together=op.kind is FaultKind.KILL and not op.asked.digest,
     )
 
 
 def close(world: World, job: LiveJob, task: LiveTask, value: FaultReply | CoreError) -> None:
-    """The target's first operation is over: answers its callers, and remembers what a repeat is to be told.
-
-    What was refused, or not tried because a volunteer is away, is not remembered: a repeat is looked at
-    afresh.
-    """
-    op = task.ops.popleft()
-    _answer(world, op, value)
-    _drop(world, job, op)
-    if op.request_id and isinstance(value, FaultReply | FaultFailed):
-        job.requests[op.request_id] = Answered(op.kind, op.task, op.with_disk, value)
-        oldest = next(iter(job.requests))
-        if len(job.requests) > MAX_REMEMBERED and not isinstance(job.requests[oldest], FaultOp):
-            del job.requests[oldest]
+    """The target's first operation is over."""
+    over_at(world, job, task.ops.popleft(), value)
 
 
 def overdue(world: World, number: int) -> None:
-    """The callers of an operation have waited long enough. One that was not sent yet will not be."""
-    op = world.ops.get(number)
-    if op is None:
+    """The callers of a fault have waited long enough. What was not sent yet of it will not be."""
+    asked = world.asked.get(number)
+    if asked is None:
         return
-    timeout = world.config.command_timeout_s
-    text = f"{op.task} has not answered for {timeout:g} s; the same request may be sent again"
-    _answer(world, op, TooLate("FAULT_UNDER_WAY", text))
-    if op.fault is None:
-        job = world.jobs[op.job_id]
-        job.tasks[op.task].ops.remove(op)
-        _drop(world, job, op)
+    too_late(world, asked)
+    job = world.jobs[asked.job_id]
+    for op in list(asked.ops.values()):
+        if op.fault is None:
+            job.tasks[op.task].ops.remove(op)
+            over_at(world, job, op, None)
 
 
 def learn(task: LiveTask, fault: FaultRecord) -> None:
@@ -176,10 +155,8 @@ def end_attempt(world: World, job: LiveJob) -> None:
     """The attempt is over: nobody waits for its faults any more, and open lines are closed."""
     for task in job.tasks.values():
         for op in task.ops:
-            _answer(
-                world, op, Ended("ATTEMPT_ENDED", f"attempt {job.record.attempt} of the job ended meanwhile")
-            )
-            _drop(world, job, op)
+            if op.asked.ops:
+                ended(world, job, op.asked)
             if op.fault is not None:
                 commands.forget(world.node_of(task), op.command_id)
                 world.save_fault(job, replace(op.fault, error="the attempt ended before it was answered"))
@@ -235,12 +212,12 @@ def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None
         job.record.job_id,
         _next_fault_id(job),
         job.record.attempt,
-        op.request_id,
+        line_id(op.asked),
         op.kind,
         op.task,
         op.requested_by,
         op.requested_at,
-        op.with_disk,
+        op.asked.with_disk,
         generation,
     )
     world.save_fault(job, op.fault)
@@ -251,13 +228,13 @@ def _next_fault_id(job: LiveJob) -> int:
     return job.next_fault_id - 1
 
 
-def _holds_already(op: FaultOp, task: LiveTask, alive: bool) -> bool:
-    lost = task.record.state is TaskState.LOST
-    match op.kind:
+def _holds_already(task: LiveTask, kind: FaultKind, with_disk: bool) -> bool:
+    alive, lost = task.record.state is TaskState.RUNNING, task.record.state is TaskState.LOST
+    match kind:
         case FaultKind.KILL:
             return not alive and (lost or not task.unsure_life)
         case FaultKind.REVIVE:
-            return alive and op.with_disk
+            return alive and with_disk
         case FaultKind.DISCONNECT:
             return task.record.disconnected and (lost or not task.unsure_cut)
         case FaultKind.RECONNECT:
@@ -271,19 +248,3 @@ def _cut_set(job: LiveJob, task: LiveTask) -> tuple[str, ...]:
         for other in job.tasks.values()
         if other.record.role is not Role.CLIENT and other is not task
     )
-
-
-def _answer(world: World, op: FaultOp, value: FaultReply | CoreError) -> None:
-    for call in op.waiters:
-        del world.calls[call]
-        # What holds is told at once: its intent is durable, and the command's repeat after a crash tells it.
-        world.reply(call, value, before_commit=isinstance(value, FaultReply))
-    op.waiters.clear()
-
-
-def _drop(world: World, job: LiveJob, op: FaultOp) -> None:
-    del world.ops[op.number]
-    job.ops_waiting -= 1
-    world.timers.cancel(("fault", op.number))
-    if op.request_id:
-        del job.requests[op.request_id]

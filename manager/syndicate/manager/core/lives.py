@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import ledger, stopping
-from .model import JobState, Reason, Stamp, TaskExit, TaskState
+from .model import JobState, Reason, Role, Stamp, TaskExit, TaskState
 from .records import RunRecord
 from .state import LiveJob, LiveTask
 from .story import tell
 from .transitions import FINAL_TASK_STATES, TaskCause
-from .words import count, ending
+from .words import count, ending, unquoted
 from .world import World
 
 # Ends that say something of the machine and nothing of the job.
@@ -99,6 +99,7 @@ def _ended(world: World, job: LiveJob, task: LiveTask, cause: TaskCause, end: Ta
         world.save_run(task, replace(run, ended_at=ended_at, exit=end))
     world.move_task(job, task, cause, exit=end)
     event = "task.killed" if cause is TaskCause.KILLED else "task.exited"
-    tell(world, job, event, ending(end), task.record.task)
+    told = unquoted(end) if task.record.role is Role.CLIENT else end
+    tell(world, job, event, ending(told), task.record.task)
     ledger.pump(world, job, task)
     world.touch(job)

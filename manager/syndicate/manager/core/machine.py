@@ -11,10 +11,13 @@ chance.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from . import (
     admission,
+    asked,
     clients,
     commands,
     faults,
@@ -26,7 +29,11 @@ from . import (
     show,
     stopping,
     story,
+    users,
     validate,
+)
+from . import (
+    quota as quotas,
 )
 from .effects import (
     AckEvent,
@@ -34,6 +41,7 @@ from .effects import (
     CancelReply,
     DrainReply,
     Prepare,
+    PublishReply,
     Release,
     Reserve,
     Start,
@@ -59,14 +67,25 @@ from .events import (
 )
 from .lives import exited
 from .model import ClockBound, Config, JobState, Stamp, TaskRef
-from .records import JobRecord, Record
+from .records import JobRecord, Record, TeamRecord, TokenRecord, UserRecord
 from .state import LiveJob
 from .timers import TimerKey
+from .user_events import (
+    Audited,
+    CreateToken,
+    FirstToken,
+    PublishJob,
+    PutTeam,
+    PutUsers,
+    RevokeToken,
+    TokensUsed,
+    UserCall,
+)
 from .verdict import verdict
 from .views import ClusterView, JobView, NodeView
 from .world import REMEMBERED_ANSWERS, World
 
-_Call = SubmitJob | CancelJob | DrainNode | FinishRequested | MembersRequested
+_Call = SubmitJob | CancelJob | DrainNode | FinishRequested | MembersRequested | UserCall
 
 
 # Of what a volunteer says of a failure, for people.
@@ -149,6 +168,36 @@ class Machine:
         """Raises what this Submit would be refused with (BadRequest, Refused, Exhausted); queues nothing."""
         admission.check(self._world, event)
 
+    def user(self, name: str) -> UserRecord | None:
+        """A user; None where there is none of this name."""
+        return self._world.users.get(name)
+
+    def token(self, token_id: str) -> TokenRecord | None:
+        """A token; None where there is none of this id."""
+        return self._world.tokens.get(token_id)
+
+    def users(self) -> list[UserRecord]:
+        """All users, by name."""
+        return [user for _, user in sorted(self._world.users.items())]
+
+    def teams(self) -> list[tuple[TeamRecord, int]]:
+        """All teams by name, each with how many users are in it."""
+        sizes = Counter(user.team for user in self._world.users.values())
+        return [(team, sizes[name]) for name, team in sorted(self._world.teams.items())]
+
+    def tokens(self) -> list[TokenRecord]:
+        """All tokens, newest first."""
+        return sorted(self._world.tokens.values(), key=lambda t: (-t.created_at.utc_ns, t.token_id))
+
+    def parties(self, owner: str, team: str, now: Stamp) -> list[tuple[quotas.Party, quotas.Usage]]:
+        """Whose bounds hold for a user's jobs, the user first, and what they have of them."""
+        found = quotas.parties(self._world, owner, team)
+        return [(party, quotas.usage(self._world, party, now.monotonic_ns)) for party in found]
+
+    def volunteer_of(self, session: str) -> str | None:
+        """Whose live stream a session names; None where it is none, or was replaced by another."""
+        return self._world.sessions.get(session)
+
     def clock(self, volunteer_id: str) -> ClockBound | None:
         """How a volunteer's clock stands to the manager's, as of the last event."""
         node = self._world.nodes.get(volunteer_id)
@@ -188,21 +237,41 @@ class Machine:
             case TaskExited():
                 self._exited(event)
             case SubmitJob() | CancelJob() | DrainNode() | FinishRequested() | MembersRequested():
-                try:
-                    world.reply(event.call, self._call(event))
-                except CoreError as error:
-                    world.reply(event.call, error)
+                self._answer_call(event)
+            case PutUsers() | PutTeam() | CreateToken() | RevokeToken() | PublishJob():
+                self._answer_call(event)
+            case TokensUsed():
+                users.used(world, event)
+            case FirstToken():
+                users.first_token(world, event)
+            case Audited():
+                world.save_audit(
+                    event.who,
+                    event.token_id,
+                    event.peer,
+                    event.method,
+                    event.subject,
+                    event.allowed,
+                    event.reason,
+                    event.job_id,
+                )
             case Tick():
                 for key in world.timers.pop_due(world.ns):
                     self._timer(key)
             case CallGone():
-                ledger.leave(world, event.call)
+                asked.leave(world, event.call)
             case VolunteerAttached():
                 nodes.attached(world, event)
             case VolunteerDetached():
                 nodes.detached(world, event.session)
             case _:
                 self._fault(event)
+
+    def _answer_call(self, event: _Call) -> None:
+        try:
+            self._world.reply(event.call, self._call(event))
+        except CoreError as error:
+            self._world.reply(event.call, error)
 
     def _call(self, event: _Call) -> Answer:
         world = self._world
@@ -213,11 +282,67 @@ class Machine:
                 return self._once(event.request_id, ("cancel", event.job_id), lambda: self._cancel(event))
             case DrainNode():
                 question = "drain", event.volunteer_id, event.draining
-                return self._once(event.request_id, question, lambda: DrainReply(nodes.drain(world, event)))
+                return self._once(event.request_id, question, lambda: self._drain(event))
             case FinishRequested():
                 return clients.finish(world, event)
             case MembersRequested():
                 return clients.members(world, event)
+            case _:
+                return self._user_call(event)
+
+    def _user_call(self, event: UserCall) -> Answer:
+        world, origin = self._world, event.origin
+        asked = origin.caller.name
+
+        def audit(subject: str) -> None:
+            world.audit(origin, type(event).__name__, subject)
+
+        match event:
+            case PutUsers():
+                question: tuple[object, ...] = asked, event.users, event.only_new
+                return self._once(event.request_id, question, lambda: self._put_users(event))
+            case PutTeam():
+                question = asked, event.name, event.quota
+                return self._once(event.request_id, question, lambda: self._put_team(event))
+            case CreateToken():
+                return users.create_token(world, event, audit)
+            case RevokeToken():
+                return users.revoke_token(world, event, audit)
+            case PublishJob():
+                question = "publish", event.job_id, event.published
+                return self._once(event.request_id, question, lambda: self._publish(event))
+
+    def _put_users(self, event: PutUsers) -> Answer:
+        reply = users.put_users(self._world, event)
+        names = ", ".join(user.name for user in event.users[:5])
+        more = f" and {len(event.users) - 5:,} more" if len(event.users) > 5 else ""
+        what = "user" if len(event.users) == 1 else "users"
+        self._world.audit(event.origin, "PutUsers", f"{what} {names}{more}")
+        return reply
+
+    def _put_team(self, event: PutTeam) -> Answer:
+        reply = users.put_team(self._world, event)
+        self._world.audit(event.origin, "PutTeam", f"team {event.name}")
+        return reply
+
+    def _publish(self, event: PublishJob) -> PublishReply:
+        world = self._world
+        job = world.jobs.get(event.job_id)
+        if event.stored is not None:
+            world.save_stored(replace(event.stored, published=event.published))
+            if job is not None:
+                job.record = replace(job.record, published=event.published)
+        elif job is not None:
+            world.save_job(job, replace(job.record, published=event.published))
+        else:
+            raise NotFound("NO_SUCH_JOB", f"there is no job {event.job_id}")
+        world.audit(event.origin, "PublishJob", f"job {event.job_id}", event.job_id)
+        return PublishReply(event.published)
+
+    def _drain(self, event: DrainNode) -> DrainReply:
+        reply = DrainReply(nodes.drain(self._world, event))
+        self._world.audit(event.origin, "DrainNode", f"node {event.volunteer_id}")
+        return reply
 
     def _once(self, request_id: str, question: tuple[object, ...], answer: Callable[[], Answer]) -> Answer:
         """The first answer again where the request is repeated: it may have been taken back meanwhile."""
@@ -236,6 +361,7 @@ class Machine:
     def _cancel(self, event: CancelJob) -> CancelReply:
         job = self._job(event.job_id)
         stopping.cancel(self._world, job, event.by)
+        self._world.audit(event.origin, "CancelJob", f"job {event.job_id}", event.job_id)
         return CancelReply(job.record.state)
 
     def _fault(self, event: ChaosRequest) -> None:

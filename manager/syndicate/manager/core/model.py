@@ -72,6 +72,7 @@ class Reason(IntEnum):
     CLIENT_UNKNOWN = 16
     CLIENT_PASSED = 17
     OUT_OF_MEMORY = 18
+    DISK_FULL = 19
 
 
 class Annotation(IntEnum):
@@ -109,6 +110,8 @@ class AnswerCode(IntEnum):
     FAILED = 5
     BAD_SOURCE = 6
     UNKNOWN_TASK = 7
+    OUT_OF_MEMORY = 8
+    DISK_FULL = 9
 
 
 class NodeState(IntEnum):
@@ -117,6 +120,22 @@ class NodeState(IntEnum):
     READY = 1
     DRAINED = 2
     AWAY = 3
+
+
+class UserRole(IntEnum):
+    """What a user may do: each may do what those before it may."""
+
+    STUDENT = 1
+    STAFF = 2
+    ADMIN = 3
+
+
+class TokenScope(IntEnum):
+    """What a token allows of what its user may do: each allows what those before it allow."""
+
+    READ = 1
+    SUBMIT = 2
+    ALL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +303,24 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """The most that a user or a team has at once; 0 for the manager's default, -1 for no bound.
+
+    `machines` counts slots: those of all jobs that have slots, and of any one job. `submissions_per_day` is a
+    bucket of so many that fills up evenly.
+    """
+
+    running_jobs: int = 0
+    queued_jobs: int = 0
+    submissions_per_day: int = 0
+    machines: int = 0
+
+
+UNBOUNDED: Final = Quota(-1, -1, -1, -1)
+STUDENT_QUOTA: Final = Quota(running_jobs=-1, queued_jobs=20, submissions_per_day=500, machines=-1)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What the operator decides; built once by the edges.
 
@@ -316,3 +353,7 @@ class Config:
     keep_ended: int = 1000
     limits: Limits = Limits()
     max_limits: Limits = MAX_LIMITS
+    student_quota: Quota = STUDENT_QUOTA
+    staff_quota: Quota = UNBOUNDED
+    team_quota: Quota = UNBOUNDED
+    token_ttl_s: float = 15_552_000.0  # half a year

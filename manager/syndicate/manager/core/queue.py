@@ -12,6 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
+from typing import Protocol
 
 from .snapshot import Waiting
 
@@ -19,6 +20,22 @@ from .snapshot import Waiting
 EXACT_PLACES = 1000
 # Owners without a job whose last start is remembered, so that nobody gains a turn by coming back.
 REMEMBERED_OWNERS = 10_000
+
+
+class Gate(Protocol):
+    """Which jobs may start beside each other; see `quota.Gate`."""
+
+    def admits(self, job_id: int, slots: int) -> bool:
+        """Whether the job may start too; if so it counts for those that are asked about after it."""
+
+
+@dataclass(slots=True)
+class Share:
+    """What a user (`user NAME`) or a team (`team NAME`) has: jobs with slots, their slots, jobs that wait."""
+
+    running: int = 0
+    slots: int = 0
+    waiting: int = 0
 
 
 @dataclass(slots=True)
@@ -39,7 +56,8 @@ class Queue:
         # Those who have jobs that wait, or slots in use; of others only when they last started.
         self._owners: dict[str, _Owner] = {}
         self._last_starts: dict[str, int] = {}
-        self._jobs: dict[int, tuple[Waiting, str]] = {}
+        self._jobs: dict[int, tuple[Waiting, str, str]] = {}
+        self._shares: dict[str, Share] = {}
         self._starts = 0
         self._places: dict[int, int] | None = None
 
@@ -53,7 +71,15 @@ class Queue:
         """The job as placement sees it."""
         return self._jobs[job_id][0]
 
-    def push(self, job: Waiting, owner: str) -> None:
+    def first_of(self, job_id: int) -> Waiting:
+        """The job that its owner has waited for longest."""
+        return self._jobs[self._owners[self._jobs[job_id][1]].waiting[0]][0]
+
+    def share(self, key: str) -> Share:
+        """What a party has; `key` as in `Share`. Not to be changed."""
+        return self._shares.get(key) or Share()
+
+    def push(self, job: Waiting, owner: str, team: str = "") -> None:
         """The job waits from now on."""
         who = self._owner(owner)
         ids = who.waiting
@@ -64,12 +90,13 @@ class Queue:
             ids.append(job.job_id)
             if who.sums is not None:
                 who.sums.append((who.sums[-1] if who.sums else who.base) + job.slots)
-        self._jobs[job.job_id] = (job, owner)
+        self._jobs[job.job_id] = (job, owner, team)
+        self._count(owner, team, waiting=1)
         self._places = None
 
     def remove(self, job_id: int) -> None:
         """The job does not wait any more."""
-        _, owner = self._jobs.pop(job_id)
+        _, owner, team = self._jobs.pop(job_id)
         who = self._owners[owner]
         index = bisect_left(who.waiting, job_id)
         del who.waiting[index]
@@ -77,20 +104,23 @@ class Queue:
             who.sums = None
         else:
             who.base = who.sums.pop(0)
+        self._count(owner, team, waiting=-1)
         self._places = None
         self._forget_idle(owner)
 
-    def started(self, owner: str, slots: int) -> None:
+    def started(self, owner: str, slots: int, team: str = "") -> None:
         """The owner has had a turn, and uses so many slots more."""
         who = self._owner(owner)
         self._starts += 1
         who.in_use += slots
         who.last_start = self._starts
+        self._count(owner, team, running=1, slots=slots)
         self._places = None
 
-    def ended(self, owner: str, slots: int) -> None:
+    def ended(self, owner: str, slots: int, team: str = "") -> None:
         """The owner uses so many slots less."""
         self._owners[owner].in_use -= slots
+        self._count(owner, team, running=-1, slots=-slots)
         self._places = None
         self._forget_idle(owner)
 
@@ -103,8 +133,11 @@ class Queue:
         turn = min(self._turns(), default=None)
         return None if turn is None else self._jobs[self._owners[turn[2]].waiting[0]][0]
 
-    def order(self) -> Iterator[Waiting]:
-        """All that wait, in turn, as if each started when its turn came. Not to be changed meanwhile."""
+    def order(self, gate: Gate | None = None) -> Iterator[Waiting]:
+        """All that wait, in turn, as if each started when its turn came. Not to be changed meanwhile.
+
+        With a gate, without those that it does not admit, and of their owners' without those behind them.
+        """
         turns = [(*turn, 0) for turn in self._turns()]
         heapq.heapify(turns)
         starts = self._starts
@@ -112,6 +145,9 @@ class Queue:
             in_use, _, name, index = turns[0]
             ids = self._owners[name].waiting
             job = self._jobs[ids[index]][0]
+            if gate is not None and not gate.admits(job.job_id, job.slots):
+                heapq.heappop(turns)
+                continue
             yield job
             starts += 1
             if index + 1 < len(ids):
@@ -132,7 +168,7 @@ class Queue:
 
     def _place_by_share(self, job_id: int) -> int:
         """Counts whose turn comes at a smaller share of the slots; of equals the last start decides."""
-        job, owner = self._jobs[job_id]
+        job, owner, _ = self._jobs[job_id]
         mine = self._owners[owner]
         own_sum = self._sums(mine)[bisect_left(mine.waiting, job_id)]
         share = mine.in_use + own_sum - job.slots - mine.base
@@ -162,6 +198,15 @@ class Queue:
         if who is None:
             who = self._owners[name] = _Owner(last_start=self._last_starts.pop(name, 0))
         return who
+
+    def _count(self, owner: str, team: str, running: int = 0, slots: int = 0, waiting: int = 0) -> None:
+        for key in (f"user {owner}", f"team {team}") if team else (f"user {owner}",):
+            share = self._shares.setdefault(key, Share())
+            share.running += running
+            share.slots += slots
+            share.waiting += waiting
+            if not (share.running or share.slots or share.waiting):
+                del self._shares[key]
 
     def _forget_idle(self, name: str) -> None:
         who = self._owners[name]

@@ -12,6 +12,7 @@ from .model import (
     FaultKind,
     JobSpec,
     JobState,
+    Quota,
     Reason,
     Resources,
     Result,
@@ -19,6 +20,8 @@ from .model import (
     Stamp,
     TaskExit,
     TaskState,
+    TokenScope,
+    UserRole,
 )
 
 
@@ -26,7 +29,8 @@ from .model import (
 class JobRecord:
     """A job. Key: job_id. No other job of now has its request_id, but one of long ago may.
 
-    While STOPPING, `verdict` says what it will be: the terminal state, or QUEUED for a requeue.
+    While STOPPING, `verdict` says what it will be: the terminal state, or QUEUED for a requeue. `team` is the
+    owner's when it was submitted. One that is `published` is seen by all users.
     """
 
     job_id: int
@@ -45,6 +49,8 @@ class JobRecord:
     started_at: Stamp | None = None
     ended_at: Stamp | None = None
     gang_start_ns: int = 0
+    team: str = ""
+    published: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +153,71 @@ class EpochRecord:
     epoch: int
 
 
-Record = JobRecord | TaskRecord | RunRecord | FaultRecord | StoryRecord | NodeRecord | EpochRecord
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """Somebody who may call. Key: name. The tokens of one that is `disabled` are refused."""
+
+    name: str
+    role: UserRole
+    team: str
+    disabled: bool
+    quota: Quota
+    created_at: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class TeamRecord:
+    """Users that share a quota and see each other's jobs. Key: name."""
+
+    name: str
+    quota: Quota
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A credential: `digest` is the SHA-256 of its secret, in hexadecimal. Key: token_id.
+
+    `expires_utc_ns` is 0 where it never expires. One that is `forgotten` is as if it had never been.
+    """
+
+    token_id: str
+    user: str
+    note: str
+    scope: TokenScope
+    digest: str
+    created_at: Stamp
+    expires_utc_ns: int = 0
+    revoked_at: Stamp | None = None
+    last_used_at: Stamp | None = None
+    forgotten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One line of the audit log. Key: line. Never changed once written."""
+
+    line: int
+    at: Stamp
+    who: str
+    token_id: str
+    peer: str
+    method: str
+    subject: str
+    allowed: bool
+    reason: str = ""
+    job_id: int = 0
+
+
+Record = (
+    JobRecord
+    | TaskRecord
+    | RunRecord
+    | FaultRecord
+    | StoryRecord
+    | NodeRecord
+    | EpochRecord
+    | UserRecord
+    | TeamRecord
+    | TokenRecord
+    | AuditRecord
+)

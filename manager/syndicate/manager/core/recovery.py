@@ -15,12 +15,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from . import ledger, stopping
+from . import ledger, quota, stopping
+from .asked import restored
 from .errors import InvariantError
 from .faults import reply_of
 from .model import FaultKind, JobState, Reason, Stamp
-from .records import FaultRecord, JobRecord, NodeRecord, Record, RunRecord, StoryRecord, TaskRecord
-from .state import Answered, FaultOp, LiveJob, LiveTask, Node, Slot
+from .records import (
+    AuditRecord,
+    FaultRecord,
+    JobRecord,
+    NodeRecord,
+    Record,
+    RunRecord,
+    StoryRecord,
+    TaskRecord,
+    TeamRecord,
+    TokenRecord,
+    UserRecord,
+)
+from .state import Asked, FaultOp, LiveJob, LiveTask, Node, Slot
 from .story import tell
 from .transitions import ACTIVE_JOB_STATES, FINAL_TASK_STATES, TERMINAL_JOB_STATES
 from .world import REMEMBERED_SUBMITS, World, nanoseconds
@@ -37,6 +50,7 @@ def load(
     """
     world.now = now
     rows = list(records)
+    _load_users(world, rows)
     for node_row in _of(rows, NodeRecord):
         if not node_row.forgotten:
             _load_node(world, node_row)
@@ -65,6 +79,16 @@ def load(
             _load_slots(world, job)
             _load_requests(world, job)
     _take_places(world)
+    for job in sorted(world.jobs.values(), key=lambda job: job.record.job_id):
+        record = job.record
+        quota.spend(world, record.owner, record.team, max(world.when(record.submitted_at), 0))
+
+
+def _load_users(world: World, rows: list[Record]) -> None:
+    world.users = {row.name: row for row in _of(rows, UserRecord)}
+    world.teams = {row.name: row for row in _of(rows, TeamRecord)}
+    world.tokens = {row.token_id: row for row in _of(rows, TokenRecord) if not row.forgotten}
+    world.audit_lines = max((row.line for row in _of(rows, AuditRecord)), default=0)
 
 
 def _load_submits(world: World, requests: Iterable[tuple[str, int, str]]) -> None:
@@ -162,31 +186,20 @@ def _load_requests(world: World, job: LiveJob) -> None:
         if fault.requested_by == ledger.HEALER:
             continue
         task = job.tasks[fault.task]
+        asked = restored(world, job, fault.kind, fault.with_disk, fault.request_id, fault.task)
         if fault.applied_at is None and not fault.error:
-            _load_op(world, job, task, fault)
+            _load_op(world, job, task, fault, asked)
         elif fault.request_id:
-            value = reply_of(world, world.node_of(task), fault)
-            job.requests[fault.request_id] = Answered(fault.kind, fault.task, fault.with_disk, value)
+            asked.told[fault.task] = reply_of(world, world.node_of(task), fault)
+    job.remembered = sum(len(asked.told) for asked in job.requests.values() if not asked.ops)
 
 
-def _load_op(world: World, job: LiveJob, task: LiveTask, fault: FaultRecord) -> None:
-    world.ops_made += 1
-    op = FaultOp(
-        world.ops_made,
-        job.record.job_id,
-        fault.task,
-        fault.kind,
-        fault.request_id,
-        fault.requested_by,
-        fault.requested_at,
-        fault.with_disk,
-        fault=fault,
-    )
-    world.ops[op.number] = op
+def _load_op(world: World, job: LiveJob, task: LiveTask, fault: FaultRecord, asked: Asked) -> None:
+    op = FaultOp(asked, fault.task, fault.requested_by, fault.requested_at, fault=fault)
+    world.asked[asked.number] = asked
+    asked.ops[fault.task] = op
     task.ops.append(op)
     job.ops_waiting += 1
-    if op.request_id:
-        job.requests[op.request_id] = op
 
 
 def _take_places(world: World) -> None:
@@ -201,9 +214,9 @@ def _take_places(world: World) -> None:
     started = [job.record for job in world.jobs.values() if job.record.reserved_at is not None]
     started += [job.record for job in world.active.values() if job.record.reserved_at is None]
     for record in sorted(started, key=lambda row: (row.reserved_at or world.now).utc_ns):
-        world.queue.started(record.owner, record.spec.slots)
+        world.queue.started(record.owner, record.spec.slots, record.team)
         if record.state not in ACTIVE_JOB_STATES:
-            world.queue.ended(record.owner, record.spec.slots)
+            world.queue.ended(record.owner, record.spec.slots, record.team)
 
 
 def _go_on(world: World, job: LiveJob) -> None:

@@ -12,6 +12,7 @@ from itertools import islice
 from . import gang
 from .model import JobState
 from .placement import plan, shadow_of
+from .quota import Gate, Party
 from .snapshot import Placement, Running, Shadow, Snapshot, Waiting
 from .state import LiveJob
 from .words import count, duration
@@ -28,16 +29,25 @@ def run(world: World) -> None:
     if room == 0 or not len(world.queue):
         return
     if everything:
-        waiting = list(islice(world.queue.order(), DEPTH))
+        waiting = list(islice(world.queue.order(Gate(world)), DEPTH))
     else:
+        gate = Gate(world)
         candidates = [world.queue.get(job_id) for job_id in new if job_id in world.queue]
-        candidates = [job for job in candidates if job.slots <= room]
+        candidates = [job for job in candidates if job.slots <= room and _admits(world, gate, job)]
         if not candidates:
             return
         waiting = _beside_the_head(world, candidates)
     for placement in plan(snapshot(world, waiting), world.ns):
         if _stands(world, placement):
             gang.begin(world, world.jobs[placement.job_id], placement)
+
+
+def _admits(world: World, gate: Gate, job: Waiting) -> bool:
+    """Whether no quota holds up a job just submitted, or its owner's first, which it may not pass."""
+    first = world.queue.first_of(job.job_id)
+    if first is not job and gate.held_by(first.job_id, first.slots) is not None:
+        return False
+    return gate.admits(job.job_id, job.slots)
 
 
 def snapshot(world: World, waiting: list[Waiting]) -> Snapshot:
@@ -48,10 +58,12 @@ def snapshot(world: World, waiting: list[Waiting]) -> Snapshot:
 def waits_for(world: World, job: LiveJob) -> str:
     """What a job in the queue waits for, for people."""
     need = job.record.spec.slots
+    if (party := Gate(world).held_by(job.record.job_id, need)) is not None:
+        return _held_up(world, party)
     free = world.pool.counts()
     most = max(free.values(), default=0)
     if most >= need:
-        head = world.queue.head()
+        head = _head(world)
         if head is None or head.job_id == job.record.job_id:
             return "its slots are about to be asked"
         return f"its turn: job {head.job_id} goes first"
@@ -59,6 +71,35 @@ def waits_for(world: World, job: LiveJob) -> str:
     if need not in looks.waits:
         looks.waits[need] = _what_is_missing(world, need, free, most)
     return looks.waits[need]
+
+
+def _held_up(world: World, party: Party) -> str:
+    """Whose quota a job waits for, and which job's end gives it back."""
+    share, quota = world.queue.share(party.key), party.quota
+    if 0 <= quota.running_jobs <= share.running:
+        text = f"{party.who} has {share.running:,} of {count(quota.running_jobs, 'running job')}"
+    else:
+        text = f"{party.who} has {share.slots:,} of {count(quota.machines, 'slot')} at once"
+    mine = {
+        job.record.job_id
+        for job in world.active.values()
+        if party.key in (f"user {job.record.owner}", f"team {job.record.team}")
+    }
+    ends = [
+        (run.ends_ns, run.job_id) for run in _running(world) if run.job_id in mine and run.ends_ns is not None
+    ]
+    if not ends:
+        return text
+    at_ns, job_id = min(ends)
+    return f"{text} ({_until(world, Shadow(at_ns, '', 0, job_id))})"
+
+
+def _head(world: World) -> Waiting | None:
+    """The job whose turn it is among those that no quota holds up."""
+    head = world.queue.head()
+    if head is None or Gate(world).admits(head.job_id, head.slots):
+        return head
+    return next(world.queue.order(Gate(world)), None)
 
 
 def _what_is_missing(world: World, need: int, free: dict[str, int], most: int) -> str:
@@ -93,11 +134,11 @@ def _until(world: World, shadow: Shadow) -> str:
 
 def _beside_the_head(world: World, candidates: list[Waiting]) -> list[Waiting]:
     """The candidates behind the head that they might delay; all in turn where it is promised nothing."""
-    head = world.queue.head()
+    head = _head(world)
     if head is None or head in candidates:
         return candidates
     if shadow_of(world.pool.counts(), _running(world), head.slots, world.ns) is None:
-        return list(islice(world.queue.order(), DEPTH))
+        return list(islice(world.queue.order(Gate(world)), DEPTH))
     return [head, *candidates]
 
 

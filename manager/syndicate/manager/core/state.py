@@ -70,31 +70,42 @@ class Node:
     instance: str = ""
 
 
-@dataclass(slots=True)
-class FaultOp:
-    """A fault that was asked for and is not answered; `fault` is its line in the ledger, once sent."""
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A fault that was asked for, at one member or at several: under way, or kept for repeats.
+
+    `ops` are the members where it is not over, `told` what came of it at the others. `tasks` is in the order
+    in which they were named; of several it is not known after a restart, and `digest` stands for it.
+    `waiters` are the calls that wait for the answer.
+    """
 
     number: int
     job_id: int
-    task: str
-    kind: FaultKind
     request_id: str
+    kind: FaultKind
+    with_disk: bool
+    digest: str
+    tasks: tuple[str, ...] = ()
+    ops: dict[str, FaultOp] = field(default_factory=dict)
+    told: dict[str, FaultReply | CoreError] = field(default_factory=dict)
+    waiters: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class FaultOp:
+    """A fault at one member that is not over; `fault` is its line in the ledger, once sent."""
+
+    asked: Asked
+    task: str
     requested_by: str
     requested_at: Stamp
-    with_disk: bool
-    waiters: list[int] = field(default_factory=list)
     fault: FaultRecord | None = None
     command_id: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A fault call that was answered: what it asked for, and what a repeat of it is told."""
-
-    kind: FaultKind
-    task: str
-    with_disk: bool
-    value: FaultReply | CoreError
+    @property
+    def kind(self) -> FaultKind:
+        """What is to be done."""
+        return self.asked.kind
 
 
 @dataclass(slots=True)
@@ -120,16 +131,18 @@ class LiveTask:
 class LiveJob:
     """A job in memory. `tasks` is in the order master, slaves, clients; `faults` is of the current attempt.
 
-    `requests` remembers by request id what fault calls were answered, or the one that waits. `finishes` does
-    the same by client. `failures` counts what `max_attempts` bounds. One that is not `whole` has ended, and
-    only the store has its runs, faults, story and results.
+    `requests` has by request id the faults that are under way and those that are kept for repeats;
+    `remembered` counts the members of the latter. `finishes` has by client what Finish was answered.
+    `failures` counts what `max_attempts` bounds. One that is not `whole` has ended, and only the store has
+    its runs, faults, story and results.
     """
 
     record: JobRecord
     tasks: dict[str, LiveTask] = field(default_factory=dict)
     faults: dict[int, FaultRecord] = field(default_factory=dict)
     story: list[StoryRecord] = field(default_factory=list)
-    requests: dict[str, FaultOp | Answered] = field(default_factory=dict)
+    requests: dict[str, Asked] = field(default_factory=dict)
+    remembered: int = 0
     finishes: dict[str, FinishReply] = field(default_factory=dict)
     next_fault_id: int = 1
     failures: int = 0

@@ -35,8 +35,9 @@ LINE_BYTES = 900
 
 def enqueue(world: World, job: LiveJob) -> None:
     """The job waits for slots."""
-    spec = job.record.spec
-    world.queue.push(Waiting(job.record.job_id, spec.slots, nanoseconds(spec.time_limit_s)), job.record.owner)
+    record, spec = job.record, job.record.spec
+    waiting = Waiting(record.job_id, spec.slots, nanoseconds(spec.time_limit_s))
+    world.queue.push(waiting, record.owner, record.team)
 
 
 def stop(
@@ -104,7 +105,7 @@ def refuse(world: World, job: LiveJob, why: str) -> None:
             commands.issue(world, node, world.ref(task), task.record.slot, Release())
     job.tasks = {}
     world.timers.cancel(("job", job.record.job_id))
-    world.queue.ended(job.record.owner, job.record.spec.slots)
+    world.queue.ended(job.record.owner, job.record.spec.slots, job.record.team)
     world.move_job(job, JobCause.REFUSED, attempt=job.record.attempt + 1, reserved_at=None)
     enqueue(world, job)
     world.plan_all = True
@@ -190,7 +191,8 @@ def advance(world: World, job: LiveJob) -> None:
     verdict = job.record.verdict
     assert verdict is not None, "a job that stops has a verdict"  # noqa: S101  # for the type checker
     world.timers.cancel(("job", job.record.job_id))
-    world.queue.ended(job.record.owner, job.record.spec.slots)
+    world.queue.ended(job.record.owner, job.record.spec.slots, job.record.team)
+    world.plan_all = True  # a quota may let another job in, on slots that were free before
     if verdict is JobState.QUEUED:
         _requeue(world, job)
     else:
@@ -228,7 +230,7 @@ def cancel(world: World, job: LiveJob, by: str) -> None:
 def remember_ended(world: World, job: LiveJob) -> None:
     """The job has ended: it is kept a while for readers, whole or in part, and the oldest such is let go."""
     remember_submit(world, job.record)
-    job.requests = {}
+    job.requests, job.remembered = {}, 0
     job_id, weight = job.record.job_id, _weight(job)
     world.ended.append(job_id)
     world.whole.append((job_id, weight))
@@ -255,7 +257,7 @@ def remember_submit(world: World, record: JobRecord) -> None:
 def keep_in_part(job: LiveJob) -> None:
     """Lets go of what only readers want of a job that has ended; they get it from the store."""
     job.whole = False
-    job.faults, job.story, job.requests = {}, [], {}
+    job.faults, job.story, job.requests, job.remembered = {}, [], {}, 0
     job.record = replace(job.record, result=None)
     for task in job.tasks.values():
         task.runs = {}
@@ -274,6 +276,7 @@ def _requeue(world: World, job: LiveJob) -> None:
     why = job.record.detail
     job.failures += 1
     job.tasks, job.faults, job.requests, job.finishes = {}, {}, {}, {}
+    job.remembered = 0
     world.move_job(
         job,
         JobCause.REQUEUED,

@@ -53,9 +53,13 @@ def _job(world: World, job: LiveJob) -> None:
     _require((state is JobState.QUEUED) == (record.job_id in world.queue), "queue and state disagree", job)
     if state in ACTIVE_JOB_STATES:
         _require(world.timers.is_set(("job", record.job_id)), "nothing bounds the wait", job)
-    _require(
-        job.ops_waiting == sum(len(task.ops) for task in job.tasks.values()), "operations miscounted", job
-    )
+    ops = [op for task in job.tasks.values() for op in task.ops]
+    _require(job.ops_waiting == len(ops), "operations miscounted", job)
+    mine = [asked for asked in world.asked.values() if asked.job_id == record.job_id]
+    _require(sum(len(asked.ops) for asked in mine) == len(ops), "faults and operations disagree", job)
+    _require(all(asked.ops for asked in mine), "a fault is under way at no member", job)
+    kept = sum(len(asked.told) for asked in job.requests.values() if not asked.ops)
+    _require(job.remembered == kept, "faults kept for repeats miscounted", job)
     for task in job.tasks.values():
         _task(world, job, task)
 
@@ -101,8 +105,14 @@ def _slots(world: World) -> None:
 
 def _queue(world: World) -> None:
     in_use: Counter[str] = Counter()
+    running: Counter[str] = Counter()
     for job in world.active.values():
         in_use[job.record.owner] += job.record.spec.slots
+        running[f"user {job.record.owner}"] += 1
+        if job.record.team:
+            running[f"team {job.record.team}"] += 1
+    for key, number in running.items():
+        _require(world.queue.share(key).running == number, f"the running jobs of {key} are miscounted")
     _require(dict(in_use) == world.queue.in_use(), "the owners' shares are wrong")
     waiting = [job.job_id for job in world.queue.order()]
     expected = [job.record.job_id for job in world.jobs.values() if job.record.state is JobState.QUEUED]
@@ -123,5 +133,5 @@ def _commands(world: World) -> None:
         _require(attached == back, f"{node.record.volunteer_id} and its stream disagree")
         timed = world.timers.is_set(("node", node.record.volunteer_id))
         _require(node.gone or timed, f"nothing bounds the wait for {node.record.volunteer_id}")
-    waiters = sorted(call for op in world.ops.values() for call in op.waiters)
-    _require(waiters == sorted(world.calls), "callers and operations disagree")
+    waiters = sorted(call for asked in world.asked.values() for call in asked.waiters)
+    _require(waiters == sorted(world.calls), "callers and faults disagree")

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 from .model import JobState, Outcome, Reason, Result, Role, TaskExit, TaskState
 from .records import TaskRecord
-from .words import ending, first_line
+from .words import ending, first_line, unquoted
 
 # Ends that whoever wrote the source can mend, and that explain what else went wrong.
 MENDABLE = (
     *(Reason.NO_MAKEFILE, Reason.NO_TARGET, Reason.NOTHING_RUN, Reason.BAD_SOURCE),
-    Reason.OUT_OF_MEMORY,
+    *(Reason.OUT_OF_MEMORY, Reason.DISK_FULL),
 )
 MAX_METRICS = 1000
 _OVER = frozenset({TaskState.EXITED, TaskState.KILLED, TaskState.RELEASED, TaskState.LOST})
@@ -54,12 +54,12 @@ def verdict(tasks: Sequence[TaskRecord]) -> Verdict | None:
     return _of_clients(clients) if clients else _of_machines(deciders)
 
 
-def bad_source(task: TaskRecord, detail: str) -> Verdict:
-    """A source that cannot be used. A client's is not the student's fault: nobody can tell then."""
+def bad_source(task: TaskRecord, reason: Reason, detail: str) -> Verdict:
+    """A source that cannot be unpacked. A client's is not the student's fault: nobody can tell then."""
     line = f"{task.task}: {detail or 'the source could not be unpacked'}"
     if task.role is Role.CLIENT:
-        return Verdict(JobState.UNKNOWN, Reason.BAD_SOURCE, line, Result(Outcome.UNKNOWN, text=line))
-    return Verdict(JobState.FAILED, Reason.BAD_SOURCE, line)
+        return Verdict(JobState.UNKNOWN, reason, line, Result(Outcome.UNKNOWN, text=line))
+    return Verdict(JobState.FAILED, reason, line)
 
 
 def _of_machines(tasks: Sequence[TaskRecord]) -> Verdict:
@@ -97,7 +97,9 @@ def _badness(result: Result) -> tuple[int, float]:
 def _result_of(task: TaskRecord) -> Result:
     if task.finished_at is not None and task.result is not None:
         return task.result
-    return Result(Outcome.UNKNOWN, text=f"{task.task} ended without calling Finish: {ending(_end_of(task))}")
+    return Result(
+        Outcome.UNKNOWN, text=f"{task.task} ended without calling Finish: {ending(unquoted(_end_of(task)))}"
+    )
 
 
 def _end_of(task: TaskRecord) -> TaskExit:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .model import Annotation, Reason, TaskExit
 
 _MET = {
@@ -45,6 +47,11 @@ def ending(end: TaskExit) -> str:
     """How a task ended: its own line where there is one, else its reason and status; with bounds it met."""
     met = ", ".join(_MET[each] for each in end.annotations)
     return f"{_ending(end)} ({met})" if met else _ending(end)
+
+
+def unquoted(end: TaskExit) -> TaskExit:
+    """The end without what it quotes of the task's own output: what may be told of a client to everybody."""
+    return replace(end, detail="") if end.reason is Reason.EXITED_NONZERO else end
 
 
 def _ending(end: TaskExit) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+from .access import Origin
+from .bucket import Bucket
 from .clock import on_manager_clock
 from .effects import Answer, Changed, Effect, Reply, Step
 from .errors import CoreError, InvariantError
@@ -17,6 +19,7 @@ from .model import Config, JobState, Source, Stamp, TaskRef
 from .pool import Pool
 from .queue import Queue
 from .records import (
+    AuditRecord,
     EpochRecord,
     FaultRecord,
     JobRecord,
@@ -25,9 +28,12 @@ from .records import (
     RunRecord,
     StoryRecord,
     TaskRecord,
+    TeamRecord,
+    TokenRecord,
+    UserRecord,
 )
 from .snapshot import Running
-from .state import FaultOp, LiveJob, LiveTask, Node, Slot, key_of
+from .state import Asked, LiveJob, LiveTask, Node, Slot, key_of
 from .timers import Timers
 from .transitions import ACTIVE_JOB_STATES, JobCause, TaskCause, job_after, task_after
 
@@ -72,17 +78,24 @@ class World:
         self.old_submits: deque[str] = deque()
         # What CancelJob and DrainNode were asked and have answered, by request id.
         self.answers: dict[str, tuple[tuple[object, ...], Answer]] = {}
+        self.users: dict[str, UserRecord] = {}
+        self.teams: dict[str, TeamRecord] = {}
+        self.tokens: dict[str, TokenRecord] = {}
+        # What was submitted of late, by party (`quota.Party.key`).
+        self.submissions: dict[str, Bucket] = {}
+        self.audit_lines = 0
         self.nodes: dict[str, Node] = {}
         self.sessions: dict[str, str] = {}
-        self.calls: dict[int, FaultOp] = {}
-        self.ops: dict[int, FaultOp] = {}
+        # Faults that are under way: by the calls that wait for them, and by number.
+        self.calls: dict[int, Asked] = {}
+        self.asked: dict[int, Asked] = {}
         self.pool = Pool()
         self.queue = Queue()
         self.timers = Timers()
         self.warm: tuple[Source, ...] = (config.default_client,) if config.default_client else ()
         self.next_job_id = 1
         self.commands_made = 0
-        self.ops_made = 0
+        self.asked_made = 0
         self.capacity_known = False
         self.capacity: dict[str, tuple[int, int]] = {}
         # What placement has to look at: everything, or only jobs that were submitted since it last did.
@@ -182,6 +195,49 @@ class World:
         node.record = record
         self._unsaved["node", record.volunteer_id] = record
         self.capacity_known = False
+
+    def save_stored(self, record: JobRecord) -> None:
+        """The row of a job that has ended is this from now on; memory may have less of it."""
+        self._unsaved["job", record.job_id] = record
+
+    def save_user(self, user: UserRecord) -> None:
+        """The user is this from now on."""
+        self.users[user.name] = user
+        self._unsaved["user", user.name] = user
+
+    def save_team(self, team: TeamRecord) -> None:
+        """The team is this from now on."""
+        self.teams[team.name] = team
+        self._unsaved["team", team.name] = team
+
+    def save_token(self, token: TokenRecord) -> None:
+        """The token is this from now on; gone where it is to be forgotten."""
+        self.tokens[token.token_id] = token
+        if token.forgotten:
+            del self.tokens[token.token_id]
+        self._unsaved["token", token.token_id] = token
+
+    def audit(self, origin: Origin | None, method: str, subject: str, job_id: int = 0) -> None:
+        """The audit log has a line: somebody changed something. Nothing where it is nobody's call."""
+        if origin is not None:
+            caller = origin.caller
+            self.save_audit(caller.name, caller.token_id, origin.peer, method, subject, True, job_id=job_id)
+
+    def save_audit(
+        self,
+        who: str,
+        token_id: str,
+        peer: str,
+        method: str,
+        subject: str,
+        allowed: bool,
+        reason: str = "",
+        job_id: int = 0,
+    ) -> None:
+        """The audit log has one more line."""
+        self.audit_lines = line = self.audit_lines + 1
+        row = AuditRecord(line, self.now, who, token_id, peer, method, subject, allowed, reason, job_id)
+        self._unsaved["audit", line] = row
 
     # ---- looking up ----------------------------------------------------------------------------------------
 

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from .audit import AuditLog
 from .chaos import ChaosControl
-from .guard import Guard
+from .doors import UsersDoor, VolunteersDoor
+from .guard import Guard, Watch
+from .limits import Usage
 from .registry import Registry
 from .scheduler import Desk, Scheduler
 from .server import Listener, PortInUse
 from .upload import Uploads
 
-__all__ = ["ChaosControl", "Desk", "Guard", "Listener", "PortInUse", "Registry", "Scheduler", "Uploads"]
+__all__ = [
+    "AuditLog",
+    "ChaosControl",
+    "Desk",
+    "Guard",
+    "Listener",
+    "PortInUse",
+    "Registry",
+    "Scheduler",
+    "Uploads",
+    "Usage",
+    "UsersDoor",
+    "VolunteersDoor",
+    "Watch",
+]

@@ -7,6 +7,7 @@ trailing metadata (`syndicate-reason`, `syndicate-meta-<key>`) for clients that 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import grpc
@@ -20,6 +21,7 @@ from .types import Context, Handler
 DOMAIN: Final = "syndicate"
 
 STATUS_OF: Final[dict[type[errors.CoreError], grpc.StatusCode]] = {
+    errors.NotKnown: grpc.StatusCode.UNAUTHENTICATED,
     errors.BadRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Refused: grpc.StatusCode.FAILED_PRECONDITION,
@@ -87,11 +89,11 @@ async def abort(context: Context, error: errors.CoreError) -> NoReturn:
     await context.abort(code, short(error.detail), trailer(code, error.reason, error.detail, error.metadata))
 
 
-def refusal(code: grpc.StatusCode, reason: str, detail: str) -> Handler:
+def refusal(error: errors.CoreError, told: Callable[[Context], None]) -> Handler:
     """A handler that refuses any call, whatever its shape: it ends the call before it reads."""
-    metadata = trailer(code, reason, detail, {})
 
     async def refuse(_request: object, context: Context) -> None:
-        await context.abort(code, detail, metadata)
+        told(context)
+        await abort(context, error)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -1,47 +1,60 @@
 """The way into a listener: whose methods it has, who may call them, and how what goes wrong is told.
 
 It is a gRPC handler table rather than an interceptor: looking a method up is where the caller's metadata is
-known already, costs a microsecond, and no method can be reached past it. (An interceptor of grpc.aio costs
-each call a coroutine of its own.)
+known already, costs microseconds, and no method can be reached past it. (An interceptor of grpc.aio costs
+each call a coroutine of its own.) Looking up and running are one task: what is learned of the caller there is
+told to the handler by a context variable.
 """
 
 from __future__ import annotations
 
-import hmac
 import inspect
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
+from ..core.access import Caller
 from ..core.errors import BadRequest, CoreError
+from ..core.users import parts_of
+from . import caller as callers
+from .audit import AuditLog
+from .doors import Door
 from .errors import abort, refusal
+from .limits import Usage
 from .types import Context, Handler
 
 # Load balancers and the like ask for health without a credential; it tells nothing but that somebody is
-# there.
-_OPEN_PREFIX: Final = "/grpc.health.v1.Health/"
-
-_BAD_TOKEN: Final = (
-    grpc.StatusCode.UNAUTHENTICATED,
-    "BAD_TOKEN",
-    "no or a wrong token: send the manager's as metadata `authorization: Bearer TOKEN`",
-)
+# there. To watch it takes one, as every stream does.
+_OPEN: Final = "/grpc.health.v1.Health/Check"
+_BEARER: Final = "Bearer "
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a guard tells of the calls that come by; `usage` is None at a door whose callers have no names."""
+
+    audit: AuditLog | None = None
+    usage: Usage | None = None
 
 
 class Guard(grpc.GenericRpcHandler):
     """All methods of one listener. Stands in for the server when services are added to it."""
 
-    def __init__(self, token: str, stopping: Callable[[], CoreError | None]) -> None:
-        self._expected = f"Bearer {token}".encode()
+    def __init__(
+        self, door: Door, stopping: Callable[[], CoreError | None], watch: Watch | None = None
+    ) -> None:
+        self._door = door
         self._stopping = stopping
+        self._watch = watch or Watch()
         self._methods: dict[str, Handler] = {}
-        self._refuse = refusal(*_BAD_TOKEN)
 
     @property
     def methods(self) -> frozenset[str]:
@@ -56,31 +69,70 @@ class Guard(grpc.GenericRpcHandler):
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         """Take a service's methods."""
         for name, handler in handlers.items():
-            self._methods[f"/{service}/{name}"] = _told(handler, f"{service}/{name}")
+            method = f"/{service}/{name}"
+            watch = Watch() if method == _OPEN else self._watch
+            self._methods[method] = _told(handler, method, watch)
 
-    # ---- what the server calls for each RPC
-    # -----------------------------------------------------------------
+    # ---- what the server calls for each RPC ----------------------------------------------------------------
 
     def service(self, details: grpc.HandlerCallDetails) -> Handler | None:
         """The method's handler, one that refuses, or None (UNIMPLEMENTED)."""
         method = details.method
-        if not method.startswith(_OPEN_PREFIX):
-            if not self._knows(details.invocation_metadata):
-                return self._refuse
+        if method == _OPEN:
+            return self._methods.get(method)
+        token = _token(details.invocation_metadata)
+        caller: Caller | None = None
+        try:
+            caller = self._door.known(token)
             stopping = self._stopping()
             if stopping is not None:
-                return refusal(grpc.StatusCode.UNAVAILABLE, stopping.reason, stopping.detail)
-        return self._methods.get(method)
+                raise stopping
+            handler = self._methods.get(method)
+            if handler is None:
+                return None
+            self._door.check(caller, method)
+            if caller is not None:
+                if self._watch.usage is not None:
+                    self._watch.usage.call(caller)
+                callers.enter(caller)
+        except CoreError as error:
+            return self._refusal(error, caller, token, method)
+        return handler
 
-    def _knows(self, metadata: Any) -> bool:
-        for key, value in metadata:
-            if key == "authorization":
-                given = value if isinstance(value, bytes) else value.encode()
-                return hmac.compare_digest(given, self._expected)
-        return False
+    def _refusal(self, error: CoreError, caller: Caller | None, token: str, method: str) -> Handler:
+        # A token's id is no secret, and tells of a revoked one whose it was.
+        token_id = parts_of(token)[0] if caller is None else caller.token_id
+
+        def told(context: Context) -> None:
+            _tell_denied(self._watch, error, caller, token_id, method, context, None)
+
+        return refusal(error, told)
 
 
-def _told(handler: Handler, method: str) -> Handler:
+def _token(metadata: Any) -> str:
+    """What stands after `Bearer `; empty where nothing does."""
+    for key, value in metadata:
+        if key == "authorization":
+            text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+            return text[len(_BEARER) :] if text.startswith(_BEARER) else ""
+    return ""
+
+
+def _tell_denied(
+    watch: Watch,
+    error: CoreError,
+    caller: Caller | None,
+    token_id: str,
+    method: str,
+    context: Context,
+    request: object,
+) -> None:
+    if watch.audit is not None and error.denied:
+        name = method.rpartition("/")[2]
+        watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request)
+
+
+def _told(handler: Handler, method: str, watch: Watch) -> Handler:
     """The handler, with domain errors told by the table and all others as INTERNAL without their text."""
     behaviour: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -90,6 +142,7 @@ def _told(handler: Handler, method: str) -> Handler:
     read: Callable[[Any], Any] = (
         (lambda request: request) if handler.request_streaming else _strict(handler.request_deserializer)
     )
+    usage = watch.usage
 
     async def unexpected(context: Context, error: Exception) -> None:
         number = secrets.token_hex(6)
@@ -98,20 +151,53 @@ def _told(handler: Handler, method: str) -> Handler:
             grpc.StatusCode.INTERNAL, f"the manager failed in this call; its log tells why at {number}"
         )
 
-    async def call(request: Any, context: Context) -> Any:
+    def denied(error: CoreError, context: Context, request: object) -> None:
+        caller = callers.current() if usage is not None else None
+        token_id = caller.token_id if caller is not None else ""
+        _tell_denied(watch, error, caller, token_id, method, context, request)
+
+    async def call(data: Any, context: Context) -> Any:
+        request = None
         try:
-            return await behaviour(read(request), context)
+            request = read(data)
+            return await behaviour(request, context)
         except CoreError as error:
+            if error.denied:
+                denied(error, context, request)
             await abort(context, error)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost frame: it is logged and told
             await unexpected(context, error)
 
-    async def stream(request: Any, context: Context) -> Any:
+    async def counted(data: Any, context: Context) -> Any:
+        """A stream of a user: one of so many, and over when its token is."""
+        assert usage is not None  # noqa: S101 - as below
+        request = None
         try:
-            async for response in behaviour(read(request), context):
-                yield response
+            with usage.stream(callers.current()) as live:
+                try:
+                    async with live.deadline:
+                        request = read(data)
+                        return await behaviour(request, context)
+                except TimeoutError:
+                    if live.ended is None:
+                        raise
+                    raise live.ended from None
+        except CoreError as error:
+            if error.denied:
+                denied(error, context, request)
+            await abort(context, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            await unexpected(context, error)
+
+    async def stream(data: Any, context: Context) -> Any:
+        try:
+            with nullcontext() if usage is None else usage.stream(callers.current()):
+                async for response in behaviour(read(data), context):
+                    yield response
         except CoreError as error:
             await abort(context, error)
         except grpc.aio.AbortError:
@@ -125,7 +211,14 @@ def _told(handler: Handler, method: str) -> Handler:
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[bool(handler.request_streaming), bool(handler.response_streaming)]
-    told = stream if inspect.isasyncgenfunction(behaviour) else call
+    streams = handler.request_streaming or handler.response_streaming
+    told = (
+        stream
+        if inspect.isasyncgenfunction(behaviour)
+        else counted
+        if streams and usage is not None
+        else call
+    )
     # One request is decoded in the call, where the error can be told; gRPC would answer UNKNOWN with its own
     # text. Messages of a stream are decoded where they are read.
     deserializer = _lenient(handler.request_deserializer) if handler.request_streaming else None

@@ -51,6 +51,8 @@ def job_head_out(job: JobRecord) -> scheduler_pb2.Job:
         started_at=stamp_out(job.started_at),
         ended_at=stamp_out(job.ended_at),
         gang_start_ns=job.gang_start_ns,
+        published=job.published,
+        team=job.team,
     )
 
 

@@ -29,6 +29,8 @@ from .threads import off
 from .types import Context
 
 _HELLO_WITHIN_S: Final = 10.0
+# A stream's name is a secret between its volunteer and the manager: relayed calls are known by it.
+_SESSION_BYTES: Final = 16
 # A volunteer that says nothing for so many heartbeats is away, whatever its connection looks like.
 _SILENT_HEARTBEATS: Final = 3
 _CHUNK: Final = 512 << 10
@@ -60,9 +62,9 @@ class Registry(registry_pb2_grpc.RegistryServicer):
     ) -> None:
         """Serve one volunteer until either side ends the stream."""
         hello = await self._hello(context)
-        session = Session(secrets.token_hex(8), self._engine.config, self._engine.clock)
+        session = Session(secrets.token_hex(_SESSION_BYTES), self._engine.config, self._engine.clock)
         session.volunteer_id = hello.volunteer_id
-        log = _log.bind(volunteer_id=hello.volunteer_id, session=session.name, boot_id=hello.boot_id)
+        log = _log.bind(volunteer_id=hello.volunteer_id, boot_id=hello.boot_id)
         self._engine.links[session.name] = session
         try:
             self._engine.handle(events.VolunteerAttached(session.name, convert.hello_in(hello)))

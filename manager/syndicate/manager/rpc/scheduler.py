@@ -5,41 +5,40 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Sized
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import structlog
-from google.protobuf.message import Message
 from syndicate.v1 import scheduler_pb2 as pb
 from syndicate.v1 import scheduler_pb2_grpc
 
-from ..core import effects, events
+from ..core import effects, events, user_events
+from ..core.access import RULES, check_job, no_such_job, sees
 from ..core.errors import BadRequest, NotFound
-from ..core.model import JobState, Source
+from ..core.model import JobState, Source, UserRole
 from ..core.names import is_name
 from ..core.records import JobRecord
 from ..core.views import JobView, NodeView
 from ..engine import Engine
 from ..logs import LogReader, LogStore
-from ..store import Store
+from ..store import Store, Viewer
 from ..wakers import Wakers
-from . import convert, pictures
+from . import caller as callers
+from . import convert, pictures, viewing
+from .accounts import Accounts
+from .audit import AuditLog
 from .pace import Pace
+from .pages import page, page_number, page_size
 from .threads import off
 from .types import Context
 from .upload import Uploads
 
 T = TypeVar("T")
-M = TypeVar("M", bound=Message)
 
 _log = structlog.get_logger()
 
-_DEFAULT_PAGE: Final = 100
-_LARGEST_PAGE: Final = 1000
-# Well below the 4 MiB that a client of gRPC takes unless told otherwise: a page ends there.
-_PAGE_BYTES: Final = 2 << 20
 # Of a repeated field of a request: as many as the largest job has tasks, and some.
 _MOST_VALUES: Final = 4096
 # A watcher looks at least so often while its job waits: its place moves without an event of its own.
@@ -48,7 +47,10 @@ _WATCH_QUEUED_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What the Scheduler works with. `files` runs what would block the loop."""
+    """What the Scheduler works with. `files` runs what would block the loop.
+
+    With `publish_client_logs` students see what clients print of each job that they see.
+    """
 
     engine: Engine
     store: Store
@@ -58,21 +60,28 @@ class Desk:
     logs_changed: Wakers
     files: Executor
     version: str
+    audit: AuditLog
+    publish_client_logs: bool = False
 
 
-class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
+class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._engine = desk.engine
+        self._store = desk.store
         self._drawing = asyncio.Lock()
 
     # ---- sources ----------------------------------------------------------------------------------------
 
     async def UploadSource(self, request_iterator: object, context: Context) -> pb.UploadSourceResponse:
         """Take a source, unless it is known."""
-        return await self._desk.uploads.take(context)
+        answer = await self._desk.uploads.take(context)
+        if not answer.already_known:
+            origin = callers.origin(context)
+            self._desk.audit.done(origin.caller, origin.peer, "UploadSource", f"source {answer.sha256}")
+        return answer
 
     # ---- jobs -------------------------------------------------------------------------------------------
 
@@ -93,6 +102,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
             no_client=spec.no_client,
             time_limit_s=spec.time_limit_s,
             limits=convert.limits_in(spec.limits),
+            origin=callers.origin(context),
         )
         try:
             source = await self._source(spec.source_sha256, "spec.source_sha256")
@@ -113,10 +123,13 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
         """End a job."""
         request_id = convert.request_id(request.request_id)
-        owner = _owner(context)
+        origin = callers.origin(context)
+        await self._seen(request.job_id, "CancelJob")
         try:
             reply = await self._engine.call(
-                lambda call: events.CancelJob(call, request_id, request.job_id, by=owner)
+                lambda call: events.CancelJob(
+                    call, request_id, request.job_id, by=origin.caller.name, origin=origin
+                )
             )
         except NotFound:
             # It may have ended so long ago that the machine has forgotten it.
@@ -134,25 +147,35 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
         await self._draw_ahead(view, drawn)
         response = pb.GetJobResponse()
         pictures.job_out(view, self._desk.store.cluster_id, drawn, response.job)
+        if self._hides_clients(view.job):
+            viewing.hide(response.job)
         return response
+
+    async def PublishJob(self, request: pb.PublishJobRequest, context: Context) -> pb.PublishJobResponse:
+        """Show a job to everybody, or take that back."""
+        request_id = convert.request_id(request.request_id)
+        origin = callers.origin(context)
+        record = await self._seen(request.job_id, "PublishJob")
+        # Of one that has ended memory may lack the result, which its row has.
+        stored = (await self._durable(request.job_id, None)).job if _has_ended(record) else None
+        reply = await self._engine.call(
+            lambda call: user_events.PublishJob(
+                call, request_id, origin, request.job_id, request.published, stored
+            )
+        )
+        assert isinstance(reply, effects.PublishReply)  # noqa: S101 - the event's contract
+        return pb.PublishJobResponse(published=reply.published)
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """Jobs, newest first."""
-        size = _page_size(request.page_size)
-        before = None
-        if request.page_token:
-            if (
-                not (request.page_token.isascii() and request.page_token.isdecimal())
-                or len(request.page_token) > 18
-            ):
-                raise BadRequest(
-                    "BAD_PAGE_TOKEN", f"{request.page_token[:64]!r} is no page token of this list"
-                )
-            before = int(request.page_token)
+        size = page_size(request.page_size)
+        before = page_number(request.page_token)
         _few(request.states, "states")
         states = [convert.known(JobState, number, "states") for number in set(request.states)]
-        found = await self._desk.store.list_jobs(before, size + 1, request.owner, states)
-        jobs, more = _page((self._row(record) for record in found), size)
+        caller = callers.current()
+        viewer = None if caller.is_staff else Viewer(caller.name, caller.team)
+        found = await self._desk.store.list_jobs(before, size + 1, request.owner, states, viewer)
+        jobs, more = page((self._row(record) for record in found), size)
         return pb.ListJobsResponse(jobs=jobs, next_page_token=str(jobs[-1].job_id) if more else "")
 
     async def WatchJob(  # type: ignore[override]  # gRPC takes a coroutine that writes as well as a generator
@@ -167,7 +190,7 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
                 changed.clear()
                 with pace.working():
                     seen = self._engine.machine.job(request.job_id)
-                view = await self._durable(request.job_id, seen)
+                view = self._visible(await self._durable(request.job_id, seen))
                 if sent is None:
                     await self._draw_ahead(view, drawn)
                 with pace.working():
@@ -200,6 +223,8 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
         """What a watcher is told; None where it was told the same already."""
         now = convert.stamp_out(self._engine.clock.now())
         job = pictures.job_out(view, self._desk.store.cluster_id, drawn)
+        if self._hides_clients(view.job):
+            viewing.hide(job)
         if job == sent:
             return None
         fresh = pb.WatchJobResponse(job=job, now=now)
@@ -227,7 +252,10 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
                     raise BadRequest(
                         "BAD_FIELD", f"job {job_id} is at attempt {job.attempt}; there is no {attempt}"
                     )
-                reader = self._desk.logs.reader(job_id, attempt, _tasks(job, request))
+                tasks = _tasks(job, request)
+                if self._hides_clients(job):
+                    tasks = viewing.shown_tasks(tasks, bool(request.tasks))
+                reader = self._desk.logs.reader(job_id, attempt, tasks)
                 try:
                     await self._read_attempt(request, context, attempt, reader, changed)
                 finally:
@@ -249,13 +277,15 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
         while True:
             changed.clear()
             job = await self._record(request.job_id)
+            hidden = self._hides_clients(job)
             over = not request.follow or _has_ended(job) or job.attempt > attempt
             if over:
                 # What was received before the end was seen is in the files after this.
                 await self._desk.logs.flushed()
             while batch := await self._off(reader.next_batch):
                 for entry in batch:
-                    await context.write(entry)
+                    if not (hidden and entry.task.startswith("client-")):  # taken back meanwhile
+                        await context.write(entry)
             if over:
                 for entry in await self._off(reader.dropped):
                     await context.write(entry)
@@ -268,18 +298,19 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:
         """Volunteers with their slots, by id."""
-        size = _page_size(request.page_size)
+        size = page_size(request.page_size)
         nodes = sorted(self._engine.machine.nodes(), key=lambda n: n.record.volunteer_id)
         await self._engine.durable()
         found = (_node(n) for n in nodes if n.record.volunteer_id > request.page_token)
-        page, more = _page(found, size)
-        return pb.ListNodesResponse(nodes=page, next_page_token=page[-1].volunteer_id if more else "")
+        rows, more = page(found, size)
+        return pb.ListNodesResponse(nodes=rows, next_page_token=rows[-1].volunteer_id if more else "")
 
     async def DrainNode(self, request: pb.DrainNodeRequest, context: Context) -> pb.DrainNodeResponse:
         """Take a volunteer out of use, or back."""
         request_id = convert.request_id(request.request_id)
+        origin = callers.origin(context)
         reply = await self._engine.call(
-            lambda call: events.DrainNode(call, request_id, request.volunteer_id, request.draining)
+            lambda call: events.DrainNode(call, request_id, request.volunteer_id, request.draining, origin)
         )
         assert isinstance(reply, effects.DrainReply)  # noqa: S101 - the event's contract
         return pb.DrainNodeResponse(state=convert.number(reply.state))
@@ -309,12 +340,28 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     # ---- help -------------------------------------------------------------------------------------------
 
     async def _view(self, job_id: int) -> JobView:
-        return await self._durable(job_id, self._engine.machine.job(job_id))
+        return self._visible(await self._durable(job_id, self._engine.machine.job(job_id)))
+
+    async def _seen(self, job_id: int, method: str) -> JobRecord:
+        """The job's row, where the caller sees it and may do to it what the method does."""
+        record = await self._record(job_id)
+        check_job(callers.current(), job_id, record.owner, RULES[method].whose)
+        return record
+
+    def _visible(self, view: JobView) -> JobView:
+        """Raises NotFound where the caller may not see the job, as where there is none."""
+        job = view.job
+        if not sees(callers.current(), job.owner, job.team, job.published):
+            raise no_such_job(job.job_id, hidden=True)
+        return view
+
+    def _hides_clients(self, job: JobRecord) -> bool:
+        return viewing.hides_clients(callers.current(), job, self._desk.publish_client_logs)
 
     async def _record(self, job_id: int) -> JobRecord:
         """A job's row, which costs nothing to look at again and again while it is in memory."""
         record = self._engine.machine.record(job_id)
-        return (await self._durable(job_id, None if record is None else JobView(record))).job
+        return self._visible(await self._durable(job_id, None if record is None else JobView(record))).job
 
     async def _durable(self, job_id: int, view: JobView | None) -> JobView:
         """What the machine shows of a job, when it would survive a crash, else what the store has."""
@@ -323,12 +370,14 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
             return view
         view = await self._desk.store.load_job(job_id)
         if view is None:
-            raise NotFound("NO_SUCH_JOB", f"there is no job {job_id}")
+            raise no_such_job(job_id)
         return view
 
     def _row(self, record: JobRecord) -> pb.Job:
         """A job for a list. One that waits has its place; what for is told of one job at a time."""
         row = pictures.job_row_out(record)
+        if self._hides_clients(record):
+            viewing.hide_source(row)
         if record.state is JobState.QUEUED:
             row.queue_place, row.queue_length = self._engine.machine.place(record.job_id)
         return row
@@ -360,12 +409,13 @@ async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
 
 
 def _owner(context: Context) -> str:
-    # Every caller holds the one admin token, so whose job it is may be said freely. Roles come with users'
-    # own tokens, and then the owner comes from the token.
-    for key, value in context.invocation_metadata() or ():
-        if key == "syndicate-user" and isinstance(value, str) and is_name(value):
-            return value
-    return "admin"
+    """Whose job it is: the caller's, or whose an admin says; what others say there means nothing."""
+    caller = callers.current()
+    if caller.role is UserRole.ADMIN:
+        for key, value in context.invocation_metadata() or ():
+            if key == "syndicate-user" and isinstance(value, str) and is_name(value):
+                return value
+    return caller.name
 
 
 def _has_ended(job: JobRecord) -> bool:
@@ -379,24 +429,6 @@ def _node(view: NodeView) -> pb.Node:
     except ValueError as error:
         _log.warning("node.not_shown", volunteer_id=view.record.volunteer_id, detail=str(error))
         return pb.Node(volunteer_id=view.record.volunteer_id, state=convert.number(view.state))
-
-
-def _page(rows: Iterable[M], size: int) -> tuple[list[M], bool]:
-    """The rows that fit, at least one if there is any, and whether there are more."""
-    page: list[M] = []
-    left = _PAGE_BYTES
-    for row in rows:
-        left -= row.ByteSize()
-        if len(page) == size or (page and left < 0):
-            return page, True
-        page.append(row)
-    return page, False
-
-
-def _page_size(asked: int) -> int:
-    if asked < 0:
-        raise BadRequest("BAD_FIELD", f"page_size is {asked}")
-    return min(asked, _LARGEST_PAGE) if asked else _DEFAULT_PAGE
 
 
 def _few(values: Sized, field: str) -> None:

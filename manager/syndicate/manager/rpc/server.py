@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -12,7 +14,6 @@ from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
-from ..core.errors import CoreError
 from .guard import Guard
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -37,6 +38,18 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 
+# Of the users' listener beside these.
+USERS_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # Whoever connects and says nothing, or says it too slowly, gives up the place.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    # A connection without a call is closed; the next call makes another.
+    ("grpc.max_connection_idle_ms", 300_000),
+    # Of one connection; a user's own bound holds for all of theirs.
+    ("grpc.max_concurrent_streams", 1_024),
+)
+
+_TELL_HEALTH_WITHIN_S: Final = 1.0
+
 # A Hello that tells of all that a volunteer holds.
 LARGEST_FROM_VOLUNTEERS: Final = 4 << 20
 # A chunk of an upload has at most 512 KiB. What is larger would hold up everybody while it is read.
@@ -54,18 +67,18 @@ class Listener:
         self,
         what: str,
         flag: str,
-        token: str,
-        stopping: Callable[[], CoreError | None],
+        guard: Guard,
+        options: Sequence[tuple[str, int]] = (),
         largest_message: int = LARGEST_FROM_VOLUNTEERS,
     ) -> None:
-        self.guard: Guard = Guard(token, stopping)
+        self.guard: Guard = guard
         self.address: str = ""
         self._what = what
         self._flag = flag
         self._health = health.HealthServicer()
         self._services: list[str] = []
-        options = (*OPTIONS, ("grpc.max_receive_message_length", largest_message))
-        self._server = grpc.aio.server(options=options)
+        sized = ("grpc.max_receive_message_length", largest_message)
+        self._server = grpc.aio.server(options=(*OPTIONS, *options, sized))
         self._server.add_generic_rpc_handlers((self.guard,))
 
     def add(self, service: str, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
@@ -100,5 +113,7 @@ class Listener:
 
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, take no new call, give those under way `grace_s` seconds."""
-        await self._health.enter_graceful_shutdown()
+        with contextlib.suppress(TimeoutError):  # those who watch and do not read are not waited for
+            async with asyncio.timeout(_TELL_HEALTH_WITHIN_S):
+                await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)

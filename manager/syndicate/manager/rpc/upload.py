@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -12,15 +13,36 @@ from syndicate.v1 import scheduler_pb2 as pb
 
 from ..blobs import BlobDirectory, check_source
 from ..core.errors import Away, BadRequest, TooLate
+from . import caller as callers
 from . import convert
+from .limits import Usage
 from .threads import off
 from .types import Context
 
 _LONGEST_CHUNK: Final = 512 << 10
 # Each holds a chunk in memory, an open file, and at most the largest source's size of the disk.
 _MOST_AT_ONCE: Final = 256
-# A chunk is to come within this part of the time that the whole upload may take.
+# The header is to come within so long, and a chunk within this part of the time that the whole may take.
+_HEADER_WITHIN_S: Final = 10.0
 _CHUNK_SHARE: Final = 0.1
+# Beside that, after so long it must have come at this rate from its beginning: whoever sends a byte now and
+# then gives up the place.
+_GRACE_S: Final = 10.0
+_LEAST_BYTES_PER_S: Final = 1024.0
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far an upload is: its bytes, when it began, and how long it was made to wait."""
+
+    began: float
+    received: int = 0
+    slowed_s: float = 0.0
+
+    @property
+    def due(self) -> float:
+        """When the next bytes are to be there, on the loop's clock."""
+        return self.began + _GRACE_S + self.slowed_s + self.received / _LEAST_BYTES_PER_S
 
 
 class Uploads:
@@ -30,11 +52,14 @@ class Uploads:
     thread, so that nothing but other checks waits behind it. `timeout_s` bounds one upload.
     """
 
-    def __init__(self, blobs: BlobDirectory, files: Executor, checks: Executor, timeout_s: float) -> None:
+    def __init__(
+        self, blobs: BlobDirectory, files: Executor, checks: Executor, timeout_s: float, usage: Usage
+    ) -> None:
         self._blobs = blobs
         self._files = files
         self._checks = checks
         self._timeout_s = timeout_s
+        self._usage = usage
         self._under_way = 0
 
     async def take(self, context: Context) -> pb.UploadSourceResponse:
@@ -43,8 +68,9 @@ class Uploads:
             raise Away("MANAGER_BUSY", f"{_MOST_AT_ONCE} sources are arriving already; try again shortly")
         self._under_way += 1
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._take(context)
+            with self._usage.upload(callers.current()):
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._take(context)
         except TimeoutError:
             raise TooLate(
                 "UPLOAD_TOO_SLOW", f"the source did not arrive within {self._timeout_s:g} s"
@@ -58,7 +84,8 @@ class Uploads:
         return known if known is not None else await off(self._files, lambda: self._blobs.size(sha256))
 
     async def _take(self, context: Context) -> pb.UploadSourceResponse:
-        first = await self._part(context)
+        chunk_s = self._timeout_s * _CHUNK_SHARE
+        first = await self._part(context, min(_HEADER_WITHIN_S, chunk_s))
         if first is grpc.aio.EOF or first.WhichOneof("part") != "header":
             raise BadRequest("BAD_FIELD", "the first message of an upload must be its header")
         header = first.header
@@ -68,23 +95,36 @@ class Uploads:
         if known is not None:
             return pb.UploadSourceResponse(sha256=sha256, size=known, already_known=True)
         upload = self._blobs.begin(sha256, header.size)
+        clock = asyncio.get_running_loop().time
+        progress = _Progress(clock())
         try:
-            while (message := await self._part(context)) is not grpc.aio.EOF:
+            while True:
+                message = await self._part(context, min(chunk_s, max(progress.due - clock(), 0.0)))
+                if message is grpc.aio.EOF:
+                    break
                 if message.WhichOneof("part") != "chunk" or len(message.chunk) > _LONGEST_CHUNK:
                     raise BadRequest(
                         "BAD_FIELD", f"a chunk of at most {_LONGEST_CHUNK:,} bytes must come here"
                     )
                 await off(self._files, functools.partial(upload.add, message.chunk))
+                progress.received += len(message.chunk)
+                progress.slowed_s += await self._slow_down(len(message.chunk))
             source = await off(self._checks, functools.partial(upload.finish, check_source))
         finally:
             await off(self._files, upload.abandon)
         return pb.UploadSourceResponse(sha256=source.sha256, size=source.size)
 
-    async def _part(self, context: Context) -> Any:
+    async def _slow_down(self, size: int) -> float:
+        """Waits where the user's uploads come faster than they may, and says how long that was."""
+        wait_s = self._usage.uploaded(callers.current(), size)
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        return wait_s
+
+    async def _part(self, context: Context, limit_s: float) -> Any:
         """The next message, or EOF. Whoever sends nothing for long gives up their place."""
-        limit_s = self._timeout_s * _CHUNK_SHARE
         try:
             async with asyncio.timeout(limit_s):
                 return await context.read()
         except TimeoutError:
-            raise TooLate("UPLOAD_TOO_SLOW", f"nothing of the source came for {limit_s:g} s") from None
+            raise TooLate("UPLOAD_TOO_SLOW", f"nothing of the source came for {limit_s:.3g} s") from None

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..core.model import JobState
-from ..core.records import JobRecord, Record
+from ..core.records import AuditRecord, JobRecord, Record
 from ..core.views import JobView
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who sees its own jobs, its team's, and those that are published."""
+
+    name: str
+    team: str
 
 
 class Store(Protocol):
@@ -44,7 +53,8 @@ class Store(Protocol):
     def restore(self, keep_ended: int) -> Iterable[Record]:
         """All nodes, all live jobs whole, and of the `keep_ended` newest that ended their rows and tasks.
 
-        Those are without results. Blocks; before `start`.
+        Those are without results. All users, teams and tokens, and the newest line of the audit log. Blocks;
+        before `start`.
         """
         ...
 
@@ -68,9 +78,20 @@ class Store(Protocol):
         ...
 
     async def list_jobs(
-        self, before_id: int | None, limit: int, owner: str, states: Sequence[JobState]
+        self,
+        before_id: int | None,
+        limit: int,
+        owner: str,
+        states: Sequence[JobState],
+        viewer: Viewer | None = None,
     ) -> list[JobRecord]:
-        """Jobs below an id, newest first. An empty owner and no states mean all."""
+        """Jobs below an id, newest first, that the viewer sees. An empty owner and no states mean all."""
+        ...
+
+    async def list_audit(
+        self, before: int | None, limit: int, who: str, job_id: int, denied: bool
+    ) -> list[AuditRecord]:
+        """Lines of the audit log below a line, newest first. An empty name and job 0 mean all."""
         ...
 
     async def old_jobs(self, keep: int, limit: int) -> list[int]:

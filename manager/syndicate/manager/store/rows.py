@@ -18,6 +18,7 @@ from ..core.model import (
     JobState,
     Limits,
     Outcome,
+    Quota,
     Reason,
     Resources,
     Result,
@@ -26,8 +27,11 @@ from ..core.model import (
     Stamp,
     TaskExit,
     TaskState,
+    TokenScope,
+    UserRole,
 )
 from ..core.records import (
+    AuditRecord,
     EpochRecord,
     FaultRecord,
     JobRecord,
@@ -36,6 +40,9 @@ from ..core.records import (
     RunRecord,
     StoryRecord,
     TaskRecord,
+    TeamRecord,
+    TokenRecord,
+    UserRecord,
 )
 
 Doc = dict[str, Any]
@@ -148,10 +155,20 @@ def _job(r: JobRecord) -> Row:
             doc[name] = _stamp(stamp)
     if r.gang_start_ns:
         doc["gang_start_ns"] = r.gang_start_ns
-    return [r.job_id, r.request_id, r.owner, int(r.state), r.submitted_at.utc_ns, doc]
+    head = [r.job_id, r.request_id, r.owner, int(r.state), r.submitted_at.utc_ns]
+    return [*head, r.team, int(r.published), doc]
 
 
-def _read_job(job_id: int, request_id: str, owner: str, state: int, _submitted: int, doc: Doc) -> JobRecord:
+def _read_job(
+    job_id: int,
+    request_id: str,
+    owner: str,
+    state: int,
+    _submitted: int,
+    team: str,
+    published: int,
+    doc: Doc,
+) -> JobRecord:
     verdict = doc.get("verdict")
     submitted_at = _read_stamp(doc["submitted_at"])
     return JobRecord(
@@ -171,6 +188,8 @@ def _read_job(job_id: int, request_id: str, owner: str, state: int, _submitted: 
         started_at=_read_stamp_or_none(doc.get("started_at")),
         ended_at=_read_stamp_or_none(doc.get("ended_at")),
         gang_start_ns=doc.get("gang_start_ns", 0),
+        team=team,
+        published=bool(published),
     )
 
 
@@ -338,6 +357,100 @@ def _epoch(r: EpochRecord) -> Row:
     return ["epoch", str(r.epoch)]
 
 
+def _quota(q: Quota) -> list[int]:
+    return [q.running_jobs, q.queued_jobs, q.submissions_per_day, q.machines]
+
+
+def _user(r: UserRecord) -> Row:
+    doc: Doc = {
+        "role": int(r.role),
+        "team": r.team,
+        "disabled": r.disabled,
+        "quota": _quota(r.quota),
+        "created_at": _stamp(r.created_at),
+    }
+    return [r.name, doc]
+
+
+def _read_user(name: str, doc: Doc) -> UserRecord:
+    return UserRecord(
+        name=name,
+        role=UserRole(doc["role"]),
+        team=doc["team"],
+        disabled=doc["disabled"],
+        quota=Quota(*doc["quota"]),
+        created_at=_read_stamp(doc["created_at"]),
+    )
+
+
+def _team(r: TeamRecord) -> Row:
+    return [r.name, {"quota": _quota(r.quota)}]
+
+
+def _read_team(name: str, doc: Doc) -> TeamRecord:
+    return TeamRecord(name, Quota(*doc["quota"]))
+
+
+def _token(r: TokenRecord) -> Row:
+    doc: Doc = {
+        "user": r.user,
+        "note": r.note,
+        "scope": int(r.scope),
+        "digest": r.digest,
+        "created_at": _stamp(r.created_at),
+        "expires_utc_ns": r.expires_utc_ns,
+    }
+    for name in ("revoked_at", "last_used_at"):
+        stamp = getattr(r, name)
+        if stamp is not None:
+            doc[name] = _stamp(stamp)
+    if r.forgotten:
+        doc["forgotten"] = True
+    return [r.token_id, doc]
+
+
+def _read_token(token_id: str, doc: Doc) -> TokenRecord:
+    return TokenRecord(
+        token_id=token_id,
+        user=doc["user"],
+        note=doc["note"],
+        scope=TokenScope(doc["scope"]),
+        digest=doc["digest"],
+        created_at=_read_stamp(doc["created_at"]),
+        expires_utc_ns=doc["expires_utc_ns"],
+        revoked_at=_read_stamp_or_none(doc.get("revoked_at")),
+        last_used_at=_read_stamp_or_none(doc.get("last_used_at")),
+        forgotten=doc.get("forgotten", False),
+    )
+
+
+def _audit(r: AuditRecord) -> Row:
+    doc: Doc = {
+        "at": _stamp(r.at),
+        "token_id": r.token_id,
+        "peer": r.peer,
+        "method": r.method,
+        "subject": r.subject,
+        "reason": r.reason,
+    }
+    return [r.line, r.who, r.job_id, int(r.allowed), doc]
+
+
+def _read_audit(line: int, who: str, job_id: int, allowed: int, doc: Doc) -> AuditRecord:
+    return AuditRecord(
+        line=line,
+        at=_read_stamp(doc["at"]),
+        who=who,
+        token_id=doc["token_id"],
+        peer=doc["peer"],
+        method=doc["method"],
+        subject=doc["subject"],
+        allowed=bool(allowed),
+        reason=doc["reason"],
+        job_id=job_id,
+    )
+
+
 # The table of each record kind, how many of its columns are the key, and the two directions. What is in meta
 # is written here, but read by the store itself.
 TABLE_OF: Final[dict[type[Any], str]] = {
@@ -348,8 +461,15 @@ TABLE_OF: Final[dict[type[Any], str]] = {
     StoryRecord: "story",
     NodeRecord: "node",
     EpochRecord: "meta",
+    UserRecord: "user",
+    TeamRecord: "team",
+    TokenRecord: "token",
+    AuditRecord: "audit",
 }
-KEY_LENGTH: Final = {"job": 1, "task": 3, "run": 4, "fault": 2, "story": 2, "node": 1, "meta": 1}
+KEY_LENGTH: Final = {
+    **{"job": 1, "task": 3, "run": 4, "fault": 2, "story": 2, "node": 1, "meta": 1},
+    **{"user": 1, "team": 1, "token": 1, "audit": 1},
+}
 ENCODE: Final[dict[str, Callable[[Any], Row]]] = {
     "job": _job,
     "task": _task,
@@ -358,6 +478,10 @@ ENCODE: Final[dict[str, Callable[[Any], Row]]] = {
     "story": _story,
     "node": _node,
     "meta": _epoch,
+    "user": _user,
+    "team": _team,
+    "token": _token,
+    "audit": _audit,
 }
 DECODE: Final[dict[str, Callable[..., Record]]] = {
     "job": _read_job,
@@ -366,6 +490,10 @@ DECODE: Final[dict[str, Callable[..., Record]]] = {
     "fault": _read_fault,
     "story": _read_story,
     "node": _read_node,
+    "user": _read_user,
+    "team": _read_team,
+    "token": _read_token,
+    "audit": _read_audit,
 }
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 from ..core.model import JobState
 
 # The newest migration. Known here so that a start on a current database need not load alembic.
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 
 # The largest state of a job that has not ended.
 LAST_LIVE: Final = int(JobState.STOPPING)
@@ -30,12 +30,17 @@ job = Table(
     Column("owner", Text, nullable=False),
     Column("state", Integer, nullable=False),
     Column("submitted_utc_ns", BigInteger, nullable=False),
+    Column("team", Text, nullable=False, server_default=text("''")),
+    Column("published", Integer, nullable=False, server_default=text("0")),
     Column("doc", Text, nullable=False),
     # All are partial, so that a submission writes one page and not three. Each ends with the job's id, as
     # every index of SQLite does: the newest jobs of a state, or of an owner in a state, are read off its end.
     Index("job_live", "state", "owner", sqlite_where=text(f"state <= {LAST_LIVE}")),
     Index("job_ended", "state", sqlite_where=text(f"state > {LAST_LIVE}")),
     Index("job_ended_owner", "owner", "state", sqlite_where=text(f"state > {LAST_LIVE}")),
+    # What students see beside their own.
+    Index("job_team", "team", sqlite_where=text("team != ''")),
+    Index("job_published", "published", sqlite_where=text("published = 1")),
 )
 
 task = Table(
@@ -87,6 +92,41 @@ node = Table(
     Column("doc", Text, nullable=False),
 )
 
+user = Table(
+    "user",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("doc", Text, nullable=False),
+)
+
+team = Table(
+    "team",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("doc", Text, nullable=False),
+)
+
+token = Table(
+    "token",
+    metadata,
+    Column("token_id", Text, primary_key=True),
+    Column("doc", Text, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("line", Integer, primary_key=True, autoincrement=False),
+    Column("who", Text, nullable=False),
+    Column("job_id", Integer, nullable=False),
+    Column("allowed", Integer, nullable=False),
+    Column("doc", Text, nullable=False),
+    # Partial or not, each ends with the line: the newest ones of a user, of a job, or denied are read off it.
+    Index("audit_who", "who"),
+    Index("audit_job", "job_id", sqlite_where=text("job_id != 0")),
+    Index("audit_denied", "allowed", sqlite_where=text("allowed = 0")),
+)
+
 
 def _upsert(table: Table) -> str:
     """One statement that saves any number of rows, given as one JSON array of arrays.
@@ -106,4 +146,6 @@ def _upsert(table: Table) -> str:
     )
 
 
-UPSERT: Final = {t.name: _upsert(t) for t in (meta, job, task, run, fault, story, node)}
+UPSERT: Final = {
+    t.name: _upsert(t) for t in (meta, job, task, run, fault, story, node, user, team, token, audit)
+}

@@ -19,12 +19,13 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from ..core.model import JobState
-from ..core.records import FaultRecord, JobRecord, Record, RunRecord, StoryRecord, TaskRecord
+from ..core.records import AuditRecord, FaultRecord, JobRecord, Record, RunRecord, StoryRecord, TaskRecord
 from ..core.show import picture
 from ..core.views import JobView
 from . import rows, schema
 from .errors import CommitFailed, StateDirBusy, StoreBroken, StoreError
 from .migrate import migrate
+from .protocol import Viewer
 from .removal import remove_job
 from .writer import GroupWriter
 
@@ -81,7 +82,8 @@ class SqliteStore:
             opened.append(writer)
             with writer.begin():
                 migrate(writer)
-                writer.execute(sa.delete(schema.node).where(sa.text("json_extract(doc, '$.forgotten')")))
+                for table in (schema.node, schema.token):
+                    writer.execute(sa.delete(table).where(sa.text("json_extract(doc, '$.forgotten')")))
                 cluster_id, epoch = _next_epoch(writer)
             reader = engine.connect()
             opened.append(reader)
@@ -182,7 +184,10 @@ class SqliteStore:
             .limit(keep_ended)
         )
         with self._reader.begin():
-            yield from self._records(sa.select(schema.node))
+            for table in (schema.node, schema.user, schema.team, schema.token):
+                yield from self._records(sa.select(table))
+            newest = sa.select(schema.audit).order_by(schema.audit.c.line.desc()).limit(1)
+            yield from self._records(newest)
             for table in (job, schema.task, schema.run, schema.fault, schema.story):
                 query = sa.select(table).where(table.c.job_id.in_(live)).order_by(*table.primary_key)
                 yield from self._records(query)
@@ -212,12 +217,56 @@ class SqliteStore:
         return await self._read(functools.partial(self._load_job, job_id))
 
     async def list_jobs(
-        self, before_id: int | None, limit: int, owner: str, states: Sequence[JobState]
+        self,
+        before_id: int | None,
+        limit: int,
+        owner: str,
+        states: Sequence[JobState],
+        viewer: Viewer | None = None,
     ) -> list[JobRecord]:
         """Jobs, newest first; see `Store.list_jobs`."""
         wanted = [state for state in JobState if not states or state in states]
-        found = await self._read(functools.partial(self._list_jobs, before_id, limit, owner, wanted))
-        return [r for r in found if isinstance(r, JobRecord)]
+        if viewer is None or viewer.name == owner:
+            work = functools.partial(self._list_jobs, before_id, limit, owner, wanted)
+        else:
+            work = functools.partial(self._list_seen, before_id, limit, owner, wanted, viewer)
+        return [r for r in await self._read(work) if isinstance(r, JobRecord)]
+
+    def _list_seen(
+        self, before_id: int | None, limit: int, owner: str, states: Sequence[JobState], viewer: Viewer
+    ) -> list[Record]:
+        """Of those that a viewer sees: its own, its team's, those published; each off the end of an index."""
+        job = schema.job
+        lists = [] if owner else [self._list_jobs(before_id, limit, viewer.name, states)]
+        parts: list[sa.ColumnElement[bool]] = [sa.and_(sa.text("published = 1"))]
+        if viewer.team:
+            parts.append(sa.and_(sa.text("team != ''"), job.c.team == viewer.team))
+        for part in parts:
+            query = sa.select(job).where(part, job.c.state.in_([int(state) for state in states]))
+            if owner:
+                query = query.where(job.c.owner == owner)
+            if before_id is not None:
+                query = query.where(job.c.job_id < before_id)
+            lists.append(list(self._records(query.order_by(job.c.job_id.desc()).limit(limit))))
+        found = {r.job_id: r for records in lists for r in records if isinstance(r, JobRecord)}
+        return [found[job_id] for job_id in sorted(found, reverse=True)[:limit]]
+
+    async def list_audit(
+        self, before: int | None, limit: int, who: str, job_id: int, denied: bool
+    ) -> list[AuditRecord]:
+        """Lines of the audit log; see `Store.list_audit`."""
+        audit = schema.audit
+        query = sa.select(audit).order_by(audit.c.line.desc()).limit(limit)
+        if before is not None:
+            query = query.where(audit.c.line < before)
+        if who:
+            query = query.where(audit.c.who == who)
+        if job_id:
+            query = query.where(sa.text("job_id != 0"), audit.c.job_id == job_id)
+        if denied:
+            query = query.where(sa.text("allowed = 0"))
+        found = await self._read(lambda: list(self._records(query)))
+        return [r for r in found if isinstance(r, AuditRecord)]
 
     def _list_jobs(
         self, before_id: int | None, limit: int, owner: str, states: Sequence[JobState]

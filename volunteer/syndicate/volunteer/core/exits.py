@@ -59,6 +59,9 @@ def _killed(ended: local.Exit, stopping: bool) -> TaskExit:
     if ended.cause == "memory":
         detail = "used more memory than it may and was ended. Let it use less, or ask for more with --memory"
         return TaskExit(Reason.OUT_OF_MEMORY, ended.status, 0, detail)
+    if ended.cause == "host-memory":
+        detail = "ended because its machine ran out of memory, though the task was within its own bound"
+        return TaskExit(Reason.INFRASTRUCTURE, ended.status, 0, detail)
     if ended.cause == "release" or stopping:
         return TaskExit(Reason.STOPPED, ended.status)
     if ended.cause == "kill":

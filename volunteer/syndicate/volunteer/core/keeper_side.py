@@ -17,6 +17,12 @@ from .state import BrokenInvariant, Slot, Step
 from .transitions import SlotInput, SlotState
 from .turn import Turn
 
+# What is wrong with the source, and not with the machine.
+_OF_THE_JOB = {
+    local.ErrorCode.BAD_SOURCE: AnswerCode.BAD_SOURCE,
+    local.ErrorCode.OUT_OF_MEMORY: AnswerCode.OUT_OF_MEMORY,
+    local.ErrorCode.DISK_FULL: AnswerCode.DISK_FULL,
+}
 _BEFORE_KEEPER = (SlotState.FREE, SlotState.RESERVED, SlotState.PREPARING, SlotState.RELEASING)
 
 
@@ -53,8 +59,8 @@ def _release_replied(turn: Turn, slot: Slot, reply: local.Reply) -> None:
 def _refused(turn: Turn, slot: Slot, reply: local.Reply) -> None:
     code = AnswerCode.FAILED
     if isinstance(reply, local.Refused):
-        if reply.code is local.ErrorCode.BAD_SOURCE:
-            code = AnswerCode.BAD_SOURCE
+        if reply.code in _OF_THE_JOB:
+            code = _OF_THE_JOB[reply.code]
         elif reply.code in (local.ErrorCode.WRONG_TASK, local.ErrorCode.NO_SUCH_SLOT):
             turn.reset_keeper("the keeper holds something else than was known")
         elif (

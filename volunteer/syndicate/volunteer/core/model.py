@@ -67,6 +67,8 @@ class AnswerCode(IntEnum):
     FAILED = 5
     BAD_SOURCE = 6
     UNKNOWN_TASK = 7
+    OUT_OF_MEMORY = 8
+    DISK_FULL = 9
 
 
 class Network(IntEnum):

@@ -1,0 +1,134 @@
+"""Who may call what, and who sees which job: the one table and the few rules of it.
+
+A call needs a role of its user and a scope of its token. Methods about one job say beside that whose it must
+be: what one may not see does not exist for one (NOT_FOUND), what one sees and may not change is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from .errors import NotAllowed, NotFound
+from .model import TokenScope, UserRole
+
+
+class Whose(Enum):
+    """Whose job a method is about. Staff may do to all jobs what others may to theirs."""
+
+    NONE = "of no job"
+    SEEN = "one's own, a team mate's, or one that is published"
+    OWN = "one's own"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a method needs. `changes` where its calls go into the audit log."""
+
+    role: UserRole
+    scope: TokenScope
+    changes: bool = False
+    whose: Whose = Whose.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: a user, through one of its tokens."""
+
+    name: str
+    role: UserRole
+    scope: TokenScope
+    team: str
+    token_id: str
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether nothing of a job is hidden from it."""
+        return self.role >= UserRole.STAFF
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call comes from: the caller, and the address that the manager saw."""
+
+    caller: Caller
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserLimits:
+    """What one student may do at once."""
+
+    calls_per_s: float = 50.0
+    calls_burst: float = 500.0
+    streams: int = 64
+    uploads: int = 4
+    upload_bytes_per_s: float = float(32 << 20)
+
+
+_STUDENT, _STAFF = UserRole.STUDENT, UserRole.STAFF
+_READ, _SUBMIT, _ALL = TokenScope.READ, TokenScope.SUBMIT, TokenScope.ALL
+
+RULES: Final[dict[str, Rule]] = {
+    "UploadSource": Rule(_STUDENT, _SUBMIT, changes=True),
+    "Submit": Rule(_STUDENT, _SUBMIT, changes=True),
+    "CancelJob": Rule(_STUDENT, _SUBMIT, changes=True, whose=Whose.OWN),
+    "GetJob": Rule(_STUDENT, _READ, whose=Whose.SEEN),
+    "ListJobs": Rule(_STUDENT, _READ),
+    "WatchJob": Rule(_STUDENT, _READ, whose=Whose.SEEN),
+    "ReadLogs": Rule(_STUDENT, _READ, whose=Whose.SEEN),
+    "ListNodes": Rule(_STUDENT, _READ),
+    "DrainNode": Rule(_STAFF, _ALL, changes=True),
+    "GetCluster": Rule(_STUDENT, _READ),
+    "PublishJob": Rule(_STAFF, _ALL, changes=True, whose=Whose.SEEN),
+    "WhoAmI": Rule(_STUDENT, _READ),
+    "PutUsers": Rule(_STAFF, _ALL, changes=True),
+    "ListUsers": Rule(_STAFF, _READ),
+    "PutTeam": Rule(_STAFF, _ALL, changes=True),
+    "ListTeams": Rule(_STAFF, _READ),
+    "CreateToken": Rule(_STUDENT, _ALL, changes=True),
+    "ListTokens": Rule(_STUDENT, _READ),
+    "RevokeToken": Rule(_STUDENT, _ALL, changes=True),
+    "ListAudit": Rule(_STAFF, _READ),
+}
+"""Scheduler's methods. A method without a row is open to nobody."""
+
+LOOK_AROUND: Final = Rule(_STUDENT, _READ)
+"""What tools ask: which methods there are, and whether they are served."""
+
+
+def may(caller: Caller, rule: Rule) -> NotAllowed | None:
+    """Why the caller may not call such a method; None where it may."""
+    if caller.role < rule.role:
+        return role_too_low(rule.role)
+    if caller.scope < rule.scope:
+        needs = rule.scope.name.lower()
+        return NotAllowed(
+            "OUT_OF_SCOPE", f"this token does not allow that; it needs scope {needs}", needs=needs
+        )
+    return None
+
+
+def role_too_low(role: UserRole, what: str = "this") -> NotAllowed:
+    """The refusal of something that takes a higher role."""
+    needs = role.name.lower()
+    return NotAllowed("ROLE_TOO_LOW", f"{what} needs role {needs}", needs=needs)
+
+
+def sees(caller: Caller, owner: str, team: str, published: bool) -> bool:
+    """Whether a job exists as far as the caller is concerned."""
+    return caller.is_staff or published or caller.name == owner or bool(team and caller.team == team)
+
+
+def no_such_job(job_id: int, hidden: bool = False) -> NotFound:
+    """What is said of a job that is not there, and in the same words of one that the caller may not see."""
+    error = NotFound("NO_SUCH_JOB", f"there is no job {job_id}")
+    error.denied = hidden
+    return error
+
+
+def check_job(caller: Caller, job_id: int, owner: str, whose: Whose) -> None:
+    """Raises NotAllowed where a job that the caller sees is not the caller's to change."""
+    if whose is Whose.OWN and not caller.is_staff and caller.name != owner:
+        raise role_too_low(UserRole.STAFF, f"job {job_id} is {owner}'s: to change it")

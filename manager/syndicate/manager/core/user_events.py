@@ -1,0 +1,123 @@
+"""What users ask about users, tokens and the audit log: a part of the vocabulary of `Machine.handle`.
+
+`origin` says who calls and from where; the line of the audit log is written in the same step as the change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .access import Origin
+from .model import Quota, Stamp, TokenScope, UserRole
+from .records import JobRecord, TokenRecord
+
+
+@dataclass(frozen=True, slots=True)
+class UserWish:
+    """A user as it should be."""
+
+    name: str
+    role: UserRole
+    team: str
+    disabled: bool
+    quota: Quota
+
+
+@dataclass(frozen=True, slots=True)
+class PutUsers:
+    """Add or change users, all or none. Reply: PutUsersReply.
+
+    Errors: BadRequest, NotAllowed(ROLE_TOO_LOW), Conflict(USER_EXISTS), Refused(LAST_ADMIN).
+    """
+
+    call: int
+    request_id: str
+    origin: Origin
+    users: tuple[UserWish, ...]
+    only_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutTeam:
+    """Add a team or change its quota. Reply: PutTeamReply. Errors: BadRequest."""
+
+    call: int
+    request_id: str
+    origin: Origin
+    name: str
+    quota: Quota
+
+
+@dataclass(frozen=True, slots=True)
+class CreateToken:
+    """Make a token whose secret has this SHA-256. Reply: TokenReply.
+
+    `user` empty for the caller's own, `scope` None for as much as the caller's token, `expires_in_s` 0 for
+    the manager's default. Errors: BadRequest, NotAllowed, NotFound(NO_SUCH_USER), Exhausted(TOO_MANY_TOKENS).
+    """
+
+    call: int
+    request_id: str
+    origin: Origin
+    user: str
+    note: str
+    scope: TokenScope | None
+    expires_in_s: float
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeToken:
+    """End a token. Reply: TokenReply. Errors: NotAllowed, NotFound(NO_SUCH_TOKEN)."""
+
+    call: int
+    request_id: str
+    origin: Origin
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishJob:
+    """Show a job to everybody, or take that back. Reply: PublishReply. Errors: NotFound.
+
+    `stored` is the job's row in the store where it has ended, since memory may not have all of it.
+    """
+
+    call: int
+    request_id: str
+    origin: Origin
+    job_id: int
+    published: bool
+    stored: JobRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokensUsed:
+    """When tokens were last used, by token id."""
+
+    used: tuple[tuple[str, Stamp], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Something that changed nothing here goes into the audit log: a denied call, an upload."""
+
+    who: str
+    token_id: str
+    peer: str
+    method: str
+    subject: str
+    allowed: bool
+    reason: str = ""
+    job_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The token of the first admin, as its file has it. Makes the user where there is none."""
+
+    token: TokenRecord
+
+
+UserCall = PutUsers | PutTeam | CreateToken | RevokeToken | PublishJob
+UserEvent = UserCall | TokensUsed | Audited | FirstToken

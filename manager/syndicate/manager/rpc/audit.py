@@ -1,0 +1,75 @@
+"""What the edge writes into the audit log: calls that were denied, and uploads."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from ..core.access import Caller
+from ..core.audit import Denials
+from ..core.errors import CoreError
+from ..core.names import is_name
+from ..core.user_events import Audited
+from ..engine import Engine
+
+
+class AuditLog:
+    """Denied calls are told once a minute and kind; see `core.audit`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._denials = Denials()
+
+    def denied(
+        self,
+        error: CoreError,
+        caller: Caller | None,
+        token_id: str,
+        peer: str,
+        method: str,
+        request: object = None,
+    ) -> None:
+        """A call was denied. `token_id` is of the token where that is known and its user is not let in."""
+        subject, job_id = subject_of(request)
+        if self._engine.machine.token(token_id) is None:
+            token_id = ""  # whatever was sent: the log holds what is known
+        who = caller.name if caller is not None else self._user_of(token_id)
+        denial = Audited(who, token_id, peer, method, subject, False, error.reason, job_id)
+        self._write(self._denials.note(denial, self._now_ns()))
+
+    def done(self, caller: Caller, peer: str, method: str, subject: str) -> None:
+        """A call that the machine knows nothing of changed something."""
+        self._write([Audited(caller.name, caller.token_id, peer, method, subject, True)])
+
+    def sweep(self) -> None:
+        """Writes what the last minute had too much of; to be called every few seconds."""
+        self._write(self._denials.due(self._now_ns()))
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._write(self._denials.rest())
+
+    def _user_of(self, token_id: str) -> str:
+        token = self._engine.machine.token(token_id)
+        return "" if token is None else token.user
+
+    def _now_ns(self) -> int:
+        return self._engine.clock.now().monotonic_ns
+
+    def _write(self, lines: list[Audited]) -> None:
+        if self._engine.stopping is None:
+            for line in lines:
+                self._engine.handle(line)
+
+
+def subject_of(request: object) -> tuple[str, int]:
+    """What a request is about: a line for people, and the job's id or 0."""
+    if not isinstance(request, Message):
+        return "", 0
+    fields = request.DESCRIPTOR.fields_by_name
+    if "job_id" in fields:
+        job_id = int(getattr(request, "job_id"))  # noqa: B009 - a message of whichever type
+        return f"job {job_id}", job_id if job_id > 0 else 0
+    for field, noun in (("volunteer_id", "node"), ("token_id", "token"), ("user", "user")):
+        if field in fields and is_name(name := str(getattr(request, field))):
+            return f"{noun} {name}", 0
+    return "", 0

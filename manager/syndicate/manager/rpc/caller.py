@@ -1,0 +1,35 @@
+"""Who calls: told where the guard looks the method up, in the task that then runs the call."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Final
+from urllib.parse import unquote
+
+from ..core.access import Caller, Origin
+from .types import Context
+
+_CALLER: Final[ContextVar[Caller]] = ContextVar("caller")
+
+
+def enter(caller: Caller) -> None:
+    """What this task does from now on is the caller's call."""
+    _CALLER.set(caller)
+
+
+def current() -> Caller:
+    """The caller of the call that this task runs. Raises LookupError in a task that runs none of a user's."""
+    return _CALLER.get()
+
+
+def origin(context: Context) -> Origin:
+    """The caller, and where it calls from."""
+    return Origin(_CALLER.get(), host_of(context))
+
+
+def host_of(context: Context) -> str:
+    """The address that a call comes from, without the port: `127.0.0.1`, `::1`, `unix`."""
+    kind, _, rest = unquote(context.peer()).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return kind
+    return rest.rpartition(":")[0].strip("[]")

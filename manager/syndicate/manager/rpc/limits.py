@@ -1,0 +1,137 @@
+"""What one user may do at once: calls a second, open streams, uploads and how fast they come.
+
+Staff have ten times what students have, admins have no bound. A call too many is refused and told when to
+come again; an upload that is too fast is slowed down, since its sender waits for the network anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..core.access import Caller, UserLimits
+from ..core.bucket import Bucket
+from ..core.errors import CoreError, Exhausted
+from ..core.model import UserRole
+
+_STAFF_SHARE: Final = 10.0
+
+
+@dataclass(slots=True)
+class _Use:
+    """What one user does."""
+
+    calls: Bucket = field(default_factory=Bucket)
+    uploaded: Bucket = field(default_factory=Bucket)
+    streams: int = 0
+    uploads: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """A stream: whose it is, what ends it, and why it was ended."""
+
+    caller: Caller
+    deadline: asyncio.Timeout
+    ended: CoreError | None = None
+
+
+class Usage:
+    """What all users do. `now_ns` is a monotonic clock, `changed` says why a caller is let in no more."""
+
+    def __init__(
+        self,
+        limits: UserLimits,
+        now_ns: Callable[[], int],
+        changed: Callable[[Caller], CoreError | None],
+    ) -> None:
+        self._limits = limits
+        self._now_ns = now_ns
+        self._changed = changed
+        # One of each user that ever called: there are no more than there are users.
+        self._uses: dict[str, _Use] = {}
+        self._live: set[_Live] = set()
+
+    def call(self, caller: Caller) -> None:
+        """Counts a call. Raises Exhausted (TOO_MANY_CALLS)."""
+        share = _share(caller)
+        if share is None:
+            return
+        rate, burst = self._limits.calls_per_s * share, self._limits.calls_burst * share
+        wait_s = self._use(caller).calls.take(self._now_ns(), rate, burst)
+        if wait_s:
+            raise Exhausted(
+                "TOO_MANY_CALLS",
+                f"{caller.name} makes more than {rate:g} calls a second; try again in {wait_s:.2g} s",
+                most=f"{rate:g}",
+                retry_after_s=f"{wait_s:.3f}",
+            )
+
+    @contextmanager
+    def stream(self, caller: Caller) -> Iterator[_Live]:
+        """Counts a stream while it lasts. Raises Exhausted (TOO_MANY_STREAMS)."""
+        share, use = _share(caller), self._use(caller)
+        if share is not None and use.streams >= (most := int(self._limits.streams * share)):
+            raise Exhausted(
+                "TOO_MANY_STREAMS",
+                f"{caller.name} has {most} streams open, which is the most; close some",
+                most=str(most),
+                retry_after_s="5",
+            )
+        live = _Live(caller, asyncio.timeout(None))
+        use.streams += 1
+        self._live.add(live)
+        try:
+            yield live
+        finally:
+            self._live.discard(live)
+            use.streams -= 1
+
+    @contextmanager
+    def upload(self, caller: Caller) -> Iterator[None]:
+        """Counts an upload while it lasts. Raises Exhausted (TOO_MANY_STREAMS)."""
+        share, use = _share(caller), self._use(caller)
+        if share is not None and use.uploads >= (most := int(self._limits.uploads * share)):
+            raise Exhausted(
+                "TOO_MANY_STREAMS",
+                f"{caller.name} uploads {most} sources at once already; wait for one of them",
+                most=str(most),
+                retry_after_s="1",
+            )
+        use.uploads += 1
+        try:
+            yield
+        finally:
+            use.uploads -= 1
+
+    def uploaded(self, caller: Caller, size: int) -> float:
+        """So many bytes came: seconds to wait before more are read. A second's worth comes at full speed."""
+        share = _share(caller)
+        if share is None:
+            return 0.0
+        rate = self._limits.upload_bytes_per_s * share
+        return self._use(caller).uploaded.owe(self._now_ns(), rate, rate, size)
+
+    def sweep(self) -> None:
+        """Ends the streams of those who would not be let in any more; to be called now and then."""
+        now = asyncio.get_running_loop().time()
+        for live in self._live:
+            if live.ended is None and (error := self._changed(live.caller)) is not None:
+                live.ended = error
+                live.deadline.reschedule(now)
+
+    def _use(self, caller: Caller) -> _Use:
+        use = self._uses.get(caller.name)
+        if use is None:
+            use = self._uses[caller.name] = _Use()
+        return use
+
+
+def _share(caller: Caller) -> float | None:
+    """How many times a student's bounds; None for none."""
+    if caller.role is UserRole.ADMIN:
+        return None
+    return _STAFF_SHARE if caller.role is UserRole.STAFF else 1.0

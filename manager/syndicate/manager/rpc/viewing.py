@@ -1,0 +1,46 @@
+"""What of a job a caller is shown: students nothing that its clients print, unless it is published.
+
+A client's `Result` is what its author has for students: score, metrics and text are shown. Its output is not,
+nor make's last line in the account of its end, which quotes it, nor the digest of its source, which would let
+it be run as somebody's own job.
+"""
+
+from __future__ import annotations
+
+from syndicate.v1 import common_pb2
+from syndicate.v1 import scheduler_pb2 as pb
+
+from ..core.access import Caller
+from ..core.errors import NotAllowed
+from ..core.records import JobRecord
+
+
+def hides_clients(caller: Caller, job: JobRecord, published: bool) -> bool:
+    """Whether the job's clients are hidden; `published` where the operator publishes all clients' output."""
+    return not (caller.is_staff or job.published or published)
+
+
+def hide(job: pb.Job) -> None:
+    """Takes what clients say beside their results out of a picture."""
+    hide_source(job)
+    for task in job.tasks:
+        if task.role == common_pb2.ROLE_CLIENT:
+            for end in (task.exit, *(run.exit for run in task.runs)):
+                if end.reason == common_pb2.REASON_EXITED_NONZERO:
+                    end.ClearField("detail")
+
+
+def hide_source(job: pb.Job) -> None:
+    """Takes the digest of the clients' source out of a picture."""
+    job.spec.ClearField("client_sha256")
+
+
+def shown_tasks(tasks: list[str], named: bool) -> list[str]:
+    """Of a job's tasks those whose output a student sees. Raises NotAllowed where a client is asked for."""
+    shown = [task for task in tasks if not task.startswith("client-")]
+    if named and len(shown) < len(tasks):
+        raise NotAllowed(
+            "NOT_PUBLISHED",
+            "what clients print is for staff until the job is published; their results are in the job",
+        )
+    return shown

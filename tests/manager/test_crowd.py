@@ -1,0 +1,96 @@
+"""Crowds at the users' door: silent connections, streams without end; others are served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from syndicate.manager import app
+from syndicate.v1 import scheduler_pb2 as pb
+
+from tests.manager.conftest import Running, Start
+from tests.manager.people import Person, admin, join, running_job
+from tests.manager.scripted import WAIT_S, bearer, reason
+
+
+async def silent(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that says nothing."""
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def until_closed(reader: asyncio.StreamReader) -> None:
+    """Reads until the other side has closed."""
+    async with asyncio.timeout(WAIT_S):
+        while await reader.read(4096):
+            pass
+
+
+@pytest.mark.parametrize("first", [b"", b"PRI * HTTP/2.0\r\n", b"GET / HTTP/1.1\r\n"])
+async def test_a_connection_that_does_not_get_on_is_closed(
+    start: Start, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    """Silent ones and those that begin and stop; two hundred of them keep nobody out."""
+    quick = [(name, 300 if "handshake" in name else value) for name, value in app.USERS_OPTIONS]
+    monkeypatch.setattr(app, "USERS_OPTIONS", tuple(quick))
+    async with start() as manager:
+        alice = await join(manager, "alice")
+        crowd = [await silent(manager.users) for _ in range(200)]
+        for _, writer in crowd:
+            writer.write(first)
+        async with grpc.aio.insecure_channel(manager.users) as channel:
+            stub = type(manager.scheduler)(channel)
+            assert await Person("alice", alice.token, alice.token_id, stub).jobs() == []
+        await asyncio.gather(*(until_closed(reader) for reader, _ in crowd))
+        for _, writer in crowd:
+            writer.close()
+
+
+async def test_idle_streams_keep_nobody_out(manager: Running) -> None:
+    """One student with as many as there may be, over several connections, and five times as many tries."""
+    alice, bob = await join(manager, "alice"), await join(manager, "bob")
+    async with running_job(manager, alice) as (job_id, _):
+        request = pb.ReadLogsRequest(job_id=job_id, follow=True)
+        channels = [grpc.aio.insecure_channel(manager.users) for _ in range(4)]
+        stubs = [type(manager.scheduler)(channel) for channel in channels]
+        calls = [stubs[n % 4].ReadLogs(request, metadata=bearer(alice.token)) for n in range(320)]
+        refused = 0
+        for call in calls:
+            await call.initial_metadata()
+            refused += call.done() and await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await bob.jobs() == []
+        assert await admin(manager).jobs() == [job_id]
+        for call in calls:
+            call.cancel()
+        for channel in channels:
+            await channel.close()
+
+    assert refused == 320 - 64
+
+
+async def test_health_is_watched_with_a_token_alone(manager: Running) -> None:
+    """To ask once is everybody's; a stream is only for those who are known."""
+    async with grpc.aio.insecure_channel(manager.users) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest()
+        await stub.Check(request, timeout=WAIT_S)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Watch(request, timeout=WAIT_S).read()
+        told = await stub.Watch(request, **manager.credentials).read()
+
+    assert reason(refused) == "BAD_TOKEN"
+    assert told.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_message_of_a_gigabyte_is_refused_before_it_is_read(manager: Running) -> None:
+    """RESOURCE_EXHAUSTED from its announced length, and the manager serves on."""
+    names = ["x" * 1000] * 2000
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await manager.scheduler.ReadLogs(
+            pb.ReadLogsRequest(job_id=1, tasks=names), **manager.credentials
+        ).read()
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await admin(manager).jobs() == []
