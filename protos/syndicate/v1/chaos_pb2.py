@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from syndicate.v1 import common_pb2 as syndicate_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18syndicate/v1/chaos.proto\x12\x0csyndicate.v1\x1a\x19syndicate/v1/common.proto\"\x83\x01\n\x0c\x46\x61ultApplied\x12\x10\n\x08\x66\x61ult_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\'\n\napplied_at\x18\x03 \x01(\x0b\x32\x13.syndicate.v1.Stamp\x12\'\n\x05\x63lock\x18\x04 \x01(\x0b\x32\x18.syndicate.v1.ClockBound\"-\n\x0bKillRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\"N\n\x0cKillResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x11\n\tprocesses\x18\x02 \x01(\x05\"U\n\rReviveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x16\n\twith_disk\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_with_disk\"Q\n\x0eReviveResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x12\n\ngeneration\x18\x02 \x01(\x05\"3\n\x11\x44isconnectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\"A\n\x12\x44isconnectResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\"2\n\x10ReconnectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\"@\n\x11ReconnectResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\"I\n\rFinishRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06result\x18\x02 \x01(\x0b\x32\x14.syndicate.v1.Result\"P\n\x0e\x46inishResponse\x12(\n\x0b\x66inished_at\x18\x01 \x01(\x0b\x32\x13.syndicate.v1.Stamp\x12\x14\n\x0c\x63lients_left\x18\x02 \x01(\x05\"\x14\n\x12ListMembersRequest\"\x85\x01\n\x0bMemberState\x12$\n\x06member\x18\x01 \x01(\x0b\x32\x14.syndicate.v1.Member\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.syndicate.v1.TaskState\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x14\n\x0c\x64isconnected\x18\x04 \x01(\x08\"A\n\x13ListMembersResponse\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.syndicate.v1.MemberState\"\r\n\x0bPingRequest\"7\n\x0cPingResponse\x12\'\n\nmanager_at\x18\x01 \x01(\x0b\x32\x13.syndicate.v1.Stamp2\x89\x04\n\x0c\x43haosControl\x12=\n\x04Kill\x12\x19.syndicate.v1.KillRequest\x1a\x1a.syndicate.v1.KillResponse\x12\x43\n\x06Revive\x12\x1b.syndicate.v1.ReviveRequest\x1a\x1c.syndicate.v1.ReviveResponse\x12O\n\nDisconnect\x12\x1f.syndicate.v1.DisconnectRequest\x1a .syndicate.v1.DisconnectResponse\x12L\n\tReconnect\x12\x1e.syndicate.v1.ReconnectRequest\x1a\x1f.syndicate.v1.ReconnectResponse\x12\x43\n\x06\x46inish\x12\x1b.syndicate.v1.FinishRequest\x1a\x1c.syndicate.v1.FinishResponse\x12R\n\x0bListMembers\x12 .syndicate.v1.ListMembersRequest\x1a!.syndicate.v1.ListMembersResponse\x12=\n\x04Ping\x12\x19.syndicate.v1.PingRequest\x1a\x1a.syndicate.v1.PingResponseB0Z.syndicate.example/gen/syndicate/v1;syndicatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18syndicate/v1/chaos.proto\x12\x0csyndicate.v1\x1a\x19syndicate/v1/common.proto\"\x83\x01\n\x0c\x46\x61ultApplied\x12\x10\n\x08\x66\x61ult_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\'\n\napplied_at\x18\x03 \x01(\x0b\x32\x13.syndicate.v1.Stamp\x12\'\n\x05\x63lock\x18\x04 \x01(\x0b\x32\x18.syndicate.v1.ClockBound\"o\n\rMemberApplied\x12\n\n\x02ip\x18\x01 \x01(\t\x12+\n\x07\x61pplied\x18\x02 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x11\n\tprocesses\x18\x03 \x01(\x05\x12\x12\n\ngeneration\x18\x04 \x01(\x05\":\n\x0bKillRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"|\n\x0cKillResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x11\n\tprocesses\x18\x02 \x01(\x05\x12,\n\x07members\x18\x03 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"b\n\rReviveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x16\n\twith_disk\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x0b\n\x03ips\x18\x04 \x03(\tB\x0c\n\n_with_disk\"\x7f\n\x0eReviveResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x12\n\ngeneration\x18\x02 \x01(\x05\x12,\n\x07members\x18\x03 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"@\n\x11\x44isconnectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"o\n\x12\x44isconnectResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"?\n\x10ReconnectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"n\n\x11ReconnectResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"I\n\rFinishRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06result\x18\x02 \x01(\x0b\x32\x14.syndicate.v1.Result\"P\n\x0e\x46inishResponse\x12(\n\x0b\x66inished_at\x18\x01 \x01(\x0b\x32\x13.syndicate.v1.Stamp\x12\x14\n\x0c\x63lients_left\x18\x02 \x01(\x05\"\x14\n\x12ListMembersRequest\"\x85\x01\n\x0bMemberState\x12$\n\x06member\x18\x01 \x01(\x0b\x32\x14.syndicate.v1.Member\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.syndicate.v1.TaskState\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x14\n\x0c\x64isconnected\x18\x04 \x01(\x08\"A\n\x13ListMembersResponse\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.syndicate.v1.MemberState\"\r\n\x0bPingRequest\"7\n\x0cPingResponse\x12\'\n\nmanager_at\x18\x01 \x01(\x0b\x32\x13.syndicate.v1.Stamp2\x89\x04\n\x0c\x43haosControl\x12=\n\x04Kill\x12\x19.syndicate.v1.KillRequest\x1a\x1a.syndicate.v1.KillResponse\x12\x43\n\x06Revive\x12\x1b.syndicate.v1.ReviveRequest\x1a\x1c.syndicate.v1.ReviveResponse\x12O\n\nDisconnect\x12\x1f.syndicate.v1.DisconnectRequest\x1a .syndicate.v1.DisconnectResponse\x12L\n\tReconnect\x12\x1e.syndicate.v1.ReconnectRequest\x1a\x1f.syndicate.v1.ReconnectResponse\x12\x43\n\x06\x46inish\x12\x1b.syndicate.v1.FinishRequest\x1a\x1c.syndicate.v1.FinishResponse\x12R\n\x0bListMembers\x12 .syndicate.v1.ListMembersRequest\x1a!.syndicate.v1.ListMembersResponse\x12=\n\x04Ping\x12\x19.syndicate.v1.PingRequest\x1a\x1a.syndicate.v1.PingResponseB0Z.syndicate.example/gen/syndicate/v1;syndicatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,36 +35,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z.syndicate.example/gen/syndicate/v1;syndicatev1'
   _globals['_FAULTAPPLIED']._serialized_start=70
   _globals['_FAULTAPPLIED']._serialized_end=201
-  _globals['_KILLREQUEST']._serialized_start=203
-  _globals['_KILLREQUEST']._serialized_end=248
-  _globals['_KILLRESPONSE']._serialized_start=250
-  _globals['_KILLRESPONSE']._serialized_end=328
-  _globals['_REVIVEREQUEST']._serialized_start=330
-  _globals['_REVIVEREQUEST']._serialized_end=415
-  _globals['_REVIVERESPONSE']._serialized_start=417
-  _globals['_REVIVERESPONSE']._serialized_end=498
-  _globals['_DISCONNECTREQUEST']._serialized_start=500
-  _globals['_DISCONNECTREQUEST']._serialized_end=551
-  _globals['_DISCONNECTRESPONSE']._serialized_start=553
-  _globals['_DISCONNECTRESPONSE']._serialized_end=618
-  _globals['_RECONNECTREQUEST']._serialized_start=620
-  _globals['_RECONNECTREQUEST']._serialized_end=670
-  _globals['_RECONNECTRESPONSE']._serialized_start=672
-  _globals['_RECONNECTRESPONSE']._serialized_end=736
-  _globals['_FINISHREQUEST']._serialized_start=738
-  _globals['_FINISHREQUEST']._serialized_end=811
-  _globals['_FINISHRESPONSE']._serialized_start=813
-  _globals['_FINISHRESPONSE']._serialized_end=893
-  _globals['_LISTMEMBERSREQUEST']._serialized_start=895
-  _globals['_LISTMEMBERSREQUEST']._serialized_end=915
-  _globals['_MEMBERSTATE']._serialized_start=918
-  _globals['_MEMBERSTATE']._serialized_end=1051
-  _globals['_LISTMEMBERSRESPONSE']._serialized_start=1053
-  _globals['_LISTMEMBERSRESPONSE']._serialized_end=1118
-  _globals['_PINGREQUEST']._serialized_start=1120
-  _globals['_PINGREQUEST']._serialized_end=1133
-  _globals['_PINGRESPONSE']._serialized_start=1135
-  _globals['_PINGRESPONSE']._serialized_end=1190
-  _globals['_CHAOSCONTROL']._serialized_start=1193
-  _globals['_CHAOSCONTROL']._serialized_end=1714
+  _globals['_MEMBERAPPLIED']._serialized_start=203
+  _globals['_MEMBERAPPLIED']._serialized_end=314
+  _globals['_KILLREQUEST']._serialized_start=316
+  _globals['_KILLREQUEST']._serialized_end=374
+  _globals['_KILLRESPONSE']._serialized_start=376
+  _globals['_KILLRESPONSE']._serialized_end=500
+  _globals['_REVIVEREQUEST']._serialized_start=502
+  _globals['_REVIVEREQUEST']._serialized_end=600
+  _globals['_REVIVERESPONSE']._serialized_start=602
+  _globals['_REVIVERESPONSE']._serialized_end=729
+  _globals['_DISCONNECTREQUEST']._serialized_start=731
+  _globals['_DISCONNECTREQUEST']._serialized_end=795
+  _globals['_DISCONNECTRESPONSE']._serialized_start=797
+  _globals['_DISCONNECTRESPONSE']._serialized_end=908
+  _globals['_RECONNECTREQUEST']._serialized_start=910
+  _globals['_RECONNECTREQUEST']._serialized_end=973
+  _globals['_RECONNECTRESPONSE']._serialized_start=975
+  _globals['_RECONNECTRESPONSE']._serialized_end=1085
+  _globals['_FINISHREQUEST']._serialized_start=1087
+  _globals['_FINISHREQUEST']._serialized_end=1160
+  _globals['_FINISHRESPONSE']._serialized_start=1162
+  _globals['_FINISHRESPONSE']._serialized_end=1242
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=1244
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=1264
+  _globals['_MEMBERSTATE']._serialized_start=1267
+  _globals['_MEMBERSTATE']._serialized_end=1400
+  _globals['_LISTMEMBERSRESPONSE']._serialized_start=1402
+  _globals['_LISTMEMBERSRESPONSE']._serialized_end=1467
+  _globals['_PINGREQUEST']._serialized_start=1469
+  _globals['_PINGREQUEST']._serialized_end=1482
+  _globals['_PINGRESPONSE']._serialized_start=1484
+  _globals['_PINGRESPONSE']._serialized_end=1539
+  _globals['_CHAOSCONTROL']._serialized_start=1542
+  _globals['_CHAOSCONTROL']._serialized_end=2063
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,39 @@ class FaultApplied(google.protobuf.message.Message):
 global___FaultApplied = FaultApplied
 
 @typing.final
+class MemberApplied(google.protobuf.message.Message):
+    """What became of a fault at one of several members."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IP_FIELD_NUMBER: builtins.int
+    APPLIED_FIELD_NUMBER: builtins.int
+    PROCESSES_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    ip: builtins.str
+    """The member's IPv4 address."""
+    processes: builtins.int
+    """Kill: how many of its processes were ended."""
+    generation: builtins.int
+    """Revive: the generation that runs now."""
+    @property
+    def applied(self) -> global___FaultApplied:
+        """When it held."""
+
+    def __init__(
+        self,
+        *,
+        ip: builtins.str = ...,
+        applied: global___FaultApplied | None = ...,
+        processes: builtins.int = ...,
+        generation: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "generation", b"generation", "ip", b"ip", "processes", b"processes"]) -> None: ...
+
+global___MemberApplied = MemberApplied
+
+@typing.final
 class KillRequest(google.protobuf.message.Message):
     """Whom to kill."""
 
@@ -56,17 +89,23 @@ class KillRequest(google.protobuf.message.Message):
 
     REQUEST_ID_FIELD_NUMBER: builtins.int
     IP_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """A UUID; a repeat gets the first answer."""
     ip: builtins.str
     """The member's IPv4 address."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
     def __init__(
         self,
         *,
         request_id: builtins.str = ...,
         ip: builtins.str = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["ip", b"ip", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ip", b"ip", "ips", b"ips", "request_id", b"request_id"]) -> None: ...
 
 global___KillRequest = KillRequest
 
@@ -78,20 +117,26 @@ class KillResponse(google.protobuf.message.Message):
 
     APPLIED_FIELD_NUMBER: builtins.int
     PROCESSES_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
     processes: builtins.int
-    """How many processes were ended."""
+    """How many processes were ended, of all members together."""
     @property
     def applied(self) -> global___FaultApplied:
-        """When it held."""
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
 
     def __init__(
         self,
         *,
         applied: global___FaultApplied | None = ...,
         processes: builtins.int = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["applied", b"applied", "processes", b"processes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "members", b"members", "processes", b"processes"]) -> None: ...
 
 global___KillResponse = KillResponse
 
@@ -104,21 +149,27 @@ class ReviveRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     IP_FIELD_NUMBER: builtins.int
     WITH_DISK_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """A UUID; a repeat gets the first answer."""
     ip: builtins.str
     """The member's IPv4 address."""
     with_disk: builtins.bool
     """Whether it keeps its disk. Unset means true."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
     def __init__(
         self,
         *,
         request_id: builtins.str = ...,
         ip: builtins.str = ...,
         with_disk: builtins.bool | None = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_with_disk", b"_with_disk", "with_disk", b"with_disk"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_with_disk", b"_with_disk", "ip", b"ip", "request_id", b"request_id", "with_disk", b"with_disk"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_with_disk", b"_with_disk", "ip", b"ip", "ips", b"ips", "request_id", b"request_id", "with_disk", b"with_disk"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_with_disk", b"_with_disk"]) -> typing.Literal["with_disk"] | None: ...
 
 global___ReviveRequest = ReviveRequest
@@ -131,20 +182,26 @@ class ReviveResponse(google.protobuf.message.Message):
 
     APPLIED_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
     generation: builtins.int
-    """The generation that runs now."""
+    """The generation that runs now; of several members, the first one's."""
     @property
     def applied(self) -> global___FaultApplied:
-        """When it held."""
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
 
     def __init__(
         self,
         *,
         applied: global___FaultApplied | None = ...,
         generation: builtins.int = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["applied", b"applied", "generation", b"generation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "generation", b"generation", "members", b"members"]) -> None: ...
 
 global___ReviveResponse = ReviveResponse
 
@@ -156,17 +213,23 @@ class DisconnectRequest(google.protobuf.message.Message):
 
     REQUEST_ID_FIELD_NUMBER: builtins.int
     IP_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """A UUID; a repeat gets the first answer."""
     ip: builtins.str
     """The member's IPv4 address."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
     def __init__(
         self,
         *,
         request_id: builtins.str = ...,
         ip: builtins.str = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["ip", b"ip", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ip", b"ip", "ips", b"ips", "request_id", b"request_id"]) -> None: ...
 
 global___DisconnectRequest = DisconnectRequest
 
@@ -177,17 +240,23 @@ class DisconnectResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
     @property
     def applied(self) -> global___FaultApplied:
-        """When it held."""
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
 
     def __init__(
         self,
         *,
         applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["applied", b"applied"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "members", b"members"]) -> None: ...
 
 global___DisconnectResponse = DisconnectResponse
 
@@ -199,17 +268,23 @@ class ReconnectRequest(google.protobuf.message.Message):
 
     REQUEST_ID_FIELD_NUMBER: builtins.int
     IP_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """A UUID; a repeat gets the first answer."""
     ip: builtins.str
     """The member's IPv4 address."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
     def __init__(
         self,
         *,
         request_id: builtins.str = ...,
         ip: builtins.str = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["ip", b"ip", "request_id", b"request_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ip", b"ip", "ips", b"ips", "request_id", b"request_id"]) -> None: ...
 
 global___ReconnectRequest = ReconnectRequest
 
@@ -220,17 +295,23 @@ class ReconnectResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
     @property
     def applied(self) -> global___FaultApplied:
-        """When it held."""
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
 
     def __init__(
         self,
         *,
         applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["applied", b"applied"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "members", b"members"]) -> None: ...
 
 global___ReconnectResponse = ReconnectResponse
 

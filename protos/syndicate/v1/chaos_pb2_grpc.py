@@ -30,6 +30,10 @@ class ChaosControlStub(object):
     SYNDICATE_CHAOS (`unix:/run/syndicate/chaos.sock`) without any credential: its volunteer relays the call
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
+    Kill, Revive, Disconnect and Reconnect take one address (`ip`) or several (`ips`, not both). Several are checked
+    before any of them is touched, go out at the same moment and are answered together; each has a line of its own
+    in the ledger. Where one of them fails the call fails, and its text says which of the others hold.
+
     Errors of every RPC:
     INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
     (BAD_FIELD). Mend the call.
@@ -96,6 +100,10 @@ class ChaosControlServicer(object):
     """Breaks and mends the members of the caller's own job. A client reaches it by the Unix socket in
     SYNDICATE_CHAOS (`unix:/run/syndicate/chaos.sock`) without any credential: its volunteer relays the call
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
+
+    Kill, Revive, Disconnect and Reconnect take one address (`ip`) or several (`ips`, not both). Several are checked
+    before any of them is touched, go out at the same moment and are answered together; each has a line of its own
+    in the ledger. Where one of them fails the call fails, and its text says which of the others hold.
 
     Errors of every RPC:
     INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
@@ -218,6 +226,10 @@ class ChaosControl(object):
     """Breaks and mends the members of the caller's own job. A client reaches it by the Unix socket in
     SYNDICATE_CHAOS (`unix:/run/syndicate/chaos.sock`) without any credential: its volunteer relays the call
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
+
+    Kill, Revive, Disconnect and Reconnect take one address (`ip`) or several (`ips`, not both). Several are checked
+    before any of them is touched, go out at the same moment and are answered together; each has a line of its own
+    in the ledger. Where one of them fails the call fails, and its text says which of the others hold.
 
     Errors of every RPC:
     INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed

@@ -48,6 +48,62 @@ NODE_STATE_AWAY: NodeState.ValueType  # 3
 """Not heard from."""
 global___NodeState = NodeState
 
+class _UserRole:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _UserRoleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_UserRole.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    USER_ROLE_UNSPECIFIED: _UserRole.ValueType  # 0
+    """Not said."""
+    USER_ROLE_STUDENT: _UserRole.ValueType  # 1
+    """Its own and its team's jobs, and what is published."""
+    USER_ROLE_STAFF: _UserRole.ValueType  # 2
+    """All jobs, all output, students, drains."""
+    USER_ROLE_ADMIN: _UserRole.ValueType  # 3
+    """Everything."""
+
+class UserRole(_UserRole, metaclass=_UserRoleEnumTypeWrapper):
+    """What a user may do. Each may do what those before it may."""
+
+USER_ROLE_UNSPECIFIED: UserRole.ValueType  # 0
+"""Not said."""
+USER_ROLE_STUDENT: UserRole.ValueType  # 1
+"""Its own and its team's jobs, and what is published."""
+USER_ROLE_STAFF: UserRole.ValueType  # 2
+"""All jobs, all output, students, drains."""
+USER_ROLE_ADMIN: UserRole.ValueType  # 3
+"""Everything."""
+global___UserRole = UserRole
+
+class _TokenScope:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TokenScopeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TokenScope.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TOKEN_SCOPE_UNSPECIFIED: _TokenScope.ValueType  # 0
+    """Not said."""
+    TOKEN_SCOPE_READ: _TokenScope.ValueType  # 1
+    """To look."""
+    TOKEN_SCOPE_SUBMIT: _TokenScope.ValueType  # 2
+    """To look, to submit, and to cancel."""
+    TOKEN_SCOPE_ALL: _TokenScope.ValueType  # 3
+    """Everything."""
+
+class TokenScope(_TokenScope, metaclass=_TokenScopeEnumTypeWrapper):
+    """What a token allows of what its user may do."""
+
+TOKEN_SCOPE_UNSPECIFIED: TokenScope.ValueType  # 0
+"""Not said."""
+TOKEN_SCOPE_READ: TokenScope.ValueType  # 1
+"""To look."""
+TOKEN_SCOPE_SUBMIT: TokenScope.ValueType  # 2
+"""To look, to submit, and to cancel."""
+TOKEN_SCOPE_ALL: TokenScope.ValueType  # 3
+"""Everything."""
+global___TokenScope = TokenScope
+
 @typing.final
 class UploadSourceRequest(google.protobuf.message.Message):
     """The source, in pieces."""
@@ -462,6 +518,8 @@ class Job(google.protobuf.message.Message):
     STARTED_AT_FIELD_NUMBER: builtins.int
     ENDED_AT_FIELD_NUMBER: builtins.int
     GANG_START_NS_FIELD_NUMBER: builtins.int
+    PUBLISHED_FIELD_NUMBER: builtins.int
+    TEAM_FIELD_NUMBER: builtins.int
     job_id: builtins.int
     """Its id."""
     owner: builtins.str
@@ -482,6 +540,10 @@ class Job(google.protobuf.message.Message):
     """While it waits: for what; left out of lists."""
     gang_start_ns: builtins.int
     """Nanoseconds from queued (or requeued) until all were exec'd, as far as the manager's clock tells."""
+    published: builtins.bool
+    """Whether every user sees it, with its clients' output."""
+    team: builtins.str
+    """The owner's team when it was submitted; empty for none."""
     @property
     def spec(self) -> global___JobSpec:
         """What was asked for, with the defaults filled in."""
@@ -540,9 +602,11 @@ class Job(google.protobuf.message.Message):
         started_at: syndicate.v1.common_pb2.Stamp | None = ...,
         ended_at: syndicate.v1.common_pb2.Stamp | None = ...,
         gang_start_ns: builtins.int = ...,
+        published: builtins.bool = ...,
+        team: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["ended_at", b"ended_at", "reserved_at", b"reserved_at", "result", b"result", "spec", b"spec", "started_at", b"started_at", "submitted_at", b"submitted_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "detail", b"detail", "ended_at", b"ended_at", "faults", b"faults", "gang_start_ns", b"gang_start_ns", "job_id", b"job_id", "owner", b"owner", "queue_length", b"queue_length", "queue_place", b"queue_place", "reason", b"reason", "reserved_at", b"reserved_at", "result", b"result", "spec", b"spec", "started_at", b"started_at", "state", b"state", "story", b"story", "submitted_at", b"submitted_at", "tasks", b"tasks", "waits_for", b"waits_for"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "detail", b"detail", "ended_at", b"ended_at", "faults", b"faults", "gang_start_ns", b"gang_start_ns", "job_id", b"job_id", "owner", b"owner", "published", b"published", "queue_length", b"queue_length", "queue_place", b"queue_place", "reason", b"reason", "reserved_at", b"reserved_at", "result", b"result", "spec", b"spec", "started_at", b"started_at", "state", b"state", "story", b"story", "submitted_at", b"submitted_at", "tasks", b"tasks", "team", b"team", "waits_for", b"waits_for"]) -> None: ...
 
 global___Job = Job
 
@@ -999,3 +1063,747 @@ class GetClusterResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["active_jobs", b"active_jobs", "cluster_id", b"cluster_id", "default_client_sha256", b"default_client_sha256", "default_clients", b"default_clients", "default_limits", b"default_limits", "drained_slots", b"drained_slots", "epoch", b"epoch", "free_slots", b"free_slots", "max_limits", b"max_limits", "max_source_bytes", b"max_source_bytes", "now", b"now", "queued_jobs", b"queued_jobs", "slots", b"slots", "version", b"version"]) -> None: ...
 
 global___GetClusterResponse = GetClusterResponse
+
+@typing.final
+class PublishJobRequest(google.protobuf.message.Message):
+    """Which job."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    PUBLISHED_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID."""
+    job_id: builtins.int
+    """The job's id."""
+    published: builtins.bool
+    """False to take it back."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        job_id: builtins.int = ...,
+        published: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "published", b"published", "request_id", b"request_id"]) -> None: ...
+
+global___PublishJobRequest = PublishJobRequest
+
+@typing.final
+class PublishJobResponse(google.protobuf.message.Message):
+    """It is so."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PUBLISHED_FIELD_NUMBER: builtins.int
+    published: builtins.bool
+    """Whether everybody sees it now."""
+    def __init__(
+        self,
+        *,
+        published: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["published", b"published"]) -> None: ...
+
+global___PublishJobResponse = PublishJobResponse
+
+@typing.final
+class Quota(google.protobuf.message.Message):
+    """The most that a user or a team has at once; 0 for the manager's default, -1 for no bound."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNNING_JOBS_FIELD_NUMBER: builtins.int
+    QUEUED_JOBS_FIELD_NUMBER: builtins.int
+    SUBMISSIONS_PER_DAY_FIELD_NUMBER: builtins.int
+    MACHINES_FIELD_NUMBER: builtins.int
+    running_jobs: builtins.int
+    """Jobs that have slots."""
+    queued_jobs: builtins.int
+    """Jobs that wait."""
+    submissions_per_day: builtins.int
+    """Submissions a day: a bucket of so many that fills up evenly."""
+    machines: builtins.int
+    """Slots of jobs that have slots, and of any one job."""
+    def __init__(
+        self,
+        *,
+        running_jobs: builtins.int = ...,
+        queued_jobs: builtins.int = ...,
+        submissions_per_day: builtins.int = ...,
+        machines: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["machines", b"machines", "queued_jobs", b"queued_jobs", "running_jobs", b"running_jobs", "submissions_per_day", b"submissions_per_day"]) -> None: ...
+
+global___Quota = Quota
+
+@typing.final
+class User(google.protobuf.message.Message):
+    """Somebody who may call."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    ROLE_FIELD_NUMBER: builtins.int
+    TEAM_FIELD_NUMBER: builtins.int
+    DISABLED_FIELD_NUMBER: builtins.int
+    QUOTA_FIELD_NUMBER: builtins.int
+    CREATED_AT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """`[a-z0-9-]`, at most 63 characters."""
+    role: global___UserRole.ValueType
+    """What it may do."""
+    team: builtins.str
+    """Its team; empty for none."""
+    disabled: builtins.bool
+    """Whether its tokens are refused."""
+    @property
+    def quota(self) -> global___Quota:
+        """Its own bounds; its team's hold as well."""
+
+    @property
+    def created_at(self) -> syndicate.v1.common_pb2.Stamp:
+        """When it was added."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        role: global___UserRole.ValueType = ...,
+        team: builtins.str = ...,
+        disabled: builtins.bool = ...,
+        quota: global___Quota | None = ...,
+        created_at: syndicate.v1.common_pb2.Stamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["created_at", b"created_at", "quota", b"quota"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "disabled", b"disabled", "name", b"name", "quota", b"quota", "role", b"role", "team", b"team"]) -> None: ...
+
+global___User = User
+
+@typing.final
+class Team(google.protobuf.message.Message):
+    """Users that share a quota and see each other's jobs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    QUOTA_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """`[a-z0-9-]`, at most 63 characters."""
+    members: builtins.int
+    """How many users are in it."""
+    @property
+    def quota(self) -> global___Quota:
+        """What all members have together."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        quota: global___Quota | None = ...,
+        members: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["quota", b"quota"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["members", b"members", "name", b"name", "quota", b"quota"]) -> None: ...
+
+global___Team = Team
+
+@typing.final
+class Token(google.protobuf.message.Message):
+    """A credential, without its secret."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKEN_ID_FIELD_NUMBER: builtins.int
+    USER_FIELD_NUMBER: builtins.int
+    NOTE_FIELD_NUMBER: builtins.int
+    SCOPE_FIELD_NUMBER: builtins.int
+    CREATED_AT_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_FIELD_NUMBER: builtins.int
+    REVOKED_AT_FIELD_NUMBER: builtins.int
+    LAST_USED_AT_FIELD_NUMBER: builtins.int
+    token_id: builtins.str
+    """Names it in lists and in the audit log; no secret."""
+    user: builtins.str
+    """Whose it is."""
+    note: builtins.str
+    """What it is for, in its maker's words; at most 200 characters."""
+    scope: global___TokenScope.ValueType
+    """What it allows."""
+    @property
+    def created_at(self) -> syndicate.v1.common_pb2.Stamp:
+        """When it was made."""
+
+    @property
+    def expires_at(self) -> syndicate.v1.common_pb2.Stamp:
+        """From when on it is refused; unset for never."""
+
+    @property
+    def revoked_at(self) -> syndicate.v1.common_pb2.Stamp:
+        """When it was revoked; unset while it is not."""
+
+    @property
+    def last_used_at(self) -> syndicate.v1.common_pb2.Stamp:
+        """When it was last used, to within a few minutes; unset for never."""
+
+    def __init__(
+        self,
+        *,
+        token_id: builtins.str = ...,
+        user: builtins.str = ...,
+        note: builtins.str = ...,
+        scope: global___TokenScope.ValueType = ...,
+        created_at: syndicate.v1.common_pb2.Stamp | None = ...,
+        expires_at: syndicate.v1.common_pb2.Stamp | None = ...,
+        revoked_at: syndicate.v1.common_pb2.Stamp | None = ...,
+        last_used_at: syndicate.v1.common_pb2.Stamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "revoked_at", b"revoked_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "expires_at", b"expires_at", "last_used_at", b"last_used_at", "note", b"note", "revoked_at", b"revoked_at", "scope", b"scope", "token_id", b"token_id", "user", b"user"]) -> None: ...
+
+global___Token = Token
+
+@typing.final
+class Usage(google.protobuf.message.Message):
+    """What is in use of a quota."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNNING_JOBS_FIELD_NUMBER: builtins.int
+    QUEUED_JOBS_FIELD_NUMBER: builtins.int
+    SUBMISSIONS_LEFT_FIELD_NUMBER: builtins.int
+    MACHINES_FIELD_NUMBER: builtins.int
+    running_jobs: builtins.int
+    """Jobs that have slots."""
+    queued_jobs: builtins.int
+    """Jobs that wait."""
+    submissions_left: builtins.float
+    """Submissions that are left for now."""
+    machines: builtins.int
+    """Slots of jobs that have slots."""
+    def __init__(
+        self,
+        *,
+        running_jobs: builtins.int = ...,
+        queued_jobs: builtins.int = ...,
+        submissions_left: builtins.float = ...,
+        machines: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["machines", b"machines", "queued_jobs", b"queued_jobs", "running_jobs", b"running_jobs", "submissions_left", b"submissions_left"]) -> None: ...
+
+global___Usage = Usage
+
+@typing.final
+class WhoAmIRequest(google.protobuf.message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___WhoAmIRequest = WhoAmIRequest
+
+@typing.final
+class WhoAmIResponse(google.protobuf.message.Message):
+    """The caller."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USER_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
+    TEAM_QUOTA_FIELD_NUMBER: builtins.int
+    TEAM_USAGE_FIELD_NUMBER: builtins.int
+    @property
+    def user(self) -> global___User:
+        """The user, its quota with the defaults filled in."""
+
+    @property
+    def token(self) -> global___Token:
+        """The token of this call."""
+
+    @property
+    def usage(self) -> global___Usage:
+        """What it uses."""
+
+    @property
+    def team_quota(self) -> global___Quota:
+        """Its team's bounds with the defaults filled in; unset without a team."""
+
+    @property
+    def team_usage(self) -> global___Usage:
+        """What its team uses; unset without a team."""
+
+    def __init__(
+        self,
+        *,
+        user: global___User | None = ...,
+        token: global___Token | None = ...,
+        usage: global___Usage | None = ...,
+        team_quota: global___Quota | None = ...,
+        team_usage: global___Usage | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["team_quota", b"team_quota", "team_usage", b"team_usage", "token", b"token", "usage", b"usage", "user", b"user"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["team_quota", b"team_quota", "team_usage", b"team_usage", "token", b"token", "usage", b"usage", "user", b"user"]) -> None: ...
+
+global___WhoAmIResponse = WhoAmIResponse
+
+@typing.final
+class PutUsersRequest(google.protobuf.message.Message):
+    """Whom to add or to change."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    USERS_FIELD_NUMBER: builtins.int
+    ONLY_NEW_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID."""
+    only_new: builtins.bool
+    """True: refuse (ALREADY_EXISTS, USER_EXISTS; metadata `name`) where one is there already."""
+    @property
+    def users(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___User]:
+        """At most 10,000, each as it should be; `created_at` is not looked at."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        users: collections.abc.Iterable[global___User] | None = ...,
+        only_new: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["only_new", b"only_new", "request_id", b"request_id", "users", b"users"]) -> None: ...
+
+global___PutUsersRequest = PutUsersRequest
+
+@typing.final
+class PutUsersResponse(google.protobuf.message.Message):
+    """They are so."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDED_FIELD_NUMBER: builtins.int
+    CHANGED_FIELD_NUMBER: builtins.int
+    added: builtins.int
+    """How many were added."""
+    changed: builtins.int
+    """How many were changed."""
+    def __init__(
+        self,
+        *,
+        added: builtins.int = ...,
+        changed: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["added", b"added", "changed", b"changed"]) -> None: ...
+
+global___PutUsersResponse = PutUsersResponse
+
+@typing.final
+class ListUsersRequest(google.protobuf.message.Message):
+    """Which users."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """At most so many; 0 for 100, at most 1000."""
+    page_token: builtins.str
+    """From the last answer; empty for the first page."""
+    name: builtins.str
+    """Only this one; empty for all."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListUsersRequest = ListUsersRequest
+
+@typing.final
+class ListUsersResponse(google.protobuf.message.Message):
+    """Users."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    USERS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty at the end."""
+    @property
+    def users(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___User]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        users: collections.abc.Iterable[global___User] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "users", b"users"]) -> None: ...
+
+global___ListUsersResponse = ListUsersResponse
+
+@typing.final
+class PutTeamRequest(google.protobuf.message.Message):
+    """Which team."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    TEAM_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID."""
+    @property
+    def team(self) -> global___Team:
+        """As it should be; `members` is not looked at."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        team: global___Team | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["team", b"team"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["request_id", b"request_id", "team", b"team"]) -> None: ...
+
+global___PutTeamRequest = PutTeamRequest
+
+@typing.final
+class PutTeamResponse(google.protobuf.message.Message):
+    """It is so."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADDED_FIELD_NUMBER: builtins.int
+    added: builtins.bool
+    """True when it was not there."""
+    def __init__(
+        self,
+        *,
+        added: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["added", b"added"]) -> None: ...
+
+global___PutTeamResponse = PutTeamResponse
+
+@typing.final
+class ListTeamsRequest(google.protobuf.message.Message):
+    """Which teams."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """At most so many; 0 for 100, at most 1000."""
+    page_token: builtins.str
+    """From the last answer; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListTeamsRequest = ListTeamsRequest
+
+@typing.final
+class ListTeamsResponse(google.protobuf.message.Message):
+    """Teams."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEAMS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty at the end."""
+    @property
+    def teams(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Team]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        teams: collections.abc.Iterable[global___Team] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "teams", b"teams"]) -> None: ...
+
+global___ListTeamsResponse = ListTeamsResponse
+
+@typing.final
+class CreateTokenRequest(google.protobuf.message.Message):
+    """What for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    USER_FIELD_NUMBER: builtins.int
+    NOTE_FIELD_NUMBER: builtins.int
+    SCOPE_FIELD_NUMBER: builtins.int
+    EXPIRES_IN_S_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID."""
+    user: builtins.str
+    """Whose; empty for the caller's own."""
+    note: builtins.str
+    """In words, for people."""
+    scope: global___TokenScope.ValueType
+    """What it allows; unset for as much as the token that asks."""
+    expires_in_s: builtins.float
+    """For how long from now, in seconds; 0 for the manager's default."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        user: builtins.str = ...,
+        note: builtins.str = ...,
+        scope: global___TokenScope.ValueType = ...,
+        expires_in_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expires_in_s", b"expires_in_s", "note", b"note", "request_id", b"request_id", "scope", b"scope", "user", b"user"]) -> None: ...
+
+global___CreateTokenRequest = CreateTokenRequest
+
+@typing.final
+class CreateTokenResponse(google.protobuf.message.Message):
+    """It was made."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: builtins.int
+    SECRET_FIELD_NUMBER: builtins.int
+    secret: builtins.str
+    """What goes after `Bearer `. Told once; empty where the request is repeated."""
+    @property
+    def token(self) -> global___Token:
+        """Without its secret."""
+
+    def __init__(
+        self,
+        *,
+        token: global___Token | None = ...,
+        secret: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["token", b"token"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["secret", b"secret", "token", b"token"]) -> None: ...
+
+global___CreateTokenResponse = CreateTokenResponse
+
+@typing.final
+class ListTokensRequest(google.protobuf.message.Message):
+    """Which tokens."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    USER_FIELD_NUMBER: builtins.int
+    ALL_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """At most so many; 0 for 100, at most 1000."""
+    page_token: builtins.str
+    """From the last answer; empty for the first page."""
+    user: builtins.str
+    """Only this user's; empty for the caller's own."""
+    all: builtins.bool
+    """True: everybody's."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        user: builtins.str = ...,
+        all: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["all", b"all", "page_size", b"page_size", "page_token", b"page_token", "user", b"user"]) -> None: ...
+
+global___ListTokensRequest = ListTokensRequest
+
+@typing.final
+class ListTokensResponse(google.protobuf.message.Message):
+    """Tokens."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty at the end."""
+    @property
+    def tokens(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Token]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        tokens: collections.abc.Iterable[global___Token] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "tokens", b"tokens"]) -> None: ...
+
+global___ListTokensResponse = ListTokensResponse
+
+@typing.final
+class RevokeTokenRequest(google.protobuf.message.Message):
+    """Which one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    TOKEN_ID_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID."""
+    token_id: builtins.str
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        token_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["request_id", b"request_id", "token_id", b"token_id"]) -> None: ...
+
+global___RevokeTokenRequest = RevokeTokenRequest
+
+@typing.final
+class RevokeTokenResponse(google.protobuf.message.Message):
+    """It is refused from now on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: builtins.int
+    @property
+    def token(self) -> global___Token:
+        """Without its secret."""
+
+    def __init__(
+        self,
+        *,
+        token: global___Token | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["token", b"token"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["token", b"token"]) -> None: ...
+
+global___RevokeTokenResponse = RevokeTokenResponse
+
+@typing.final
+class ListAuditRequest(google.protobuf.message.Message):
+    """Which lines."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    USER_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    DENIED_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """At most so many; 0 for 100, at most 1000."""
+    page_token: builtins.str
+    """From the last answer; empty for the first page."""
+    user: builtins.str
+    """Only what this user did; empty for all."""
+    job_id: builtins.int
+    """Only about this job; 0 for all."""
+    denied: builtins.bool
+    """Only what was denied."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        user: builtins.str = ...,
+        job_id: builtins.int = ...,
+        denied: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["denied", b"denied", "job_id", b"job_id", "page_size", b"page_size", "page_token", b"page_token", "user", b"user"]) -> None: ...
+
+global___ListAuditRequest = ListAuditRequest
+
+@typing.final
+class AuditLine(google.protobuf.message.Message):
+    """One line of the audit log."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    WHO_FIELD_NUMBER: builtins.int
+    TOKEN_ID_FIELD_NUMBER: builtins.int
+    PEER_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
+    ALLOWED_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    line: builtins.int
+    """Counts up from 1."""
+    who: builtins.str
+    """Who: a user's or a volunteer's name; empty where that is not known."""
+    token_id: builtins.str
+    """By which token; empty without one."""
+    peer: builtins.str
+    """From which address, as the manager saw it."""
+    method: builtins.str
+    """What: the method's name, `Submit`."""
+    subject: builtins.str
+    """What about: `job 7`, `user eve`; empty where that is not known."""
+    allowed: builtins.bool
+    """Whether it was allowed."""
+    reason: builtins.str
+    """Where it was not, or failed: the error's reason."""
+    @property
+    def at(self) -> syndicate.v1.common_pb2.Stamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        line: builtins.int = ...,
+        at: syndicate.v1.common_pb2.Stamp | None = ...,
+        who: builtins.str = ...,
+        token_id: builtins.str = ...,
+        peer: builtins.str = ...,
+        method: builtins.str = ...,
+        subject: builtins.str = ...,
+        allowed: builtins.bool = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["at", b"at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["allowed", b"allowed", "at", b"at", "line", b"line", "method", b"method", "peer", b"peer", "reason", b"reason", "subject", b"subject", "token_id", b"token_id", "who", b"who"]) -> None: ...
+
+global___AuditLine = AuditLine
+
+@typing.final
+class ListAuditResponse(google.protobuf.message.Message):
+    """The audit log."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty at the end."""
+    @property
+    def lines(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AuditLine]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        lines: collections.abc.Iterable[global___AuditLine] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lines", b"lines", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListAuditResponse = ListAuditResponse

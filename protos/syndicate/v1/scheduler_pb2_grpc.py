@@ -29,8 +29,14 @@ class SchedulerStub(object):
     """Served to users, on their own listener. A credential goes with each call as metadata
     (`authorization: Bearer TOKEN`).
 
+    What one may not see does not exist for one: a student who names another's job is told NO_SUCH_JOB.
+
     Errors of every RPC:
-    UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
+    UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
+    whose user is disabled (USER_DISABLED).
+    PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
+    RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
+    metadata `retry_after_s`). Try again later.
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again with the same request_id.
@@ -95,14 +101,70 @@ class SchedulerStub(object):
                 request_serializer=syndicate_dot_v1_dot_scheduler__pb2.GetClusterRequest.SerializeToString,
                 response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.GetClusterResponse.FromString,
                 _registered_method=True)
+        self.PublishJob = channel.unary_unary(
+                '/syndicate.v1.Scheduler/PublishJob',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.PublishJobRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.PublishJobResponse.FromString,
+                _registered_method=True)
+        self.WhoAmI = channel.unary_unary(
+                '/syndicate.v1.Scheduler/WhoAmI',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.WhoAmIRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.WhoAmIResponse.FromString,
+                _registered_method=True)
+        self.PutUsers = channel.unary_unary(
+                '/syndicate.v1.Scheduler/PutUsers',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.PutUsersRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.PutUsersResponse.FromString,
+                _registered_method=True)
+        self.ListUsers = channel.unary_unary(
+                '/syndicate.v1.Scheduler/ListUsers',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListUsersRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
+        self.PutTeam = channel.unary_unary(
+                '/syndicate.v1.Scheduler/PutTeam',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.PutTeamRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.PutTeamResponse.FromString,
+                _registered_method=True)
+        self.ListTeams = channel.unary_unary(
+                '/syndicate.v1.Scheduler/ListTeams',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListTeamsRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListTeamsResponse.FromString,
+                _registered_method=True)
+        self.CreateToken = channel.unary_unary(
+                '/syndicate.v1.Scheduler/CreateToken',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.CreateTokenRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.CreateTokenResponse.FromString,
+                _registered_method=True)
+        self.ListTokens = channel.unary_unary(
+                '/syndicate.v1.Scheduler/ListTokens',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListTokensRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListTokensResponse.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/syndicate.v1.Scheduler/RevokeToken',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.RevokeTokenResponse.FromString,
+                _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/syndicate.v1.Scheduler/ListAudit',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListAuditResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServicer(object):
     """Served to users, on their own listener. A credential goes with each call as metadata
     (`authorization: Bearer TOKEN`).
 
+    What one may not see does not exist for one: a student who names another's job is told NO_SUCH_JOB.
+
     Errors of every RPC:
-    UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
+    UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
+    whose user is disabled (USER_DISABLED).
+    PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
+    RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
+    metadata `retry_after_s`). Try again later.
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again with the same request_id.
@@ -131,7 +193,9 @@ class SchedulerServicer(object):
         it has none yet (NO_SLOTS).
         INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
         spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
-        RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
+        RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL), or the quota of the user or of the team is used up
+        (QUOTA_QUEUED, QUOTA_SUBMISSIONS, QUOTA_MACHINES; metadata `most`, and `retry_after_s` where
+        waiting helps). Try again later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,7 +230,9 @@ class SchedulerServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadLogs(self, request, context):
-        """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to.
+        """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
+        students without that of clients, unless the job is published or the operator publishes clients' output.
+        PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +255,84 @@ class SchedulerServicer(object):
 
     def GetCluster(self, request, context):
         """The cluster in numbers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishJob(self, request, context):
+        """Lets every user see a job, its result and all its output, or takes that back. For staff.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WhoAmI(self, request, context):
+        """Who the caller is, and what is left of its quota.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutUsers(self, request, context):
+        """Adds users, or changes those that are there already: all of them or none. For staff; only an admin makes or
+        changes staff and admins.
+        INVALID_ARGUMENT     a name is malformed or named twice (BAD_FIELD; metadata `field`, `index`).
+        FAILED_PRECONDITION  nobody would be left who is an admin (LAST_ADMIN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsers(self, request, context):
+        """Users, by name. For staff.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutTeam(self, request, context):
+        """Adds a team or changes its quota. For staff.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTeams(self, request, context):
+        """Teams, by name. For staff.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateToken(self, request, context):
+        """Makes a token. It is told in this answer only; a repeat of the request is told that it was made, without it. One's
+        own for everybody; others' for staff, staff's and admins' for admins. It never allows more than the token that
+        asks for it.
+        NOT_FOUND            no such user (NO_SUCH_USER).
+        RESOURCE_EXHAUSTED   the user has too many tokens (TOO_MANY_TOKENS). Revoke some.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTokens(self, request, context):
+        """Tokens, newest first, without what is secret of them. One's own for everybody, all for staff.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Ends a token, at once for new calls and within seconds for streams. One's own for everybody, as CreateToken else.
+        NOT_FOUND            no such token (NO_SUCH_TOKEN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAudit(self, request, context):
+        """The audit log, newest first: each call that changed something or was denied. For staff.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +391,56 @@ def add_SchedulerServicer_to_server(servicer, server):
                     request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.GetClusterRequest.FromString,
                     response_serializer=syndicate_dot_v1_dot_scheduler__pb2.GetClusterResponse.SerializeToString,
             ),
+            'PublishJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishJob,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.PublishJobRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.PublishJobResponse.SerializeToString,
+            ),
+            'WhoAmI': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhoAmI,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.WhoAmIRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.WhoAmIResponse.SerializeToString,
+            ),
+            'PutUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutUsers,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.PutUsersRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.PutUsersResponse.SerializeToString,
+            ),
+            'ListUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsers,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListUsersRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListUsersResponse.SerializeToString,
+            ),
+            'PutTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutTeam,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.PutTeamRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.PutTeamResponse.SerializeToString,
+            ),
+            'ListTeams': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTeams,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListTeamsRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListTeamsResponse.SerializeToString,
+            ),
+            'CreateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateToken,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.CreateTokenRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'ListTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTokens,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListTokensRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListTokensResponse.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.RevokeTokenResponse.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListAuditRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListAuditResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'syndicate.v1.Scheduler', rpc_method_handlers)
@@ -259,8 +453,14 @@ class Scheduler(object):
     """Served to users, on their own listener. A credential goes with each call as metadata
     (`authorization: Bearer TOKEN`).
 
+    What one may not see does not exist for one: a student who names another's job is told NO_SUCH_JOB.
+
     Errors of every RPC:
-    UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
+    UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
+    whose user is disabled (USER_DISABLED).
+    PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
+    RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
+    metadata `retry_after_s`). Try again later.
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again with the same request_id.
@@ -529,6 +729,276 @@ class Scheduler(object):
             '/syndicate.v1.Scheduler/GetCluster',
             syndicate_dot_v1_dot_scheduler__pb2.GetClusterRequest.SerializeToString,
             syndicate_dot_v1_dot_scheduler__pb2.GetClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/PublishJob',
+            syndicate_dot_v1_dot_scheduler__pb2.PublishJobRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.PublishJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhoAmI(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/WhoAmI',
+            syndicate_dot_v1_dot_scheduler__pb2.WhoAmIRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.WhoAmIResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/PutUsers',
+            syndicate_dot_v1_dot_scheduler__pb2.PutUsersRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.PutUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/ListUsers',
+            syndicate_dot_v1_dot_scheduler__pb2.ListUsersRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.ListUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/PutTeam',
+            syndicate_dot_v1_dot_scheduler__pb2.PutTeamRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.PutTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTeams(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/ListTeams',
+            syndicate_dot_v1_dot_scheduler__pb2.ListTeamsRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.ListTeamsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/CreateToken',
+            syndicate_dot_v1_dot_scheduler__pb2.CreateTokenRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/ListTokens',
+            syndicate_dot_v1_dot_scheduler__pb2.ListTokensRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.ListTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/RevokeToken',
+            syndicate_dot_v1_dot_scheduler__pb2.RevokeTokenRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/ListAudit',
+            syndicate_dot_v1_dot_scheduler__pb2.ListAuditRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.ListAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

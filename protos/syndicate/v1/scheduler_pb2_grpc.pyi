@@ -21,8 +21,14 @@ class SchedulerStub:
     """Served to users, on their own listener. A credential goes with each call as metadata
     (`authorization: Bearer TOKEN`).
 
+    What one may not see does not exist for one: a student who names another's job is told NO_SUCH_JOB.
+
     Errors of every RPC:
-      UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
+      UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
+                           whose user is disabled (USER_DISABLED).
+      PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
+      RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
+                           metadata `retry_after_s`). Try again later.
       INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
       UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
                            MANAGER_BUSY). Try again with the same request_id.
@@ -55,7 +61,9 @@ class SchedulerStub:
                            it has none yet (NO_SLOTS).
       INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
                            spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
-      RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
+      RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL), or the quota of the user or of the team is used up
+                           (QUOTA_QUEUED, QUOTA_SUBMISSIONS, QUOTA_MACHINES; metadata `most`, and `retry_after_s` where
+                           waiting helps). Try again later.
     """
 
     CancelJob: grpc.UnaryUnaryMultiCallable[
@@ -86,7 +94,10 @@ class SchedulerStub:
         syndicate.v1.scheduler_pb2.ReadLogsRequest,
         syndicate.v1.scheduler_pb2.ReadLogsResponse,
     ]
-    """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to."""
+    """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
+    students without that of clients, unless the job is published or the operator publishes clients' output.
+      PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
+    """
 
     ListNodes: grpc.UnaryUnaryMultiCallable[
         syndicate.v1.scheduler_pb2.ListNodesRequest,
@@ -108,12 +119,89 @@ class SchedulerStub:
     ]
     """The cluster in numbers."""
 
+    PublishJob: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.PublishJobRequest,
+        syndicate.v1.scheduler_pb2.PublishJobResponse,
+    ]
+    """Lets every user see a job, its result and all its output, or takes that back. For staff."""
+
+    WhoAmI: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.WhoAmIRequest,
+        syndicate.v1.scheduler_pb2.WhoAmIResponse,
+    ]
+    """Who the caller is, and what is left of its quota."""
+
+    PutUsers: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.PutUsersRequest,
+        syndicate.v1.scheduler_pb2.PutUsersResponse,
+    ]
+    """Adds users, or changes those that are there already: all of them or none. For staff; only an admin makes or
+    changes staff and admins.
+      INVALID_ARGUMENT     a name is malformed or named twice (BAD_FIELD; metadata `field`, `index`).
+      FAILED_PRECONDITION  nobody would be left who is an admin (LAST_ADMIN).
+    """
+
+    ListUsers: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListUsersRequest,
+        syndicate.v1.scheduler_pb2.ListUsersResponse,
+    ]
+    """Users, by name. For staff."""
+
+    PutTeam: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.PutTeamRequest,
+        syndicate.v1.scheduler_pb2.PutTeamResponse,
+    ]
+    """Adds a team or changes its quota. For staff."""
+
+    ListTeams: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListTeamsRequest,
+        syndicate.v1.scheduler_pb2.ListTeamsResponse,
+    ]
+    """Teams, by name. For staff."""
+
+    CreateToken: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.CreateTokenRequest,
+        syndicate.v1.scheduler_pb2.CreateTokenResponse,
+    ]
+    """Makes a token. It is told in this answer only; a repeat of the request is told that it was made, without it. One's
+    own for everybody; others' for staff, staff's and admins' for admins. It never allows more than the token that
+    asks for it.
+      NOT_FOUND            no such user (NO_SUCH_USER).
+      RESOURCE_EXHAUSTED   the user has too many tokens (TOO_MANY_TOKENS). Revoke some.
+    """
+
+    ListTokens: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListTokensRequest,
+        syndicate.v1.scheduler_pb2.ListTokensResponse,
+    ]
+    """Tokens, newest first, without what is secret of them. One's own for everybody, all for staff."""
+
+    RevokeToken: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.RevokeTokenRequest,
+        syndicate.v1.scheduler_pb2.RevokeTokenResponse,
+    ]
+    """Ends a token, at once for new calls and within seconds for streams. One's own for everybody, as CreateToken else.
+      NOT_FOUND            no such token (NO_SUCH_TOKEN).
+    """
+
+    ListAudit: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListAuditRequest,
+        syndicate.v1.scheduler_pb2.ListAuditResponse,
+    ]
+    """The audit log, newest first: each call that changed something or was denied. For staff."""
+
 class SchedulerAsyncStub:
     """Served to users, on their own listener. A credential goes with each call as metadata
     (`authorization: Bearer TOKEN`).
 
+    What one may not see does not exist for one: a student who names another's job is told NO_SUCH_JOB.
+
     Errors of every RPC:
-      UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
+      UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
+                           whose user is disabled (USER_DISABLED).
+      PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
+      RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
+                           metadata `retry_after_s`). Try again later.
       INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
       UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
                            MANAGER_BUSY). Try again with the same request_id.
@@ -145,7 +233,9 @@ class SchedulerAsyncStub:
                            it has none yet (NO_SLOTS).
       INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
                            spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
-      RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
+      RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL), or the quota of the user or of the team is used up
+                           (QUOTA_QUEUED, QUOTA_SUBMISSIONS, QUOTA_MACHINES; metadata `most`, and `retry_after_s` where
+                           waiting helps). Try again later.
     """
 
     CancelJob: grpc.aio.UnaryUnaryMultiCallable[
@@ -176,7 +266,10 @@ class SchedulerAsyncStub:
         syndicate.v1.scheduler_pb2.ReadLogsRequest,
         syndicate.v1.scheduler_pb2.ReadLogsResponse,
     ]
-    """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to."""
+    """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
+    students without that of clients, unless the job is published or the operator publishes clients' output.
+      PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
+    """
 
     ListNodes: grpc.aio.UnaryUnaryMultiCallable[
         syndicate.v1.scheduler_pb2.ListNodesRequest,
@@ -198,12 +291,89 @@ class SchedulerAsyncStub:
     ]
     """The cluster in numbers."""
 
+    PublishJob: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.PublishJobRequest,
+        syndicate.v1.scheduler_pb2.PublishJobResponse,
+    ]
+    """Lets every user see a job, its result and all its output, or takes that back. For staff."""
+
+    WhoAmI: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.WhoAmIRequest,
+        syndicate.v1.scheduler_pb2.WhoAmIResponse,
+    ]
+    """Who the caller is, and what is left of its quota."""
+
+    PutUsers: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.PutUsersRequest,
+        syndicate.v1.scheduler_pb2.PutUsersResponse,
+    ]
+    """Adds users, or changes those that are there already: all of them or none. For staff; only an admin makes or
+    changes staff and admins.
+      INVALID_ARGUMENT     a name is malformed or named twice (BAD_FIELD; metadata `field`, `index`).
+      FAILED_PRECONDITION  nobody would be left who is an admin (LAST_ADMIN).
+    """
+
+    ListUsers: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListUsersRequest,
+        syndicate.v1.scheduler_pb2.ListUsersResponse,
+    ]
+    """Users, by name. For staff."""
+
+    PutTeam: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.PutTeamRequest,
+        syndicate.v1.scheduler_pb2.PutTeamResponse,
+    ]
+    """Adds a team or changes its quota. For staff."""
+
+    ListTeams: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListTeamsRequest,
+        syndicate.v1.scheduler_pb2.ListTeamsResponse,
+    ]
+    """Teams, by name. For staff."""
+
+    CreateToken: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.CreateTokenRequest,
+        syndicate.v1.scheduler_pb2.CreateTokenResponse,
+    ]
+    """Makes a token. It is told in this answer only; a repeat of the request is told that it was made, without it. One's
+    own for everybody; others' for staff, staff's and admins' for admins. It never allows more than the token that
+    asks for it.
+      NOT_FOUND            no such user (NO_SUCH_USER).
+      RESOURCE_EXHAUSTED   the user has too many tokens (TOO_MANY_TOKENS). Revoke some.
+    """
+
+    ListTokens: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListTokensRequest,
+        syndicate.v1.scheduler_pb2.ListTokensResponse,
+    ]
+    """Tokens, newest first, without what is secret of them. One's own for everybody, all for staff."""
+
+    RevokeToken: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.RevokeTokenRequest,
+        syndicate.v1.scheduler_pb2.RevokeTokenResponse,
+    ]
+    """Ends a token, at once for new calls and within seconds for streams. One's own for everybody, as CreateToken else.
+      NOT_FOUND            no such token (NO_SUCH_TOKEN).
+    """
+
+    ListAudit: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListAuditRequest,
+        syndicate.v1.scheduler_pb2.ListAuditResponse,
+    ]
+    """The audit log, newest first: each call that changed something or was denied. For staff."""
+
 class SchedulerServicer(metaclass=abc.ABCMeta):
     """Served to users, on their own listener. A credential goes with each call as metadata
     (`authorization: Bearer TOKEN`).
 
+    What one may not see does not exist for one: a student who names another's job is told NO_SUCH_JOB.
+
     Errors of every RPC:
-      UNAUTHENTICATED      no or a wrong token (BAD_TOKEN).
+      UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
+                           whose user is disabled (USER_DISABLED).
+      PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
+      RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
+                           metadata `retry_after_s`). Try again later.
       INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
       UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
                            MANAGER_BUSY). Try again with the same request_id.
@@ -239,7 +409,9 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
                                it has none yet (NO_SLOTS).
           INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
                                spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
-          RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL). Try again later.
+          RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL), or the quota of the user or of the team is used up
+                               (QUOTA_QUEUED, QUOTA_SUBMISSIONS, QUOTA_MACHINES; metadata `most`, and `retry_after_s` where
+                               waiting helps). Try again later.
         """
 
     @abc.abstractmethod
@@ -280,7 +452,10 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
         request: syndicate.v1.scheduler_pb2.ReadLogsRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[syndicate.v1.scheduler_pb2.ReadLogsResponse], collections.abc.AsyncIterator[syndicate.v1.scheduler_pb2.ReadLogsResponse]]:
-        """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to."""
+        """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
+        students without that of clients, unless the job is published or the operator publishes clients' output.
+          PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
+        """
 
     @abc.abstractmethod
     def ListNodes(
@@ -307,5 +482,96 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[syndicate.v1.scheduler_pb2.GetClusterResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.GetClusterResponse]]:
         """The cluster in numbers."""
+
+    @abc.abstractmethod
+    def PublishJob(
+        self,
+        request: syndicate.v1.scheduler_pb2.PublishJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.PublishJobResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.PublishJobResponse]]:
+        """Lets every user see a job, its result and all its output, or takes that back. For staff."""
+
+    @abc.abstractmethod
+    def WhoAmI(
+        self,
+        request: syndicate.v1.scheduler_pb2.WhoAmIRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.WhoAmIResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.WhoAmIResponse]]:
+        """Who the caller is, and what is left of its quota."""
+
+    @abc.abstractmethod
+    def PutUsers(
+        self,
+        request: syndicate.v1.scheduler_pb2.PutUsersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.PutUsersResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.PutUsersResponse]]:
+        """Adds users, or changes those that are there already: all of them or none. For staff; only an admin makes or
+        changes staff and admins.
+          INVALID_ARGUMENT     a name is malformed or named twice (BAD_FIELD; metadata `field`, `index`).
+          FAILED_PRECONDITION  nobody would be left who is an admin (LAST_ADMIN).
+        """
+
+    @abc.abstractmethod
+    def ListUsers(
+        self,
+        request: syndicate.v1.scheduler_pb2.ListUsersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.ListUsersResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.ListUsersResponse]]:
+        """Users, by name. For staff."""
+
+    @abc.abstractmethod
+    def PutTeam(
+        self,
+        request: syndicate.v1.scheduler_pb2.PutTeamRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.PutTeamResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.PutTeamResponse]]:
+        """Adds a team or changes its quota. For staff."""
+
+    @abc.abstractmethod
+    def ListTeams(
+        self,
+        request: syndicate.v1.scheduler_pb2.ListTeamsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.ListTeamsResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.ListTeamsResponse]]:
+        """Teams, by name. For staff."""
+
+    @abc.abstractmethod
+    def CreateToken(
+        self,
+        request: syndicate.v1.scheduler_pb2.CreateTokenRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.CreateTokenResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.CreateTokenResponse]]:
+        """Makes a token. It is told in this answer only; a repeat of the request is told that it was made, without it. One's
+        own for everybody; others' for staff, staff's and admins' for admins. It never allows more than the token that
+        asks for it.
+          NOT_FOUND            no such user (NO_SUCH_USER).
+          RESOURCE_EXHAUSTED   the user has too many tokens (TOO_MANY_TOKENS). Revoke some.
+        """
+
+    @abc.abstractmethod
+    def ListTokens(
+        self,
+        request: syndicate.v1.scheduler_pb2.ListTokensRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.ListTokensResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.ListTokensResponse]]:
+        """Tokens, newest first, without what is secret of them. One's own for everybody, all for staff."""
+
+    @abc.abstractmethod
+    def RevokeToken(
+        self,
+        request: syndicate.v1.scheduler_pb2.RevokeTokenRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.RevokeTokenResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.RevokeTokenResponse]]:
+        """Ends a token, at once for new calls and within seconds for streams. One's own for everybody, as CreateToken else.
+          NOT_FOUND            no such token (NO_SUCH_TOKEN).
+        """
+
+    @abc.abstractmethod
+    def ListAudit(
+        self,
+        request: syndicate.v1.scheduler_pb2.ListAuditRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.ListAuditResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.ListAuditResponse]]:
+        """The audit log, newest first: each call that changed something or was denied. For staff."""
 
 def add_SchedulerServicer_to_server(servicer: SchedulerServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
