@@ -61,6 +61,7 @@ def bare_ctl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("SYNDICATE_INSECURE", "1")  # the fake manager speaks clear text
     return Ctl(capsys)
 
 

@@ -88,6 +88,8 @@ def start(tmp_path: Path) -> Start:
             "listen_users": "127.0.0.1:0",
             "listen_volunteers": "127.0.0.1:0",
             "stop_grace_s": 0.1,
+            # What is under test is above the transport, which has tests of its own (test_transport.py).
+            "insecure": True,
             **settings,
         }
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import grpc
 from syndicate.cli import processes
 from syndicate.client_api import SchedulerClient, job_has_ended, pack
 from syndicate.v1 import common_pb2 as common
@@ -131,7 +132,7 @@ class Cluster:
         self.daemons = {
             name: Daemon(name, part["pid"], self.dir / f"{name}.log") for name, part in state["parts"].items()
         }
-        self.users = SchedulerClient(self.address, self.token, connect_for=20.0)
+        self.users = SchedulerClient(self.address, self.token, connect_for=20.0, ca=self.ca_file)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -147,6 +148,38 @@ class Cluster:
     def dir(self) -> Path:
         """Where `up` keeps its state."""
         return self.folder / "c"
+
+    @property
+    def ca_file(self) -> Path:
+        """The cluster's own authority."""
+        return self.dir / "manager" / "tls" / "ca.pem"
+
+    def certs(self, *words: str) -> dict[str, Any]:
+        """Runs `syndicate-manager certs` and returns what it says."""
+        command = [str(BIN / "syndicate-manager"), "certs", *words, "--state-dir", str(self.dir / "manager")]
+        done = subprocess.run(
+            [*command, "--json"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env=self.environment,
+        )
+        assert done.returncode == 0, done.stderr
+        values: dict[str, Any] = json.loads(done.stdout)
+        return values
+
+    def channel(self, door: str, name: str = "stranger") -> grpc.Channel:
+        """A connection to one of the two listeners; to the volunteers' with a certificate of this name."""
+        ca = self.ca_file.read_bytes()
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        if door == "users":
+            return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(ca), options)
+        identity = self.certs("renew", name, "--bundle")["files"]["identity.pem"].encode()
+        credentials = grpc.ssl_channel_credentials(
+            ca, identity, identity[identity.index(b"-----BEGIN CERT") :]
+        )
+        return grpc.secure_channel(self.volunteers_address, credentials, options)
 
     @property
     def cgroup_name(self) -> str:

@@ -76,8 +76,7 @@ def test_the_token_is_its_owners_alone_and_nowhere_told(cluster: Cluster) -> Non
 @pytest.fixture(params=["users", "volunteers"])
 def channel(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[grpc.Channel]:
     """A connection to one of the two listeners, without a token."""
-    address = cluster.address if request.param == "users" else cluster.volunteers_address
-    with grpc.insecure_channel(address) as channel:
+    with cluster.channel(request.param) as channel:
         yield channel
 
 
@@ -129,9 +128,8 @@ def test_health_is_told_to_everybody(channel: grpc.Channel) -> None:
 )
 def test_each_door_has_its_own_services(cluster: Cluster, door: str, theirs: str, foreign: str) -> None:
     """With the token, reflection lists a listener's services; the other listener's methods are not there."""
-    address = cluster.address if door == "users" else cluster.volunteers_address
     said = {"metadata": [("authorization", f"Bearer {cluster.token}")], "timeout": 10}
-    with grpc.insecure_channel(address) as channel:
+    with cluster.channel(door) as channel:
         wish = reflection_pb2.ServerReflectionRequest(list_services="")
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         (answer,) = stub.ServerReflectionInfo(iter([wish]), **said)

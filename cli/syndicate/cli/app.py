@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from syndicate.cli import exit_codes, job_commands, local_commands, node_commands
+from syndicate.cli.certs_app import certs_app, join_app
 from syndicate.cli.context import Given, resolve, tell_presence
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.follow import follow
@@ -43,6 +44,8 @@ node_app = typer.Typer(
     help="Takes a volunteer out of use, or back.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(node_app, name="node")
+app.add_typer(certs_app, name="certs")
+app.add_typer(join_app, name="join-token")
 
 ManagerOption = Annotated[
     str | None,
@@ -66,6 +69,13 @@ UserOption = Annotated[
         "--user", metavar="NAME", help="Whose jobs these are. Also SYNDICATE_USER; else the login name."
     ),
 ]
+CaOption = Annotated[
+    str | None,
+    typer.Option("--ca", metavar="FILE", help="The cluster's authority (ca.pem). Also SYNDICATE_CA."),
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Clear text, to a manager on this machine only.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobArgument = Annotated[int, typer.Argument(metavar="JOB", help="The job's id.", min=1)]
 
@@ -83,11 +93,13 @@ def options(
     token_file: TokenFileOption = None,
     token: TokenOption = None,
     user: UserOption = None,
+    ca: CaOption = None,
+    insecure: InsecureOption = False,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    ctx.obj = Given(manager, token, token_file, user)
+    ctx.obj = Given(manager, token, token_file, user, ca, insecure)
 
 
 def connected(command: Callable[..., int]) -> Callable[..., None]:
@@ -105,16 +117,20 @@ def connected(command: Callable[..., int]) -> Callable[..., None]:
         "token_file": TokenFileOption,
         "token": TokenOption,
         "user": UserOption,
+        "ca": CaOption,
+        "insecure": InsecureOption,
     }
     keyword = inspect.Parameter.KEYWORD_ONLY
     added = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
     added += [
-        inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in shared.items()
+        inspect.Parameter(name, keyword, default=False if name == "insecure" else None, annotation=kind)
+        for name, kind in shared.items()
     ]
 
     def run(**values: Any) -> None:
         ctx: typer.Context = values.pop("ctx")
-        given = Given(*(values.pop(name) for name in ("manager", "token", "token_file", "user")))
+        names = ("manager", "token", "token_file", "user", "ca", "insecure")
+        given = Given(*(values.pop(name) for name in names))
         target = resolve(given.over(ctx.obj or Given()), os.environ)
         terminal = this_terminal()
         try:
@@ -371,6 +387,9 @@ def up(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Also where this machine cannot isolate jobs.")
     ] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Clear text instead of TLS between its parts and to users.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Starts a whole cluster on this machine.
@@ -379,7 +398,9 @@ def up(
     """
     if volunteer_port is None:
         volunteer_port = port + 1 if port else 0
-    wish = local_commands.UpWish(slots, directory, port, volunteer_port, client_path, clients, unsafe, json)
+    wish = local_commands.UpWish(
+        slots, directory, port, volunteer_port, client_path, clients, unsafe, insecure, json
+    )
     raise typer.Exit(local_commands.up(wish, this_terminal()))
 
 

@@ -37,6 +37,8 @@ class Context:
     token_file: str
     directory: str
     """The state folder of the cluster, for ``down``."""
+    ca_file: str = ""
+    """The certificate of the cluster's own authority; empty where it speaks clear text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,21 @@ class Target:
     """The manager of the cluster that ``up`` left word of; empty without one."""
     directory: str = ""
     """The state folder of that cluster; empty without one."""
+    ca_file: str = ""
+    """The certificate of the authority that the manager's is of; empty for those that gRPC trusts."""
+    insecure: bool = False
+    """Whether to speak clear text."""
 
     def connect(self, on_away: Callable[[Unreachable | None, float], None] | None = None) -> SchedulerClient:
         """Opens a connection; raises nothing until the first call. ``on_away``: see SchedulerClient."""
-        return SchedulerClient(self.manager, self.token, user=self.user, on_away=on_away)
+        return SchedulerClient(
+            self.manager,
+            self.token,
+            user=self.user,
+            ca=self.ca_file or None,
+            insecure=self.insecure,
+            on_away=on_away,
+        )
 
     def explain(self, error: NotAuthenticated | Unreachable) -> CliError:
         """What to do about a manager that is away, or that does not accept this token."""
@@ -95,12 +108,19 @@ class Given:
     token: str | None = None
     token_file: str | None = None
     user: str | None = None
+    ca: str | None = None
+    insecure: bool = False
 
     def over(self, other: Given) -> Given:
         """These options, and the other ones where these say nothing."""
         token_of = self if self.token or self.token_file else other
         return Given(
-            self.manager or other.manager, token_of.token, token_of.token_file, self.user or other.user
+            self.manager or other.manager,
+            token_of.token,
+            token_of.token_file,
+            self.user or other.user,
+            self.ca or other.ca,
+            self.insecure or other.insecure,
         )
 
 
@@ -125,7 +145,8 @@ def read_context(path: Path) -> Context | None:
     """The context, or None where there is none for this user. Raises CliError for a file that is not one."""
     try:
         values = tomllib.loads(path.read_text())
-        return Context(values["manager"], values["token_file"], values["directory"])
+        ca_file = str(values.get("ca_file", ""))
+        return Context(values["manager"], values["token_file"], values["directory"], ca_file)
     except (FileNotFoundError, PermissionError):
         return None
     except (OSError, ValueError, KeyError) as error:
@@ -146,6 +167,7 @@ def write_context(path: Path, context: Context) -> None:
         f"manager = {json.dumps(context.manager)}\n"
         f"token_file = {json.dumps(context.token_file)}\n"
         f"directory = {json.dumps(context.directory)}\n"
+        f"ca_file = {json.dumps(context.ca_file)}\n"
     )
     fresh.chmod(0o600)
     fresh.replace(path)
@@ -163,7 +185,21 @@ def resolve(given: Given, environ: Mapping[str, str]) -> Target:
         )
     token, token_from = _token(given, environ, context, manager)
     local, directory = (context.manager, context.directory) if context is not None else ("", "")
-    return Target(manager, token, _user(given, environ), token_from, local, directory)
+    ca_file, insecure = _trust(given, environ, context, manager)
+    return Target(manager, token, _user(given, environ), token_from, local, directory, ca_file, insecure)
+
+
+def _trust(
+    given: Given, environ: Mapping[str, str], context: Context | None, manager: str
+) -> tuple[str, bool]:
+    """The authority's file, and whether to speak clear text. What `up` left counts for its manager only."""
+    own = context if context is not None and _same(context.manager, manager) else None
+    named = given.ca or environ.get("SYNDICATE_CA") or ""
+    if given.insecure or (not named and environ.get("SYNDICATE_INSECURE") == "1"):
+        return "", True
+    if named or own is None:
+        return named, False
+    return own.ca_file, not own.ca_file
 
 
 def _context_unless_needless(given: Given, environ: Mapping[str, str]) -> Context | None:

@@ -24,6 +24,7 @@ from syndicate.client_api._errors import (
     NotAnAddress,
     NotAuthenticated,
     NotConfigured,
+    NotTrusted,
     PackError,
     SchedulerError,
     SourceRefused,
@@ -54,6 +55,7 @@ from syndicate.client_api._results import (
 )
 from syndicate.client_api._retry import RetryPolicy
 from syndicate.client_api._scheduler import SchedulerClient, Uploaded, job_has_ended
+from syndicate.client_api._tls import ca_fingerprint, fetch_ca, is_loopback
 
 __all__ = [
     "IGNORE_FILE",
@@ -84,6 +86,7 @@ __all__ = [
     "NotAnAddress",
     "NotAuthenticated",
     "NotConfigured",
+    "NotTrusted",
     "Outcome",
     "PackError",
     "Pong",
@@ -104,7 +107,10 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "Uploaded",
+    "ca_fingerprint",
     "check_makefile",
+    "fetch_ca",
+    "is_loopback",
     "job_has_ended",
     "job_name",
     "pack",

@@ -23,6 +23,7 @@ The whole tree, with the side that is to blame::
     │   ├── NoSuchNode          no volunteer of this id                    the caller
     │   ├── SourceRefused       the manager does not take this source      the caller
     │   ├── TooLarge            more slots than the cluster has            the caller
+    │   ├── NotTrusted          whoever answers is not known as manager    the caller, or somebody in between
     │   └── Unreachable         the manager does not answer                the cluster
     └── PackError               a source cannot be sent                    the caller
         ├── NoMakefile          it has none at its root
@@ -151,6 +152,10 @@ class SourceRefused(SchedulerError):
 
 class TooLarge(SchedulerError):
     """More slots than the cluster has; ``metadata`` holds ``largest_machines`` and a ``hint`` for people."""
+
+
+class NotTrusted(SchedulerError):
+    """Whoever answers at the address does not show a certificate that is trusted; nothing was sent to it."""
 
 
 class Unreachable(SchedulerError):

@@ -28,17 +28,20 @@ from syndicate.v1 import (
 
 from .blobs import BlobDirectory, check_source
 from .clock import Clock
+from .control import Control
 from .core.errors import CoreError
 from .core.machine import Machine
 from .core.model import Source
 from .core.world import REMEMBERED_SUBMITS
 from .engine import Engine
 from .logs import LogStore
+from .pki import Folder
 from .retention import keep_newest
 from .rpc import ChaosControl, Desk, Listener, Registry, Scheduler, Uploads
 from .rpc.server import LARGEST_FROM_USERS
 from .settings import Settings
 from .store import SqliteStore
+from .transport import Transport
 from .wakers import Wakers
 
 _log = structlog.get_logger()
@@ -56,8 +59,8 @@ def software_version() -> str:
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Run a manager until SIGTERM or SIGINT. `announce` gets the line that says that it is ready.
 
-    Raises StoreError, PortInUse, BadClient and OSError where it cannot start, and what went wrong where it
-    cannot go on (InvariantError, CommitFailed).
+    Raises StoreError, PortInUse, BadClient, PkiError and OSError where it cannot start, and what went wrong
+    where it cannot go on (InvariantError, CommitFailed).
     """
     _raise_open_files()
     store = SqliteStore.open(settings.state_dir)
@@ -90,20 +93,25 @@ async def _serve(
     logs_changed = Wakers()
 
     uploads = Uploads(blobs, files, checks, settings.upload_timeout_s)
+    transport = None if settings.insecure else Transport(Folder(settings.state_dir / "tls"), files)
     desk = Desk(engine, store, blobs.max_bytes, uploads, logs, logs_changed, files, software_version())
-    registry = Registry(engine, blobs, logs, logs_changed, files)
-    users, volunteers = _listeners(engine, token, Scheduler(desk), registry)
-    users.bind(settings.listen_users)
-    volunteers.bind(settings.listen_volunteers)
+    registry = Registry(engine, blobs, logs, logs_changed, files, transport)
+    users, volunteers = _listeners(engine, token, Scheduler(desk), registry, transport)
+    users.bind(settings.listen_users, transport and transport.credentials("users"))
+    volunteers.bind(settings.listen_volunteers, transport and transport.credentials("volunteers"))
 
     logs.start(registry.logs_stored, _log_trouble)
     stop = _on_signals()
     sweeping = asyncio.create_task(keep_newest(store, logs, settings.keep_jobs))
+    certificates = asyncio.create_task(_keep_certificates(transport))
+    control = None if transport is None else Control(settings.state_dir / "tls", transport.reload)
     ready = settings.state_dir / "manager.ready"
     try:
         engine.start()
         for listener in (users, volunteers):
             await listener.start()
+        if control is not None:
+            await control.start()
         # What was made so far lives as long as the process: looking through it again cost pauses of 140 ms.
         gc.collect()
         gc.freeze()
@@ -114,43 +122,57 @@ async def _serve(
             f"cluster={store.cluster_id} epoch={store.epoch}"
         )
         _log.info("manager.ready", cluster_id=store.cluster_id, epoch=store.epoch)
-        until: list[asyncio.Future[Any]] = [stop, engine.failed, sweeping]
+        until: list[asyncio.Future[Any]] = [stop, engine.failed, sweeping, certificates]
         await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
     finally:
         ready.unlink(missing_ok=True)
         _log.info("manager.stopping")
+        if control is not None:
+            await control.close()
         engine.stop()
         await asyncio.gather(users.stop(settings.stop_grace_s), volunteers.stop(settings.stop_grace_s))
-        sweeping.cancel()
-        await asyncio.wait([sweeping])
+        for task in (sweeping, certificates):
+            task.cancel()
+            await asyncio.wait([task])
         await logs.close()
-    if not sweeping.cancelled():
-        sweeping.result()
+    for task in (sweeping, certificates):
+        if not task.cancelled():
+            task.result()
     if engine.failed.done():
         raise engine.failed.result()
 
 
 def _listeners(
-    engine: Engine, token: str, scheduler: Scheduler, registry: Registry
+    engine: Engine, token: str, scheduler: Scheduler, registry: Registry, transport: Transport | None
 ) -> tuple[Listener, Listener]:
+    peers = transport.peers if transport is not None else None
+    admit = peers.admit if peers is not None else None
     users = Listener("users", "--listen-users", token, lambda: engine.stopping, LARGEST_FROM_USERS)
-    volunteers = Listener("volunteers", "--listen-volunteers", token, lambda: engine.stopping)
+    volunteers = Listener("volunteers", "--listen-volunteers", token, lambda: engine.stopping, admit=admit)
     users.add(
         scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].full_name,
         scheduler_pb2_grpc.add_SchedulerServicer_to_server,
         scheduler,
     )
-    volunteers.add(
-        registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name,
-        registry_pb2_grpc.add_RegistryServicer_to_server,
-        registry,
-    )
+    service = registry_pb2.DESCRIPTOR.services_by_name["Registry"]
+    volunteers.add(service.full_name, registry_pb2_grpc.add_RegistryServicer_to_server, registry)
     volunteers.add(
         chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name,
         chaos_pb2_grpc.add_ChaosControlServicer_to_server,
-        ChaosControl(engine),
+        ChaosControl(engine, peers),
     )
+    if transport is not None:
+        # A machine that joins has no certificate, and the volunteers' listener lets nobody in without one.
+        users.add_open(service.full_name, "Join", registry.join_handler())
     return users, volunteers
+
+
+async def _keep_certificates(transport: Transport | None) -> None:
+    if transport is None:
+        _log.warning("insecure", detail="users and volunteers are served in clear text, on loopback only")
+        await asyncio.Event().wait()
+    else:
+        await transport.keep_fresh()
 
 
 def _on_signals() -> asyncio.Future[None]:

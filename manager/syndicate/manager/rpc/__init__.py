@@ -9,4 +9,13 @@ from .scheduler import Desk, Scheduler
 from .server import Listener, PortInUse
 from .upload import Uploads
 
-__all__ = ["ChaosControl", "Desk", "Guard", "Listener", "PortInUse", "Registry", "Scheduler", "Uploads"]
+__all__ = [
+    "ChaosControl",
+    "Desk",
+    "Guard",
+    "Listener",
+    "PortInUse",
+    "Registry",
+    "Scheduler",
+    "Uploads",
+]

@@ -15,6 +15,7 @@ from ..core.events import ChaosCaller, ChaosRequest
 from ..core.model import TaskRef
 from ..engine import Engine
 from . import convert
+from .peers import Peers
 from .types import Context
 
 # The machine bounds every fault by itself; this is for a reply that never comes.
@@ -24,18 +25,20 @@ _ANSWER_WITHIN_S: Final = 120.0
 class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, peers: Peers | None = None) -> None:
+        """Without `peers` the listener is in clear text, and a volunteer is whoever it says it is."""
         self._engine = engine
+        self._peers = peers
 
     async def Kill(self, request: pb.KillRequest, context: Context) -> pb.KillResponse:
         """End every process of a member."""
-        caller, request_id = _caller(context), convert.request_id(request.request_id)
+        caller, request_id = self._caller(context), convert.request_id(request.request_id)
         reply = await self._fault(lambda call: events.KillRequested(call, request_id, caller, request.ip))
         return pb.KillResponse(applied=convert.applied_out(reply), processes=reply.processes)
 
     async def Revive(self, request: pb.ReviveRequest, context: Context) -> pb.ReviveResponse:
         """Start a member again; with its disk unless told otherwise."""
-        caller, request_id = _caller(context), convert.request_id(request.request_id)
+        caller, request_id = self._caller(context), convert.request_id(request.request_id)
         with_disk = request.with_disk if request.HasField("with_disk") else True
         reply = await self._fault(
             lambda call: events.ReviveRequested(call, request_id, caller, request.ip, with_disk)
@@ -44,7 +47,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
 
     async def Disconnect(self, request: pb.DisconnectRequest, context: Context) -> pb.DisconnectResponse:
         """Cut a member off."""
-        caller, request_id = _caller(context), convert.request_id(request.request_id)
+        caller, request_id = self._caller(context), convert.request_id(request.request_id)
         reply = await self._fault(
             lambda call: events.DisconnectRequested(call, request_id, caller, request.ip)
         )
@@ -52,7 +55,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
 
     async def Reconnect(self, request: pb.ReconnectRequest, context: Context) -> pb.ReconnectResponse:
         """Take a cut back."""
-        caller, request_id = _caller(context), convert.request_id(request.request_id)
+        caller, request_id = self._caller(context), convert.request_id(request.request_id)
         reply = await self._fault(
             lambda call: events.ReconnectRequested(call, request_id, caller, request.ip)
         )
@@ -60,7 +63,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
 
     async def Finish(self, request: pb.FinishRequest, context: Context) -> pb.FinishResponse:
         """Write down what a client found."""
-        caller, request_id = _caller(context), convert.request_id(request.request_id)
+        caller, request_id = self._caller(context), convert.request_id(request.request_id)
         result = convert.result_in(request.result)
         reply = await self._call(lambda call: events.FinishRequested(call, request_id, caller, result))
         assert isinstance(reply, effects.FinishReply)  # noqa: S101 - the event's contract
@@ -70,7 +73,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
 
     async def ListMembers(self, request: pb.ListMembersRequest, context: Context) -> pb.ListMembersResponse:
         """The members of the caller's job."""
-        caller = _caller(context)
+        caller = self._caller(context)
         reply = await self._call(lambda call: events.MembersRequested(call, caller))
         assert isinstance(reply, effects.MembersReply)  # noqa: S101 - the event's contract
         return pb.ListMembersResponse(
@@ -88,8 +91,14 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
     async def Ping(self, request: pb.PingRequest, context: Context) -> pb.PingResponse:
         """The manager's clock."""
         at = self._engine.clock.now()
-        _caller(context)
+        self._caller(context)
         return pb.PingResponse(manager_at=convert.stamp_out(at))
+
+    def _caller(self, context: Context) -> ChaosCaller:
+        caller = _attested(context)
+        if self._peers is not None:
+            self._peers.must_be(context, caller.volunteer_id)
+        return caller
 
     async def _fault(self, make: Callable[[int], ChaosRequest]) -> effects.FaultReply:
         reply = await self._call(make)
@@ -104,7 +113,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
             raise TooLate("NO_ANSWER", f"no answer came within {_ANSWER_WITHIN_S:g} s") from None
 
 
-def _caller(context: Context) -> ChaosCaller:
+def _attested(context: Context) -> ChaosCaller:
     """The client task that its volunteer attests. The core checks that the volunteer holds it."""
     volunteer_id = task = ""
     for key, value in context.invocation_metadata() or ():

@@ -37,9 +37,17 @@ _log = structlog.get_logger()
 class Guard(grpc.GenericRpcHandler):
     """All methods of one listener. Stands in for the server when services are added to it."""
 
-    def __init__(self, token: str, stopping: Callable[[], CoreError | None]) -> None:
+    def __init__(
+        self,
+        token: str,
+        stopping: Callable[[], CoreError | None],
+        admit: Callable[[Context], None] | None = None,
+    ) -> None:
+        """With `admit` callers are known by their certificates: each call begins with it, and it raises."""
         self._expected = f"Bearer {token}".encode()
         self._stopping = stopping
+        self._admit = admit
+        self._open: set[str] = set()
         self._methods: dict[str, Handler] = {}
         self._refuse = refusal(*_BAD_TOKEN)
 
@@ -56,7 +64,11 @@ class Guard(grpc.GenericRpcHandler):
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         """Take a service's methods."""
         for name, handler in handlers.items():
-            self._methods[f"/{service}/{name}"] = _told(handler, f"{service}/{name}")
+            self._methods[f"/{service}/{name}"] = _told(handler, f"{service}/{name}", self._admit)
+
+    def open(self, method: str) -> None:
+        """Let everybody call a method, which asks for a credential of its own."""
+        self._open.add(method)
 
     # ---- what the server calls for each RPC
     # -----------------------------------------------------------------
@@ -65,7 +77,8 @@ class Guard(grpc.GenericRpcHandler):
         """The method's handler, one that refuses, or None (UNIMPLEMENTED)."""
         method = details.method
         if not method.startswith(_OPEN_PREFIX):
-            if not self._knows(details.invocation_metadata):
+            by_token = self._admit is None and method not in self._open
+            if by_token and not self._knows(details.invocation_metadata):
                 return self._refuse
             stopping = self._stopping()
             if stopping is not None:
@@ -80,7 +93,7 @@ class Guard(grpc.GenericRpcHandler):
         return False
 
 
-def _told(handler: Handler, method: str) -> Handler:
+def _told(handler: Handler, method: str, admit: Callable[[Context], None] | None) -> Handler:
     """The handler, with domain errors told by the table and all others as INTERNAL without their text."""
     behaviour: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
@@ -100,6 +113,8 @@ def _told(handler: Handler, method: str) -> Handler:
 
     async def call(request: Any, context: Context) -> Any:
         try:
+            if admit is not None:
+                admit(context)
             return await behaviour(read(request), context)
         except CoreError as error:
             await abort(context, error)
@@ -110,6 +125,8 @@ def _told(handler: Handler, method: str) -> Handler:
 
     async def stream(request: Any, context: Context) -> Any:
         try:
+            if admit is not None:
+                admit(context)
             async for response in behaviour(read(request), context):
                 yield response
         except CoreError as error:
