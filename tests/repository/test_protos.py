@@ -111,8 +111,8 @@ def test_each_mutation_carries_a_request_id(files: list[descriptor_pb2.FileDescr
     known = messages(files)
     mutations = [method for method in methods(files) if not READS.match(method.name)]
     assert sorted(method.name for method in mutations) == [
-        "CancelJob", "Disconnect", "DrainNode", "Finish", "Join", "Kill", "Reconnect", "Renew", "Revive", "Submit",
-        "UploadSource",
+        "CancelJob", "Disconnect", "DrainNode", "Finish", "Join", "Kill", "Reconnect", "Renew", "Revive",
+        "Submit", "UploadSource",
     ]  # fmt: skip
     for method in mutations:
         request = known[method.input_type]

@@ -170,7 +170,7 @@ def test_flags_go_before_environment_before_file(tmp_path: Path, monkeypatch: py
         ({"manager": []}, "at least 1 item"),
         ({"manager": ["h:0"]}, "not HOST:PORT"),
         ({"manager": ["10.0.0.5:7001"]}, "on this machine only"),
-        ({"manager": ["127.0.0.1:1"], "token_file": None}, "insecure needs token_file"),
+        ({"token_file": None}, "insecure needs token_file"),
         ({"insecure": False}, "token_file is for insecure"),
         (
             {"manager": ["127.0.0.1:1"], "join": "10.0.0.5:7000"},

@@ -1,8 +1,9 @@
 """``certs`` and ``join-token``: the cluster's own certificates, on the manager's machine.
 
-They run ``syndicate-manager certs``, which is beside this command and owns the authority's key: what they do must
-work before a manager can serve, and after its certificate has expired. Key and certificate of another machine
-come through a pipe and go into files of its owner's alone, or through ``ssh``; never onto a command line.
+They run ``syndicate-manager certs``, which is beside this command and owns the authority's key: what they do
+must work before a manager can serve, and after its certificate has expired. Key and certificate of another
+machine come through a pipe and go into files of its owner's alone, or through ``ssh``; never onto a command
+line.
 """
 
 from __future__ import annotations
@@ -105,9 +106,7 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
 def _next(wish: HostWish, where: str) -> list[str]:
     lines = [f"{wish.host}   key and certificate in {where}, for {wish.days} days; it renews itself"]
     if not wish.ssh:
-        lines.append(
-            f"Bring the folder to {wish.host}, as STATE_DIR/tls of its volunteer, and remove it here."
-        )
+        lines.append(f"Bring it to {wish.host}, as STATE_DIR/tls of its volunteer, and remove it here.")
     return lines
 
 
@@ -129,7 +128,7 @@ def _write(folder: Path, files: dict[str, str]) -> str:
 
 
 def _send(wish: HostWish, files: dict[str, str]) -> str:
-    """Into a folder of another machine, by ssh: through its standard input, so that no command line has it."""
+    """Into a folder of another machine, through ssh's standard input: no command line has it."""
     script = _INSTALL.format(folder=shlex.quote(wish.ssh_folder))
     command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "--", wish.ssh, script]
     try:
