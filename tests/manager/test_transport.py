@@ -213,13 +213,14 @@ async def test_a_relayed_call_is_its_own_volunteers(place: Place) -> None:
 def process(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A manager in a process of its own, as the command runs it: its users' and volunteers' addresses."""
     state = tmp_path_factory.mktemp("manager")
-    office(state)
+    identity = state / "identity.pem"
+    identity.write_bytes(office(state).add("node-a", ()).identity)
     line = [sys.executable, "-m", "syndicate.manager", "--state-dir", str(state)]
     line += ["--listen-users", "127.0.0.1:0", "--listen-volunteers", "127.0.0.1:0"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         said = dict(word.split("=") for word in process.stdout.readline().split()[1:])
-        yield said
+        yield said | {"identity": str(identity)}
         process.terminate()
 
 
@@ -232,6 +233,7 @@ def test_tls_1_3_alone_is_spoken(process: dict[str, str], door: str) -> None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.set_alpn_protocols(["h2"])
         context.maximum_version = version
+        context.load_cert_chain(process["identity"])
         host, _, port = process[door].rpartition(":")
         try:
             with (

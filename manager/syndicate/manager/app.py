@@ -12,6 +12,7 @@ import secrets
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,8 @@ async def _serve(
     uploads = Uploads(blobs, files, checks, settings.upload_timeout_s)
     transport = None if settings.insecure else Transport(Folder(settings.state_dir / "tls"), files)
     desk = Desk(engine, store, blobs.max_bytes, uploads, logs, logs_changed, files, software_version())
+    if transport is not None:
+        desk = replace(desk, expires=transport.expires)
     registry = Registry(engine, blobs, logs, logs_changed, files, transport)
     users, volunteers = _listeners(engine, token, Scheduler(desk), registry, transport)
     users.bind(settings.listen_users, transport and transport.credentials("users"))

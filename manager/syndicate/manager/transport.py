@@ -48,6 +48,10 @@ class Transport:
 
         return grpc.dynamic_ssl_server_credentials(self._configurations[who], newer, who == "volunteers")
 
+    def expires(self, volunteer_id: str) -> int:
+        """When a volunteer's certificate does, in seconds since 1970; 0 where it has none."""
+        return self.peers.register.until(volunteer_id, _utc())
+
     def _take_manager(self, pem: bytes) -> None:
         # The chain has the authority too: a machine that knows its fingerprint alone finds it there.
         shown = [(pem, _certificates(pem) + self.authority.pem)]
