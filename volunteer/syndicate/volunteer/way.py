@@ -129,13 +129,14 @@ def _handshake(target: str, folder: Path, mine: Identity, now: float) -> str:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S) as raw,
             context.wrap_socket(raw, server_hostname=host.strip("[]")) as stream,
         ):
-            # With TLS 1.3 the server's word on our certificate comes behind the handshake.
-            stream.recv(1)
-        return ""
+            # With TLS 1.3 the server looks at our certificate behind the handshake; gRPC's then just hangs up.
+            if stream.recv(1):
+                return ""
+        return _about_us(mine)
     except ssl.SSLCertVerificationError as error:
         return _about_manager(error.verify_message, host, int(port), now)
     except ssl.SSLError as error:
-        return _about_us((error.reason or str(error)).lower().replace("_", " "), mine)
+        return f"no TLS 1.3 with the manager: {(error.reason or str(error)).lower().replace('_', ' ')}"
     except OSError:
         return ""
 
@@ -146,9 +147,7 @@ def _about_manager(problem: str, host: str, port: int, now: float) -> str:
         off = _clock_off(host, port, now)
         return f"the manager's certificate: {problem}{off}"
     if "self-signed" in problem or "self signed" in problem or "local issuer" in problem:
-        return (
-            "the manager's certificate is of another authority than ca.pem: another cluster, or one made anew"
-        )
+        return "the manager's certificate is not of the authority in ca.pem: another cluster's, or made anew"
     return f"the manager's certificate: {problem}"
 
 
@@ -166,12 +165,11 @@ def _clock_off(host: str, port: int, now: float) -> str:
     return f"; by this machine's clock it ended {_long(now - end)} ago: it has, or the clock is ahead"
 
 
-def _about_us(problem: str, mine: Identity) -> str:
-    if "unknown ca" in problem or "decrypt error" in problem or "bad certificate" in problem:
-        return f"the manager does not know the authority of this certificate (cluster {mine.cluster})"
-    if "expired" in problem:
-        return "the manager says that this certificate has expired or has not begun: one of the clocks is off"
-    return f"the manager refuses the connection: {problem}"
+def _about_us(mine: Identity) -> str:
+    return (
+        f"the manager hangs up at this certificate: its own authority is not that of cluster {mine.cluster}, or the "
+        "clocks are far apart and it has expired, or not begun, by the manager's"
+    )
 
 
 def _long(seconds: float) -> str:
