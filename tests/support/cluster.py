@@ -10,13 +10,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 from syndicate.cli import processes
+from syndicate.cli.unprivileged import UNPRIVILEGED_UID
 from syndicate.client_api import SchedulerClient, job_has_ended, pack
+from syndicate.manager.control import tell_manager
+from syndicate.manager.pki import Folder, Office
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import scheduler_pb2 as scheduler
 
@@ -168,6 +171,18 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         values: dict[str, Any] = json.loads(done.stdout)
         return values
+
+    def issue(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Key and certificate of each of these volunteers; many at once, without a command for each."""
+        office = Office(Folder(self.ca_file.parent))
+        made = {name: office.renew(name, ()).identity for name in names}
+        self.take_register()
+        return made
+
+    def take_register(self) -> None:
+        """Has the manager read a register that this process, as root, has written."""
+        os.chown(self.ca_file.parent / "register.json", UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+        assert tell_manager(self.ca_file.parent) is not None
 
     def channel(self, door: str, name: str = "stranger") -> grpc.Channel:
         """A connection to one of the two listeners; to the volunteers' with a certificate of this name."""

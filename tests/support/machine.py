@@ -58,10 +58,21 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def start_volunteer(self, name: str, **settings: str) -> None:
-        """Attaches to the cluster's manager under a name, with settings from its environment."""
+    def give(self, name: str, text: str) -> Path:
+        """A file that the volunteer alone can read."""
+        path = self._state / name
+        path.write_text(text)
+        path.chmod(0o600)
+        os.chown(path, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+        return path
+
+    def start_volunteer(self, name: str, *, joins: bool = False, **settings: str) -> None:
+        """Attaches to the cluster's manager under a name, with settings from its environment.
+
+        It is given a certificate, unless it `joins`: then it has to get one by itself.
+        """
         certificates = self._state / "tls" / name
-        if not certificates.exists():
+        if not joins and not certificates.exists():
             self._give_certificate(certificates, name)
         command = [
             str(BIN / "syndicate-volunteer"), "run", "--manager", self._cluster.volunteers_address,

@@ -98,21 +98,19 @@ def main(arguments: list[str]) -> int:
     """Run the command; its exit status."""
     wish = parse(arguments)
     try:
-        _become_owner(wish.state_dir)
-        office = Office(Folder(wish.state_dir / "tls"))
+        reached = _become_owner(wish.state_dir)
+        office = Office(Folder(reached / "tls", wish.state_dir / "tls"))
         return _COMMANDS[wish.command](office, wish)
     except PkiError as error:
         return _fail(_STATUS[type(error)], str(error), *error.lines)
     except ManagerStuck as error:
         return _fail(_STUCK, str(error))
     except PermissionError as error:
-        return _fail(
-            _DENIED,
-            f"{error.filename or wish.state_dir}: permission denied",
-            "Run it as root, or as the user that the manager runs as.",
-        )
+        text = f"{_called(error, wish.state_dir)}: permission denied"
+        return _fail(_DENIED, text, "Run it as root, or as the user that the manager runs as.")
     except OSError as error:
-        return _fail(_IO, f"{error.filename or wish.state_dir}: {(error.strerror or str(error)).lower()}")
+        text = (error.strerror or str(error)).lower()
+        return _fail(_IO, f"{_called(error, wish.state_dir)}: {text}")
 
 
 # ---- commands --------------------------------------------------------------------------------------------
@@ -122,7 +120,7 @@ def _init(office: Office, wish: argparse.Namespace) -> int:
     wish.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     cluster = wish.cluster or f"c-{secrets.token_hex(4)}"
     authority, manager = office.init(cluster, wish.address)
-    ca = office.folder.path / "ca.pem"
+    ca = office.folder.name / "ca.pem"
     if wish.json:
         return _document(
             cluster=cluster, ca_file=str(ca), fingerprint=authority.fingerprint,
@@ -272,16 +270,27 @@ _COMMANDS: Final = {
 # ---- files and lines -------------------------------------------------------------------------------------
 
 
-def _become_owner(state_dir: Path) -> None:
-    """Root works as the folder's owner: it can then be led astray by nothing that this owner laid there."""
-    if os.geteuid() != 0:
-        return
-    there = next(path for path in (state_dir, *state_dir.absolute().parents) if path.exists())
-    owner = there.stat()
-    if there == state_dir and owner.st_uid != 0:
-        os.setgroups([])
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)
+def _become_owner(state_dir: Path) -> Path:
+    """Root works as the folder's owner: it can then be led astray by nothing that this owner laid there.
+
+    Returns the way to the folder, which may lie where its owner alone does not get.
+    """
+    if os.geteuid() != 0 or not state_dir.is_dir():
+        return state_dir
+    held = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # for the rest of this process
+    owner = os.fstat(held)
+    if owner.st_uid == 0:
+        os.close(held)
+        return state_dir
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+    return Path(f"/proc/self/fd/{held}")
+
+
+def _called(error: OSError, state_dir: Path) -> str:
+    """The file that an error is about, by the name that people know."""
+    return re.sub(r"^/proc/self/fd/\d+", str(state_dir), str(error.filename or state_dir))
 
 
 def _must_be_free(folder: Path) -> None:

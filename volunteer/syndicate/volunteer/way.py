@@ -129,7 +129,7 @@ def _handshake(target: str, folder: Path, mine: Identity, now: float) -> str:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S) as raw,
             context.wrap_socket(raw, server_hostname=host.strip("[]")) as stream,
         ):
-            # With TLS 1.3 the server looks at our certificate behind the handshake; gRPC's then just hangs up.
+            # With TLS 1.3 the server looks at our certificate last; gRPC's then just hangs up.
             if stream.recv(1):
                 return ""
         return _about_us(mine)
@@ -167,8 +167,8 @@ def _clock_off(host: str, port: int, now: float) -> str:
 
 def _about_us(mine: Identity) -> str:
     return (
-        f"the manager hangs up at this certificate: its own authority is not that of cluster {mine.cluster}, or the "
-        "clocks are far apart and it has expired, or not begun, by the manager's"
+        "the manager hangs up at this certificate: its own authority is not that of cluster "
+        f"{mine.cluster}, or the clocks are far apart and it has expired, or not begun, by the manager's"
     )
 
 

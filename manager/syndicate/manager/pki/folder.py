@@ -35,6 +35,13 @@ class Folder:
     """The files of one cluster."""
 
     path: Path
+    called: Path | None = None
+    """What people call it, where the path says something else."""
+
+    @property
+    def name(self) -> Path:
+        """For messages."""
+        return self.called or self.path
 
     @property
     def exists(self) -> bool:
@@ -66,13 +73,13 @@ class Folder:
         if self.exists:
             there = self.authority_certificate()
             raise Exists(
-                f"{self.path} holds the authority of cluster {there.cluster} already, good until "
+                f"{self.name} holds the authority of cluster {there.cluster} already, good until "
                 f"{day(there.not_after)}",
                 f"Its fingerprint:  {there.fingerprint}",
                 "A new one would shut every machine out. If that is wanted, move the folder away first.",
             )
         if self.path.exists():
-            raise Exists(f"{self.path} is there, but holds no authority (ca.pem)", "Move it away first.")
+            raise Exists(f"{self.name} is there, but holds no authority (ca.pem)", "Move it away first.")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -83,7 +90,7 @@ class Folder:
             until = time.monotonic() + _LOCK_S
             while not _taken(descriptor):
                 if time.monotonic() > until:
-                    raise Busy(f"another command has held {self.path} for {_LOCK_S:g} s", "Try again.")
+                    raise Busy(f"another command has held {self.name} for {_LOCK_S:g} s", "Try again.")
                 time.sleep(_POLL_S)  # flock tells nobody when it is free, and its waiting has no deadline
             yield
         finally:
@@ -93,7 +100,7 @@ class Folder:
         """Raises Unknown."""
         if not self.exists:
             raise Unknown(
-                f"there are no certificates in {self.path}",
+                f"there are no certificates in {self.name}",
                 "Make the cluster's authority:  syndicatectl certs init --address HOST",
             )
 
@@ -101,7 +108,7 @@ class Folder:
 
     def authority_certificate(self) -> Certificate:
         """The authority, without its key. Raises Damaged, OSError."""
-        return _told(self.path / "ca.pem", (self.path / "ca.pem").read_bytes())
+        return _told(self.name / "ca.pem", (self.path / "ca.pem").read_bytes())
 
     def authority(self) -> Authority:
         """The authority with its key. Raises KeyLost, Damaged, OSError."""
@@ -110,7 +117,7 @@ class Folder:
             text = key.read_bytes()
         except FileNotFoundError:
             raise KeyLost(
-                f"the authority's key {key} is gone: nothing can be signed or renewed",
+                f"the authority's key {self.name / 'ca.key'} is gone: nothing can be signed or renewed",
                 "Certificates that were issued are good until they expire:  syndicatectl certs list",
                 "Put the key back from its copy. Without one: move the folder away, make another authority",
                 "(syndicatectl certs init), and add every machine again.",
@@ -123,7 +130,7 @@ class Folder:
 
     def manager(self) -> Certificate:
         """The manager's certificate. Raises Damaged, OSError."""
-        return _told(self.path / "manager.pem", self.manager_pem())
+        return _told(self.name / "manager.pem", self.manager_pem())
 
     def register(self) -> Register:
         """What was issued. Raises Damaged, OSError."""
