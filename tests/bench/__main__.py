@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import faults, gang, memory, revive, sandbox, submit
+from tests.bench import faults, gang, memory, register, revive, sandbox, submit
 from tests.bench.figure import Figure
 
 # What gives which figures; one measurement may give several.
@@ -24,6 +24,7 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Callable[[], Iterator[Figure]]], ...]
     (revive.NAMES, revive.measure),
     (submit.NAMES, submit.measure),
     (memory.NAMES, memory.measure),
+    (register.NAMES, register.measure),
 )
 
 

@@ -1,4 +1,4 @@
-"""64 callers in one process: `callers submit ADDRESS TOKEN DIGEST` or `callers echo ADDRESS`.
+"""64 callers in one process: `callers submit ADDRESS CA DIGEST` (token in TOKEN), `callers echo ADDRESS`.
 
 Prints calls a second.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import grpc
 from syndicate.v1 import scheduler_pb2 as scheduler
@@ -34,16 +36,23 @@ async def rate(call: Callable[[], Awaitable[object]]) -> float:
     return CALLS // CALLERS * CALLERS / (time.perf_counter() - begin)
 
 
-async def main(kind: str, address: str, token: str = "", digest: str = "") -> None:
-    """Measures one kind of call."""
-    async with grpc.aio.insecure_channel(address) as channel:
+def opened(address: str, ca: str) -> grpc.aio.Channel:
+    """A connection."""
+    if not ca:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(Path(ca).read_bytes()))
+
+
+async def main(kind: str, address: str, ca: str = "", digest: str = "") -> None:
+    """Measures one kind of call; with `ca`, the authority's file, over TLS."""
+    async with opened(address, ca) as channel:
         if kind == "echo":
             method = channel.unary_unary("/bench.Echo/Echo")
             # As many bytes as a submit has.
             measured = rate(lambda: method(b"x" * 120))
         else:
             stub = scheduler_pb2_grpc.SchedulerStub(channel)  # type: ignore[no-untyped-call]  # generated
-            metadata = (("authorization", f"Bearer {token}"),)
+            metadata = (("authorization", f"Bearer {os.environ['TOKEN']}"),)
             spec = scheduler.JobSpec(source_sha256=digest, machines=1, no_client=True)
             measured = rate(
                 lambda: stub.Submit(

@@ -62,6 +62,7 @@ def bare_ctl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("SYNDICATE_INSECURE", "1")  # the fake manager speaks clear text
     return Ctl(capsys)
 
 

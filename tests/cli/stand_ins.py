@@ -50,6 +50,7 @@ for name in ("state-dir", "listen-users", "listen-volunteers"):
 parser.add_argument("--client")
 parser.add_argument("--clients")
 parser.add_argument("--allow-unsafe", action="store_true")
+parser.add_argument("--insecure", action="store_true")
 given = parser.parse_args()
 if os.environ.get("TZ") == "broken":
     sys.exit("the database is locked by pid 7")
@@ -91,6 +92,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("command")
 for name in ("manager", "token-file", "keeper", "state-dir", "run-dir", "id"):
     parser.add_argument("--" + name, required=True)
+parser.add_argument("--insecure", action="store_true")
 given = parser.parse_args()
 assert open(given.token_file).read().strip() == "machine"
 keeper = socket.socket(socket.AF_UNIX)
@@ -103,7 +105,7 @@ signal.sigwait([signal.SIGTERM])
 
 
 def up(ctl: Ctl, directory: Path, *words: str) -> Outcome:
-    return ctl("up", "--dir", str(directory), "--port", "0", *words)
+    return ctl("up", "--insecure", "--dir", str(directory), "--port", "0", *words)
 
 
 def parts(directory: Path) -> dict[str, Process]:

@@ -47,10 +47,10 @@ def test_a_manager_on_another_host_that_is_away() -> None:
     assert "Does `syndicate-manager` run there?" in Target("10.0.0.5:7000", "").explain(error).text()
 
 
-def _impatient(address: str, token: str, user: str, on_away: object) -> object:
+def _impatient(address: str, token: str, **_: object) -> object:
     from syndicate.client_api import SchedulerClient
 
-    return SchedulerClient(address, token, connect_for=0.2)
+    return SchedulerClient(address, token, connect_for=0.2, insecure=True)
 
 
 def test_a_wrong_token_is_not_shown(ctl: Ctl, manager: FakeManager, tmp_path: Path) -> None:

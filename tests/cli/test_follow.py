@@ -136,6 +136,7 @@ def test_ctrl_c_says_that_the_job_goes_on(manager: FakeManager, tmp_path: Path) 
             **os.environ,
             "SYNDICATE_MANAGER": manager.address,
             "SYNDICATE_TOKEN": TOKEN,
+            "SYNDICATE_INSECURE": "1",
             "XDG_STATE_HOME": str(tmp_path),
         },
         stdout=subprocess.PIPE,

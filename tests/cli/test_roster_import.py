@@ -88,7 +88,7 @@ def test_each_user_gets_a_token_in_a_file(
     assert list(tokens) == ["ann", "bob", "carl"]
     for name, secret in tokens.items():
         assert secret not in ended.out + ended.err
-        with SchedulerClient(manager.address, secret) as client:
+        with SchedulerClient(manager.address, secret, insecure=True) as client:
             assert client.whoami().user.name == name
     assert f"tokens     3 made, in {path}, and nowhere else" in ended.out.splitlines()
 

@@ -99,6 +99,7 @@ def test_a_reader_that_went_away_is_no_error(manager: FakeManager, tmp_path: Pat
             **os.environ,
             "SYNDICATE_MANAGER": manager.address,
             "SYNDICATE_TOKEN": TOKEN,
+            "SYNDICATE_INSECURE": "1",
             "XDG_STATE_HOME": str(tmp_path),
             "XDG_CONFIG_HOME": str(tmp_path),
         },

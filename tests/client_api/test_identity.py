@@ -42,13 +42,14 @@ def manager() -> Iterator[FakeManager]:
 
 @pytest.fixture
 def client(manager: FakeManager) -> Iterator[SchedulerClient]:
-    with SchedulerClient(manager.address, TOKEN, connect_for=2.0) as connected:
+    with SchedulerClient(manager.address, TOKEN, connect_for=2.0, insecure=True) as connected:
         yield connected
 
 
 def student(manager: FakeManager, name: str = "eve", **values: str) -> SchedulerClient:
     """A connection of a student's."""
-    return SchedulerClient(manager.address, manager.scheduler.add_user(name, STUDENT, **values))
+    secret = manager.scheduler.add_user(name, STUDENT, **values)
+    return SchedulerClient(manager.address, secret, insecure=True)
 
 
 def test_users_are_put_listed_and_found(client: SchedulerClient) -> None:
@@ -93,7 +94,7 @@ def test_a_token_is_told_once(client: SchedulerClient, manager: FakeManager) -> 
     """It works for its user; lists never hold it; once revoked it is a wrong one."""
     manager.scheduler.add_user("eve")
     made = client.create_token(user="eve", note="laptop", expires_in_s=60.0)
-    with SchedulerClient(manager.address, made.secret) as eve:
+    with SchedulerClient(manager.address, made.secret, insecure=True) as eve:
         assert eve.whoami().user.name == "eve"
         assert made.secret not in str(list(client.tokens(everybody=True)))
         assert next(client.tokens(user="eve")).token_id == made.token.token_id
@@ -155,16 +156,16 @@ def test_what_a_token_lacks_is_typed(client: SchedulerClient, manager: FakeManag
     fake.jobs[12].owner = "eve"
     fake.add_token("eve", "old", expires_at=stamp(1))
     fake.add_token("eve", "narrow", scope=READ)
-    with SchedulerClient(manager.address, "old") as eve, pytest.raises(TokenExpired):
+    with SchedulerClient(manager.address, "old", insecure=True) as eve, pytest.raises(TokenExpired):
         eve.whoami()
-    with SchedulerClient(manager.address, "narrow") as eve:
+    with SchedulerClient(manager.address, "narrow", insecure=True) as eve:
         with pytest.raises(OutOfScope) as caught:
             eve.submit(scheduler.JobSpec(machines=1))
         with pytest.raises(NotPublished):
             list(eve.logs(12, tasks=["client-0"]))
     assert caught.value.metadata == {"needs": "submit"}
     fake.users["eve"].disabled = True
-    with SchedulerClient(manager.address, "narrow") as eve, pytest.raises(UserDisabled):
+    with SchedulerClient(manager.address, "narrow", insecure=True) as eve, pytest.raises(UserDisabled):
         eve.whoami()
     assert issubclass(TokenExpired, NotAuthenticated) and issubclass(UserDisabled, NotAuthenticated)
     assert all(issubclass(kind, NotAllowed) for kind in (RoleTooLow, OutOfScope, NotPublished))
@@ -215,7 +216,7 @@ def test_a_call_that_came_too_soon_waits_its_turn(client: SchedulerClient, manag
 def test_a_call_does_not_wait_beyond_its_time(manager: FakeManager, after: str) -> None:
     """Where the pause would outlast the call, or makes no sense, the error comes at once."""
     manager.scheduler.busy = [after]
-    with SchedulerClient(manager.address, TOKEN, timeout=5.0) as client:
+    with SchedulerClient(manager.address, TOKEN, timeout=5.0, insecure=True) as client:
         started = time.monotonic()
         with pytest.raises(TooManyCalls):
             client.whoami()
@@ -225,7 +226,7 @@ def test_a_call_does_not_wait_beyond_its_time(manager: FakeManager, after: str) 
 def test_pauses_add_up(manager: FakeManager) -> None:
     """A manager that puts a call off again and again is given up when the call's time is over."""
     manager.scheduler.busy = ["0.2"] * 100
-    with SchedulerClient(manager.address, TOKEN, timeout=1.0) as client:
+    with SchedulerClient(manager.address, TOKEN, timeout=1.0, insecure=True) as client:
         started = time.monotonic()
         with pytest.raises(TooManyCalls):
             client.whoami()
@@ -236,7 +237,7 @@ def test_pauses_add_up(manager: FakeManager) -> None:
 def test_staff_makes_no_staff(manager: FakeManager) -> None:
     """What only an admin may is refused as such."""
     secret = manager.scheduler.add_user("tutor", STAFF)
-    with SchedulerClient(manager.address, secret) as tutor:
+    with SchedulerClient(manager.address, secret, insecure=True) as tutor:
         with pytest.raises(RoleTooLow):
             tutor.put_users([scheduler.User(name="friend", role=STAFF)])
         assert tutor.put_users([scheduler.User(name="eve", role=STUDENT)]).added == 1

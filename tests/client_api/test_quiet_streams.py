@@ -107,7 +107,9 @@ def test_a_stream_that_said_nothing_for_long_is_opened_again(quiet: Quiet, strea
     """The time to reconnect counts from the break, not from the last word before it."""
     later = threading.Timer(0.8, quiet.over.set)
     later.start()
-    with SchedulerClient(f"127.0.0.1:{quiet.port}", "", connect_for=0.4, reconnect_for=0.4) as client:
+    with SchedulerClient(
+        f"127.0.0.1:{quiet.port}", "", connect_for=0.4, reconnect_for=0.4, insecure=True
+    ) as client:
         if stream == "watch":
             assert [answer.job.state for answer in client.watch(12)][-1] == ended_job().state
         else:
@@ -127,7 +129,9 @@ def test_a_machine_that_died_is_noticed_behind_a_quiet_stream(
     monkeypatch.setattr("syndicate.client_api._scheduler._OPTIONS", tuple(sooner))
     seen, lost = threading.Event(), threading.Event()
     with Between(quiet.port) as between:
-        client = SchedulerClient(between.address, "", on_away=lambda error, seconds: lost.set())
+        client = SchedulerClient(
+            between.address, "", on_away=lambda error, seconds: lost.set(), insecure=True
+        )
 
         def watch() -> None:
             with contextlib.suppress(Exception):  # how it ends is grpc's; that it does is the point

@@ -36,7 +36,7 @@ def manager() -> Iterator[FakeManager]:
 
 @pytest.fixture
 def client(manager: FakeManager) -> Iterator[SchedulerClient]:
-    with SchedulerClient(manager.address, TOKEN, connect_for=2.0) as connected:
+    with SchedulerClient(manager.address, TOKEN, connect_for=2.0, insecure=True) as connected:
         yield connected
 
 
@@ -92,7 +92,7 @@ def test_a_manager_that_starts_is_tried_again(client: SchedulerClient, manager: 
 
 def test_a_manager_that_is_not_there() -> None:
     """Nobody at the address: who, why and how long, after `connect_for` seconds."""
-    with SchedulerClient("127.0.0.1:1", TOKEN, connect_for=0.3) as client:
+    with SchedulerClient("127.0.0.1:1", TOKEN, connect_for=0.3, insecure=True) as client:
         started = time.monotonic()
         with pytest.raises(Unreachable, match=r"no manager at 127\.0\.0\.1:1 \(connection refused") as caught:
             client.cluster()
@@ -126,10 +126,13 @@ def test_refusals_are_typed(client: SchedulerClient, manager: FakeManager) -> No
 def test_a_wrong_token_and_none(manager: FakeManager) -> None:
     """Both are refused; one that cannot be sent is refused here."""
     for token in ("wrong", ""):
-        with SchedulerClient(manager.address, token) as client, pytest.raises(NotAuthenticated):
+        with (
+            SchedulerClient(manager.address, token, insecure=True) as client,
+            pytest.raises(NotAuthenticated),
+        ):
             client.cluster()
     with pytest.raises(NotAuthenticated):
-        SchedulerClient(manager.address, "line\nbreak")
+        SchedulerClient(manager.address, "line\nbreak", insecure=True)
 
 
 def test_lists_go_through_all_pages(client: SchedulerClient, manager: FakeManager) -> None:
@@ -181,7 +184,10 @@ def test_a_break_is_told_once_and_its_end_too(manager: FakeManager) -> None:
     manager.scheduler.watches[12] = [[running_job(), None], [running_job(), ended_job()]]
     told: list[str] = []
     with SchedulerClient(
-        manager.address, TOKEN, on_away=lambda error, seconds: told.append(error.cause if error else "back")
+        manager.address,
+        TOKEN,
+        on_away=lambda error, seconds: told.append(error.cause if error else "back"),
+        insecure=True,
     ) as client:
         assert [answer.job.state for answer in client.watch(12)][-1] == ended_job().state
     assert told == ["connection lost", "back"]
@@ -200,7 +206,7 @@ def test_a_log_that_says_nothing_tells_that_the_manager_is_back(manager: FakeMan
         if error is None:
             back.set()
 
-    client = SchedulerClient(manager.address, TOKEN, on_away=on_away)
+    client = SchedulerClient(manager.address, TOKEN, on_away=on_away, insecure=True)
     reader = threading.Thread(target=_read_all, args=(client,))
     reader.start()
     assert back.wait(5)
@@ -233,7 +239,7 @@ def test_presence_is_told_once_for_several_calls() -> None:
 def test_closing_ends_a_watch_in_another_thread(manager: FakeManager) -> None:
     """A client that is closed lets no thread hang."""
     manager.scheduler.jobs[12] = running_job()
-    client = SchedulerClient(manager.address, TOKEN)
+    client = SchedulerClient(manager.address, TOKEN, insecure=True)
     seen = threading.Event()
 
     def watch() -> None:

@@ -94,6 +94,8 @@ def start(tmp_path: Path) -> Start:
             "listen_users": "127.0.0.1:0",
             "listen_volunteers": "127.0.0.1:0",
             "stop_grace_s": 0.1,
+            # What is under test is above the transport, which has tests of its own (test_transport.py).
+            "insecure": True,
             **settings,
         }
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -103,10 +105,12 @@ def start(tmp_path: Path) -> Start:
             if not ready.done():
                 await task
             said = dict(word.split("=") for word in ready.result().split()[1:])
-            tokens = [(state_dir / f"{name}.token").read_text().strip() for name in ("admin", "volunteer")]
+            token = (state_dir / "admin.token").read_text().strip()
+            shared = state_dir / "volunteer.token"
+            volunteers = shared.read_text().strip() if shared.exists() else ""
             async with grpc.aio.insecure_channel(said["users"]) as channel:
                 doors = said["users"], said["volunteers"]
-                yield Running(state_dir, *doors, *tokens, int(said["epoch"]), channel, task)
+                yield Running(state_dir, *doors, token, volunteers, int(said["epoch"]), channel, task)
         finally:
             if not task.done():
                 task.cancel()

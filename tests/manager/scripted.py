@@ -91,6 +91,8 @@ class ScriptedVolunteer:
     told: list[registry.AttachResponse] = field(default_factory=list)
     welcome: registry.Welcome = field(default_factory=registry.Welcome)
 
+    credentials: grpc.ChannelCredentials | None = None
+
     def __post_init__(self) -> None:
         self.out: asyncio.Queue[registry.AttachRequest] = asyncio.Queue()
         self.heard: asyncio.Condition = asyncio.Condition()
@@ -103,9 +105,9 @@ class ScriptedVolunteer:
     @asynccontextmanager
     async def attached(self) -> AsyncIterator[ScriptedVolunteer]:
         """Attached and welcomed."""
-        async with grpc.aio.insecure_channel(self.address) as channel:
+        async with self._channel() as channel:
             stub = registry_grpc.RegistryStub(channel)
-            call = stub.Attach(metadata=bearer(self.token))
+            call = stub.Attach(metadata=bearer(self.token) if self.credentials is None else None)
             self.hang_up = call.cancel
             self.say(hello=self.hello())
             async with asyncio.TaskGroup() as tasks:
@@ -118,6 +120,12 @@ class ScriptedVolunteer:
                     writer.cancel()
                     reader.cancel()
                     call.cancel()
+
+    def _channel(self) -> grpc.aio.Channel:
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(self.address)
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        return grpc.aio.secure_channel(self.address, self.credentials, options=options)
 
     def hello(self) -> registry.Hello:
         """What it says first."""

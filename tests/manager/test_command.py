@@ -30,7 +30,7 @@ def command(*arguments: object) -> list[str]:
 def manager(state: Path, *more: object) -> list[str]:
     """The command line of a manager on ports of its own."""
     anywhere = ("--listen-users", "127.0.0.1:0", "--listen-volunteers", "127.0.0.1:0")
-    return command("--state-dir", state, *anywhere, *more)
+    return command("--state-dir", state, "--insecure", *anywhere, *more)
 
 
 def run(line: list[str]) -> subprocess.CompletedProcess[str]:
@@ -84,9 +84,7 @@ def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
     """The line names the address, how to find who has it, and the flag; the exit status is 69."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        ended = run(
-            command("--state-dir", tmp_path, "--listen-users", "127.0.0.1:0", "--listen-volunteers", address)
-        )
+        ended = run(manager(tmp_path, "--listen-volunteers", address))
 
     (line,) = [text for text in ended.stderr.splitlines() if text.startswith("error:")]
     assert ended.returncode == 69

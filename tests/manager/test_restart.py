@@ -167,6 +167,7 @@ def manager_process(state: Path) -> subprocess.Popen[bytes]:
         [
             *(sys.executable, "-m", "syndicate.manager", "--state-dir", str(state)),
             *("--listen-users", "127.0.0.1:0", "--listen-volunteers", "127.0.0.1:0"),
+            "--insecure",
         ],
         stderr=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

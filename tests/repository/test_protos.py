@@ -111,8 +111,8 @@ def test_each_mutation_carries_a_request_id(files: list[descriptor_pb2.FileDescr
     known = messages(files)
     mutations = [method for method in methods(files) if not READS.match(method.name)]
     assert sorted(method.name for method in mutations) == [
-        "CancelJob", "CreateToken", "Disconnect", "DrainNode", "Finish", "Kill", "PublishJob", "PutTeam",
-        "PutUsers", "Reconnect", "Revive", "RevokeToken", "Submit", "UploadSource",
+        "CancelJob", "CreateToken", "Disconnect", "DrainNode", "Finish", "Join", "Kill", "PublishJob",
+        "PutTeam", "PutUsers", "Reconnect", "Renew", "Revive", "RevokeToken", "Submit", "UploadSource",
     ]  # fmt: skip
     for method in mutations:
         request = known[method.input_type]

@@ -10,12 +10,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import grpc
 from syndicate.cli import processes
+from syndicate.cli.unprivileged import UNPRIVILEGED_UID
 from syndicate.client_api import SchedulerClient, job_has_ended, pack
+from syndicate.manager.control import tell_manager
+from syndicate.manager.pki import Folder, Office
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import scheduler_pb2 as scheduler
 
@@ -139,11 +143,10 @@ class Cluster:
         self.address = str(state["manager"])
         self.volunteers_address = str(state["volunteers"])
         self.token = (self.dir / "manager" / "admin.token").read_text().strip()
-        self.volunteer_token = (self.dir / "manager" / "volunteer.token").read_text().strip()
         self.daemons = {
             name: Daemon(name, part["pid"], self.dir / f"{name}.log") for name, part in state["parts"].items()
         }
-        self.users = SchedulerClient(self.address, self.token, connect_for=20.0)
+        self.users = SchedulerClient(self.address, self.token, connect_for=20.0, ca=self.ca_file)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,6 +162,50 @@ class Cluster:
     def dir(self) -> Path:
         """Where `up` keeps its state."""
         return self.folder / "c"
+
+    @property
+    def ca_file(self) -> Path:
+        """The cluster's own authority."""
+        return self.dir / "manager" / "tls" / "ca.pem"
+
+    def certs(self, *words: str) -> dict[str, Any]:
+        """Runs `syndicate-manager certs` and returns what it says."""
+        command = [str(BIN / "syndicate-manager"), "certs", *words, "--state-dir", str(self.dir / "manager")]
+        done = subprocess.run(
+            [*command, "--json"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env=self.environment,
+        )
+        assert done.returncode == 0, done.stderr
+        values: dict[str, Any] = json.loads(done.stdout)
+        return values
+
+    def issue(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Key and certificate of each of these volunteers; many at once, without a command for each."""
+        office = Office(Folder(self.ca_file.parent))
+        made = {name: office.renew(name, ()).identity for name in names}
+        self.take_register()
+        return made
+
+    def take_register(self) -> None:
+        """Has the manager read a register that this process, as root, has written."""
+        os.chown(self.ca_file.parent / "register.json", UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+        assert tell_manager(self.ca_file.parent) is not None
+
+    def channel(self, door: str, name: str = "stranger") -> grpc.Channel:
+        """A connection to one of the two listeners; to the volunteers' with a certificate of this name."""
+        ca = self.ca_file.read_bytes()
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        if door == "users":
+            return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(ca), options)
+        identity = self.certs("renew", name, "--bundle")["files"]["identity.pem"].encode()
+        credentials = grpc.ssl_channel_credentials(
+            ca, identity, identity[identity.index(b"-----BEGIN CERT") :]
+        )
+        return grpc.secure_channel(self.volunteers_address, credentials, options)
 
     @property
     def cgroup_name(self) -> str:

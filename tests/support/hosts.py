@@ -75,8 +75,9 @@ class Hosts:
 
     def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`syndicatectl` on the manager's machine."""
-        token = str(self.folder / "manager" / "admin.token")
-        command = [str(BIN / "syndicatectl"), "--manager", USERS, "--token-file", token, *words]
+        state = self.folder / "manager"
+        command = [str(BIN / "syndicatectl"), "--manager", USERS]
+        command += ["--token-file", str(state / "admin.token"), "--ca", str(state / "tls" / "ca.pem"), *words]
         return subprocess.run(
             inside(MIDDLE, *command),
             env=self.environment,
@@ -125,6 +126,7 @@ class Hosts:
 
     def _start_manager(self) -> None:
         state = self._state("manager", UNPRIVILEGED_UID)
+        self._certs("init", "--address", MANAGER)
         command = [str(BIN / "syndicate-manager"), "--state-dir", str(state)]
         command += ["--listen-users", USERS, "--listen-volunteers", VOLUNTEERS]
         self._start_unprivileged("manager", MIDDLE, command, [state], [BIN])
@@ -145,15 +147,23 @@ class Hosts:
         started = processes.start(inside(host.namespace, *command), log, self._environ())
         self._stack.callback(processes.stop, started, 20.0)
         eventually(f"the keeper (see {log})", (host.run_dir / "keeper.sock").exists, 20.0)
-        token = self.folder / "manager" / "volunteer.token"
+        # For this address alone: another machine could do nothing with it.
+        self._certs("add", f"node-{host.name}", "--address", host.address, "--out", str(own / "tls"))
         command = [
-            str(BIN / "syndicate-volunteer"), "run", "--manager", VOLUNTEERS, "--token-file", str(token),
+            str(BIN / "syndicate-volunteer"), "run", "--manager", VOLUNTEERS,
             "--keeper", str(host.run_dir / "keeper.sock"), "--state-dir", str(own),
             "--run-dir", str(host.run_dir), "--id", f"node-{host.name}",
         ]  # fmt: skip
         self._start_unprivileged(
-            f"volunteer-{host.name}", host.namespace, command, [own, host.run_dir], [BIN, token]
+            f"volunteer-{host.name}", host.namespace, command, [own, host.run_dir], [BIN]
         )
+
+    def _certs(self, *words: str) -> None:
+        state = self.folder / "manager"
+        command = [str(BIN / "syndicate-manager"), "certs", *words, "--state-dir", str(state)]
+        own = [state, *self.folder.glob("volunteer-?")]
+        line = unprivileged_command(command, writable=own, readable=[BIN])
+        subprocess.run(line, check=True, timeout=20, capture_output=True)
 
     def _start_unprivileged(
         self, name: str, namespace: str, command: list[str], writable: list[Path], readable: list[Path]

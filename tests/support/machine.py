@@ -58,16 +58,29 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def start_volunteer(self, name: str, **settings: str) -> None:
-        """Attaches to the cluster's manager under a name, with settings from its environment."""
-        token = self._cluster.dir / "manager" / "volunteer.token"
+    def give(self, name: str, text: str) -> Path:
+        """A file that the volunteer alone can read."""
+        path = self._state / name
+        path.write_text(text)
+        path.chmod(0o600)
+        os.chown(path, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+        return path
+
+    def start_volunteer(self, name: str, *, joins: bool = False, **settings: str) -> None:
+        """Attaches to the cluster's manager under a name, with settings from its environment.
+
+        It is given a certificate, unless it `joins`: then it has to get one by itself.
+        """
+        certificates = self._state / "tls" / name
+        if not joins and not certificates.exists():
+            self._give_certificate(certificates, name)
         command = [
             str(BIN / "syndicate-volunteer"), "run", "--manager", self._cluster.volunteers_address,
-            "--token-file", str(token), "--keeper", str(self._run_dir / "keeper.sock"),
+            "--tls-dir", str(certificates), "--keeper", str(self._run_dir / "keeper.sock"),
             "--state-dir", str(self._state), "--run-dir", str(self._run_dir), "--id", name,
         ]  # fmt: skip
         wrapped = unprivileged_command(
-            command, writable=[self._state, self._run_dir], readable=[BIN, token], status_fd=3
+            command, writable=[self._state, self._run_dir], readable=[BIN], status_fd=3
         )
         # Over the /proc that bubblewrap makes, so after it and before the command.
         at = wrapped.index("--chdir")
@@ -89,6 +102,15 @@ class Machine:
             return next((one for one in text.splitlines() if all(word in one for word in words)), "")
 
         return eventually(f"{' '.join(words)} in {self.log}", line, 20.0)
+
+    def _give_certificate(self, folder: Path, name: str) -> None:
+        folder.mkdir(parents=True)
+        for file, text in self._cluster.certs("renew", name, "--bundle")["files"].items():
+            (folder / file).write_text(text)
+            (folder / file).chmod(0o600)
+            os.chown(folder / file, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+        for path in (folder, folder.parent):
+            os.chown(path, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
 
     def _start_keeper(self) -> None:
         log = self.folder / "two-keeper.log"

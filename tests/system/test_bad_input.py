@@ -272,7 +272,7 @@ def test_an_upload_is_bounded_while_it_streams(cluster: Cluster, told: int, reas
             yield scheduler_pb2.UploadSourceRequest(chunk=chunk)
 
     before = sorted((cluster.dir / "manager" / "blobs").rglob("*"))
-    with grpc.insecure_channel(cluster.address) as channel:
+    with cluster.channel("users") as channel:
         upload = scheduler_pb2_grpc.SchedulerStub(channel).UploadSource
         with pytest.raises(grpc.RpcError) as caught:
             upload(chunks(), metadata=[("authorization", f"Bearer {cluster.token}")], timeout=60)

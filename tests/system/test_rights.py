@@ -76,10 +76,19 @@ def test_a_token_is_its_owners_alone_and_nowhere_told(cluster: Cluster, name: st
 
 @pytest.fixture(params=["users", "volunteers"])
 def channel(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[grpc.Channel]:
-    """A connection to one of the two listeners, without a token."""
-    address = cluster.address if request.param == "users" else cluster.volunteers_address
-    with grpc.insecure_channel(address) as channel:
+    """A connection to one of the two listeners, without a token; to the volunteers' with a certificate."""
+    with cluster.channel(request.param) as channel:
         yield channel
+
+
+@pytest.fixture(params=["users", "volunteers"])
+def bare(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[tuple[grpc.Channel, grpc.StatusCode]]:
+    """A connection without any credential, and how what comes without one ends there."""
+    users = request.param == "users"
+    address = cluster.address if users else cluster.volunteers_address
+    trusting = grpc.ssl_channel_credentials(cluster.ca_file.read_bytes())
+    with grpc.secure_channel(address, trusting, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        yield channel, grpc.StatusCode.UNAUTHENTICATED if users else grpc.StatusCode.UNAVAILABLE
 
 
 def code_of(call: object) -> grpc.StatusCode:
@@ -90,10 +99,11 @@ def code_of(call: object) -> grpc.StatusCode:
 
 
 @pytest.mark.parametrize("token", [None, "", "Bearer ", "Bearer wrong", "wrong"])
-def test_callers_without_the_token_are_refused_at_both_doors(
-    channel: grpc.Channel, token: str | None
+def test_callers_without_a_credential_are_refused_at_both_doors(
+    bare: tuple[grpc.Channel, grpc.StatusCode], token: str | None
 ) -> None:
-    """No method of any service of either listener answers; reflection neither."""
+    """No method of any service answers, reflection neither; the volunteers' listener ends the handshake."""
+    channel, refused = bare
     metadata = None if token is None else [("authorization", token)]
     said = {"metadata": metadata, "timeout": 10}
     jobs = scheduler_grpc.SchedulerStub(channel)
@@ -114,11 +124,11 @@ def test_callers_without_the_token_are_refused_at_both_doors(
             )
         ),
     ]
-    assert {code_of(call) for call in calls} == {grpc.StatusCode.UNAUTHENTICATED}
+    assert {code_of(call) for call in calls} == {refused}
 
 
 def test_health_is_told_to_everybody(channel: grpc.Channel) -> None:
-    """Load balancers have no token."""
+    """Load balancers have no token; beside volunteers they need a certificate."""
     health = health_pb2_grpc.HealthStub(channel)
     answer = health.Check(health_pb2.HealthCheckRequest(), timeout=10)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -129,11 +139,9 @@ def test_health_is_told_to_everybody(channel: grpc.Channel) -> None:
     [("users", "Scheduler", "Registry"), ("volunteers", "Registry", "Scheduler")],
 )
 def test_each_door_has_its_own_services(cluster: Cluster, door: str, theirs: str, foreign: str) -> None:
-    """With the token, reflection lists a listener's services; the other listener's methods are not there."""
-    address = cluster.address if door == "users" else cluster.volunteers_address
-    token = cluster.token if door == "users" else cluster.volunteer_token
-    said = {"metadata": [("authorization", f"Bearer {token}")], "timeout": 10}
-    with grpc.insecure_channel(address) as channel:
+    """With the credential, reflection lists a listener's services; the other one's methods are not there."""
+    said = {"metadata": [("authorization", f"Bearer {cluster.token}")], "timeout": 10}
+    with cluster.channel(door) as channel:
         wish = reflection_pb2.ServerReflectionRequest(list_services="")
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         (answer,) = stub.ServerReflectionInfo(iter([wish]), **said)

@@ -26,7 +26,8 @@ def test_a_bar_moves_while_a_source_is_uploaded(cluster: Cluster, tmp_path: Path
     """It shows how much of how much is sent, vanishes at the end, and leaves one line."""
     token = str(cluster.dir / "manager" / "admin.token")
     with Valve(cluster.address, 1_000_000) as way:
-        words = ["--manager", way.address, "--token-file", token, "submit", str(large(tmp_path, 1))]
+        words = ["--manager", way.address, "--token-file", token, "--ca", str(cluster.ca_file)]
+        words += ["submit", str(large(tmp_path, 1))]
         with on_terminal([str(BIN / "syndicatectl"), *words], cluster.environment) as shown:
             moved = shown.until(r"uploading\s+\S*[━╸╺]\S*.*? ([1-9][\d.]*)/(\d\.\d) MB")
             assert 0 < float(moved[1]) < float(moved[2]) == SIZE / 1e6

@@ -22,19 +22,15 @@ FABRIC, HOST = registry.NETWORK_KIND_FABRIC, registry.NETWORK_KIND_HOST
 
 @contextmanager
 def attached(cluster: Cluster, hello: registry.Hello) -> Iterator[registry.Welcome]:
-    """A volunteer of another machine as far as the manager sees it: a Hello, with the token, on a stream.
+    """A volunteer of another machine as far as the manager sees it: a Hello and a certificate, on a stream.
 
     Gives the Welcome; raises grpc.RpcError where it is refused.
     """
     requests: queue.SimpleQueue[registry.AttachRequest | None] = queue.SimpleQueue()
     requests.put(registry.AttachRequest(hello=hello))
-    with grpc.insecure_channel(cluster.volunteers_address) as channel:
+    with cluster.channel("volunteers", hello.volunteer_id) as channel:
         attach = registry_grpc.RegistryStub(channel).Attach
-        stream = attach(
-            iter(requests.get, None),
-            metadata=[("authorization", f"Bearer {cluster.volunteer_token}")],
-            timeout=30,
-        )
+        stream = attach(iter(requests.get, None), timeout=30)
         try:
             yield next(stream).welcome
         finally:

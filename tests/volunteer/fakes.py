@@ -330,6 +330,7 @@ class Bench:
         """The volunteer's settings."""
         values: dict[str, Any] = {
             "manager": (self.manager.target,),
+            "insecure": True,
             "token_file": self.folder / "token",
             "state_dir": self.folder / "state",
             "keeper": self.keeper.path,

@@ -371,7 +371,7 @@ async def test_a_token_that_cannot_be_read_is_told_and_tried_again(world: Bench)
         await eventually(lambda: any(line["event"] == "link.refused" for line in told))
 
     refused = [line for line in told if line["event"] == "link.refused"]
-    assert [line["status"] for line in refused] == ["NO_TOKEN"]
+    assert [line["status"] for line in refused] == ["NO_CREDENTIAL"]
 
 
 async def test_a_manager_that_reads_nothing_is_given_up(world: Bench) -> None:

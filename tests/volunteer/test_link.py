@@ -11,6 +11,7 @@ import pytest
 from syndicate.v1 import registry_pb2_grpc
 from syndicate.volunteer.core import model
 from syndicate.volunteer.link import LinkEdges, LinkSettings, ManagerLink
+from syndicate.volunteer.way import ClearText
 from volunteer.fakes import DEADLINE
 
 
@@ -68,7 +69,9 @@ async def test_a_stop_ends_a_stream_whose_half_close_does_not_work(
         lambda: model.Resources(),
     )
     (tmp_path / "token").write_text("the-token\n")
-    link = ManagerLink("127.0.0.1:1", tmp_path / "token", LinkSettings(goodbye_s=0.05), edges, Random(1))
+    link = ManagerLink(
+        "127.0.0.1:1", ClearText(tmp_path / "token"), LinkSettings(goodbye_s=0.05), edges, Random(1)
+    )
     running = asyncio.create_task(link.run(stop))
     await opened.wait()
 

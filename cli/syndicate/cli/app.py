@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 from syndicate.cli import exit_codes, identity_app, job_commands, local_commands, login_app, node_commands
+from syndicate.cli.certs_app import certs_app, join_app
 from syndicate.cli.context import Given
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.follow import follow
 from syndicate.cli.options import (
+    CaOption,
     ContextOption,
+    InsecureOption,
     JobArgument,
     JsonOption,
     ManagerOption,
@@ -51,6 +54,8 @@ node_app = typer.Typer(
     help="Takes a volunteer out of use, or back.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(node_app, name="node")
+app.add_typer(certs_app, name="certs")
+app.add_typer(join_app, name="join-token")
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,11 +72,13 @@ def options(
     token_file: TokenFileOption = None,
     token: TokenOption = None,
     user: UserOption = None,
+    ca: CaOption = None,
+    insecure: InsecureOption = False,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    ctx.obj = Given(manager, token, token_file, user, context)
+    ctx.obj = Given(manager, token, token_file, user, context, ca, insecure)
 
 
 @app.command()
@@ -331,6 +338,9 @@ def up(
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Also where this machine cannot isolate jobs.")
     ] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Clear text instead of TLS between its parts and to users.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Starts a whole cluster on this machine.
@@ -339,7 +349,9 @@ def up(
     """
     if volunteer_port is None:
         volunteer_port = port + 1 if port else 0
-    wish = local_commands.UpWish(slots, directory, port, volunteer_port, client_path, clients, unsafe, json)
+    wish = local_commands.UpWish(
+        slots, directory, port, volunteer_port, client_path, clients, unsafe, insecure, json
+    )
     raise typer.Exit(local_commands.up(wish, this_terminal()))
 
 

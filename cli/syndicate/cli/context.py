@@ -46,10 +46,12 @@ class Context:
     token_file: str
     directory: str
     """The state folder of the cluster, for ``down``."""
+    ca_file: str = ""
+    """The certificate of the cluster's own authority; empty where it speaks clear text."""
 
     def as_cluster(self) -> ClusterContext:
         """The same as other contexts are told."""
-        return ClusterContext(self.manager, self.token_file)
+        return ClusterContext(self.manager, self.token_file, self.ca_file, insecure=not self.ca_file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,20 @@ class Target:
     token_context: str = ""
     """The context that the token is of; empty where none holds it."""
     ca_file: str = ""
-    """The certificate of the cluster's CA, of the context; empty for none."""
-    ca_fingerprint: str = ""
-    """Its SHA-256, of the context; empty where it is not pinned."""
+    """The certificate of the authority that the manager's is of; empty for those that gRPC trusts."""
+    insecure: bool = False
+    """Whether to speak clear text."""
 
     def connect(self, on_away: Callable[[Unreachable | None, float], None] | None = None) -> SchedulerClient:
         """Opens a connection; raises nothing until the first call. ``on_away``: see SchedulerClient."""
-        return SchedulerClient(self.manager, self.token, user=self.user, on_away=on_away)
+        return SchedulerClient(
+            self.manager,
+            self.token,
+            user=self.user,
+            ca=self.ca_file or None,
+            insecure=self.insecure,
+            on_away=on_away,
+        )
 
     def explain(self, error: NotAuthenticated | Unreachable) -> CliError:
         """What to do about a manager that is away, or that does not accept this token."""
@@ -127,6 +136,8 @@ class Given:
     token_file: str | None = None
     user: str | None = None
     context: str | None = None
+    ca: str | None = None
+    insecure: bool = False
 
     def over(self, other: Given) -> Given:
         """These options, and the other ones where these say nothing."""
@@ -137,6 +148,8 @@ class Given:
             token_of.token_file,
             self.user or other.user,
             self.context or other.context,
+            self.ca or other.ca,
+            self.insecure or other.insecure,
         )
 
 
@@ -159,7 +172,8 @@ def read_context(path: Path) -> Context | None:
     """The context, or None where there is none for this user. Raises CliError for a file that is not one."""
     try:
         values = tomllib.loads(path.read_text())
-        return Context(values["manager"], values["token_file"], values["directory"])
+        ca_file = str(values.get("ca_file", ""))
+        return Context(values["manager"], values["token_file"], values["directory"], ca_file)
     except (FileNotFoundError, PermissionError):
         return None
     except (OSError, ValueError, KeyError) as error:
@@ -180,6 +194,7 @@ def write_context(path: Path, context: Context) -> None:
         f"manager = {json.dumps(context.manager)}\n"
         f"token_file = {json.dumps(context.token_file)}\n"
         f"directory = {json.dumps(context.directory)}\n"
+        f"ca_file = {json.dumps(context.ca_file)}\n"
     )
     fresh.chmod(0o600)
     fresh.replace(path)
@@ -202,7 +217,7 @@ def resolve(given: Given, environ: Mapping[str, str]) -> Target:
     manager, manager_from = _manager(given, environ, chosen, local)
     check_address(manager)
     token, token_from, token_context = _token(given, environ, chosen, local, manager)
-    cluster = chosen.values if chosen and _same(chosen.values.manager, manager) else None
+    ca_file, insecure = _trust(given, environ, cluster_at(manager, chosen.values if chosen else None, local))
     return Target(
         manager=manager,
         token=token,
@@ -210,12 +225,28 @@ def resolve(given: Given, environ: Mapping[str, str]) -> Target:
         token_from=token_from,
         local=local.manager if local else "",
         directory=local.directory if local else "",
-        context=chosen.name if chosen and cluster else "",
+        context=chosen.name if chosen and _same(chosen.values.manager, manager) else "",
         manager_from=manager_from,
         token_context=token_context,
-        ca_file=cluster.ca_file if cluster else "",
-        ca_fingerprint=cluster.ca_fingerprint if cluster else "",
+        ca_file=ca_file,
+        insecure=insecure,
     )
+
+
+def cluster_at(manager: str, chosen: ClusterContext | None, local: Context | None) -> ClusterContext | None:
+    """What is known of the cluster of a manager, by the chosen context or by what `up` left."""
+    known = [*([chosen] if chosen else []), *([local.as_cluster()] if local else [])]
+    return next((each for each in known if _same(each.manager, manager)), None)
+
+
+def _trust(given: Given, environ: Mapping[str, str], cluster: ClusterContext | None) -> tuple[str, bool]:
+    """The authority's file, and whether to speak clear text."""
+    named = given.ca or environ.get("SYNDICATE_CA") or ""
+    if given.insecure or (not named and environ.get("SYNDICATE_INSECURE") == "1"):
+        return "", True
+    if named or cluster is None:
+        return named, False
+    return cluster.ca_file, cluster.insecure
 
 
 def check_address(manager: str) -> str:

@@ -2,6 +2,7 @@
 
 NAME.toml          where a cluster's manager is, and where the token for it stands
 NAME.token         the token, where ``syndicatectl login`` wrote it
+NAME.ca.pem        the certificate of the cluster's authority
 current-context    the name of the one that commands use
 
 The folder has mode 0700, each file 0600. ``local`` is the name of what ``syndicatectl up`` leaves, which
@@ -39,9 +40,11 @@ class ClusterContext:
     ca_file: str = ""
     """The certificate of the cluster's CA, absolute; empty for none."""
     ca_fingerprint: str = ""
-    """``sha256:`` and the digits of that certificate's digest; empty where it is not pinned."""
+    """``sha256:`` and the digits of that certificate's digest, for people."""
     user: str = ""
     """Whose the token is, for people."""
+    insecure: bool = False
+    """Whether to speak clear text."""
 
 
 class Contexts:
@@ -68,8 +71,9 @@ class Contexts:
             known = {
                 field.name: values[field.name] for field in fields(ClusterContext) if field.name in values
             }
-            if not all(isinstance(value, str) for value in known.values()):
-                raise ValueError("a value is no text")
+            kinds = {"insecure": bool}
+            if not all(type(value) is kinds.get(key, str) for key, value in known.items()):
+                raise ValueError("a value is of another kind")
             return ClusterContext(**known)
         except (ValueError, TypeError) as error:
             raise CliError(
@@ -102,6 +106,11 @@ class Contexts:
         self.folder.write(f"{check_name(name)}.token", token + "\n")
         return str(self.folder.path / f"{name}.token")
 
+    def put_ca(self, name: str, pem: str) -> str:
+        """Writes the certificate of a context's authority; returns the file's path."""
+        self.folder.write(f"{check_name(name)}.ca.pem", pem)
+        return str(self.folder.path / f"{name}.ca.pem")
+
     def remove_token(self, name: str) -> bool:
         """Removes the token that `put_token` wrote; returns whether there was one."""
         return self.folder.remove(f"{check_name(name)}.token")
@@ -111,6 +120,7 @@ class Contexts:
         if self.current() == name:
             self.use(LOCAL)
         self.remove_token(name)
+        self.folder.remove(f"{name}.ca.pem")
         self.folder.remove(f"{check_name(name)}.toml")
 
     def current(self) -> str:

@@ -19,6 +19,7 @@ from syndicate.client_api import (
     NotAllowed,
     NotAuthenticated,
     NotPublished,
+    NotTrusted,
     OutOfScope,
     PackError,
     QuotaUsedUp,
@@ -74,6 +75,12 @@ def explain(error: SyndicateError) -> CliError:
             str(error),
             "Does `syndicate-manager` run there?     Another one?  --manager HOST:PORT or SYNDICATE_MANAGER",
             code=exit_codes.MANAGER_AWAY,
+        )
+    if isinstance(error, NotTrusted):
+        return CliError(
+            str(error),
+            "Name the cluster's authority:  --ca FILE or SYNDICATE_CA     Is it this cluster, this address?",
+            code=exit_codes.NOT_ALLOWED,
         )
     if isinstance(error, PackError):
         return CliError(error.message, error.remedy, NOTHING, code=exit_codes.REFUSED)

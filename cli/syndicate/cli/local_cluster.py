@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ class Plan:
     client: bytes | None = None
     """The default client's archive."""
     clients: int = 1
+    insecure: bool = False
+    """Whether manager and volunteer speak clear text."""
     unsafe: bool = False
     """Whether to start on a machine that cannot isolate tasks as it should."""
     made: Sequence[str] = ()
@@ -81,6 +84,7 @@ class Running:
     manager: str = ""
     volunteers: str = ""
     unsafe: bool = False
+    insecure: bool = False
     made: Sequence[str] = ()
     """The folders that `down` is to remove, as far as they are empty; the innermost first."""
     parts: dict[str, Process] = field(default_factory=dict)
@@ -133,9 +137,14 @@ def start(plan: Plan, tell: Callable[[str], None]) -> Running:
     On an error nothing of it is left; of logs that were there before the new lines stay. Raises CliError.
     """
     before = set(os.listdir(plan.directory))
-    running = Running(plan.instance, str(plan.run_dir), plan.slots, unsafe=plan.unsafe, made=plan.made)
+    running = Running(
+        plan.instance, str(plan.run_dir), plan.slots,
+        unsafe=plan.unsafe, insecure=plan.insecure, made=plan.made,
+    )  # fmt: skip
     try:
         _make_folders(plan)
+        if not plan.insecure:
+            _make_certificates(plan)
         deadline = time.monotonic() + START_S
         _start_keeper(plan.directory, plan.bin_dir, running, deadline)
         tell("keeper     ready")
@@ -259,6 +268,37 @@ def _make_folders(plan: Plan) -> None:
         _write_client(plan.directory / "client.tgz", plan.client)
 
 
+def ca_file(directory: Path) -> Path:
+    """The certificate of the cluster's own authority."""
+    return directory / "manager" / "tls" / "ca.pem"
+
+
+def _make_certificates(plan: Plan) -> None:
+    """The cluster's own authority, unless it has one, and certificates of it. Raises StartFailed."""
+    state, own = plan.directory / "manager", plan.directory / "volunteer"
+    commands = [["renew", _VOLUNTEER_ID, "--out", str(own / "tls"), "--days", "365"]]
+    if not ca_file(plan.directory).exists():
+        commands.insert(0, ["init"])
+    for words in commands:
+        command = [str(plan.bin_dir / "syndicate-manager"), "certs", *words, "--state-dir", str(state)]
+        # As the owner of both folders: root would follow whatever that one laid there.
+        wrapped = unprivileged_command(command, writable=[state, own], readable=[plan.bin_dir])
+        try:
+            done = subprocess.run(
+                wrapped,
+                env=_environ(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=START_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise StartFailed(f"the certificates were not made: {error}") from None
+        if done.returncode:
+            text = done.stderr.decode(errors="replace").strip().removeprefix("error: ")
+            raise StartFailed(f"the certificates were not made: {text or done.returncode}")
+
+
 def _write_client(path: Path, data: bytes) -> None:
     """For the manager to read and nobody else: it is a user's code."""
     path.unlink(missing_ok=True)
@@ -302,7 +342,7 @@ def _start_manager(plan: Plan, running: Running, deadline: float) -> None:
         str(plan.bin_dir / "syndicate-manager"), "--state-dir", str(state),
         "--listen-users", f"127.0.0.1:{plan.users_port}",
         "--listen-volunteers", f"127.0.0.1:{plan.volunteers_port}",
-        *(["--allow-unsafe"] if plan.unsafe else []),
+        *(["--allow-unsafe"] if plan.unsafe else []), *(["--insecure"] if plan.insecure else []),
     ]  # fmt: skip
     readable = [plan.bin_dir]
     if plan.client is not None:
@@ -328,11 +368,13 @@ def _start_volunteer(plan: Plan, running: Running) -> None:
     token = plan.directory / "manager" / "volunteer.token"
     command = [
         str(plan.bin_dir / "syndicate-volunteer"), "run", "--manager", running.volunteers,
-        "--token-file", str(token), "--keeper", str(plan.run_dir / "keeper.sock"),
+        "--keeper", str(plan.run_dir / "keeper.sock"),
         "--state-dir", str(state), "--run-dir", str(plan.run_dir), "--id", _VOLUNTEER_ID,
+        *(["--insecure", "--token-file", str(token)] if plan.insecure else []),
     ]  # fmt: skip
+    readable = [plan.bin_dir, token] if plan.insecure else [plan.bin_dir]
     wrapped = unprivileged_command(
-        command, writable=[state, plan.run_dir], readable=[plan.bin_dir, token], status_fd=_STATUS_FD
+        command, writable=[state, plan.run_dir], readable=readable, status_fd=_STATUS_FD
     )
     with processes.signals_held():
         volunteer = processes.start_wrapped(wrapped, plan.directory / "volunteer.log", _environ(), START_S)
@@ -358,7 +400,8 @@ def _await_file(name: str, process: Process, path: Path, deadline: float) -> Non
 
 def _await_slots(plan: Plan, running: Running, deadline: float) -> None:
     token = (plan.directory / "manager" / "admin.token").read_text()
-    with SchedulerClient(running.manager, token, timeout=5.0) as client:
+    ca = None if plan.insecure else ca_file(plan.directory)
+    with SchedulerClient(running.manager, token, timeout=5.0, ca=ca, insecure=plan.insecure) as client:
         while True:
             why = "its slots did not become ready"
             try:

@@ -39,6 +39,7 @@ _WHY_ROOT = {
     "down": "ends processes of root's and removes network namespaces and cgroups",
 }
 MOST_SLOTS = 1000
+_INSECURE = "tokens, sources and output cross 127.0.0.1 in clear text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class UpWish:
     client: str | None = None
     clients: int = 1
     unsafe: bool = False
+    insecure: bool = False
     as_json: bool = False
 
 
@@ -80,8 +82,7 @@ def _up(wish: UpWish, terminal: Terminal) -> int:
             _check_ports(wish)
             started = time.monotonic()
             running = local_cluster.start(replace(plan, made=[str(path) for path in made]), terminal.note)
-            token_file = str(directory / "manager" / "admin.token")
-            write_context(context_path(os.environ), Context(running.manager, token_file, str(directory)))
+            write_context(context_path(os.environ), _context(directory, running))
     except BaseException as error:
         local_cluster.remove_folders(made)
         if isinstance(error, KeyboardInterrupt) and not (directory / "up.json").exists():
@@ -90,6 +91,12 @@ def _up(wish: UpWish, terminal: Terminal) -> int:
         raise
     _tell(wish, directory, running, terminal, f"up in {duration_text(time.monotonic() - started)}")
     return exit_codes.OK
+
+
+def _context(directory: Path, running: Running) -> Context:
+    token_file = str(directory / "manager" / "admin.token")
+    ca_file = "" if running.insecure else str(local_cluster.ca_file(directory))
+    return Context(running.manager, token_file, str(directory), ca_file)
 
 
 def _running_already(directory: Path, slots: int | None) -> Running | None:
@@ -157,13 +164,15 @@ def _down_lines(endings: Mapping[str, Ending], room: int) -> list[str]:
 def _tell(wish: UpWish, directory: Path, running: Running, terminal: Terminal, how: str) -> None:
     if wish.as_json:
         values = {"manager": running.manager, "volunteers": running.volunteers, "slots": running.slots}
-        token_file = str(directory / "manager" / "admin.token")
-        terminal.say(document({**values, "directory": str(directory), "token_file": token_file}))
+        context = _context(directory, running)
+        files = {"token_file": context.token_file, "ca_file": context.ca_file}
+        terminal.say(document({**values, "directory": str(directory), **files}))
         return
     terminal.say(
         [
             labelled("cluster", f"{how}: {plural(running.slots, 'slot')}, manager {running.manager}"),
             labelled("", f"state and logs in {directory}"),
+            *([labelled("insecure", _INSECURE)] if running.insecure else []),
             *advice(
                 "Next:  syndicatectl submit PATH -n 2 --follow     End it:  syndicatectl down", terminal.room
             ),
@@ -243,6 +252,7 @@ def _plan(wish: UpWish, directory: Path, bin_dir: Path) -> Plan:
         client=archive,
         clients=wish.clients,
         unsafe=wish.unsafe,
+        insecure=wish.insecure,
     )
 
 

@@ -28,6 +28,12 @@ def login(
     manager: Annotated[
         str, typer.Argument(metavar="HOST:PORT", help="The manager; else that of the context.")
     ] = "",
+    fingerprint: Annotated[
+        str,
+        typer.Option(
+            "--fingerprint", metavar="SHA256", help="Of the cluster's authority, which the manager shows."
+        ),
+    ] = "",
     json: JsonOption = False,
 ) -> int:
     """Keeps a manager's address and your token.
@@ -37,7 +43,7 @@ def login(
 
     Example:  syndicatectl login cluster.example.org:7000
     """
-    return login_commands.login(given, terminal, manager, json)
+    return login_commands.login(given, terminal, manager, fingerprint, json)
 
 
 @unconnected

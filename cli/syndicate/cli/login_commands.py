@@ -7,48 +7,62 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from syndicate.cli import exit_codes
 from syndicate.cli.context import (
     Given,
     Target,
     check_address,
+    cluster_at,
     context_path,
     read_context,
     read_token,
     resolve,
 )
 from syndicate.cli.contexts import LOCAL, ClusterContext, Contexts, check_name, name_for
-from syndicate.cli.failure import CliError
+from syndicate.cli.failure import CliError, explain
 from syndicate.cli.render.identity import expires_soon, expiry_text, token_text, who_lines, who_text
 from syndicate.cli.render.job_lines import advice, labelled, labelled_text
 from syndicate.cli.render.neutralise import neutralise_text
 from syndicate.cli.render.plain import as_plain, document
 from syndicate.cli.render.tables import Fit, table
 from syndicate.cli.terminal import Terminal
-from syndicate.client_api import NotAuthenticated, SchedulerClient, Unreachable
+from syndicate.client_api import (
+    NotAuthenticated,
+    NotTrusted,
+    SchedulerClient,
+    Unreachable,
+    ca_fingerprint,
+    fetch_ca,
+)
 
 FROM_STDIN = "-"
 _MOST_LETTERS = 4096
 
 
-def login(given: Given, terminal: Terminal, manager: str, as_json: bool) -> int:
+def login(given: Given, terminal: Terminal, manager: str, fingerprint: str, as_json: bool) -> int:
     """Tries a token at a manager; where it is good, keeps it in a context that commands use from now on."""
     store = Contexts(os.environ)
     name, context = _context_for(store, given, manager)
+    pem, context = _trusted(given, fingerprint, context)
     token, token_from = _token_for(given, terminal, context.manager)
     target = Target(
         context.manager,
         token,
         token_from=token_from,
-        ca_file=context.ca_file,
-        ca_fingerprint=context.ca_fingerprint,
+        ca_file=pem or context.ca_file,
+        insecure=context.insecure,
     )
     try:
         with target.connect() as client:
             who, now = client.whoami(), client.cluster().now
     except (NotAuthenticated, Unreachable) as error:
         raise _not_logged_in(target.explain(error)) from None
+    except NotTrusted as error:
+        raise _not_logged_in(explain(error)) from None
+    if pem:
+        context = replace(context, ca_file=store.put_ca(name, pem), ca_fingerprint=ca_fingerprint(pem))
     token_file = store.put_token(name, token)
     store.put(name, replace(context, token_file=token_file, user=who.user.name))
     store.use(name)
@@ -182,7 +196,7 @@ def show_context(given: Given, terminal: Terminal, name: str, as_json: bool) -> 
         ("manager", found.manager),
         ("user", found.user),
         ("token", found.token_file or "none"),
-        ("CA", found.ca_file),
+        ("authority", "clear text, no certificate" if found.insecure else found.ca_file),
         ("", found.ca_fingerprint),
     )
     terminal.say([row for label, text in rows if text for row in labelled_text(label, text, terminal.room)])
@@ -237,6 +251,28 @@ def _context_for(store: Contexts, given: Given, manager: str) -> tuple[str, Clus
             code=exit_codes.USAGE,
         )
     return check_name(name), there or ClusterContext(address)
+
+
+def _trusted(given: Given, fingerprint: str, context: ClusterContext) -> tuple[str, ClusterContext]:
+    """The authority to keep, as PEM, and the context; where none is named, what is known stays."""
+    named = given.ca or os.environ.get("SYNDICATE_CA") or ""
+    if fingerprint:
+        try:
+            return fetch_ca(context.manager, fingerprint), replace(context, insecure=False)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise CliError(f"no manager at {context.manager} ({why})", code=exit_codes.MANAGER_AWAY) from None
+    if named:
+        ca_fingerprint(named)  # raises NotTrusted for what is none
+        return Path(named).read_text(), replace(context, insecure=False)
+    if given.insecure or os.environ.get("SYNDICATE_INSECURE") == "1":
+        return "", replace(context, ca_file="", ca_fingerprint="", insecure=True)
+    if not context.ca_file:
+        known = cluster_at(context.manager, None, read_context(context_path(os.environ)))
+        if known is not None:  # what `up` left, on the same machine; `down` will take it away
+            pem = Path(known.ca_file).read_text() if known.ca_file else ""
+            return pem, replace(context, insecure=known.insecure)
+    return "", context
 
 
 def _token_for(given: Given, terminal: Terminal, manager: str) -> tuple[str, str]:
@@ -294,7 +330,7 @@ def _show_target(given: Given, terminal: Terminal, as_json: bool) -> int:
                     "manager_from": target.manager_from,
                     "token_from": target.token_from,
                     "ca_file": target.ca_file,
-                    "ca_fingerprint": target.ca_fingerprint,
+                    "insecure": target.insecure,
                 }
             )
         )
@@ -302,8 +338,8 @@ def _show_target(given: Given, terminal: Terminal, as_json: bool) -> int:
     terminal.say(labelled_text("manager", f"{target.manager}, of {target.manager_from}", terminal.room))
     token = f"of {target.token_from}" if target.token else "none"
     terminal.say(labelled_text("token", token, terminal.room))
-    if target.ca_file:
-        terminal.say(labelled_text("CA", target.ca_file, terminal.room))
+    ca = "clear text, no certificate" if target.insecure else target.ca_file or "those of this machine"
+    terminal.say(labelled_text("authority", ca, terminal.room))
     return exit_codes.OK
 
 
@@ -314,4 +350,5 @@ def _plain(context: ClusterContext) -> dict[str, object]:
         "token_file": context.token_file,
         "ca_file": context.ca_file,
         "ca_fingerprint": context.ca_fingerprint,
+        "insecure": context.insecure,
     }

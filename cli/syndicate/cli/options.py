@@ -55,6 +55,13 @@ UserOption = Annotated[
         "--user", metavar="NAME", help="For admins: whose job it is. Also SYNDICATE_USER; else the token's."
     ),
 ]
+CaOption = Annotated[
+    str | None,
+    typer.Option("--ca", metavar="FILE", help="The cluster's authority (ca.pem). Also SYNDICATE_CA."),
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Clear text, to a manager on this machine only.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobArgument = Annotated[int, typer.Argument(metavar="JOB", help="The job's id.", min=1)]
 
@@ -64,6 +71,8 @@ _SHARED: dict[str, Any] = {
     "token_file": TokenFileOption,
     "token": TokenOption,
     "user": UserOption,
+    "ca": CaOption,
+    "insecure": InsecureOption,
 }
 _MADE = ("client", "terminal", "target")
 """Parameters of commands that are no options."""
@@ -112,7 +121,8 @@ def _with_options(
     keyword = inspect.Parameter.KEYWORD_ONLY
     added = [inspect.Parameter("ctx", keyword, annotation=typer.Context)]
     added += [
-        inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in shared.items()
+        inspect.Parameter(name, keyword, default=False if name == "insecure" else None, annotation=kind)
+        for name, kind in shared.items()
     ]
 
     def run(**values: Any) -> None:

@@ -34,4 +34,4 @@ def _options_again(running: Running) -> str:
         options += f" --port {port}"
     if volunteer_port not in (0, (port or DEFAULT_PORT) + 1):
         options += f" --volunteer-port {volunteer_port}"
-    return options + (" --unsafe" if running.unsafe else "")
+    return options + (" --unsafe" if running.unsafe else "") + (" --insecure" if running.insecure else "")

@@ -29,6 +29,7 @@ from syndicate.client_api._errors import (
     NotAuthenticated,
     NotConfigured,
     NotPublished,
+    NotTrusted,
     OutOfScope,
     PackError,
     QueueFull,
@@ -69,6 +70,7 @@ from syndicate.client_api._results import (
 )
 from syndicate.client_api._retry import RetryPolicy
 from syndicate.client_api._scheduler import SchedulerClient, Uploaded, job_has_ended
+from syndicate.client_api._tls import ca_fingerprint, fetch_ca, is_loopback
 
 __all__ = [
     "IGNORE_FILE",
@@ -105,6 +107,7 @@ __all__ = [
     "NotAuthenticated",
     "NotConfigured",
     "NotPublished",
+    "NotTrusted",
     "OutOfScope",
     "Outcome",
     "PackError",
@@ -134,7 +137,10 @@ __all__ = [
     "Uploaded",
     "UserDisabled",
     "UserExists",
+    "ca_fingerprint",
     "check_makefile",
+    "fetch_ca",
+    "is_loopback",
     "job_has_ended",
     "job_name",
     "pack",

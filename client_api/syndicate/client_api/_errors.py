@@ -37,6 +37,7 @@ The whole tree, with the side that is to blame::
     │   │   ├── QueueFull       of all jobs that wait
     │   │   ├── TooManyCalls    of this user at once or in a second
     │   │   └── TooManyTokens   of one user
+    │   ├── NotTrusted          whoever answers is not known as manager    the caller, or somebody in between
     │   └── Unreachable         the manager does not answer                the cluster
     └── PackError               a source cannot be sent                    the caller
         ├── NoMakefile          it has none at its root
@@ -230,6 +231,10 @@ class TooManyCalls(Exhausted):
 
 class TooManyTokens(Exhausted):
     """The user has as many tokens as it may have."""
+
+
+class NotTrusted(SchedulerError):
+    """Whoever answers at the address does not show a certificate that is trusted; nothing was sent to it."""
 
 
 class Unreachable(SchedulerError):

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -15,6 +16,7 @@ import grpc
 from syndicate.client_api._errors import (
     Failure,
     NotAuthenticated,
+    NotTrusted,
     SchedulerError,
     Unreachable,
     busy_pause_s,
@@ -26,6 +28,7 @@ from syndicate.client_api._logs import LogResume
 from syndicate.client_api._pack import Source
 from syndicate.client_api._presence import Presence
 from syndicate.client_api._retry import RetryPolicy
+from syndicate.client_api._tls import open_channel
 from syndicate.v1 import scheduler_pb2, scheduler_pb2_grpc
 from syndicate.v1.common_pb2 import JobState
 
@@ -88,6 +91,8 @@ class SchedulerClient(IdentityCalls):
     raises Unreachable; a mutation keeps its request id meanwhile, so that it happens once. ``timeout`` bounds
     each single call, in seconds; one that the manager puts off, since the user makes too many, waits so long
     at most. Streams that ran and broke are opened again for ``reconnect_for`` seconds.
+    ``ca`` is the authority that the manager's certificate is of, as PEM text or a file's path; without it
+    those that gRPC trusts on this machine. ``insecure`` speaks clear text, to a manager on this machine only.
     ``user`` (``[a-z0-9-]``) says whose jobs are submitted, where the token leaves that open.
     ``on_away(error, seconds)`` is called, in the thread that noticed, as soon as a stream that ran broke;
     ``seconds`` is how long it will be tried. When the manager is back, ``error`` is None, and ``seconds`` is
@@ -103,6 +108,8 @@ class SchedulerClient(IdentityCalls):
         connect_for: float = 5.0,
         timeout: float = 30.0,
         reconnect_for: float = 60.0,
+        ca: str | Path | bytes | None = None,
+        insecure: bool = False,
         on_away: Callable[[Unreachable | None, float], None] | None = None,
     ) -> None:
         token = token.strip()
@@ -116,7 +123,7 @@ class SchedulerClient(IdentityCalls):
         self._reconnect_for = reconnect_for
         self._presence = Presence(on_away)
         self._closed = threading.Event()
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._channel = open_channel(address, ca, insecure, _OPTIONS)
         self._stub = scheduler_pb2_grpc.SchedulerStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -261,7 +268,7 @@ class SchedulerClient(IdentityCalls):
             if self._waited_its_turn(failure, put_off_s, timeout):
                 put_off_s = time.monotonic() - started - tried_for
                 continue
-            if failure.code != "UNAVAILABLE" or tried_for >= self._connect_for:
+            if failure.code != "UNAVAILABLE" or _is_distrust(failure) or tried_for >= self._connect_for:
                 raise self._error(failure, tried_for)
             self._pause(tries, self._connect_for - tried_for)
 
@@ -311,7 +318,12 @@ class SchedulerClient(IdentityCalls):
                     waited_s = time.monotonic() - away_since - tried_for
                     put_off_s, away_since = put_off_s + waited_s, away_since + waited_s
                     continue
-                if not _is_broken(failure) or self._closed.is_set() or tried_for >= budget:
+                if (
+                    not _is_broken(failure)
+                    or _is_distrust(failure)
+                    or self._closed.is_set()
+                    or tried_for >= budget
+                ):
                     raise self._error(failure, tried_for)
                 if ran:
                     self._lost(open_stream, failure, tried_for)
@@ -339,6 +351,10 @@ class SchedulerClient(IdentityCalls):
         self._closed.wait(min(_PAUSES.pause_s(tries, _dice()), max(0.0, at_most)))
 
     def _error(self, failure: Failure, tried_for: float) -> SchedulerError:
+        if _is_distrust(failure):
+            return NotTrusted(
+                f"the certificate of {self.address} is not trusted ({_cause(failure)})", failure
+            )
         if _is_broken(failure) or (failure.code == "DEADLINE_EXCEEDED" and not failure.reason):
             return Unreachable(self.address, _cause(failure), tried_for, failure)
         return scheduler_error(failure)
@@ -385,9 +401,22 @@ def _is_broken(failure: Failure) -> bool:
     return failure.code in ("INTERNAL", "UNKNOWN") and torn and not failure.reason
 
 
+def _is_distrust(failure: Failure) -> bool:
+    # gRPC's own words: no status says that it was the certificate.
+    signs = ("certificate_verify_failed", "handshake failed", "not in peer certificate", "hostname verif")
+    return failure.code == "UNAVAILABLE" and any(sign in failure.text.lower() for sign in signs)
+
+
 def _cause(failure: Failure) -> str:
     text = failure.text.lower()
     known = {
+        "not in peer certificate": "it is not for this address",
+        "hostname verif": "it is not for this address",
+        "has expired": "it has expired, or the clock here is ahead",
+        "not yet valid": "it has not begun, or the clock here is behind",
+        "wrong_version_number": "no TLS is spoken there",
+        "certificate_verify_failed": "it is of another authority",
+        "handshake failed": "it is of another authority",
         "connection refused": "connection refused",
         "dns resolution failed": "no such host",
         "lookup failed": "no such host",

@@ -2,8 +2,8 @@
 
 Exit status, after sysexits.h: 0 stopped as asked; 64 wrong usage; 65 the default client's source is bad; 69
 an address cannot be listened on; 70 the manager found itself wrong (the story is in the log); 74 the state
-directory cannot be read or written; 75 another manager runs on it; 78 settings that make no sense, or a
-database of a newer version.
+directory cannot be read or written; 75 another manager runs on it; 78 settings that make no sense, no usable
+certificates, or a database of a newer version.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from typing import Final, NoReturn
 
 from . import usage
 
+NO_TLS12: Final = "ECDHE-RSA-AES128-GCM-SHA256"
+"""gRPC cannot be told a least version of TLS. All keys here are ECDSA keys, and this one suite of TLS 1.2 is
+for RSA keys, so none is left to it; those of 1.3 are always on."""
 EX_USAGE: Final = 64
 EX_DATAERR: Final = 65
 EX_UNAVAILABLE: Final = 69
@@ -37,7 +40,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = _Parser(
         prog="syndicate-manager",
-        usage="syndicate-manager --state-dir DIR [OPTIONS]",
+        usage="syndicate-manager --state-dir DIR [OPTIONS]\n       syndicate-manager certs COMMAND --help",
         description=usage.DESCRIPTION,
         epilog=usage.EPILOG,
         formatter_class=usage.Formatter,
@@ -49,6 +52,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--client", type=Path, metavar="CLIENT.tgz", help="the client of jobs that bring none")
     add("--clients", type=int, metavar="K", help="how many of it such a job has; default 1")
     add("--allow-unsafe", action="store_true", default=None, help="use volunteers that lack isolation too")
+    add("--insecure", action="store_true", default=None, help="clear text, on loopback addresses only")
     add("--config", type=Path, metavar="FILE", help="settings in TOML, see below")
     add("--log-format", choices=["json", "console"], help="of the log; default console")
     add("--version", action="store_true", help="print the version and exit")
@@ -59,6 +63,11 @@ def main() -> NoReturn:
     """Run the command and exit."""
     # gRPC's own log says on several lines what is said here in one.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = NO_TLS12
+    if sys.argv[1:2] == ["certs"]:
+        from .certs_command import main as certs
+
+        sys.exit(certs(sys.argv[2:]))
     flags = vars(parse())
     if flags.pop("version"):
         from .app import software_version
@@ -71,6 +80,7 @@ def main() -> NoReturn:
 def _run(flags: dict[str, object]) -> int:
     from .app import BadClient, serve
     from .log_setup import configure
+    from .pki import PkiError
     from .rpc import PortInUse
     from .settings import BadSettings, load
     from .store import StateDirBusy, StoreError, StoreTooNew
@@ -87,6 +97,8 @@ def _run(flags: dict[str, object]) -> int:
         return _say(error, EX_DATAERR)
     except PortInUse as error:
         return _say(error, EX_UNAVAILABLE)
+    except PkiError as error:
+        return _say(error, EX_CONFIG, *error.lines)
     except StateDirBusy as error:
         return _say(error, EX_TEMPFAIL)
     except StoreTooNew as error:
@@ -104,9 +116,11 @@ def _announce(line: str) -> None:
     sys.stdout.flush()
 
 
-def _say(error: Exception, status: int) -> int:
+def _say(error: Exception, status: int, *more: str) -> int:
     for line in str(error).splitlines():
         sys.stderr.write(f"error: {line}\n")
+    for line in more:
+        sys.stderr.write(f"  {line}\n")
     return status
 
 

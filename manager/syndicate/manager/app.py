@@ -11,9 +11,10 @@ import resource
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from syndicate.v1 import (
@@ -27,6 +28,7 @@ from syndicate.v1 import (
 
 from .blobs import BlobDirectory, check_source
 from .clock import Clock
+from .control import Control
 from .core.errors import CoreError
 from .core.machine import Machine
 from .core.model import Source
@@ -35,11 +37,14 @@ from .core.world import REMEMBERED_SUBMITS
 from .engine import Engine
 from .housekeeping import keep_house
 from .logs import LogStore
+from .pki import Folder
 from .retention import keep_newest
 from .rpc import (
     AuditLog,
+    CertifiedDoor,
     ChaosControl,
     Desk,
+    Door,
     Guard,
     Listener,
     Registry,
@@ -54,7 +59,10 @@ from .rpc.server import LARGEST_FROM_USERS, USERS_OPTIONS
 from .settings import Settings
 from .store import SqliteStore
 from .tokens import first_token, volunteers_token, write_whole
+from .transport import Transport
 from .wakers import Wakers
+
+_REGISTRY: Final = registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name
 
 _log = structlog.get_logger()
 
@@ -71,8 +79,8 @@ def software_version() -> str:
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Run a manager until SIGTERM or SIGINT. `announce` gets the line that says that it is ready.
 
-    Raises StoreError, PortInUse, BadClient and OSError where it cannot start, and what went wrong where it
-    cannot go on (InvariantError, CommitFailed).
+    Raises StoreError, PortInUse, BadClient, PkiError and OSError where it cannot start, and what went wrong
+    where it cannot go on (InvariantError, CommitFailed).
     """
     _raise_open_files()
     store = SqliteStore.open(settings.state_dir)
@@ -95,7 +103,6 @@ async def _serve(
 ) -> None:
     clock = Clock()
     admin = first_token(settings.state_dir, clock.now())
-    volunteers_door = VolunteersDoor(volunteers_token(settings.state_dir))
     blobs = BlobDirectory(settings.state_dir / "blobs", settings.max_source_bytes)
     client = _take_client(blobs, settings.client) if settings.client is not None else None
     config = settings.config(store.cluster_id, store.epoch, clock.boot_id, client)
@@ -110,6 +117,7 @@ async def _serve(
     usage = Usage(settings.user_limits, lambda: clock.now().monotonic_ns, door.changed)
     engine.on_access_changed = usage.sweep
     uploads = Uploads(blobs, files, checks, settings.upload_timeout_s, usage)
+    transport = None if settings.insecure else Transport(Folder(settings.state_dir / "tls"), files)
     desk = Desk(
         engine,
         store,
@@ -122,23 +130,33 @@ async def _serve(
         audit,
         settings.publish_client_logs,
     )
-    registry = Registry(engine, blobs, logs, logs_changed, files)
+    peers = None
+    if transport is not None:
+        peers, desk = transport.peers, replace(desk, expires=transport.expires)
+    registry = Registry(engine, blobs, logs, logs_changed, files, transport, audit)
     users = _users_listener(Guard(door, lambda: engine.stopping, Watch(audit, usage)), Scheduler(desk))
-    guard = Guard(volunteers_door, lambda: engine.stopping, Watch(audit))
-    volunteers = _volunteers_listener(guard, registry, ChaosControl(engine))
-    users.bind(settings.listen_users)
-    volunteers.bind(settings.listen_volunteers)
+    if transport is not None:
+        # A machine that joins has no certificate, and the volunteers' listener lets nobody in without one.
+        users.add_open(_REGISTRY, "Join", registry.join_handler())
+    guard = Guard(_volunteers_door(settings, transport), lambda: engine.stopping, Watch(audit))
+    volunteers = _volunteers_listener(guard, registry, ChaosControl(engine, peers))
+    users.bind(settings.listen_users, transport and transport.credentials("users"))
+    volunteers.bind(settings.listen_volunteers, transport and transport.credentials("volunteers"))
 
     logs.start(registry.logs_stored, _log_trouble)
     stop = _on_signals()
     sweeping = asyncio.create_task(keep_newest(store, logs, settings.keep_jobs))
     house = asyncio.create_task(keep_house(engine, door, usage, audit))
+    certificates = asyncio.create_task(_keep_certificates(transport))
+    control = None if transport is None else Control(settings.state_dir / "tls", transport.reload)
     ready = settings.state_dir / "manager.ready"
     try:
         engine.start()
         engine.handle(FirstToken(admin))
         for listener in (users, volunteers):
             await listener.start()
+        if control is not None:
+            await control.start()
         # What was made so far lives as long as the process: looking through it again cost pauses of 140 ms.
         gc.collect()
         gc.freeze()
@@ -149,23 +167,32 @@ async def _serve(
             f"cluster={store.cluster_id} epoch={store.epoch}"
         )
         _log.info("manager.ready", cluster_id=store.cluster_id, epoch=store.epoch)
-        until: list[asyncio.Future[Any]] = [stop, engine.failed, sweeping, house]
+        until: list[asyncio.Future[Any]] = [stop, engine.failed, sweeping, house, certificates]
         await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
     finally:
         ready.unlink(missing_ok=True)
         _log.info("manager.stopping")
+        if control is not None:
+            await control.close()
         audit.close()
         engine.stop()
         await asyncio.gather(users.stop(settings.stop_grace_s), volunteers.stop(settings.stop_grace_s))
-        for task in (sweeping, house):
+        for task in (sweeping, house, certificates):
             task.cancel()
-        await asyncio.wait([sweeping, house])
+        await asyncio.wait([sweeping, house, certificates])
         await logs.close()
-    for task in (sweeping, house):
+    for task in (sweeping, house, certificates):
         if not task.cancelled():
             task.result()
     if engine.failed.done():
         raise engine.failed.result()
+
+
+def _volunteers_door(settings: Settings, transport: Transport | None) -> Door:
+    """Certificates open it; without any, on loopback alone, a token does."""
+    if transport is None:
+        return VolunteersDoor(volunteers_token(settings.state_dir))
+    return CertifiedDoor(transport.peers)
 
 
 def _users_listener(guard: Guard, scheduler: Scheduler) -> Listener:
@@ -180,17 +207,21 @@ def _users_listener(guard: Guard, scheduler: Scheduler) -> Listener:
 
 def _volunteers_listener(guard: Guard, registry: Registry, chaos: ChaosControl) -> Listener:
     volunteers = Listener("volunteers", "--listen-volunteers", guard)
-    volunteers.add(
-        registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name,
-        registry_pb2_grpc.add_RegistryServicer_to_server,
-        registry,
-    )
+    volunteers.add(_REGISTRY, registry_pb2_grpc.add_RegistryServicer_to_server, registry)
     volunteers.add(
         chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name,
         chaos_pb2_grpc.add_ChaosControlServicer_to_server,
         chaos,
     )
     return volunteers
+
+
+async def _keep_certificates(transport: Transport | None) -> None:
+    if transport is None:
+        _log.warning("insecure", detail="users and volunteers are served in clear text, on loopback only")
+        await asyncio.Event().wait()
+    else:
+        await transport.keep_fresh()
 
 
 def _on_signals() -> asyncio.Future[None]:

@@ -122,6 +122,7 @@ class Settings(BaseSettings):
     keep_jobs: int = Field(100_000, ge=1)
     prefixes: str = "10.77.0.0/16"
     allow_unsafe: bool = False
+    insecure: bool = False
     limits: Limits = Limits()
     max_limits: MaxLimits = MaxLimits()
 
@@ -186,6 +187,13 @@ class Settings(BaseSettings):
                 f"clients is {self.default_clients}: beside them a job of at most {self.max_slots_per_job} "
                 "slots (max_slots_per_job) has no machine"
             )
+        if self.insecure:
+            for name in ("listen_users", "listen_volunteers"):
+                if not is_loopback(getattr(self, name)):
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)}: insecure is clear text, and for loopback only "
+                        "(127.0.0.1, localhost, [::1])"
+                    )
         if self.clients and self.client is None:
             raise ValueError("clients are asked for, but no client's source is given (--client)")
         self._limits_fit()
@@ -260,6 +268,15 @@ class Settings(BaseSettings):
             team_quota=self.team_quota.bounds,
             token_ttl_s=self.token_ttl_s,
         )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether what listens on HOST:PORT can be reached from this machine alone."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _line(mistake: ErrorDetails) -> str:

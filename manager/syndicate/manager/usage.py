@@ -8,10 +8,10 @@ from typing import Final
 DESCRIPTION: Final = """\
 Queues jobs, gives them slots on volunteers, and keeps what became of them.
 
-Users reach it on one address, volunteers on another. At its first start it
-makes a token for each: STATE_DIR/admin.token for its first user, an admin, and
-STATE_DIR/volunteer.token. SIGTERM stops it; jobs run on, and the next start
-takes them up again."""
+Users reach it on one address, volunteers on another, both by TLS. Users send
+tokens: STATE_DIR/admin.token, which it makes at its first start, is that of
+its first user, an admin. Volunteers show certificates (syndicate-manager
+certs). SIGTERM stops it; jobs run on, and the next start takes them up again."""
 
 EPILOG: Final = """\
 settings:
@@ -70,7 +70,7 @@ exit status:
     70  the manager found itself wrong; the story is in its log
     74  the state directory cannot be read or written
     75  another manager runs on it
-    78  settings that make no sense, or a database of a newer version"""
+    78  settings that make no sense, no certificates, or a newer database"""
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):

@@ -982,3 +982,113 @@ class FetchSourceResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["chunk", b"chunk"]) -> None: ...
 
 global___FetchSourceResponse = FetchSourceResponse
+
+@typing.final
+class JoinRequest(google.protobuf.message.Message):
+    """A machine asks to be let in."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    TOKEN_FIELD_NUMBER: builtins.int
+    VOLUNTEER_ID_FIELD_NUMBER: builtins.int
+    SIGNING_REQUEST_FIELD_NUMBER: builtins.int
+    SENT_AT_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    token: builtins.str
+    """`ID.SECRET`, as `syndicatectl join-token create` told it."""
+    volunteer_id: builtins.str
+    """The id that it wants, `[a-z0-9-]`, at most 63 characters."""
+    signing_request: builtins.str
+    """PKCS 10 as PEM, at most 8 KiB, for an ECDSA key on P-256 or P-384. Only the key in it counts."""
+    @property
+    def sent_at(self) -> syndicate.v1.common_pb2.Stamp:
+        """When it was asked, so that a clock that is off is told."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        token: builtins.str = ...,
+        volunteer_id: builtins.str = ...,
+        signing_request: builtins.str = ...,
+        sent_at: syndicate.v1.common_pb2.Stamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["sent_at", b"sent_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["request_id", b"request_id", "sent_at", b"sent_at", "signing_request", b"signing_request", "token", b"token", "volunteer_id", b"volunteer_id"]) -> None: ...
+
+global___JoinRequest = JoinRequest
+
+@typing.final
+class JoinResponse(google.protobuf.message.Message):
+    """It is let in."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: builtins.int
+    AUTHORITY_FIELD_NUMBER: builtins.int
+    certificate: builtins.str
+    """As PEM."""
+    authority: builtins.str
+    """The authority's, as PEM."""
+    def __init__(
+        self,
+        *,
+        certificate: builtins.str = ...,
+        authority: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authority", b"authority", "certificate", b"certificate"]) -> None: ...
+
+global___JoinResponse = JoinResponse
+
+@typing.final
+class RenewRequest(google.protobuf.message.Message):
+    """A volunteer asks for its next certificate."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    SIGNING_REQUEST_FIELD_NUMBER: builtins.int
+    SENT_AT_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    signing_request: builtins.str
+    """As in JoinRequest."""
+    @property
+    def sent_at(self) -> syndicate.v1.common_pb2.Stamp:
+        """As in JoinRequest."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        signing_request: builtins.str = ...,
+        sent_at: syndicate.v1.common_pb2.Stamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["sent_at", b"sent_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["request_id", b"request_id", "sent_at", b"sent_at", "signing_request", b"signing_request"]) -> None: ...
+
+global___RenewRequest = RenewRequest
+
+@typing.final
+class RenewResponse(google.protobuf.message.Message):
+    """It has it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: builtins.int
+    AUTHORITY_FIELD_NUMBER: builtins.int
+    certificate: builtins.str
+    """As PEM."""
+    authority: builtins.str
+    """The authority's, as PEM."""
+    def __init__(
+        self,
+        *,
+        certificate: builtins.str = ...,
+        authority: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authority", b"authority", "certificate", b"certificate"]) -> None: ...
+
+global___RenewResponse = RenewResponse

@@ -26,10 +26,14 @@ if _version_not_supported:
 
 
 class RegistryStub(object):
-    """Served to volunteers, on their own listener.
+    """Served to volunteers, on their own listener; Join on the users' one. There TLS asks for a certificate of the
+    cluster's own authority, with the name `syndicate://CLUSTER/volunteer/ID`, and without one there is no connection.
 
     Errors of every RPC:
-    UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
+    UNAUTHENTICATED      no or a wrong credential (on a manager in clear text). Mend the configuration.
+    PERMISSION_DENIED    not by this certificate: revoked, expired, not in the register, another volunteer's, or
+    used from an address that it does not name (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED,
+    CERTIFICATE_UNKNOWN, WRONG_IDENTITY, WRONG_ADDRESS). Ask the operator.
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again, with back-off and jitter.
     INTERNAL             the manager failed in this call; its log tells why.
@@ -51,13 +55,27 @@ class RegistryStub(object):
                 request_serializer=syndicate_dot_v1_dot_registry__pb2.FetchSourceRequest.SerializeToString,
                 response_deserializer=syndicate_dot_v1_dot_registry__pb2.FetchSourceResponse.FromString,
                 _registered_method=True)
+        self.Join = channel.unary_unary(
+                '/syndicate.v1.Registry/Join',
+                request_serializer=syndicate_dot_v1_dot_registry__pb2.JoinRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_registry__pb2.JoinResponse.FromString,
+                _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/syndicate.v1.Registry/Renew',
+                request_serializer=syndicate_dot_v1_dot_registry__pb2.RenewRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_registry__pb2.RenewResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServicer(object):
-    """Served to volunteers, on their own listener.
+    """Served to volunteers, on their own listener; Join on the users' one. There TLS asks for a certificate of the
+    cluster's own authority, with the name `syndicate://CLUSTER/volunteer/ID`, and without one there is no connection.
 
     Errors of every RPC:
-    UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
+    UNAUTHENTICATED      no or a wrong credential (on a manager in clear text). Mend the configuration.
+    PERMISSION_DENIED    not by this certificate: revoked, expired, not in the register, another volunteer's, or
+    used from an address that it does not name (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED,
+    CERTIFICATE_UNKNOWN, WRONG_IDENTITY, WRONG_ADDRESS). Ask the operator.
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again, with back-off and jitter.
     INTERNAL             the manager failed in this call; its log tells why.
@@ -87,6 +105,30 @@ class RegistryServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Join(self, request, context):
+        """A first certificate, for a join token. Served on the users' listener, since the volunteers' asks for a certificate
+        already; it needs no other credential.
+        PERMISSION_DENIED    the token is not known, expired, revoked or used up (BAD_JOIN_TOKEN).
+        INVALID_ARGUMENT     a name or signing request that cannot be used, a weak key (BAD_FIELD).
+        ALREADY_EXISTS       a volunteer of this name has a certificate that did not come by this token
+        (VOLUNTEER_EXISTS). Revoke it first, or take another name.
+        FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
+        sign (CANNOT_SIGN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Renew(self, request, context):
+        """The next certificate, for a volunteer that shows one. The names are those of the one it shows, which stays good
+        until it expires; streams go on.
+        INVALID_ARGUMENT     as for Join (BAD_FIELD).
+        FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -100,6 +142,16 @@ def add_RegistryServicer_to_server(servicer, server):
                     request_deserializer=syndicate_dot_v1_dot_registry__pb2.FetchSourceRequest.FromString,
                     response_serializer=syndicate_dot_v1_dot_registry__pb2.FetchSourceResponse.SerializeToString,
             ),
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=syndicate_dot_v1_dot_registry__pb2.JoinRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_registry__pb2.JoinResponse.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=syndicate_dot_v1_dot_registry__pb2.RenewRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_registry__pb2.RenewResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'syndicate.v1.Registry', rpc_method_handlers)
@@ -109,10 +161,14 @@ def add_RegistryServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Registry(object):
-    """Served to volunteers, on their own listener.
+    """Served to volunteers, on their own listener; Join on the users' one. There TLS asks for a certificate of the
+    cluster's own authority, with the name `syndicate://CLUSTER/volunteer/ID`, and without one there is no connection.
 
     Errors of every RPC:
-    UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
+    UNAUTHENTICATED      no or a wrong credential (on a manager in clear text). Mend the configuration.
+    PERMISSION_DENIED    not by this certificate: revoked, expired, not in the register, another volunteer's, or
+    used from an address that it does not name (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED,
+    CERTIFICATE_UNKNOWN, WRONG_IDENTITY, WRONG_ADDRESS). Ask the operator.
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again, with back-off and jitter.
     INTERNAL             the manager failed in this call; its log tells why.
@@ -162,6 +218,60 @@ class Registry(object):
             '/syndicate.v1.Registry/FetchSource',
             syndicate_dot_v1_dot_registry__pb2.FetchSourceRequest.SerializeToString,
             syndicate_dot_v1_dot_registry__pb2.FetchSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Registry/Join',
+            syndicate_dot_v1_dot_registry__pb2.JoinRequest.SerializeToString,
+            syndicate_dot_v1_dot_registry__pb2.JoinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Registry/Renew',
+            syndicate_dot_v1_dot_registry__pb2.RenewRequest.SerializeToString,
+            syndicate_dot_v1_dot_registry__pb2.RenewResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -18,10 +18,14 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class RegistryStub:
-    """Served to volunteers, on their own listener.
+    """Served to volunteers, on their own listener; Join on the users' one. There TLS asks for a certificate of the
+    cluster's own authority, with the name `syndicate://CLUSTER/volunteer/ID`, and without one there is no connection.
 
     Errors of every RPC:
-      UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
+      UNAUTHENTICATED      no or a wrong credential (on a manager in clear text). Mend the configuration.
+      PERMISSION_DENIED    not by this certificate: revoked, expired, not in the register, another volunteer's, or
+                           used from an address that it does not name (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED,
+                           CERTIFICATE_UNKNOWN, WRONG_IDENTITY, WRONG_ADDRESS). Ask the operator.
       UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
                            MANAGER_BUSY). Try again, with back-off and jitter.
       INTERNAL             the manager failed in this call; its log tells why.
@@ -52,11 +56,39 @@ class RegistryStub:
       NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
     """
 
+    Join: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.registry_pb2.JoinRequest,
+        syndicate.v1.registry_pb2.JoinResponse,
+    ]
+    """A first certificate, for a join token. Served on the users' listener, since the volunteers' asks for a certificate
+    already; it needs no other credential.
+      PERMISSION_DENIED    the token is not known, expired, revoked or used up (BAD_JOIN_TOKEN).
+      INVALID_ARGUMENT     a name or signing request that cannot be used, a weak key (BAD_FIELD).
+      ALREADY_EXISTS       a volunteer of this name has a certificate that did not come by this token
+                           (VOLUNTEER_EXISTS). Revoke it first, or take another name.
+      FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
+                           sign (CANNOT_SIGN).
+    """
+
+    Renew: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.registry_pb2.RenewRequest,
+        syndicate.v1.registry_pb2.RenewResponse,
+    ]
+    """The next certificate, for a volunteer that shows one. The names are those of the one it shows, which stays good
+    until it expires; streams go on.
+      INVALID_ARGUMENT     as for Join (BAD_FIELD).
+      FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+    """
+
 class RegistryAsyncStub:
-    """Served to volunteers, on their own listener.
+    """Served to volunteers, on their own listener; Join on the users' one. There TLS asks for a certificate of the
+    cluster's own authority, with the name `syndicate://CLUSTER/volunteer/ID`, and without one there is no connection.
 
     Errors of every RPC:
-      UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
+      UNAUTHENTICATED      no or a wrong credential (on a manager in clear text). Mend the configuration.
+      PERMISSION_DENIED    not by this certificate: revoked, expired, not in the register, another volunteer's, or
+                           used from an address that it does not name (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED,
+                           CERTIFICATE_UNKNOWN, WRONG_IDENTITY, WRONG_ADDRESS). Ask the operator.
       UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
                            MANAGER_BUSY). Try again, with back-off and jitter.
       INTERNAL             the manager failed in this call; its log tells why.
@@ -86,11 +118,39 @@ class RegistryAsyncStub:
       NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
     """
 
+    Join: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.registry_pb2.JoinRequest,
+        syndicate.v1.registry_pb2.JoinResponse,
+    ]
+    """A first certificate, for a join token. Served on the users' listener, since the volunteers' asks for a certificate
+    already; it needs no other credential.
+      PERMISSION_DENIED    the token is not known, expired, revoked or used up (BAD_JOIN_TOKEN).
+      INVALID_ARGUMENT     a name or signing request that cannot be used, a weak key (BAD_FIELD).
+      ALREADY_EXISTS       a volunteer of this name has a certificate that did not come by this token
+                           (VOLUNTEER_EXISTS). Revoke it first, or take another name.
+      FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
+                           sign (CANNOT_SIGN).
+    """
+
+    Renew: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.registry_pb2.RenewRequest,
+        syndicate.v1.registry_pb2.RenewResponse,
+    ]
+    """The next certificate, for a volunteer that shows one. The names are those of the one it shows, which stays good
+    until it expires; streams go on.
+      INVALID_ARGUMENT     as for Join (BAD_FIELD).
+      FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+    """
+
 class RegistryServicer(metaclass=abc.ABCMeta):
-    """Served to volunteers, on their own listener.
+    """Served to volunteers, on their own listener; Join on the users' one. There TLS asks for a certificate of the
+    cluster's own authority, with the name `syndicate://CLUSTER/volunteer/ID`, and without one there is no connection.
 
     Errors of every RPC:
-      UNAUTHENTICATED      no or a wrong credential. Mend the configuration.
+      UNAUTHENTICATED      no or a wrong credential (on a manager in clear text). Mend the configuration.
+      PERMISSION_DENIED    not by this certificate: revoked, expired, not in the register, another volunteer's, or
+                           used from an address that it does not name (CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED,
+                           CERTIFICATE_UNKNOWN, WRONG_IDENTITY, WRONG_ADDRESS). Ask the operator.
       UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
                            MANAGER_BUSY). Try again, with back-off and jitter.
       INTERNAL             the manager failed in this call; its log tells why.
@@ -122,6 +182,34 @@ class RegistryServicer(metaclass=abc.ABCMeta):
         """A source, by its digest, in chunks of at most 512 KiB.
           INVALID_ARGUMENT     not a digest (BAD_FIELD).
           NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
+        """
+
+    @abc.abstractmethod
+    def Join(
+        self,
+        request: syndicate.v1.registry_pb2.JoinRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.registry_pb2.JoinResponse, collections.abc.Awaitable[syndicate.v1.registry_pb2.JoinResponse]]:
+        """A first certificate, for a join token. Served on the users' listener, since the volunteers' asks for a certificate
+        already; it needs no other credential.
+          PERMISSION_DENIED    the token is not known, expired, revoked or used up (BAD_JOIN_TOKEN).
+          INVALID_ARGUMENT     a name or signing request that cannot be used, a weak key (BAD_FIELD).
+          ALREADY_EXISTS       a volunteer of this name has a certificate that did not come by this token
+                               (VOLUNTEER_EXISTS). Revoke it first, or take another name.
+          FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
+                               sign (CANNOT_SIGN).
+        """
+
+    @abc.abstractmethod
+    def Renew(
+        self,
+        request: syndicate.v1.registry_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.registry_pb2.RenewResponse, collections.abc.Awaitable[syndicate.v1.registry_pb2.RenewResponse]]:
+        """The next certificate, for a volunteer that shows one. The names are those of the one it shows, which stays good
+        until it expires; streams go on.
+          INVALID_ARGUMENT     as for Join (BAD_FIELD).
+          FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
         """
 
 def add_RegistryServicer_to_server(servicer: RegistryServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

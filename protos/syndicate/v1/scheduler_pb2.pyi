@@ -845,6 +845,7 @@ class Node(google.protobuf.message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     BOOT_ID_FIELD_NUMBER: builtins.int
     UNSAFE_FIELD_NUMBER: builtins.int
+    CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: builtins.int
     volunteer_id: builtins.str
     """Its id."""
     state: global___NodeState.ValueType
@@ -885,6 +886,10 @@ class Node(google.protobuf.message.Message):
     def unsafe(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """What its isolation of tasks lacks; its operator runs it all the same (`--unsafe`)."""
 
+    @property
+    def certificate_expires_at(self) -> syndicate.v1.common_pb2.Stamp:
+        """When its certificate expires, of which `utc_ns` alone is set; unset where it has none."""
+
     def __init__(
         self,
         *,
@@ -901,9 +906,10 @@ class Node(google.protobuf.message.Message):
         version: builtins.str = ...,
         boot_id: builtins.str = ...,
         unsafe: collections.abc.Iterable[builtins.str] | None = ...,
+        certificate_expires_at: syndicate.v1.common_pb2.Stamp | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "total", b"total"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "network", b"network", "prefix", b"prefix", "slots", b"slots", "state", b"state", "total", b"total", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["certificate_expires_at", b"certificate_expires_at", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "total", b"total"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "certificate_expires_at", b"certificate_expires_at", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "network", b"network", "prefix", b"prefix", "slots", b"slots", "state", b"state", "total", b"total", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
 
 global___Node = Node
 

@@ -3,7 +3,7 @@
 Exit status, after sysexits.h: 0 stopped as asked (`audit`: nothing is left; `doctor`: nothing is missing); 1
 `audit`: something is left, `doctor`: something is missing; 64 wrong usage; 69 `audit`: the keeper is away; 70
 the volunteer found itself wrong; 74 the state directory cannot be read or written; 75 another volunteer runs
-on it; 77 run as root; 78 settings that make no sense.
+on it; 77 run as root, or not let in by the join token; 78 settings that make no sense.
 """
 
 from __future__ import annotations
@@ -42,7 +42,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", metavar="run | audit | doctor")
     run = commands.add_parser("run", help="serve")
     run.add_argument("--manager", action="append", metavar="HOST:PORT", help="may be given several times")
-    run.add_argument("--token-file", type=Path, metavar="FILE", help="holds the token for the managers")
+    run.add_argument("--tls-dir", type=Path, metavar="DIR", help="key and certificate; default STATE_DIR/tls")
+    run.add_argument("--join", metavar="HOST:PORT", help="asks here, where users call, for a certificate")
+    run.add_argument("--join-token-file", type=Path, metavar="FILE", help="holds the join token")
+    run.add_argument("--ca-fingerprint", metavar="SHA256", help="of the cluster's authority, for --join")
+    run.add_argument("--insecure", action="store_true", default=None, help="clear text, on this machine only")
+    run.add_argument("--token-file", type=Path, metavar="FILE", help="holds the token, for --insecure")
     run.add_argument("--keeper", type=Path, metavar="SOCKET", help=f"default {DEFAULT_KEEPER}")
     run.add_argument("--state-dir", type=Path, metavar="DIR", help="sources, and what survives a restart")
     run.add_argument("--run-dir", type=Path, metavar="DIR", help="the keeper's folder for sockets")
@@ -64,6 +69,9 @@ def main() -> NoReturn:
     """Run the command and exit."""
     # gRPC's own log says on several lines what is said here in one.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # gRPC cannot be told a least version of TLS. The manager's key is an ECDSA key, and this one suite of
+    # TLS 1.2 is for RSA keys, so none is left to it; those of 1.3 are always on.
+    os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES128-GCM-SHA256"
     wanted = parse()
     if wanted.version:
         from .app import software_version
@@ -108,6 +116,7 @@ def _run(flags: dict[str, object]) -> int:
 
 def _serve(settings: Settings) -> int:
     from .app import StateDirBusy
+    from .enrol import JoinRefused
     from .log_setup import configure
     from .memory_file import MemoryDamaged
 
@@ -116,6 +125,8 @@ def _serve(settings: Settings) -> int:
         asyncio.run(_until_told(settings))
     except StateDirBusy as error:
         return _say(error, EX_TEMPFAIL)
+    except JoinRefused as error:
+        return _say(error, EX_NOPERM)
     except (MemoryDamaged, OSError) as error:
         return _say(error, EX_IOERR)
     return 0

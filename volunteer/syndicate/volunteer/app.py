@@ -27,11 +27,15 @@ from .cache import CacheSettings, FetchFailed, SourceCache
 from .clock import Clock
 from .core import Config, Volunteer, effects, events
 from .core.model import Source, TaskRef, Welcome
+from .enrol import Invitation, ManagerAway, join
+from .identity import BadIdentity, folder_for, load
 from .keeper_session import KeeperSession
 from .link import LinkEdges, LinkSettings, ManagerLink
 from .logs import LogPump
 from .relay import RelayEdges, Relays, Upstream
+from .renewal import keep_renewed
 from .settings import Settings
+from .way import ClearText, MutualTls, Way
 
 _log = structlog.get_logger()
 
@@ -86,11 +90,17 @@ class App:
         """
         self._open()
         try:
+            await self._join(stop)
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 background = [
                     group.create_task(self._ticks()),
                     group.create_task(self._keeper.run(self._pump)),
+                    *(
+                        group.create_task(keep_renewed(self._links[target], way, self._clock))
+                        for target, way in self._ways.items()
+                        if isinstance(way, MutualTls)
+                    ),
                 ]
                 links = [group.create_task(link.run(stop)) for link in self._links.values()]
                 await asyncio.wait(links)
@@ -129,11 +139,40 @@ class App:
             self.dispatch, self._pump.acked, self._came_up, self._went_down, self._free_resources
         )
         how = LinkSettings(settings.push_deadline_s, settings.backoff_first_s, settings.backoff_most_s)
+        self._ways = {target: self._way(target) for target in settings.manager}
         self._links = {
-            target: ManagerLink(target, settings.token_file, how, edges, self._random)
-            for target in settings.manager
+            target: ManagerLink(target, way, how, edges, self._random) for target, way in self._ways.items()
         }
         self._relays = Relays(settings.run_dir, RelayEdges(self._upstream, self._core.caller))
+
+    def _way(self, target: str) -> Way:
+        settings = self._settings
+        if settings.insecure:
+            assert settings.token_file is not None  # noqa: S101 - the settings say so
+            return ClearText(settings.token_file)
+        return MutualTls(folder_for(settings.certificates, target))
+
+    async def _join(self, stop: asyncio.Event) -> None:
+        """Gets this machine its first certificate, where it has none and was invited. Raises JoinRefused."""
+        settings, told = self._settings, ""
+        if not settings.join or settings.insecure or _is_good(settings.certificates, self._clock):
+            return
+        assert settings.join_token_file is not None  # noqa: S101 - the settings say so
+        invitation = Invitation(settings.join, settings.join_token_file, settings.ca_fingerprint)
+        while not stop.is_set():
+            try:
+                await join(invitation, settings.id, settings.certificates, self._clock)
+                return
+            except ManagerAway as error:
+                if str(error) != told:
+                    told = str(error)
+                    _log.warning("join.manager_away", manager=settings.join, detail=told)
+            pause = self._random.uniform(settings.backoff_first_s, settings.backoff_most_s)
+            try:
+                async with asyncio.timeout(pause):
+                    await stop.wait()
+            except TimeoutError:
+                continue
 
     def _config(self) -> Config:
         settings = self._settings
@@ -318,6 +357,14 @@ class App:
 
     def _free_resources(self) -> Any:
         return resources.free(self._settings.state_dir)
+
+
+def _is_good(folder: Path, clock: Clock) -> bool:
+    """Whether there is a certificate that has not expired; one that was revoked is not replaced either."""
+    try:
+        return load(folder).not_after > clock.stamp().utc_ns / 1e9
+    except BadIdentity:
+        return False
 
 
 def _lock(path: Path) -> int:

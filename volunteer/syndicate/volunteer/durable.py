@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str, mode: int = 0o644) -> None:
     """Replaces the file whole: after the return the new text is on the disk, before it the old one. Blocks.
+
+    `mode` holds for each new file, less what the process's mask takes.
 
     Raises OSError.
     """
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("w") as file:
+    fresh.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(fresh, flags, mode), "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -24,6 +23,7 @@ from syndicate.v1 import registry_pb2_grpc
 from . import convert
 from .core import events, model
 from .outbox import Outbox, OutboxFull
+from .way import NoWay, Way
 
 _log = structlog.get_logger()
 
@@ -93,15 +93,20 @@ class ManagerLink:
     """One manager, by its `HOST:PORT`."""
 
     def __init__(
-        self, target: str, token_file: Path, settings: LinkSettings, edges: LinkEdges, random: Random
+        self, target: str, way: Way, settings: LinkSettings, edges: LinkEdges, random: Random
     ) -> None:
         self.target = target
-        self._token_file = token_file
+        self.up = asyncio.Event()
+        """Set while the manager's Welcome stands."""
+        self._way = way
         self._settings = settings
         self._edges = edges
         self._random = random
         self._credentials: tuple[tuple[str, str], ...] = ()
         self._channel: grpc.aio.Channel | None = None
+        self._version: object = None
+        # Made before the certificate was replaced; the stream may still run on one of them.
+        self._retired: list[grpc.aio.Channel] = []
         self._call: AttachCall[Any, Any] | None = None
         self._outbox: Outbox | None = None
         self._welcomed = False
@@ -115,7 +120,8 @@ class ManagerLink:
     def channel(self) -> grpc.aio.Channel:
         """The connection, also for FetchSource and relayed calls; made on first use."""
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.target, options=CHANNEL_OPTIONS)
+            self._channel = self._way.open(self.target, CHANNEL_OPTIONS)
+            self._version = self._way.version
         return self._channel
 
     @property
@@ -128,9 +134,15 @@ class ManagerLink:
         """The name that the manager gave the stream; empty while there is none."""
         return self._name
 
-    def _read_token(self) -> None:
-        """Raises OSError. For each stream, so that the token can be changed under a running volunteer."""
-        self._credentials = (("authorization", f"Bearer {self._token_file.read_text().strip()}"),)
+    def renewed(self) -> None:
+        """There is a new certificate: calls from now on show it. A stream that runs goes on."""
+        if self._channel is not None and self._version != self._way.version:
+            self._retired.append(self._channel)
+            self._channel = None
+
+    async def _close_retired(self) -> None:
+        while self._retired:
+            await self._retired.pop().close()
 
     # ---- what the app says ------------------------------------------------------------------------------
 
@@ -180,6 +192,7 @@ class ManagerLink:
         finally:
             stopping.cancel()
             await asyncio.wait({stopping})
+            await self._close_retired()
             if self._channel is not None:
                 await self._channel.close()
 
@@ -203,9 +216,11 @@ class ManagerLink:
         """One stream, from Hello to its end."""
         self._welcomed, self._closing = False, ""
         try:
-            self._read_token()
-        except OSError as error:
-            return Ended("NO_TOKEN", f"the token cannot be read: {error}", refused=True)
+            # For each stream, so that token and certificate can be changed under a running volunteer.
+            self._credentials = self._way.metadata()
+        except NoWay as error:
+            return Ended("NO_CREDENTIAL", str(error), refused=True)
+        self.renewed()
         # Its async types are in a name that exists for type checkers only.
         stub: Any = registry_pb2_grpc.RegistryStub(self.channel)
         call: AttachCall[Any, Any] = stub.Attach(metadata=self._credentials)
@@ -213,16 +228,25 @@ class ManagerLink:
         writer = asyncio.create_task(self._write(call, self._outbox))
         try:
             self._edges.dispatch(events.LinkOpened(self.target))
-            return await self._read(call)
+            ended = await self._read(call)
+            if ended.status == "UNAVAILABLE" and not self._welcomed and (why := await self._why()):
+                return Ended("TLS", why, refused=True)
+            return ended
         finally:
             self._name = ""
+            self.up.clear()
             self._outbox.close()
             self._call = self._outbox = None
             writer.cancel()
             call.cancel()
             await asyncio.wait({writer})
+            await self._close_retired()
             self._edges.dispatch(events.LinkLost(self.target))
             self._edges.went_down(self)
+
+    async def _why(self) -> str:
+        """Why there is no connection; asked for where something changed, as the log says it."""
+        return await self._way.why(self.target) if self._told != "UNAVAILABLE" else ""
 
     async def _read(self, call: AttachCall[Any, Any]) -> Ended:
         try:
@@ -293,6 +317,7 @@ class ManagerLink:
         if self._closing:
             return
         self._welcomed = True
+        self.up.set()
         self._told = ""
         self._log.info("link.up", cluster=welcome.cluster_id, epoch=welcome.epoch, prefix=welcome.prefix)
         self._edges.came_up(self, welcome)

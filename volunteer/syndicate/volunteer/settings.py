@@ -6,7 +6,7 @@ The environment's names are `SYNDICATE_VOLUNTEER_…`; lists are JSON there.
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -40,7 +40,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SYNDICATE_VOLUNTEER_", frozen=True, extra="forbid")
 
     manager: tuple[str, ...] = Field(min_length=1)
-    token_file: Path
+    token_file: Path | None = None
+    tls_dir: Path | None = None
+    insecure: bool = False
+    join: str = ""
+    join_token_file: Path | None = None
+    ca_fingerprint: str = Field("", pattern=r"^(sha256:)?([0-9A-Fa-f]{2}:?){32}$|^$")
     state_dir: Path
     keeper: Path = DEFAULT_KEEPER
     run_dir: Path = DEFAULT_RUN_DIR
@@ -75,9 +80,7 @@ class Settings(BaseSettings):
     @classmethod
     def _managers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for target in value:
-            host, colon, port = target.rpartition(":")
-            if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535):
-                raise ValueError(f"{target!r} is not HOST:PORT")
+            _target(target)
         if len(set(value)) != len(value):
             raise ValueError("a manager is named twice")
         return value
@@ -96,10 +99,47 @@ class Settings(BaseSettings):
             raise ValueError(f"run_dir is too long for a socket in it: {self.run_dir}")
         return self
 
+    @model_validator(mode="after")
+    def _transport(self) -> Self:
+        if self.insecure:
+            far = [target for target in self.manager if not _is_loopback(target)]
+            if far:
+                raise ValueError(f"insecure is clear text, for managers on this machine only, not {far[0]}")
+            if self.token_file is None:
+                raise ValueError("insecure needs token_file, the manager's STATE_DIR/admin.token")
+        elif self.token_file is not None:
+            raise ValueError("token_file is for insecure; else a certificate says who this is (tls_dir)")
+        if self.join:
+            _target(self.join)
+            if self.join_token_file is None or not self.ca_fingerprint:
+                raise ValueError(
+                    "join needs join_token_file and ca_fingerprint; `join-token create` tells both"
+                )
+        return self
+
+    @property
+    def certificates(self) -> Path:
+        """Where this machine's certificate is."""
+        return self.tls_dir or self.state_dir / "tls"
+
     @property
     def cache_dir(self) -> Path:
         """Where sources are; the keeper's --cache-dir names the same."""
         return self.state_dir / "cache"
+
+
+def _target(target: str) -> None:
+    host, colon, port = target.rpartition(":")
+    if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535):
+        raise ValueError(f"{target!r} is not HOST:PORT")
+
+
+def _is_loopback(target: str) -> bool:
+    host = target.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load(flags: dict[str, Any], file: Path | None) -> Settings:

@@ -17,6 +17,8 @@ from syndicate.v1.scheduler_pb2 import GetClusterResponse, Job, Node
 
 _LEAST_CELL = 8
 _MOST_JOBS = 3
+_DAY_S = 86_400
+_SOON_S = 14 * _DAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,9 @@ def _job_row(job: Job, now: Stamp) -> tuple[str, ...]:
 def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: str = "…") -> list[str]:
     """ID, STATE, SLOTS (free of all), JOBS, CPUS, MEMORY, HEARD, VERSION, of each volunteer.
 
-    And UNSAFE, where isolation of tasks lacks something on one of them. Where it is too wide, VERSION, CPUS
-    and MEMORY go first; ids are shortened last.
+    And CERTIFICATE, the time until it expires, where they have any; UNSAFE, where isolation of tasks lacks
+    something on one of them. Where it is too wide, VERSION, CPUS, MEMORY and CERTIFICATE go first; ids are
+    shortened last. Certificates that expire within two weeks are told below.
     """
     if not nodes:
         return ["no volunteers"]
@@ -116,13 +119,46 @@ def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: 
                 f"{node.total.memory_bytes / (1 << 30):.1f} GiB",
                 f"{age_text(heard)} ago" if heard is not None else "never",
                 neutralise_text(node.version),
+                _certificate_text(node, now),
                 neutralise_text(", ".join(node.unsafe)) or "-",
             )
         )
-    header = ["ID", "STATE", "SLOTS", "JOBS", "CPUS", "MEMORY", "HEARD", "VERSION", "UNSAFE"]
-    if not any(node.unsafe for node in nodes):
-        header.pop()
-    return table(header, rows, Fit(room, more, ("VERSION", "CPUS", "MEMORY"), elastic=("ID",)))
+    header = ["ID", "STATE", "SLOTS", "JOBS", "CPUS", "MEMORY", "HEARD", "VERSION", "CERTIFICATE", "UNSAFE"]
+    without = [] if any(node.unsafe for node in nodes) else ["UNSAFE"]
+    if not any(node.HasField("certificate_expires_at") for node in nodes):
+        without.append("CERTIFICATE")
+    kept = [index for index, name in enumerate(header) if name not in without]
+    dispensable = ("VERSION", "CPUS", "MEMORY", "CERTIFICATE")
+    drawn = table(
+        [header[index] for index in kept],
+        [[row[index] for index in kept] for row in rows],
+        Fit(room, more, dispensable, elastic=("ID",)),
+    )
+    return [*drawn, *_expiring(nodes, now)]
+
+
+def _left_s(node: Node, now: Stamp) -> float | None:
+    """Seconds until a volunteer's certificate expires; None where it has none."""
+    if not node.HasField("certificate_expires_at"):
+        return None
+    return (node.certificate_expires_at.utc_ns - now.utc_ns) / 1e9
+
+
+def _certificate_text(node: Node, now: Stamp) -> str:
+    left = _left_s(node, now)
+    if left is None:
+        return "-"
+    return f"{left / _DAY_S:.0f} days" if left >= 2 * _DAY_S else f"{max(0.0, left) / 3600:.0f} h"
+
+
+def _expiring(nodes: Sequence[Node], now: Stamp) -> list[str]:
+    """A line for volunteers that should have renewed by themselves long ago."""
+    lefts = {node.volunteer_id: _left_s(node, now) for node in nodes}
+    soon = [name for name, left in lefts.items() if left is not None and left < _SOON_S]
+    if not soon:
+        return []
+    names = neutralise_text(", ".join(soon))
+    return [f"certificates that expire soon: {names}   syndicatectl certs renew HOST"]
 
 
 def _jobs_of(job_ids: Sequence[int], room: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .audit import AuditLog
 from .chaos import ChaosControl
-from .doors import UsersDoor, VolunteersDoor
+from .doors import CertifiedDoor, Door, UsersDoor, VolunteersDoor
 from .guard import Guard, Watch
 from .limits import Usage
 from .registry import Registry
@@ -14,8 +14,10 @@ from .upload import Uploads
 
 __all__ = [
     "AuditLog",
+    "CertifiedDoor",
     "ChaosControl",
     "Desk",
+    "Door",
     "Guard",
     "Listener",
     "PortInUse",

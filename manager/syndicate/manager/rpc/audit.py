@@ -40,6 +40,10 @@ class AuditLog:
         """A call that the machine knows nothing of changed something."""
         self._write([Audited(caller.name, caller.token_id, peer, method, subject, True)])
 
+    def signed(self, volunteer_id: str, peer: str, method: str) -> None:
+        """A volunteer was given a certificate."""
+        self._write([Audited(volunteer_id, "", peer, method, f"node {volunteer_id}", True)])
+
     def sweep(self) -> None:
         """Writes what the last minute had too much of; to be called every few seconds."""
         self._write(self._denials.due(self._now_ns()))

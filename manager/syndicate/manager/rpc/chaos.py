@@ -15,6 +15,7 @@ from ..core.events import ChaosCaller, ChaosRequest
 from ..core.model import TaskRef
 from ..engine import Engine
 from . import convert
+from .peers import Peers
 from .types import Context
 
 # The machine bounds every fault by itself; this is for a reply that never comes.
@@ -24,8 +25,10 @@ _ANSWER_WITHIN_S: Final = 120.0
 class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, peers: Peers | None = None) -> None:
+        """Without `peers` the listener is in clear text, and a volunteer is whoever its stream says it is."""
         self._engine = engine
+        self._peers = peers
 
     async def Kill(self, request: pb.KillRequest, context: Context) -> pb.KillResponse:
         """End every process of a member, or of several."""
@@ -112,8 +115,9 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
     def _caller(self, context: Context) -> ChaosCaller:
         """The client task that its volunteer attests. The core checks that the volunteer holds it.
 
-        The volunteer is the one whose live stream the call names. Raises NotAllowed, and Away where the
-        stream has ended: there may be another one already, which the next call names.
+        The volunteer is the one whose live stream the call names, and whose certificate it shows. Raises
+        NotAllowed, and Away where the stream has ended: there may be another one already, which the next call
+        names.
         """
         session = task = ""
         for key, value in context.invocation_metadata() or ():
@@ -130,6 +134,8 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
         volunteer_id = self._engine.machine.volunteer_of(session)
         if volunteer_id is None:
             raise Away("MANAGER_AWAY", "the volunteer's stream to the manager has ended; try again")
+        if self._peers is not None:
+            self._peers.must_be(context, volunteer_id)
         return ChaosCaller(volunteer_id, ref)
 
     async def _fault(self, make: Callable[[int], ChaosRequest]) -> tuple[effects.FaultReply, ...]:

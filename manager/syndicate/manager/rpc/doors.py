@@ -1,7 +1,7 @@
 """The two doors: whose tokens open them, and for which methods.
 
 A token of one door means nothing at the other. Users come with `syn_<id>_<secret>`, found by its id in a map
-and compared in constant time; volunteers share one.
+and compared in constant time. Volunteers come with certificates; without TLS they share a token.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ..core.model import UserRole
 from ..core.records import TokenRecord, UserRecord
 from ..core.users import digest_of, has_expired, opens, parts_of
 from ..engine import Engine
+from .peers import Peers
+from .types import Context
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _SCHEDULER: Final = scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].full_name
@@ -39,9 +41,29 @@ class Door(Protocol):
     def check(self, caller: Caller | None, method: str) -> None:
         """Raises NotAllowed where the caller may not call the method (`/package.Service/Method`)."""
 
+    def admit(self, context: Context) -> None:
+        """Raises NotAllowed where the connection does not let the call in. Each call begins with it."""
+
+
+class CertifiedDoor:
+    """For volunteers with certificates: TLS has asked for them, and they say who calls. No token opens it."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+
+    def known(self, token: str) -> None:
+        """Nobody yet: what a call shows is seen where it begins."""
+
+    def check(self, caller: Caller | None, method: str) -> None:
+        """Every method of the listener is theirs."""
+
+    def admit(self, context: Context) -> None:
+        """Raises NotAllowed for a certificate that is none of a volunteer's here, revoked, or expired."""
+        self._peers.admit(context)
+
 
 class VolunteersDoor:
-    """For those who hold the volunteers' token. Who they are, their streams say."""
+    """Without certificates: for those who hold the volunteers' token. Who they are, their streams say."""
 
     def __init__(self, token: str) -> None:
         self._digest = digest_of(token)
@@ -53,6 +75,9 @@ class VolunteersDoor:
 
     def check(self, caller: Caller | None, method: str) -> None:
         """Every method of the listener is theirs."""
+
+    def admit(self, context: Context) -> None:
+        """Any connection will do."""
 
 
 class UsersDoor:
@@ -86,6 +111,9 @@ class UsersDoor:
             )
         if (refusal := may(caller, rule)) is not None:
             raise refusal
+
+    def admit(self, context: Context) -> None:
+        """Any connection will do."""
 
     def changed(self, caller: Caller) -> CoreError | None:
         """Why a call of this caller would not go on as it began; None where it would."""

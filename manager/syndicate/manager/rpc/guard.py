@@ -54,6 +54,7 @@ class Guard(grpc.GenericRpcHandler):
         self._door = door
         self._stopping = stopping
         self._watch = watch or Watch()
+        self._open: set[str] = set()
         self._methods: dict[str, Handler] = {}
 
     @property
@@ -70,8 +71,16 @@ class Guard(grpc.GenericRpcHandler):
         """Take a service's methods."""
         for name, handler in handlers.items():
             method = f"/{service}/{name}"
-            watch = Watch() if method == _OPEN else self._watch
-            self._methods[method] = _told(handler, method, watch)
+            self._methods[method] = (
+                _told(handler, method, Watch(), None)
+                if method == _OPEN
+                else _told(handler, method, self._watch, self._door)
+            )
+
+    def add_open(self, method: str, handler: Handler) -> None:
+        """Take a method for callers without a credential: it asks for one of its own."""
+        self._open.add(method)
+        self._methods[method] = _told(handler, method, Watch(self._watch.audit), None)
 
     # ---- what the server calls for each RPC ----------------------------------------------------------------
 
@@ -80,17 +89,20 @@ class Guard(grpc.GenericRpcHandler):
         method = details.method
         if method == _OPEN:
             return self._methods.get(method)
-        token = _token(details.invocation_metadata)
+        is_open = method in self._open
+        token = "" if is_open else _token(details.invocation_metadata)
         caller: Caller | None = None
         try:
-            caller = self._door.known(token)
+            if not is_open:
+                caller = self._door.known(token)
             stopping = self._stopping()
             if stopping is not None:
                 raise stopping
             handler = self._methods.get(method)
             if handler is None:
                 return None
-            self._door.check(caller, method)
+            if not is_open:
+                self._door.check(caller, method)
             if caller is not None:
                 if self._watch.usage is not None:
                     self._watch.usage.call(caller)
@@ -132,8 +144,12 @@ def _tell_denied(
         watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request)
 
 
-def _told(handler: Handler, method: str, watch: Watch) -> Handler:
-    """The handler, with domain errors told by the table and all others as INTERNAL without their text."""
+def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Handler:
+    """The handler, with domain errors told by the table and all others as INTERNAL without their text.
+
+    `door` is None where a caller needs nothing to come in.
+    """
+    admit: Callable[[Context], None] = _nobody_asks if door is None else door.admit
     behaviour: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
@@ -159,6 +175,7 @@ def _told(handler: Handler, method: str, watch: Watch) -> Handler:
     async def call(data: Any, context: Context) -> Any:
         request = None
         try:
+            admit(context)
             request = read(data)
             return await behaviour(request, context)
         except CoreError as error:
@@ -178,6 +195,7 @@ def _told(handler: Handler, method: str, watch: Watch) -> Handler:
             with usage.stream(callers.current()) as live:
                 try:
                     async with live.deadline:
+                        admit(context)
                         request = read(data)
                         return await behaviour(request, context)
                 except TimeoutError:
@@ -195,6 +213,7 @@ def _told(handler: Handler, method: str, watch: Watch) -> Handler:
 
     async def stream(data: Any, context: Context) -> Any:
         try:
+            admit(context)
             with nullcontext() if usage is None else usage.stream(callers.current()):
                 async for response in behaviour(read(data), context):
                     yield response
@@ -223,6 +242,10 @@ def _told(handler: Handler, method: str, watch: Watch) -> Handler:
     # text. Messages of a stream are decoded where they are read.
     deserializer = _lenient(handler.request_deserializer) if handler.request_streaming else None
     return make(told, deserializer, handler.response_serializer)
+
+
+def _nobody_asks(_context: Context) -> None:
+    """For a method that is open to everybody."""
 
 
 def _strict(decode: Callable[[bytes], Any] | None) -> Callable[[Any], Any]:

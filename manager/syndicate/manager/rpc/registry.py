@@ -17,16 +17,19 @@ from syndicate.v1 import registry_pb2 as pb
 
 from ..blobs import BlobDirectory
 from ..core import events
-from ..core.errors import Away, BadRequest, CoreError, NotFound
+from ..core.errors import Away, BadRequest, CoreError, NotFound, Refused
 from ..core.model import AnswerCode, Stamp
 from ..engine import Engine
 from ..logs import LogKey, LogStore, Stored
+from ..transport import Transport
 from ..wakers import Wakers
 from . import convert
+from .audit import AuditLog
 from .errors import short
+from .join import Signing
 from .session import Session
 from .threads import off
-from .types import Context
+from .types import Context, Handler
 
 _HELLO_WITHIN_S: Final = 10.0
 # A stream's name is a secret between its volunteer and the manager: relayed calls are known by it.
@@ -44,13 +47,23 @@ class Registry(registry_pb2_grpc.RegistryServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
     def __init__(
-        self, engine: Engine, blobs: BlobDirectory, logs: LogStore, logs_changed: Wakers, files: Executor
+        self,
+        engine: Engine,
+        blobs: BlobDirectory,
+        logs: LogStore,
+        logs_changed: Wakers,
+        files: Executor,
+        transport: Transport | None,
+        audit: AuditLog,
     ) -> None:
+        """Without `transport` the listener is in clear text, and a volunteer is whoever it says it is."""
         self._engine = engine
         self._blobs = blobs
         self._logs = logs
         self._logs_changed = logs_changed
         self._files = files
+        self._transport = transport
+        self._signing = None if transport is None else Signing(transport, audit)
         # Each fetch under way holds a chunk in memory; the others wait for their turn.
         self._fetches = asyncio.Semaphore(_MOST_FETCHES)
 
@@ -64,6 +77,14 @@ class Registry(registry_pb2_grpc.RegistryServicer):
         hello = await self._hello(context)
         session = Session(secrets.token_hex(_SESSION_BYTES), self._engine.config, self._engine.clock)
         session.volunteer_id = hello.volunteer_id
+        with contextlib.ExitStack() as held:
+            if self._transport is not None:
+                peers = self._transport.peers
+                certificate = peers.must_be(context, hello.volunteer_id)
+                held.enter_context(peers.attached(certificate, session.close))
+            await self._attached(hello, session, context)
+
+    async def _attached(self, hello: pb.Hello, session: Session, context: Context) -> None:
         log = _log.bind(volunteer_id=hello.volunteer_id, boot_id=hello.boot_id)
         self._engine.links[session.name] = session
         try:
@@ -220,6 +241,30 @@ class Registry(registry_pb2_grpc.RegistryServicer):
 
     def _ack_log(self, session: Session, task: common_pb2.TaskRef, offset: int) -> None:
         session.push(pb.AttachResponse(log_ack=pb.LogAck(task=task, offset=offset)))
+
+    # ---- certificates
+    # ------------------------------------------------------------------------------------------
+
+    async def Renew(self, request: pb.RenewRequest, context: Context) -> pb.RenewResponse:
+        """The next certificate of the caller."""
+        return await self._signs().renew(request, context)
+
+    async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
+        """A first certificate, for a join token."""
+        return await self._signs().join(request, context)
+
+    def join_handler(self) -> Handler:
+        """Join alone, for the users' listener."""
+        return grpc.unary_unary_rpc_method_handler(
+            self.Join,
+            request_deserializer=pb.JoinRequest.FromString,
+            response_serializer=pb.JoinResponse.SerializeToString,
+        )
+
+    def _signs(self) -> Signing:
+        if self._signing is None:
+            raise Refused("CANNOT_SIGN", "this manager serves in clear text and has no certificates")
+        return self._signing
 
     # ---- sources
     # --------------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ class Desk:
     version: str
     audit: AuditLog
     publish_client_logs: bool = False
+    expires: Callable[[str], int] = lambda volunteer_id: 0
+    """When a volunteer's certificate does, in seconds since 1970; 0 where it has none."""
 
 
 class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
@@ -301,7 +303,11 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
         size = page_size(request.page_size)
         nodes = sorted(self._engine.machine.nodes(), key=lambda n: n.record.volunteer_id)
         await self._engine.durable()
-        found = (_node(n) for n in nodes if n.record.volunteer_id > request.page_token)
+        found = (
+            _with_expiry(_node(n), self._desk.expires(n.record.volunteer_id))
+            for n in nodes
+            if n.record.volunteer_id > request.page_token
+        )
         rows, more = page(found, size)
         return pb.ListNodesResponse(nodes=rows, next_page_token=rows[-1].volunteer_id if more else "")
 
@@ -420,6 +426,12 @@ def _owner(context: Context) -> str:
 
 def _has_ended(job: JobRecord) -> bool:
     return job.state > JobState.STOPPING
+
+
+def _with_expiry(node: pb.Node, expires_at: int) -> pb.Node:
+    if expires_at:
+        node.certificate_expires_at.utc_ns = expires_at * 1_000_000_000
+    return node
 
 
 def _node(view: NodeView) -> pb.Node:

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
 from .guard import Guard
+from .types import Handler
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
@@ -86,8 +87,15 @@ class Listener:
         add_to_server(servicer, self.guard)
         self._services.append(service)
 
-    def bind(self, address: str) -> None:
-        """Take the address (`host:port`, port 0 for any). Raises PortInUse."""
+    def add_open(self, service: str, name: str, handler: Handler) -> None:
+        """Serve one method of a service that is at home elsewhere, to callers without a credential."""
+        self.guard.add_open(f"/{service}/{name}", handler)
+
+    def bind(self, address: str, credentials: Any = None) -> None:
+        """Take the address (`host:port`, port 0 for any); without credentials in clear text.
+
+        Raises PortInUse.
+        """
         add_health: Any = (
             health_pb2_grpc.add_HealthServicer_to_server
         )  # typed for servers; the guard stands in for one
@@ -97,7 +105,10 @@ class Listener:
         add_reflection(reflection.ReflectionServicer(names), self.guard)
         host, _, port = address.rpartition(":")
         try:
-            bound = self._server.add_insecure_port(address)
+            if credentials is None:
+                bound = self._server.add_insecure_port(address)
+            else:
+                bound = self._server.add_secure_port(address, credentials)
         except RuntimeError:
             raise PortInUse(
                 f"cannot listen for {self._what} on {address}: the port is in use, or {host} is not of this "

@@ -1,0 +1,141 @@
+"""The command lines of ``certs`` and ``join-token``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from syndicate.cli.certs_commands import REMOTE_FOLDER, HostWish, hand_over, run_certs, state_dir
+from syndicate.cli.terminal import this_terminal
+
+certs_app = typer.Typer(
+    help="The cluster's own certificates. On the manager's machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+join_app = typer.Typer(
+    help="Tokens by which machines join. On the manager's machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+StateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--state-dir", metavar="DIR", help="The manager's; else that of `up`, or /var/lib/syndicate."
+    ),
+]
+AddressOption = Annotated[
+    list[str] | None,
+    typer.Option("--address", metavar="HOST|IP", help="What it is called, or calls from; repeatable."),
+]
+DaysOption = Annotated[int, typer.Option("--days", metavar="N", help="How long it is good.", min=1)]
+OutOption = Annotated[str, typer.Option("--out", metavar="DIR", help="Else ./syndicate-HOST.")]
+SshOption = Annotated[str, typer.Option("--ssh", metavar="[USER@]HOST", help="Copy it there, by ssh.")]
+SshFolderOption = Annotated[
+    str, typer.Option("--ssh-folder", metavar="DIR", help="The folder there; its owner is that of DIR/..")
+]
+HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="The volunteer's id.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _run(words: list[str], state: str | None, as_json: bool) -> None:
+    raise typer.Exit(run_certs(words, state_dir(state), as_json, this_terminal()))
+
+
+@certs_app.command()
+def init(
+    addresses: AddressOption = None,
+    cluster: Annotated[str, typer.Option("--cluster", metavar="NAME", help="Else drawn.")] = "",
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Makes the cluster's authority and the manager's certificate.
+
+    --address says by which names and addresses the manager is called, beside localhost.
+    """
+    words = ["init", *_addresses(addresses), *(["--cluster", cluster] if cluster else [])]
+    _run(words, state, json)
+
+
+@certs_app.command()
+def add(
+    host: HostArgument,
+    addresses: AddressOption = None,
+    days: DaysOption = 90,
+    out: OutOption = "",
+    ssh: SshOption = "",
+    ssh_folder: SshFolderOption = REMOTE_FOLDER,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Makes the certificate of a volunteer.
+
+    With --address it is good from these addresses only.
+    """
+    wish = HostWish(host, addresses or (), days, out, ssh, ssh_folder, json)
+    raise typer.Exit(hand_over("add", wish, state_dir(state), this_terminal()))
+
+
+@certs_app.command()
+def renew(
+    host: Annotated[str, typer.Argument(metavar="[HOST]", help="A volunteer's id; else the manager's.")] = "",
+    addresses: AddressOption = None,
+    days: DaysOption = 90,
+    out: OutOption = "",
+    ssh: SshOption = "",
+    ssh_folder: SshFolderOption = REMOTE_FOLDER,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Makes another certificate of a volunteer, or of the manager.
+
+    Both renew themselves while they run; this is for one that was away for too long, or got another name.
+    """
+    if not host:
+        _run(["renew", *_addresses(addresses)], state, json)
+    wish = HostWish(host, addresses or (), days, out, ssh, ssh_folder, json)
+    raise typer.Exit(hand_over("renew", wish, state_dir(state), this_terminal()))
+
+
+@certs_app.command("list")
+def list_certs(state: StateOption = None, json: JsonOption = False) -> None:
+    """Lists what was issued, until when it is good, and what was revoked."""
+    _run(["list"], state, json)
+
+
+@certs_app.command()
+def revoke(host: HostArgument, state: StateOption = None, json: JsonOption = False) -> None:
+    """Refuses a volunteer from now on, and cuts it off."""
+    _run(["revoke", host], state, json)
+
+
+@join_app.command()
+def create(
+    uses: Annotated[int, typer.Option("--uses", metavar="N", help="How many machines may join by it.")] = 1,
+    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="90s, 30m, 24h, 7d.")] = "24h",
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Makes a join token. It is shown once."""
+    _run(["token-create", "--uses", str(uses), "--ttl", ttl], state, json)
+
+
+@join_app.command("list")
+def list_tokens(state: StateOption = None, json: JsonOption = False) -> None:
+    """Lists join tokens, without their secrets, and who joined by them."""
+    _run(["token-list"], state, json)
+
+
+@join_app.command("revoke")
+def revoke_token(
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="What stands before the dot.")],
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Lets nobody join by it any more; who has joined stays."""
+    _run(["token-revoke", token_id], state, json)
+
+
+def _addresses(addresses: list[str] | None) -> list[str]:
+    return [word for address in addresses or () for word in ("--address", address)]

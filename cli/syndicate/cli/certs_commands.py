@@ -1,0 +1,186 @@
+"""``certs`` and ``join-token``: the cluster's own certificates, on the manager's machine.
+
+They run ``syndicate-manager certs``, which is beside this command and owns the authority's key: what they do
+must work before a manager can serve, and after its certificate has expired. Key and certificate of another
+machine come through a pipe and go into files of its owner's alone, or through ``ssh``; never onto a command
+line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from syndicate.cli import exit_codes
+from syndicate.cli.context import context_path, read_context
+from syndicate.cli.failure import CliError
+from syndicate.cli.render.plain import document
+from syndicate.cli.terminal import Terminal
+
+DEFAULT_STATE = "/var/lib/syndicate"
+REMOTE_FOLDER = "/var/lib/syndicate-volunteer/tls"
+_WITHIN_S = 60.0
+_SSH_S = 120.0
+# Of syndicate-manager's exit codes the one that this command does not have.
+_CODES = {74: exit_codes.BAD_MACHINE}
+# The folder and what is in it become those of the owner of the folder above, the volunteer's state.
+_INSTALL = """\
+set -eu
+umask 077
+mkdir -p {folder}
+cd {folder}
+tar -xf -
+chmod 0644 ca.pem
+chown -R --reference=.. .
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HostWish:
+    """What ``certs add`` and ``certs renew HOST`` ask for."""
+
+    host: str
+    addresses: Sequence[str] = ()
+    days: int = 90
+    out: str = ""
+    ssh: str = ""
+    ssh_folder: str = REMOTE_FOLDER
+    as_json: bool = False
+
+
+def state_dir(given: str | None) -> Path:
+    """The manager's state folder: the one named, that of the cluster that is up here, the default."""
+    if given is not None:
+        return Path(given)
+    context = read_context(context_path(os.environ))
+    return Path(context.directory) / "manager" if context is not None else Path(DEFAULT_STATE)
+
+
+def run_certs(words: Sequence[str], state: Path, as_json: bool, terminal: Terminal) -> int:
+    """Runs one command of ``syndicate-manager certs`` and prints what it says. Raises CliError."""
+    more = ["--json"] if as_json else []
+    said = _certs([*words, *more], state)
+    terminal.say(document(json.loads(said)) if as_json else said.rstrip("\n").split("\n"))
+    return exit_codes.OK
+
+
+def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int:
+    """Makes a machine's certificate (``add`` or ``renew``) and brings it there. Raises CliError.
+
+    Where it does not arrive it is revoked again: nothing is half-done.
+    """
+    if wish.out and wish.ssh:
+        raise CliError("--out and --ssh at once", "One of them says where it goes.", code=exit_codes.USAGE)
+    folder = Path(wish.out or f"syndicate-{wish.host}")
+    if not wish.ssh and (folder / "identity.pem").exists():
+        raise CliError(
+            f"{folder} holds a key and a certificate already",
+            "Another folder:  --out DIR",
+            code=exit_codes.REFUSED,
+        )
+    words = [verb, wish.host, "--bundle", "--days", str(wish.days)]
+    words += [word for address in wish.addresses for word in ("--address", address)]
+    made: dict[str, Any] = json.loads(_certs(words, state))
+    try:
+        where = _send(wish, made["files"]) if wish.ssh else _write(folder, made["files"])
+    except CliError as error:
+        _certs(["revoke", "--serial", made["serial"]], state)
+        raise CliError(error.message, *error.lines, "Nothing was added.", code=error.code) from None
+    values = {
+        "name": made["name"],
+        "serial": made["serial"],
+        "expires_at": made["expires_at"],
+        "where": where,
+    }
+    terminal.say(document(values) if wish.as_json else _next(wish, where))
+    return exit_codes.OK
+
+
+def _next(wish: HostWish, where: str) -> list[str]:
+    lines = [f"{wish.host}   key and certificate in {where}, for {wish.days} days; it renews itself"]
+    if not wish.ssh:
+        lines.append(f"Bring it to {wish.host}, as STATE_DIR/tls of its volunteer, and remove it here.")
+    return lines
+
+
+def _write(folder: Path, files: dict[str, str]) -> str:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, text in files.items():
+            mode = 0o644 if name == "ca.pem" else 0o600
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            (folder / name).unlink(missing_ok=True)
+            with os.fdopen(os.open(folder / name, flags, mode), "w") as file:
+                file.write(text)
+    except OSError as error:
+        raise CliError(
+            f"{error.filename or folder} cannot be written ({(error.strerror or str(error)).lower()})",
+            code=exit_codes.BAD_MACHINE,
+        ) from None
+    return str(folder)
+
+
+def _send(wish: HostWish, files: dict[str, str]) -> str:
+    """Into a folder of another machine, through ssh's standard input: no command line has it."""
+    script = _INSTALL.format(folder=shlex.quote(wish.ssh_folder))
+    command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "--", wish.ssh, script]
+    try:
+        done = subprocess.run(
+            command, input=_archive(files), capture_output=True, timeout=_SSH_S, check=False
+        )
+    except FileNotFoundError:
+        raise CliError("ssh is not installed", code=exit_codes.BAD_MACHINE) from None
+    except subprocess.TimeoutExpired:
+        raise CliError(f"{wish.ssh} did not answer in {_SSH_S:g} s", code=exit_codes.BAD_MACHINE) from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        why = said[-1] if said else f"ssh ended with {done.returncode}"
+        raise CliError(f"nothing could be copied to {wish.ssh}: {why}", code=exit_codes.BAD_MACHINE)
+    return f"{wish.ssh}:{wish.ssh_folder}"
+
+
+def _archive(files: dict[str, str]) -> bytes:
+    import io
+    import tarfile
+
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text.encode()), 0o600
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+def _certs(words: Sequence[str], state: Path) -> str:
+    """What ``syndicate-manager certs`` prints. Raises CliError where it fails, with its own words."""
+    program = Path(sys.executable).parent / "syndicate-manager"
+    command = [str(program), "certs", words[0], "--state-dir", str(state), *words[1:]]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_WITHIN_S, check=False
+        )
+    except FileNotFoundError:
+        raise CliError(
+            f"syndicate-manager is not installed beside {sys.executable}",
+            "Certificates are made on the manager's machine.",
+            code=exit_codes.BAD_MACHINE,
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise CliError(f"no end after {_WITHIN_S:g} s", code=exit_codes.INTERNAL) from None
+    if done.returncode:
+        first, *more = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        code = _CODES.get(done.returncode, done.returncode)
+        raise CliError(
+            first.removeprefix("error: "),
+            *(line.strip() for line in more),
+            code=code if code in exit_codes.MEANINGS else exit_codes.INTERNAL,
+        )
+    return done.stdout

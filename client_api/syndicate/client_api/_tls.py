@@ -1,0 +1,101 @@
+"""How a manager is known: by the certificate of its cluster's own authority."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import grpc
+from syndicate.client_api._errors import NotTrusted
+
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+_TRY_S = 5.0
+
+
+def open_channel(
+    address: str, ca: str | Path | bytes | None, insecure: bool, options: tuple[tuple[str, int], ...]
+) -> grpc.Channel:
+    """A channel to ``HOST:PORT``. Raises NotTrusted."""
+    if insecure:
+        if not is_loopback(address):
+            raise NotTrusted(f"{address} is another machine: clear text is for this machine only")
+        return grpc.insecure_channel(address, options=options)
+    roots = None if ca is None else read_ca(ca)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options=options)
+
+
+def read_ca(ca: str | Path | bytes) -> bytes:
+    """The authority as PEM, from its text or a file. Raises NotTrusted."""
+    if isinstance(ca, str) and ca.lstrip().startswith(_BEGIN.decode()):
+        ca = ca.encode()
+    if not isinstance(ca, bytes):
+        try:
+            ca = Path(ca).read_bytes()
+        except OSError as error:
+            raise NotTrusted(f"the authority {error.filename} cannot be read ({error.strerror})") from None
+    try:
+        ssl.create_default_context(cadata=ca.decode("ascii"))
+    except (ValueError, ssl.SSLError):
+        raise NotTrusted("what should be the cluster's authority is no certificate (PEM)") from None
+    return ca
+
+
+def ca_fingerprint(ca: str | Path | bytes) -> str:
+    """``sha256:`` and the digest of an authority, as ``syndicatectl certs`` tells it. Raises NotTrusted."""
+    pem = read_ca(ca).decode("ascii")
+    at = pem.index(_BEGIN.decode())
+    return f"sha256:{hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem[at:])).hexdigest()}"
+
+
+def fetch_ca(address: str, fingerprint: str) -> str:
+    """The authority that a manager shows, as PEM, where it has this fingerprint. Blocks for 5 s at most.
+
+    Nothing is sent, and nothing else that is shown is believed. Raises NotTrusted, OSError.
+    """
+    wanted = fingerprint.lower().removeprefix("sha256:").replace(":", "")
+    for certificate in _shown(address):
+        if hmac.compare_digest(hashlib.sha256(certificate).hexdigest(), wanted):
+            return ssl.DER_cert_to_PEM_cert(certificate)
+    raise NotTrusted(
+        f"{address} shows no authority of the fingerprint {fingerprint}: it is another cluster's, or "
+        "somebody is in between"
+    )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether HOST:PORT, or a Unix socket, is on this machine."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return address.startswith("unix:") or host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _shown(address: str) -> list[bytes]:
+    """The certificates that a server shows, unchecked, as DER."""
+    host, _, port = address.rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_TRY_S) as raw,
+            context.wrap_socket(raw, server_hostname=host.strip("[]")) as stream,
+        ):
+            public: Any = getattr(stream, "get_unverified_chain", None)
+            if public is not None:  # from Python 3.13 on
+                return list(public())
+            # Before it the same call has no public name; the constant is ssl's own word for DER.
+            inner: Any = stream._sslobj  # type: ignore[attr-defined]  # see above
+            der = ssl._ssl.ENCODING_DER  # type: ignore[attr-defined]  # see above
+            return [one.public_bytes(der) for one in inner.get_unverified_chain()]
+    except ssl.SSLError as error:
+        text = (error.reason or str(error)).lower().replace("_", " ")
+        raise NotTrusted(f"{address} speaks no TLS 1.3 ({text})") from None

@@ -1,0 +1,92 @@
+"""STATE_DIR/tls/control: how `certs` commands tell the manager that runs that certificates have changed.
+
+One line each way: `reload`, answered by JSON with the volunteers that were cut off. Only the folder's owner
+and root reach the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+_NAME: Final = "control"
+_WITHIN_S: Final = 5.0
+_LONGEST_ANSWER: Final = 1 << 20
+
+
+class ManagerStuck(Exception):
+    """A manager runs, and did not say that it has read the change."""
+
+
+class Control:
+    """The manager's side. `reload` reads everything again and returns the volunteers that were cut off."""
+
+    def __init__(self, folder: Path, reload: Callable[[], Awaitable[list[str]]]) -> None:
+        self._folder = folder
+        self._reload = reload
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Serve. Raises OSError."""
+        (self._folder / _NAME).unlink(missing_ok=True)  # of a manager that crashed; the store's lock is ours
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with _reachable(self._folder) as path:
+            listening.bind(path)
+        (self._folder / _NAME).chmod(0o600)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listening)
+
+    async def close(self) -> None:
+        """Serve no more."""
+        if self._server is not None:
+            self._server.close()
+            (self._folder / _NAME).unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_WITHIN_S):
+                if await reader.readline() == b"reload\n":
+                    writer.write(json.dumps({"cut": await self._reload()}).encode() + b"\n")
+                    await writer.drain()
+        except (TimeoutError, ConnectionError):
+            return  # whoever asked has gone; it tells its user that no answer came
+        finally:
+            writer.close()
+
+
+def tell_manager(folder: Path) -> list[str] | None:
+    """Have the manager read the folder again; the volunteers it cut off, or None where none runs.
+
+    Raises ManagerStuck.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, _reachable(folder) as path:
+        asking.settimeout(_WITHIN_S)
+        try:
+            asking.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        try:
+            asking.sendall(b"reload\n")
+            with asking.makefile("rb") as answer:
+                cut: list[str] = json.loads(answer.readline(_LONGEST_ANSWER))["cut"]
+                return cut
+        except (OSError, ValueError, KeyError) as error:
+            raise ManagerStuck(
+                "it is written down, but the manager that runs did not read it "
+                f"({error or 'no answer'}); restart it"
+            ) from None
+
+
+@contextlib.contextmanager
+def _reachable(folder: Path) -> Iterator[str]:
+    """The socket's path, short enough for any folder: sun_path holds 107 bytes."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{_NAME}"
+    finally:
+        os.close(descriptor)

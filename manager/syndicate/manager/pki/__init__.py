@@ -1,0 +1,35 @@
+"""Certificates: the cluster's own authority, who holds what of it, and who may join."""
+
+from .authority import Authority, make_authority, requested_key
+from .certificate import Certificate, Kind, read
+from .errors import BadInput, Busy, ClockOff, Damaged, Exists, KeyLost, PkiError, TokenRefused, Unknown
+from .folder import Folder
+from .office import Bundle, Office, renewal_due, without_secret
+from .register import Issued, JoinToken, Register, day
+
+__all__ = [
+    "Authority",
+    "BadInput",
+    "Bundle",
+    "Busy",
+    "Certificate",
+    "ClockOff",
+    "Damaged",
+    "Exists",
+    "Folder",
+    "Issued",
+    "JoinToken",
+    "KeyLost",
+    "Kind",
+    "Office",
+    "PkiError",
+    "Register",
+    "TokenRefused",
+    "Unknown",
+    "day",
+    "make_authority",
+    "read",
+    "renewal_due",
+    "requested_key",
+    "without_secret",
+]

@@ -1,0 +1,175 @@
+"""STATE_DIR/tls: where the authority, the manager's certificate and the register lie.
+
+ca.pem         the authority's certificate, for everybody
+ca.key         its key; can be kept elsewhere, then nothing is signed
+manager.pem    the manager's key and certificate, in one file so that both change in one step
+register.json  what was issued and revoked, and the join tokens (their digests)
+lock           held while any of it is changed
+
+The folder is its owner's alone (0700), and so is every file but ca.pem. Each is replaced whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .authority import Authority, Signed
+from .certificate import Certificate, read
+from .errors import Busy, Damaged, Exists, KeyLost, Unknown
+from .register import Register, day
+
+_LOCK_S: Final = 10.0
+_POLL_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The files of one cluster."""
+
+    path: Path
+    called: Path | None = None
+    """What people call it, where the path says something else."""
+
+    @property
+    def name(self) -> Path:
+        """For messages."""
+        return self.called or self.path
+
+    @property
+    def exists(self) -> bool:
+        """Whether `make` was called once."""
+        return (self.path / "ca.pem").exists()
+
+    def make(self, authority: Signed, manager: Signed, register: Register) -> None:
+        """Make it, all or nothing. Raises Exists, OSError."""
+        self.must_not_exist()
+        fresh = self.path.with_name(f".{self.path.name}.new")
+        if fresh.exists():
+            shutil.rmtree(fresh)  # of one that was interrupted
+        fresh.mkdir(mode=0o700)
+        half = Folder(fresh)
+        half.write("ca.pem", authority.certificate.pem, 0o644)
+        half.write("ca.key", authority.key)
+        half.write("manager.pem", manager.pem)
+        half.write("register.json", register.to_json().encode())
+        half.write("lock", b"")
+        try:
+            fresh.rename(self.path)
+        except OSError:  # another one was quicker: its folder is not empty
+            shutil.rmtree(fresh)
+            self.must_not_exist()
+            raise
+
+    def must_not_exist(self) -> None:
+        """Raises Exists."""
+        if self.exists:
+            there = self.authority_certificate()
+            raise Exists(
+                f"{self.name} holds the authority of cluster {there.cluster} already, good until "
+                f"{day(there.not_after)}",
+                f"Its fingerprint:  {there.fingerprint}",
+                "A new one would shut every machine out. If that is wanted, move the folder away first.",
+            )
+        if self.path.exists():
+            raise Exists(f"{self.name} is there, but holds no authority (ca.pem)", "Move it away first.")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else changes it meanwhile. Raises Busy, Unknown, OSError."""
+        self.must_exist()
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            until = time.monotonic() + _LOCK_S
+            while not _taken(descriptor):
+                if time.monotonic() > until:
+                    raise Busy(f"another command has held {self.name} for {_LOCK_S:g} s", "Try again.")
+                time.sleep(_POLL_S)  # flock tells nobody when it is free, and its waiting has no deadline
+            yield
+        finally:
+            os.close(descriptor)
+
+    def must_exist(self) -> None:
+        """Raises Unknown."""
+        if not self.exists:
+            raise Unknown(
+                f"there are no certificates in {self.name}",
+                "Make the cluster's authority:  syndicatectl certs init --address HOST",
+            )
+
+    # ---- reading ----------------------------------------------------------------------------------------
+
+    def authority_certificate(self) -> Certificate:
+        """The authority, without its key. Raises Damaged, OSError."""
+        return _told(self.name / "ca.pem", (self.path / "ca.pem").read_bytes())
+
+    def authority(self) -> Authority:
+        """The authority with its key. Raises KeyLost, Damaged, OSError."""
+        key = self.path / "ca.key"
+        try:
+            text = key.read_bytes()
+        except FileNotFoundError:
+            raise KeyLost(
+                f"the authority's key {self.name / 'ca.key'} is gone: nothing can be signed or renewed",
+                "Certificates that were issued are good until they expire:  syndicatectl certs list",
+                "Put the key back from its copy. Without one: move the folder away, make another authority",
+                "(syndicatectl certs init), and add every machine again.",
+            ) from None
+        return Authority((self.path / "ca.pem").read_bytes(), text)
+
+    def manager_pem(self) -> bytes:
+        """The manager's key and certificate. Raises OSError."""
+        return (self.path / "manager.pem").read_bytes()
+
+    def manager(self) -> Certificate:
+        """The manager's certificate. Raises Damaged, OSError."""
+        return _told(self.name / "manager.pem", self.manager_pem())
+
+    def register(self) -> Register:
+        """What was issued. Raises Damaged, OSError."""
+        return Register.from_json((self.path / "register.json").read_text())
+
+    # ---- writing ----------------------------------------------------------------------------------------
+
+    def write_register(self, register: Register) -> None:
+        """Replace it. Under `locked`."""
+        self.write("register.json", register.to_json().encode())
+
+    def write(self, name: str, data: bytes, mode: int = 0o600) -> None:
+        """Replace a file whole, on the disk when it returns. Raises OSError."""
+        fresh = self.path / f".{name}.new"
+        fresh.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(fresh, flags, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, self.path / name)
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _told(path: Path, pem: bytes) -> Certificate:
+    try:
+        return read(pem)
+    except Damaged as error:
+        raise Damaged(f"{path}: {error}") from None

@@ -1,0 +1,206 @@
+"""What was issued, what was revoked, and which join tokens there are: one value, changed by making another.
+
+A serial number that does not stand here is refused, so a lost register lets nobody in. Of a join token the
+digest is kept; its secret has 256 bits of chance, so one SHA-256 is as good as a slow hash. Times are in
+seconds since 1970, UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from .certificate import Certificate, Kind
+from .errors import Damaged, Exists, TokenRefused, Unknown
+
+_VERSION: Final = 1
+# An expired certificate is listed for so long, and then forgotten.
+_REMEMBERED_S: Final = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate that was signed."""
+
+    serial: str
+    kind: Kind
+    name: str
+    not_before: int
+    not_after: int
+    token_id: str = ""
+    """The join token that it was issued for; empty where the operator or a renewal did."""
+    revoked_at: int = 0
+    """0 while it is not revoked."""
+
+    def is_live(self, now: int) -> bool:
+        """Whether it lets its holder in."""
+        return not self.revoked_at and now < self.not_after
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """A secret that lets machines ask for a certificate."""
+
+    token_id: str
+    secret_sha256: str
+    uses: int
+    """How many machines may join by it; one that joins again does not count again."""
+    made_at: int
+    expires_at: int
+    used_by: tuple[str, ...] = ()
+    revoked_at: int = 0
+
+
+def secret_digest(secret: str) -> str:
+    """What is kept of a join token's secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """The whole of it."""
+
+    issued: tuple[Issued, ...] = ()
+    tokens: tuple[JoinToken, ...] = ()
+    _by_serial: dict[str, Issued] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_serial.update((one.serial, one) for one in self.issued)
+
+    # ---- certificates ------------------------------------------------------------------------------------
+
+    def find(self, serial: str) -> Issued | None:
+        """The line of a serial number."""
+        return self._by_serial.get(serial)
+
+    def live(self, name: str, now: int) -> list[Issued]:
+        """A volunteer's certificates that let it in."""
+        return [one for one in self._of(name) if one.is_live(now)]
+
+    def until(self, name: str, now: int) -> int:
+        """When the last of a volunteer's certificates expires; 0 where it has none."""
+        return max((one.not_after for one in self.live(name, now)), default=0)
+
+    def with_issued(self, certificate: Certificate, now: int, token_id: str = "") -> Register:
+        """Another one was signed; those that expired long ago are forgotten."""
+        kept = tuple(one for one in self.issued if one.not_after + _REMEMBERED_S > now)
+        line = Issued(
+            certificate.serial,
+            certificate.kind,
+            certificate.name,
+            certificate.not_before,
+            certificate.not_after,
+            token_id,
+        )
+        return replace(self, issued=(*kept, line))
+
+    def must_be_new(self, name: str, now: int) -> None:
+        """Raises Exists for a volunteer that has a certificate."""
+        if self.live(name, now):
+            raise Exists(
+                f"{name} has a certificate already, good until {day(self.until(name, now))}",
+                f"A new one beside it:  syndicatectl certs renew {name}",
+                f"Its key is lost or stolen:  syndicatectl certs revoke {name}",
+            )
+
+    def without(self, name: str, now: int) -> tuple[Register, list[str]]:
+        """A volunteer's certificates revoked, and their serial numbers. Raises Unknown."""
+        gone = [one.serial for one in self.live(name, now)]
+        if not gone:
+            known = "is revoked already" if self._of(name) else "has no certificate here"
+            raise Unknown(f"{name} {known}", "Which are there?  syndicatectl certs list")
+        return self.without_serials(gone, now), gone
+
+    def without_serials(self, serials: list[str], now: int) -> Register:
+        """These revoked."""
+        issued = tuple(replace(one, revoked_at=now) if one.serial in serials else one for one in self.issued)
+        return replace(self, issued=issued)
+
+    def _of(self, name: str) -> list[Issued]:
+        return [one for one in self.issued if one.kind is Kind.VOLUNTEER and one.name == name]
+
+    # ---- join tokens -------------------------------------------------------------------------------------
+
+    def with_token(self, token: JoinToken, now: int) -> Register:
+        """Another join token; those that expired long ago are forgotten."""
+        kept = tuple(one for one in self.tokens if one.expires_at + _REMEMBERED_S > now)
+        return replace(self, tokens=(*kept, token))
+
+    def without_token(self, token_id: str, now: int) -> Register:
+        """A join token revoked. Raises Unknown."""
+        if not any(one.token_id == token_id and not one.revoked_at for one in self.tokens):
+            which = "Which are there?  syndicatectl join-token list"
+            raise Unknown(f"there is no join token {token_id}", which)
+        return replace(
+            self,
+            tokens=tuple(
+                replace(one, revoked_at=now) if one.token_id == token_id else one for one in self.tokens
+            ),
+        )
+
+    def joined(self, token: str, name: str, now: int) -> tuple[Register, str]:
+        """A volunteer let in by `ID.SECRET`, and the token's id; the line of its certificate is to be added.
+
+        One that joined by this token before may do so again, as an image that is started afresh: what it had
+        then is revoked. Raises TokenRefused, and Exists for one that got its certificate otherwise.
+        """
+        found = self._token(token, now)
+        live = self.live(name, now)
+        if any(one.token_id != found.token_id for one in live):
+            self.must_be_new(name, now)
+        if name in found.used_by:
+            return self.without_serials([one.serial for one in live], now), found.token_id
+        if len(found.used_by) >= found.uses:
+            raise TokenRefused(f"the join token {found.token_id} is used up: {found.uses} joined by it")
+        used = replace(found, used_by=(*found.used_by, name))
+        tokens = tuple(used if one is found else one for one in self.tokens)
+        return replace(self, tokens=tokens), found.token_id
+
+    def _token(self, token: str, now: int) -> JoinToken:
+        token_id, _, secret = token.partition(".")
+        digest = secret_digest(secret)
+        for one in self.tokens:
+            if one.token_id == token_id and hmac.compare_digest(one.secret_sha256, digest):
+                if one.revoked_at:
+                    raise TokenRefused(f"the join token {token_id} is revoked")
+                if now >= one.expires_at:
+                    raise TokenRefused(f"the join token {token_id} expired on {day(one.expires_at)}")
+                return one
+        # The same words whether the id or the secret is wrong.
+        raise TokenRefused("no such join token")
+
+    # ---- as text -----------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """As it is stored."""
+        return json.dumps(
+            {
+                "version": _VERSION,
+                "issued": [asdict(one) for one in self.issued],
+                "tokens": [asdict(one) for one in self.tokens],
+            },
+            indent=1,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Register:
+        """Raises Damaged."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            if values["version"] != _VERSION:
+                raise Damaged(f"the register is of version {values['version']}, known here is {_VERSION}")
+            return cls(
+                tuple(Issued(**{**one, "kind": Kind(one["kind"])}) for one in values["issued"]),
+                tuple(JoinToken(**{**one, "used_by": tuple(one["used_by"])}) for one in values["tokens"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"the register cannot be read ({error})") from None
+
+
+def day(seconds: int) -> str:
+    """A moment for people: `2027-02-19 14:02 UTC`."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

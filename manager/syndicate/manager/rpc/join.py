@@ -1,0 +1,105 @@
+"""Certificates by request: `Registry.Join` for a machine with a join token, `Registry.Renew` for a volunteer.
+
+Join is served on the users' listener: gRPC asks all callers of a listener for a certificate or none, and a
+machine that joins has none. It knows the manager by the authority's fingerprint, the manager knows it by the
+token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from syndicate.v1 import common_pb2
+from syndicate.v1 import registry_pb2 as pb
+
+from ..core.errors import BadRequest, Conflict, CoreError, NotAllowed, Refused
+from ..pki import BadInput, Certificate, Exists, PkiError, TokenRefused
+from ..transport import Transport
+from . import convert
+from .audit import AuditLog
+from .caller import host_of
+from .types import Context
+
+# A clock further off than this makes certificates useless sooner or later, and times in logs at once.
+_MOST_OFF_S: Final = 300.0
+_MOST_REMEMBERED: Final = 1000
+
+_log = structlog.get_logger()
+
+
+class Signing:
+    """What the two methods do."""
+
+    def __init__(self, transport: Transport, audit: AuditLog) -> None:
+        self._transport = transport
+        self._audit = audit
+        # By who asks and request id, so that a request that is repeated gets the same certificate.
+        self._answers: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
+        """Sign for a machine with a join token."""
+        office, token, csr = self._transport.office, request.token, request.signing_request.encode()
+        name = convert.name(request.volunteer_id, "volunteer_id")
+        log = _log.bind(volunteer_id=name, peer=context.peer(), token_id=token.partition(".")[0][:16])
+        try:
+            # The secret is part of who asks: a repeat by somebody else is none.
+            made = await self._once(f"join {token} {name}", request, lambda: office.join(token, name, csr))
+        except CoreError as error:
+            log.warning("join.refused", reason=error.reason, detail=error.detail)
+            raise
+        log.info("join.signed")
+        self._audit.signed(name, host_of(context), "Join")
+        return pb.JoinResponse(certificate=made, authority=self._transport.authority.pem.decode())
+
+    async def renew(self, request: pb.RenewRequest, context: Context) -> pb.RenewResponse:
+        """Sign for a volunteer that shows a certificate."""
+        office, csr = self._transport.office, request.signing_request.encode()
+        holder = self._transport.peers.caller(context)
+        made = await self._once(holder.serial, request, lambda: office.sign_again(holder, csr))
+        _log.info("certificate.renewed", volunteer_id=holder.name)
+        self._audit.signed(holder.name, host_of(context), "Renew")
+        return pb.RenewResponse(certificate=made, authority=self._transport.authority.pem.decode())
+
+    async def _once(
+        self, who: str, request: pb.JoinRequest | pb.RenewRequest, work: Callable[[], Certificate]
+    ) -> str:
+        key = (who, convert.request_id(request.request_id))
+        if (made := self._answers.get(key)) is not None:
+            return made
+        check_clock(request.sent_at)
+        made = (await sign(self._transport, work)).pem.decode()
+        self._answers[key] = made
+        if len(self._answers) > _MOST_REMEMBERED:
+            self._answers.popitem(last=False)
+        return made
+
+
+async def sign(transport: Transport, work: Callable[[], Certificate]) -> Certificate:
+    """Raises CoreError for what the office refuses."""
+    try:
+        return await transport.sign(work)
+    except TokenRefused as error:
+        raise NotAllowed("BAD_JOIN_TOKEN", str(error)) from None
+    except BadInput as error:
+        raise BadRequest("BAD_FIELD", f"signing_request: {error}") from None
+    except Exists as error:
+        raise Conflict("VOLUNTEER_EXISTS", f"{error}, and not by this token; revoke it first") from None
+    except (PkiError, OSError) as error:
+        _log.error("certificates.trouble", detail=str(error))
+        raise Refused("CANNOT_SIGN", "the manager cannot sign certificates now; its log tells why") from None
+
+
+def check_clock(sent_at: common_pb2.Stamp) -> None:
+    """Raises Refused where the caller's clock and this one are far apart."""
+    offset = sent_at.utc_ns / 1e9 - time.time()
+    if abs(offset) > _MOST_OFF_S:
+        where = "ahead of" if offset > 0 else "behind"
+        raise Refused(
+            "CLOCK_OFF",
+            f"the machine's clock is {abs(offset):,.0f} s {where} the manager's; set it (timedatectl)",
+            offset_s=f"{offset:.0f}",
+        )

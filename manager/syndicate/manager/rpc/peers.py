@@ -1,0 +1,151 @@
+"""Who calls on the volunteers' listener: the certificate that gRPC has verified, held to the register.
+
+TLS has checked the chain, the dates and the key. What it cannot know is checked here for every call: that
+the serial number was issued and not revoked, and, where the certificate names addresses, that the call comes
+from one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ..core.errors import CoreError, NotAllowed
+from ..pki import Certificate, Kind, PkiError, Register, day, read
+from .types import Context
+
+# Certificates that were read lately: a relayed call should not cost the reading again.
+_MOST_READ: Final = 4096
+_LONGEST_SLEEP_S: Final = 3600.0
+
+Close = Callable[[CoreError | None], None]
+
+
+@dataclass(slots=True)
+class _Attached:
+    volunteer_id: str
+    serial: str
+    close: Close
+    timer: asyncio.TimerHandle | None = None
+
+
+class Peers:
+    """The callers, by certificate. `now` is the clock, in seconds since 1970, UTC."""
+
+    def __init__(self, cluster: str, register: Register, now: Callable[[], int]) -> None:
+        self._cluster = cluster
+        self._register = register
+        self._now = now
+        self._read: dict[bytes, Certificate] = {}
+        self._attached: list[_Attached] = []
+
+    @property
+    def register(self) -> Register:
+        """As it was read last."""
+        return self._register
+
+    def admit(self, context: Context) -> None:
+        """Raises NotAllowed for a caller that may not be here."""
+        self.caller(context)
+
+    def caller(self, context: Context) -> Certificate:
+        """The caller's certificate. Raises NotAllowed."""
+        certificate = self._certificate(context)
+        if certificate.kind is not Kind.VOLUNTEER or certificate.cluster != self._cluster:
+            raise NotAllowed("WRONG_IDENTITY", "the certificate is none of a volunteer of this cluster")
+        self._must_be_good(certificate)
+        self._must_come_from(certificate, context.peer())
+        return certificate
+
+    def must_be(self, context: Context, volunteer_id: str) -> Certificate:
+        """Raises NotAllowed where the caller speaks for another than its certificate names."""
+        certificate = self.caller(context)
+        if certificate.name != volunteer_id:
+            raise NotAllowed(
+                "WRONG_IDENTITY",
+                f"the certificate is volunteer {certificate.name}'s: it cannot speak for {volunteer_id}",
+            )
+        return certificate
+
+    @contextlib.contextmanager
+    def attached(self, certificate: Certificate, close: Close) -> Iterator[None]:
+        """Ends a stream (`close`) when its certificate is revoked, or expires without a newer one."""
+        one = _Attached(certificate.name, certificate.serial, close)
+        self._attached.append(one)
+        try:
+            self._look(one)
+            yield
+        finally:
+            self._attached.remove(one)
+            if one.timer is not None:
+                one.timer.cancel()
+
+    def update(self, register: Register) -> list[str]:
+        """Take a newer register; ends streams of those that were revoked, and returns their ids."""
+        self._register = register
+        cut = []
+        for one in self._attached:
+            line = register.find(one.serial)
+            if line is None or line.revoked_at:
+                text = f"the certificate of {one.volunteer_id} is revoked"
+                one.close(NotAllowed("CERTIFICATE_REVOKED", text))
+                cut.append(one.volunteer_id)
+        return cut
+
+    def _look(self, one: _Attached) -> None:
+        # The clock of certificates can be set, so it is looked at again once in a while.
+        left = self._register.until(one.volunteer_id, self._now()) - self._now()
+        if left <= 0:
+            text = f"the certificate of {one.volunteer_id} has expired"
+            one.close(NotAllowed("CERTIFICATE_EXPIRED", text))
+            return
+        loop = asyncio.get_running_loop()
+        one.timer = loop.call_later(min(left, _LONGEST_SLEEP_S), self._look, one)
+
+    def _certificate(self, context: Context) -> Certificate:
+        shown = context.auth_context().get("x509_pem_cert")
+        if not shown:
+            raise NotAllowed("WRONG_IDENTITY", "the call came without a certificate")
+        pem = next(iter(shown))
+        known = self._read.get(pem)
+        if known is None:
+            try:
+                known = read(pem)
+            except PkiError as error:
+                raise NotAllowed("WRONG_IDENTITY", str(error)) from None
+            if len(self._read) >= _MOST_READ:
+                self._read.clear()
+            self._read[pem] = known
+        return known
+
+    def _must_be_good(self, certificate: Certificate) -> None:
+        line, whose = self._register.find(certificate.serial), f"the certificate of {certificate.name}"
+        if line is None:
+            raise NotAllowed("CERTIFICATE_UNKNOWN", f"{whose} is not in this cluster's register")
+        if line.revoked_at:
+            raise NotAllowed("CERTIFICATE_REVOKED", f"{whose} was revoked on {day(line.revoked_at)}")
+        # A connection outlives the handshake in which the dates were checked.
+        if self._now() >= line.not_after:
+            raise NotAllowed("CERTIFICATE_EXPIRED", f"{whose} expired on {day(line.not_after)}")
+
+    def _must_come_from(self, certificate: Certificate, peer: str) -> None:
+        allowed = [one for one in certificate.addresses if _is_address(one)]
+        came_from = _address_of(peer)
+        if allowed and came_from not in allowed:
+            text = f"the certificate of {certificate.name} is for {', '.join(allowed)}"
+            raise NotAllowed("WRONG_ADDRESS", f"{text}; the call came from {came_from}")
+
+
+def _is_address(text: str) -> bool:
+    return ":" in text or bool(re.fullmatch(r"\d+\.\d+\.\d+\.\d+", text))
+
+
+def _address_of(peer: str) -> str:
+    """The address in gRPC's word for a peer: `ipv4:10.0.0.7:4242`, `ipv6:%5B::1%5D:4242`."""
+    kind, _, rest = peer.partition(":")
+    host = rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
+    return host.removeprefix("::ffff:") if kind == "ipv6" else host

@@ -1,0 +1,119 @@
+"""The certificates of a manager that runs: what its listeners show and ask for, read again on a change."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any, Final, Literal
+
+import grpc
+import structlog
+
+from .pki import Authority, Certificate, Folder, Kind, Office, PkiError, Register, day, renewal_due
+from .rpc.peers import Peers
+from .rpc.threads import off
+
+_LOOK_EVERY_S: Final = 3600.0
+_SOON_S: Final = 14 * 86_400
+_log = structlog.get_logger()
+
+Who = Literal["users", "volunteers"]
+
+
+class Transport:
+    """The folder's content in use. Raises PkiError and OSError where it cannot be read."""
+
+    def __init__(self, folder: Folder, files: Executor) -> None:
+        folder.must_exist()
+        self.office = Office(folder)
+        self._folder = folder
+        self._files = files
+        self.authority: Certificate = folder.authority_certificate()
+        self.peers = Peers(self.authority.cluster, folder.register(), _utc)
+        self._configurations: dict[Who, Any] = {}
+        self._fresh: set[Who] = set()
+        self._take_manager(folder.manager_pem())
+
+    def credentials(self, who: Who) -> Any:
+        """What a listener shows, and for volunteers asks for; new handshakes use what was read last."""
+
+        def newer() -> Any:
+            # In a thread of gRPC's, at each handshake. None: as before.
+            if who not in self._fresh:
+                return None
+            self._fresh.discard(who)
+            return self._configurations[who]
+
+        return grpc.dynamic_ssl_server_credentials(self._configurations[who], newer, who == "volunteers")
+
+    def expires(self, volunteer_id: str) -> int:
+        """When a volunteer's certificate does, in seconds since 1970; 0 where it has none."""
+        return self.peers.register.until(volunteer_id, _utc())
+
+    def _take_manager(self, pem: bytes) -> None:
+        # The chain has the authority too: a machine that knows its fingerprint alone finds it there.
+        shown = [(pem, _certificates(pem) + self.authority.pem)]
+        self._configurations = {
+            "users": grpc.ssl_server_certificate_configuration(shown),
+            "volunteers": grpc.ssl_server_certificate_configuration(shown, self.authority.pem),
+        }
+        self._fresh = {"users", "volunteers"}
+
+    async def reload(self) -> list[str]:
+        """Read register and certificate again; the volunteers that were cut off."""
+        register, pem = await off(self._files, self._read_again)
+        self._take_manager(pem)
+        cut = self.peers.update(register)
+        _log.info("certificates.reloaded", cut=cut)
+        return cut
+
+    def _read_again(self) -> tuple[Register, bytes]:
+        return self._folder.register(), self._folder.manager_pem()
+
+    async def sign(self, work: Callable[[], Certificate]) -> Certificate:
+        """Have the office sign, in a thread, and take the register that says so. Raises PkiError."""
+        made = await off(self._files, work)
+        self.peers.update(await off(self._files, self._folder.register))
+        return made
+
+    async def keep_fresh(self, pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        """Renew the manager's certificate in time, and warn of those that nobody renews, until cancelled."""
+        told: set[str] = set()
+        while True:
+            try:
+                if renewal_due(self._folder.manager(), _utc()):
+                    made = await off(self._files, self.office.renew_manager)
+                    await self.reload()
+                    _log.info("certificate.renewed", name="manager", expires=day(made.not_after))
+                await off(self._files, self._check_key)
+            except (PkiError, OSError) as error:
+                _log.error("certificates.trouble", detail=str(error))
+            for name, until in self._expiring(_utc()):
+                if name not in told:
+                    _log.warning("certificate.expires", name=name, expires=day(until))
+                told.add(name)
+            await pause(_LOOK_EVERY_S)
+
+    def _check_key(self) -> None:
+        authority: Authority = self._folder.authority()
+        if authority.certificate.fingerprint != self.authority.fingerprint:
+            _log.error("certificates.trouble", detail="ca.pem was replaced; restart the manager")
+
+    def _expiring(self, now: int) -> list[tuple[str, int]]:
+        """What expires within two weeks, though it should have been renewed before."""
+        register = self.peers.register
+        names = {one.name for one in register.issued if one.kind is Kind.VOLUNTEER and one.is_live(now)}
+        ends = [(name, register.until(name, now)) for name in sorted(names)]
+        ends.append(("authority", self.authority.not_after))
+        return [(name, until) for name, until in ends if until < now + _SOON_S]
+
+
+def _certificates(pem: bytes) -> bytes:
+    """The certificates of a PEM text that holds a key too."""
+    return pem[pem.index(b"-----BEGIN CERTIFICATE-----") :]
+
+
+def _utc() -> int:
+    return int(time.time())

@@ -1,0 +1,177 @@
+"""`certs` and `join-token`, with the real `syndicate-manager certs` behind them."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Ctl, Outcome
+
+KEY = "-----BEGIN PRIVATE KEY-----"
+
+
+class Certs:
+    """Commands on one state folder."""
+
+    def __init__(self, ctl: Ctl, state: Path) -> None:
+        self._ctl = ctl
+        self.state = state
+
+    def __call__(self, *words: str) -> Outcome:
+        return self._ctl(*words, "--state-dir", str(self.state))
+
+
+@pytest.fixture
+def certs(bare_ctl: Ctl, tmp_path: Path) -> Certs:
+    """With an authority."""
+    made = Certs(bare_ctl, tmp_path / "manager")
+    assert made("certs", "init", "--cluster", "lab", "--address", "10.0.0.5").code == 0
+    return made
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An `ssh` that runs the command here, and writes down with which words it was called."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "ssh").write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/ssh.words\n'
+        'for last; do :; done\n[ -e "$0.broken" ] && { echo "no route to host" >&2; exit 255; }\n'
+        'exec sh -c "$last"\n'
+    )
+    (folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder / "ssh"
+
+
+def test_init_tells_fingerprint_and_next_step(bare_ctl: Ctl, tmp_path: Path) -> None:
+    """And no key."""
+    ended = Certs(bare_ctl, tmp_path / "m")("certs", "init", "--address", "mgr.lan")
+    assert ended.code == 0
+    assert "fingerprint  sha256:" in ended.out and "mgr.lan" in ended.out and "certs add HOST" in ended.out
+    assert KEY not in ended.out + ended.err
+
+
+def test_a_second_init_is_refused(certs: Certs) -> None:
+    """65, with the cluster that is there."""
+    ended = certs("certs", "init")
+    assert (ended.code, ended.out) == (65, "")
+    assert "holds the authority of cluster lab already" in ended.err
+
+
+def test_add_writes_a_folder_of_its_owners_alone(certs: Certs, tmp_path: Path) -> None:
+    """Key and certificate 0600 in a folder 0700; the key is printed nowhere."""
+    ended = certs("certs", "add", "node-a", "--out", str(tmp_path / "a"))
+    assert ended.code == 0, ended.err
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a").iterdir()}
+    assert modes == {"ca.pem": 0o644, "identity.pem": 0o600}
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o700
+    assert KEY in (tmp_path / "a" / "identity.pem").read_text()
+    assert KEY not in ended.out + ended.err
+
+
+def test_a_host_added_twice_is_refused(certs: Certs, tmp_path: Path) -> None:
+    """65, with what can be done; the first certificate stays."""
+    certs("certs", "add", "node-a", "--out", str(tmp_path / "a"))
+    ended = certs("certs", "add", "node-a", "--out", str(tmp_path / "b"))
+    assert ended.code == 65
+    assert "node-a has a certificate already" in ended.err and "certs renew node-a" in ended.err
+    assert not (tmp_path / "b").exists()
+    listed = certs("certs", "list", "--json").document
+    assert [one["state"] for one in listed["certificates"] if one["name"] == "node-a"] == ["good"]
+
+
+def test_add_by_ssh_puts_the_files_there(certs: Certs, tmp_path: Path, ssh: Path) -> None:
+    """Through standard input: no word of the command line has any of it."""
+    there = tmp_path / "there" / "tls"
+    ended = certs("certs", "add", "node-a", "--ssh", "root@node-a", "--ssh-folder", str(there))
+    assert ended.code == 0, ended.err
+    assert KEY in (there / "identity.pem").read_text()
+    assert stat.S_IMODE((there / "identity.pem").stat().st_mode) == 0o600
+    assert "PRIVATE KEY" not in (tmp_path / "ssh.words").read_text()
+    assert f"root@node-a:{there}" in ended.out
+
+
+def test_where_ssh_fails_nothing_is_added(certs: Certs, tmp_path: Path, ssh: Path) -> None:
+    """What was signed is revoked, and the host can be added again."""
+    broken = ssh.with_name("ssh.broken")
+    broken.touch()
+    ended = certs("certs", "add", "node-a", "--ssh", "node-a")
+    assert ended.code == 71
+    assert (
+        "nothing could be copied to node-a: no route to host" in ended.err
+        and "Nothing was added." in ended.err
+    )
+    broken.unlink()
+    assert certs("certs", "add", "node-a", "--out", str(tmp_path / "a")).code == 0
+
+
+def test_revoke_and_renew(certs: Certs, tmp_path: Path) -> None:
+    """A revoked host is listed as such; renew gives it another certificate."""
+    certs("certs", "add", "node-a", "--out", str(tmp_path / "a"))
+    assert "revoked; no manager runs here" in certs("certs", "revoke", "node-a").out
+    assert certs("certs", "revoke", "node-a").code == 65 + 1
+    assert certs("certs", "renew", "node-a", "--out", str(tmp_path / "b")).code == 0
+    states = [one["state"] for one in certs("certs", "list", "--json").document["certificates"]]
+    assert sorted(states) == ["good", "good", "revoked"]
+    assert "10.0.0.5" in certs("certs", "renew", "--address", "mgr.lan").out
+
+
+def test_a_lost_key_is_told(certs: Certs) -> None:
+    """71, with what still works and what helps."""
+    (certs.state / "tls" / "ca.key").unlink()
+    ended = certs("certs", "add", "node-a")
+    assert ended.code == 71 and "is gone: nothing can be signed" in ended.err
+    assert not Path("syndicate-node-a").exists()
+    assert "ca.key) is not here" in certs("certs", "list").out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("add", "Node A"), 65, "no name of a volunteer"),
+        (("add", "node-a", "--address", "*.lan"), 65, "neither a host's name nor an address"),
+        (("add", "node-a", "--days", "0"), 64, "--days must be a whole number of at least 1"),
+        (("add", "node-a", "--out", "x", "--ssh", "y"), 64, "at once"),
+        (("revoke", "node-x"), 66, "has no certificate here"),
+    ],
+)
+def test_bad_input_changes_nothing(
+    certs: Certs,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    code: int,
+    says: str,
+) -> None:
+    """Each with its code and one line."""
+    monkeypatch.chdir(tmp_path)
+    before = (certs.state / "tls" / "register.json").read_bytes()
+    ended = certs("certs", *words)
+    assert (ended.code, ended.out) == (code, "")
+    assert says in ended.err
+    assert (certs.state / "tls" / "register.json").read_bytes() == before
+
+
+def test_without_an_authority_the_first_step_is_named(bare_ctl: Ctl, tmp_path: Path) -> None:
+    """66."""
+    ended = Certs(bare_ctl, tmp_path)("certs", "add", "node-a")
+    assert ended.code == 66 and "syndicatectl certs init" in ended.err
+
+
+def test_a_join_token_is_shown_once(certs: Certs) -> None:
+    """With the fingerprint beside it; lists have its id alone."""
+    made = certs("join-token", "create", "--uses", "3", "--ttl", "2h", "--json").document
+    token_id, _, secret = made["token"].partition(".")
+    assert made["ca_fingerprint"].startswith("sha256:") and made["uses"] == 3
+    assert made["expires_at"] - made["made_at"] == 7200
+    listed = certs("join-token", "list")
+    assert token_id in listed.out and secret not in listed.out
+    assert secret not in json.dumps(certs("join-token", "list", "--json").document)
+    assert certs("join-token", "revoke", token_id).code == 0
+    assert "revoked" in certs("join-token", "list").out
+    assert certs("join-token", "revoke", token_id).code == 66

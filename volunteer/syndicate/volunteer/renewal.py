@@ -1,0 +1,74 @@
+"""The volunteer's own renewal: in the last third of its certificate's life it asks for the next one.
+
+Key and certificate are replaced in one file; the stream that stands goes on (the manager has signed for it,
+and knows), and new connections show the new certificate. A manager that is away is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+import structlog
+from syndicate.v1 import registry_pb2 as pb
+from syndicate.v1 import registry_pb2_grpc
+
+from . import convert, identity
+from .clock import Clock
+from .link import ManagerLink
+from .way import MutualTls, NoWay
+
+_LONGEST_PAUSE_S: Final = 3600.0
+_SHORTEST_PAUSE_S: Final = 1.0
+_CALL_S: Final = 30.0
+
+_log = structlog.get_logger()
+
+
+async def keep_renewed(
+    link: ManagerLink, way: MutualTls, clock: Clock, now: Callable[[], float] = time.time
+) -> None:
+    """Renews the certificate of a link whenever it is time, until cancelled."""
+    while True:
+        await link.up.wait()
+        if (left := _left(way, now())) > 0:
+            await asyncio.sleep(min(left, _LONGEST_PAUSE_S))
+            continue
+        try:
+            made = await _renew(link, way, clock)
+        except (grpc.aio.AioRpcError, identity.BadIdentity, OSError) as error:
+            text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+            expires_in = way.identity.not_after - now() if way.identity is not None else 0
+            _log.warning("certificate.not_renewed", detail=text, expires_in_s=round(expires_in))
+            await asyncio.sleep(max(_SHORTEST_PAUSE_S, min(_LONGEST_PAUSE_S, expires_in / 20)))
+            continue
+        link.renewed()
+        _log.info("certificate.renewed", manager=link.target, serial=made.serial)
+
+
+async def _renew(link: ManagerLink, way: MutualTls, clock: Clock) -> identity.Identity:
+    assert way.identity is not None  # noqa: S101 - the caller looked
+    request = identity.new_request(way.identity.volunteer_id)
+    asked = pb.RenewRequest(
+        request_id=str(uuid.uuid4()),
+        signing_request=request.csr,
+        sent_at=convert.stamp_out(clock.stamp()),
+    )
+    # Its async types are in a name that exists for type checkers only.
+    stub: Any = registry_pb2_grpc.RegistryStub(link.channel)
+    answer = await stub.Renew(asked, timeout=_CALL_S)
+    made = identity.save(way.folder, request, answer.certificate, answer.authority)
+    try:
+        way.metadata()
+    except NoWay as error:
+        raise identity.BadIdentity(str(error)) from None
+    return made
+
+
+def _left(way: MutualTls, now: float) -> float:
+    """Seconds until the next one should be asked for."""
+    return _LONGEST_PAUSE_S if way.identity is None else way.identity.renew_at - now
