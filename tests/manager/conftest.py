@@ -108,7 +108,7 @@ def start(tmp_path: Path) -> Start:
             token = (state_dir / "admin.token").read_text().strip()
             shared = state_dir / "volunteer.token"
             volunteers = shared.read_text().strip() if shared.exists() else ""
-            async with grpc.aio.insecure_channel(said["users"]) as channel:
+            async with _channel(said["users"], state_dir / "tls" / "ca.pem", flags["insecure"]) as channel:
                 doors = said["users"], said["volunteers"]
                 yield Running(state_dir, *doors, token, volunteers, int(said["epoch"]), channel, task)
         finally:
@@ -118,6 +118,13 @@ def start(tmp_path: Path) -> Start:
                     await task
 
     return run
+
+
+def _channel(address: str, ca: Path, insecure: bool) -> grpc.aio.Channel:
+    if insecure:
+        return grpc.aio.insecure_channel(address)
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(ca.read_bytes()), options)
 
 
 @pytest.fixture

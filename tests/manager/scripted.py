@@ -81,6 +81,7 @@ class ScriptedVolunteer:
     address: str
     volunteer_id: str = "node-a"
     slots: int = 4
+    first_address: int = 10
     answers: bool = True
     exit_at_start: bool = False
     boot_id: str = "boot-1"
@@ -235,7 +236,7 @@ class ScriptedVolunteer:
     def _obey(self, command: registry.Command) -> None:
         match command.WhichOneof("action"):
             case "reserve":
-                host = f"10.77.0.{command.slot + 10}"
+                host = f"10.77.0.{command.slot + self.first_address}"
                 self.answer(command, registry.ANSWER_CODE_READY, address=host)
             case "kill":
                 self.answer(command, processes=3)

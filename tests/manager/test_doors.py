@@ -45,13 +45,20 @@ async def knock(
 ) -> grpc.aio.AioRpcError:
     """Call a method with one message, and return how it ended."""
     async with grpc.aio.insecure_channel(address) as channel:
-        call = channel.unary_stream(method)(message, metadata=metadata, timeout=WAIT_S)
-        try:
-            while await call.read() is not grpc.aio.EOF:
-                pass
-        except grpc.aio.AioRpcError as error:
-            return error
-        return grpc.aio.AioRpcError(await call.code(), grpc.aio.Metadata(), await call.trailing_metadata())
+        return await knock_on(channel, method, metadata, message)
+
+
+async def knock_on(
+    channel: grpc.aio.Channel, method: str, metadata: tuple[tuple[str, str], ...], message: bytes
+) -> grpc.aio.AioRpcError:
+    """The same over a channel that is there."""
+    call = channel.unary_stream(method)(message, metadata=metadata, timeout=WAIT_S)
+    try:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return error
+    return grpc.aio.AioRpcError(await call.code(), grpc.aio.Metadata(), await call.trailing_metadata())
 
 
 @pytest.mark.parametrize(

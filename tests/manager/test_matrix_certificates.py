@@ -1,0 +1,197 @@
+"""Every method of the volunteers' services for every kind of caller, over real channels with TLS."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from syndicate.v1 import chaos_pb2 as chaos
+from syndicate.v1 import common_pb2 as common
+from syndicate.v1 import registry_pb2 as registry
+from syndicate.v1 import scheduler_pb2 as scheduler
+
+from tests.manager import people
+from tests.manager.authorities import Pair, of_bundle, request
+from tests.manager.conftest import Start
+from tests.manager.people import code_and_reason
+from tests.manager.scripted import ScriptedVolunteer, bearer, stamp, tarball, upload
+from tests.manager.test_doors import knock_on, methods
+from tests.manager.test_transport import LOCAL, Place, running
+
+SCHEDULER = scheduler.DESCRIPTOR.services_by_name["Scheduler"]
+REGISTRY = registry.DESCRIPTOR.services_by_name["Registry"]
+CHAOS = chaos.DESCRIPTOR.services_by_name["ChaosControl"]
+
+Answer = tuple[grpc.StatusCode, str]
+Metadata = tuple[tuple[str, str], ...]
+OK = (grpc.StatusCode.OK, "")
+SHUT = (grpc.StatusCode.UNAVAILABLE, "")  # the handshake fails, and no method is reached
+NOT_HERE = (grpc.StatusCode.UNIMPLEMENTED, "")
+BAD_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, "BAD_TOKEN")
+BAD_JOIN = (grpc.StatusCode.PERMISSION_DENIED, "BAD_JOIN_TOKEN")
+WRONG = (grpc.StatusCode.PERMISSION_DENIED, "WRONG_IDENTITY")
+BAD_HELLO = (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")  # whose it is was looked at before
+REVOKED = (grpc.StatusCode.PERMISSION_DENIED, "CERTIFICATE_REVOKED")
+NO_CLIENT = (grpc.StatusCode.PERMISSION_DENIED, "NOT_A_CLIENT")
+NO_MEMBER = (grpc.StatusCode.NOT_FOUND, "NO_SUCH_MEMBER")
+
+COLUMNS = ("holder", "holders-master", "other-volunteer", "with-its-stream", "other-job", "revoked", "nobody")
+# Of whom: the volunteer that holds the job, for its client and for its master; another volunteer, over its
+# own stream and naming the holder's; a client of another job; a revoked certificate; none, with a token.
+# In the order in which they are asked: what ends something comes last.
+TABLE: dict[str, tuple[Answer, ...]] = {
+    "Ping": (OK, OK, OK, WRONG, OK, REVOKED, SHUT),
+    "ListMembers": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
+    "Disconnect": (OK, NO_CLIENT, NO_CLIENT, WRONG, NO_MEMBER, REVOKED, SHUT),
+    "Reconnect": (OK, NO_CLIENT, NO_CLIENT, WRONG, NO_MEMBER, REVOKED, SHUT),
+    "Kill": (OK, NO_CLIENT, NO_CLIENT, WRONG, NO_MEMBER, REVOKED, SHUT),
+    "Revive": (OK, NO_CLIENT, NO_CLIENT, WRONG, NO_MEMBER, REVOKED, SHUT),
+    "Finish": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
+    "FetchSource": (OK, OK, OK, OK, OK, REVOKED, SHUT),
+    "Join": (BAD_JOIN, BAD_JOIN, BAD_JOIN, BAD_JOIN, BAD_JOIN, REVOKED, SHUT),
+    "Renew": (OK, OK, OK, OK, OK, REVOKED, SHUT),
+    "Attach": (BAD_HELLO, BAD_HELLO, WRONG, WRONG, WRONG, REVOKED, SHUT),
+}
+
+
+def test_no_method_is_left_out() -> None:
+    """One that is added to the protos needs a row here, too."""
+    assert set(TABLE) == {method.name for service in (REGISTRY, CHAOS) for method in service.methods}
+
+
+@dataclass
+class Stage:
+    """A job with a client on each of two volunteers, `node-a` and `node-b`."""
+
+    place: Place
+    sha256: str
+    pairs: dict[str, Pair]
+    volunteers: dict[str, ScriptedVolunteer]
+
+    def request(self, method: str) -> Message:
+        """A request about the job on `node-a`, right in itself; a Hello that is would end a stream."""
+        prepare = self.volunteers["node-a"].commands("prepare")[-1].prepare
+        ip, fresh = next(m.address for m in prepare.members if m.task == "slave-0"), str(uuid.uuid4())
+        asked = request().decode()
+        requests: dict[str, Callable[[], Message]] = {
+            "Ping": lambda: chaos.PingRequest(),
+            "ListMembers": lambda: chaos.ListMembersRequest(),
+            "Disconnect": lambda: chaos.DisconnectRequest(request_id=fresh, ip=ip),
+            "Reconnect": lambda: chaos.ReconnectRequest(request_id=fresh, ip=ip),
+            "Kill": lambda: chaos.KillRequest(request_id=fresh, ip=ip),
+            "Revive": lambda: chaos.ReviveRequest(request_id=fresh, ip=ip),
+            "Finish": lambda: chaos.FinishRequest(
+                request_id=fresh, result=common.Result(outcome=common.OUTCOME_PASS)
+            ),
+            "FetchSource": lambda: registry.FetchSourceRequest(sha256=self.sha256),
+            "Join": lambda: registry.JoinRequest(
+                request_id=fresh, token="abcd1234.wrong", volunteer_id="node-c", signing_request=asked,
+                sent_at=stamp(),
+            ),
+            "Renew": lambda: registry.RenewRequest(request_id=fresh, signing_request=asked, sent_at=stamp()),
+            "Attach": lambda: registry.AttachRequest(hello=registry.Hello(volunteer_id="node-a")),
+        }  # fmt: skip
+        return requests[method]()
+
+    def attested(self, session_of: str, task_of: str, task: str = "client-0") -> Metadata:
+        """What is said of a relayed call: the stream of one volunteer, a task of another perhaps."""
+        ref = self.volunteers[task_of].task(task)
+        name = f"{ref.cluster_id}/{ref.job_id}/{ref.attempt}/{ref.task}/{ref.generation}"
+        session = self.volunteers[session_of].welcome.session
+        return (("syndicate-session", session), ("syndicate-task", name))
+
+    def caller(self, column: str) -> tuple[grpc.aio.Channel, Metadata]:
+        """How each of them comes."""
+        pair, said = {
+            "holder": ("node-a", self.attested("node-a", "node-a")),
+            "holders-master": ("node-a", self.attested("node-a", "node-a", "master")),
+            "other-volunteer": ("node-b", self.attested("node-b", "node-a")),
+            "with-its-stream": ("node-b", self.attested("node-a", "node-a")),
+            "other-job": ("node-b", self.attested("node-b", "node-b")),
+            "revoked": ("node-r", self.attested("node-a", "node-a")),
+            "nobody": ("", (*bearer(self.place.manager.token), *self.attested("node-a", "node-a"))),
+        }[column]
+        credentials = (
+            self.pairs[pair].channel(self.place.ca) if pair else grpc.ssl_channel_credentials(self.place.ca)
+        )
+        return grpc.aio.secure_channel(self.place.manager.volunteers, credentials, options=LOCAL), said
+
+
+@asynccontextmanager
+async def staged(start: Start, tmp_path: Path) -> AsyncIterator[Stage]:
+    """The stage, with both jobs running."""
+    async with running(start, tmp_path) as place, AsyncExitStack() as held:
+        names = ("node-a", "node-b", "node-r")
+        pairs = {name: of_bundle(place.office.add(name, ()).identity) for name in names}
+        place.office.revoke("node-r")
+        await place.reload()
+        source = await upload(place.manager.scheduler, tarball(Makefile="client:\n"), place.manager.token)
+        stage = Stage(place, source.sha256, pairs, {})
+        for name in (
+            "node-a",
+            "node-b",
+        ):  # each has room for one job, the second one comes when the first is full
+            volunteer = place.volunteer(name, pairs[name])
+            volunteer.slots, volunteer.first_address = 3, 10 * (len(stage.volunteers) + 1)
+            stage.volunteers[name] = await held.enter_async_context(volunteer.attached())
+            job_id = await place.manager.submit(machines=2, client_sha256=source.sha256)
+            await place.manager.reaches(job_id, common.JOB_STATE_RUNNING)
+        yield stage
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+async def test_at_the_volunteers_door(start: Start, tmp_path: Path, column: str) -> None:
+    """Certificate, stream and task have to be one volunteer's; a user's token means nothing."""
+    paths = {path.rpartition("/")[2]: path for path in methods(REGISTRY, CHAOS)}
+    async with staged(start, tmp_path) as stage:
+        channel, said = stage.caller(column)
+        async with channel:
+            answers = {}
+            for method in TABLE:
+                message = stage.request(method).SerializeToString()
+                answers[method] = code_and_reason(await knock_on(channel, paths[method], said, message))
+    assert answers == {method: row[COLUMNS.index(column)] for method, row in TABLE.items()}
+
+
+@pytest.mark.parametrize("who", ["nobody", "stranger", "admin"])
+async def test_at_the_users_door(start: Start, tmp_path: Path, who: str) -> None:
+    """Of the volunteers' services Join alone is there, for everybody; all else takes a user's token."""
+    async with running(start, tmp_path) as place, place.users() as channel:
+        token = {"nobody": (), "stranger": bearer("syn_x_y"), "admin": bearer(place.manager.token)}[who]
+        answers = {}
+        for path in methods(SCHEDULER, REGISTRY, CHAOS):
+            error = await knock_on(channel, path, token, b"")
+            answers[path.rpartition("/")[2]] = code_and_reason(error)
+    of_users = {answers.pop(method.name) for method in SCHEDULER.methods}
+    # An empty request has no id to repeat it by; with one, its token is what is looked at.
+    assert answers.pop("Join") == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")
+    if who == "admin":
+        assert BAD_TOKEN not in of_users and set(answers.values()) == {NOT_HERE}
+    else:
+        assert of_users == set(answers.values()) == {BAD_TOKEN}
+
+
+async def test_who_joined_and_who_was_denied_is_in_the_audit_log(start: Start, tmp_path: Path) -> None:
+    """By name and address, without the token."""
+    async with running(start, tmp_path) as place, place.users() as channel:
+        _, text = place.office.create_token(1, 3600)
+        for token, name in ((text, "node-j"), (text, "node-k")):
+            wish = registry.JoinRequest(
+                request_id=str(uuid.uuid4()), token=token, volunteer_id=name,
+                signing_request=request().decode(), sent_at=stamp(),
+            )  # fmt: skip
+            await knock_on(channel, f"/{REGISTRY.full_name}/Join", (), wish.SerializeToString())
+        denied, signed = (line for line in await people.audit(place.manager) if line.method == "Join")
+    assert (signed.who, signed.subject, signed.allowed, signed.peer) == (
+        "node-j", "node node-j", True, "127.0.0.1",
+    )  # fmt: skip
+    assert (denied.who, denied.subject, denied.allowed, denied.reason) == (
+        "", "node node-k", False, "BAD_JOIN_TOKEN",
+    )  # fmt: skip
+    assert text not in f"{denied}{signed}"
