@@ -36,9 +36,10 @@ def desks(cluster: Cluster, folder: Path, tokens: Path) -> dict[str, Desk]:
     """A desk for each token of an import, logged in by what one would type."""
     with tokens.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    pin = ("--fingerprint", cluster.certs("list")["fingerprint"])
     found = {row["name"]: Desk(cluster, folder / row["name"]) for row in rows}
     for row in rows:
-        login = found[row["name"]]("login", cluster.address, said=row["token"] + "\n")
+        login = found[row["name"]]("login", cluster.address, *pin, said=row["token"] + "\n")
         assert login.returncode == 0, login.stderr
         assert row["token"] not in login.stdout + login.stderr
     return found
@@ -90,7 +91,7 @@ def test_a_quota_holds_up_and_refuses(cluster: Cluster, tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     eve, source = Desk(cluster, tmp_path / "eve"), str(tree(tmp_path, HELLO))
     secret = made.stdout.partition('"secret": "')[2].partition('"')[0]
-    assert eve("login", cluster.address, said=secret).returncode == 0
+    assert eve("login", cluster.address, "--ca", str(cluster.ca_file), said=secret).returncode == 0
 
     large = eve("submit", source, "-n", "2")
     assert large.returncode == 65, large.stderr
