@@ -315,9 +315,9 @@ class TestTask:
             offset, end = read.next_offset, read.end
         return text.decode()
 
-    async def said(self, line: str, generation: int = 1) -> None:
+    async def said(self, line: str, generation: int = 1, seconds: float = SECONDS) -> None:
         """Wait until the output has this line."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             while True:
                 self.link.listen()
                 read = await self.read(generation, 0)

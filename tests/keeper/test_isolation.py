@@ -133,15 +133,56 @@ async def test_namespaces_are_its_own(link: Link) -> None:
 
 
 async def test_mounts_give_nothing_away(link: Link) -> None:
-    """Every mount ignores setuid files, every one but those of single devices ignores device nodes."""
+    """Every mount ignores setuid files, every one but the devices' own ignores device nodes."""
     ended, output = await link.task({"Makefile": makefile("@cat /proc/self/mountinfo")}).run()
 
     mounts = {fields[4]: fields[5].split(",") for fields in map(str.split, output.splitlines())}
     assert ended.status == 0
     assert all("nosuid" in options for options in mounts.values()), mounts
-    devices = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "pts")}
-    assert {point for point, options in mounts.items() if "nodev" not in options} <= devices
+    assert {point for point, options in mounts.items() if "nodev" not in options} == {"/dev", "/dev/pts"}
+    assert "ro" in mounts["/dev"]
     assert not any(point == "/sys" or point.startswith("/sys/") for point in mounts)
+
+
+async def test_devices(link: Link) -> None:
+    """There are harmless devices, which work, and nothing that a task could change or add to."""
+    program = """
+import errno, os
+for name in sorted(os.listdir("/dev")): print(name, end=" ")
+os.write(os.open("/dev/null", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), b"gone")
+print(os.read(os.open("/dev/zero", os.O_RDWR), 1), len(os.read(os.open("/dev/urandom", os.O_RDONLY), 8)))
+attempts = (
+    lambda: os.utime("/dev/null"),
+    lambda: os.chmod("/dev/null", 0o777),
+    lambda: os.mkdir("/dev/mine"),
+    lambda: os.mknod("/dev/mine", 0o020666, os.makedev(1, 1)),
+    lambda: os.mkdir("/dev/pts/mine"),
+)
+for attempt in attempts:
+    try: print("could", attempt())
+    except OSError as error: print(errno.errorcode[error.errno])
+"""
+    names = "core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero"
+
+    listed, *refused = (await _told_by(link, program)).splitlines()
+
+    assert listed == f"{names} b'\\x00' 8"
+    assert len(refused) == 5
+    assert set(refused) <= {"EROFS", "EPERM", "EACCES"}
+
+
+async def test_each_task_has_terminals_of_its_own(link: Link) -> None:
+    """The instance of terminals that one task had is not the next's."""
+    program = "import os\nprint(os.stat('/dev/pts').st_ctime_ns, os.ttyname(os.openpty()[1]))\n"
+    task = link.task({"Makefile": makefile("@python3 /program.py"), "program.py": program})
+    ended, first = await task.run()
+    assert ended.status == 0, first
+    await task.release()
+
+    second = await _told_by(link, program)
+
+    assert first.split()[1] == second.split()[1] == "/dev/pts/0"
+    assert first.split()[0] != second.split()[0]
 
 
 async def test_no_terminal(link: Link) -> None:
@@ -240,7 +281,7 @@ async def test_holes_do_not_make_a_file_larger_than_its_disk(link: Link, tmp_pat
     """A source with a file of mostly nothing, larger than the disk, is refused as too large."""
     refused = await link.refused(link.task_of(_with_hole(tmp_path)).prepare_request())
 
-    assert (refused.code, "does not fit on the task's disk" in refused.detail) == (ErrorCode.BAD_SOURCE, True)
+    assert (refused.code, "does not fit on the task's disk" in refused.detail) == (ErrorCode.DISK_FULL, True)
 
 
 _WITH_KEY = """

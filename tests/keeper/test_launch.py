@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from keeper.harness import network_instance
 from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
 from syndicate.volunteer.keeper.errors import KeeperError
 from syndicate.volunteer.keeper.launch import Launcher
+from syndicate.volunteer.keeper.mounts import unshare_mounts
 from syndicate.volunteer.keeper.process import reap
 
 _SLEEP = "/bin/sleep"
@@ -39,7 +41,7 @@ def launcher() -> Iterator[Launcher]:
 def _start(launcher: Launcher, cgroup: Cgroup, seconds: str) -> int:
     inside = cgroup.open()
     null = os.open("/dev/null", os.O_RDWR)
-    mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    mounts = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY)
     try:
         return launcher.start([_SLEEP, seconds], inside, mounts, None, [null, null, null], [])
     finally:
@@ -64,6 +66,21 @@ def test_late_answer_is_not_the_next_ones(launcher: Launcher, cgroup: Cgroup) ->
     for pid in started:
         os.kill(pid, signal.SIGKILL)
         assert reap(pid, 5.0)
+
+
+def test_launcher_stays_out_of_the_slots_mounts(launcher: Launcher, cgroup: Cgroup) -> None:
+    """What is started has the mounts that it was given; the launcher is back in its own."""
+    own = os.readlink(f"/proc/{launcher.pid}/ns/mnt")
+    with ThreadPoolExecutor(1) as slot:
+        slot.submit(unshare_mounts).result()
+        given = slot.submit(os.readlink, "/proc/thread-self/ns/mnt").result()
+
+        pid = slot.submit(_start, launcher, cgroup, "300").result()
+
+        assert os.readlink(f"/proc/{pid}/ns/mnt") == given != own
+        assert os.readlink(f"/proc/{launcher.pid}/ns/mnt") == own
+    os.kill(pid, signal.SIGKILL)
+    assert reap(pid, 5.0)
 
 
 def _children() -> set[int]:

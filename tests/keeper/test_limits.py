@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from keeper.harness import KeeperProcess, Link, makefile
 from syndicate.volunteer.keeper.limits import find_version_1
 from syndicate.volunteer.local import Annotation, Exit, Limits
@@ -105,9 +106,14 @@ async def test_denied_processes_are_told(link: Link) -> None:
     assert ended.cause == ""
 
 
-async def test_full_disk_is_told(link: Link) -> None:
+@pytest.mark.parametrize(
+    "fill",
+    ["head -c 100000000 /dev/zero >big", "mkdir many && cd many && seq 200000 | xargs touch"],
+    ids=["bytes", "inodes"],
+)
+async def test_full_disk_is_told(link: Link, fill: str) -> None:
     """A task that met the end of its disk is told so, bytes and inodes alike."""
-    task = link.task({"Makefile": makefile("-@head -c 100000000 /dev/zero >big\n@true")})
+    task = link.task({"Makefile": makefile(f"-@{fill}\n@true")})
 
     ended, _ = await task.run(_limits())
 

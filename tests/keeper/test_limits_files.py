@@ -128,22 +128,73 @@ def test_version_1_bounds_processors(tmp_path: Path, millis: int, quota: str) ->
 
 
 @pytest.mark.parametrize(
-    ("unified", "file", "text"),
+    ("unified", "files"),
     [
-        (True, "memory.events", "low 0\nhigh 0\nmax 7\noom 2\noom_kill 3\noom_group_kill 1\n"),
-        (False, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+        (
+            True,
+            {
+                "memory.events": "low 0\nhigh 0\nmax 7\noom 9\noom_kill 3\noom_group_kill 1\n",
+                "memory.events.local": "low 0\nhigh 0\nmax 7\noom 1\noom_kill 0\noom_group_kill 0\n",
+            },
+        ),
+        (
+            False,
+            {
+                "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+                "memory.limit_in_bytes": "67108864\n",
+                "memory.max_usage_in_bytes": "67104768\n",
+            },
+        ),
+        (
+            False,
+            {
+                "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+                "memory.limit_in_bytes": "67108864\n",
+                "memory.max_usage_in_bytes": "20000000\n",
+                "memory.memsw.max_usage_in_bytes": "67108864\n",
+            },
+        ),
     ],
+    ids=["version 2", "version 1", "version 1 with swap"],
 )
-def test_counters_are_read_of_either_version(tmp_path: Path, unified: bool, file: str, text: str) -> None:
-    """Processes ended for memory, and processes denied."""
+def test_counters_are_read_of_either_version(tmp_path: Path, unified: bool, files: dict[str, str]) -> None:
+    """Processes ended for memory, whether it was the slot's own bound, and processes denied."""
     memory, pids = Controller("memory", tmp_path, unified), Controller("pids", tmp_path, unified)
     memory.folder(0).mkdir()
-    (memory.folder(0) / file).write_text(text)
+    for file, text in files.items():
+        (memory.folder(0) / file).write_text(text)
     (pids.folder(0) / "pids.events").write_text("max 5\n")
 
     meter = Meter.of(Limiter((memory, pids)), 0)
 
-    assert meter.read() == Counts(oom_kills=3, pid_denials=5)
+    assert meter.read() == Counts(oom_kills=3, bound_hits=1, pid_denials=5)
+
+
+def test_kernel_that_counts_no_ends_for_memory_tells_none(tmp_path: Path) -> None:
+    """A line that is not there is no count."""
+    memory = Controller("memory", tmp_path, unified=False)
+    memory.folder(0).mkdir()
+    (memory.folder(0) / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\n")
+    (memory.folder(0) / "memory.limit_in_bytes").write_text("67108864\n")
+    (memory.folder(0) / "memory.max_usage_in_bytes").write_text("4096\n")
+
+    assert Meter.of(Limiter((memory,)), 0).read() == Counts()
+
+
+def test_version_1_begins_with_a_clean_peak(tmp_path: Path) -> None:
+    """What the task before took at most is no sign that this one met its bound."""
+    memory = Controller("memory", tmp_path, unified=False)
+    folder = memory.folder(0)
+    folder.mkdir()
+    (folder / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    for name in ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.memsw.max_usage_in_bytes"):
+        (folder / name).write_text(str(64 << 20))
+
+    began = Meter.of(Limiter((memory,)), 0).begin()
+
+    assert began == Counts(oom_kills=3)
+    assert _said(folder)["memory.max_usage_in_bytes"] == "0"
+    assert _said(folder)["memory.memsw.max_usage_in_bytes"] == "0"
 
 
 def test_without_controllers_nothing_is_counted() -> None:
@@ -158,6 +209,7 @@ async def test_version_2_needs_no_watch(unified: Path) -> None:
     watch.listen(told.set)
 
     assert (watch.take(), watch.is_own(), told.is_set()) == (False, False, False)
+    assert watch.was_told  # the counters alone say it
     watch.rest()
     watch.close()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from keeper.network_helpers import PATIENCE, PREFIX, until
+from keeper.network_helpers import PATIENCE, PREFIX, Slot, until
 from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError, in_namespace
 from syndicate.volunteer.keeper.network import _nft as nft
 from syndicate.volunteer.keeper.network import _route as route
@@ -69,6 +69,24 @@ def test_closed_slot_leaves_nothing(fabric: FabricNetwork, stack: contextlib.Exi
     assert slot.netns_fd is None
     assert not canary.outlives(PATIENCE)
     assert set(held_namespaces().values()) <= set(held.values()) | {identity(canary._netns_fd)}
+
+
+def test_unfinished_connections_keep_no_port(fabric: FabricNetwork, stack: contextlib.ExitStack) -> None:
+    """What a cut peer never acknowledged keeps the namespace for minutes; the bridge's port goes all the same."""
+    addresses = ["10.77.0.1", "10.77.0.2"]
+    slots = [Slot(fabric.make_slot(address), address, stack) for address in addresses]
+    for slot in slots:
+        slot.network.assign(slot.address, PREFIX, addresses, uid=0)
+    here, there = slots[0].connection(slots[1])
+    slots[0].network.set_cut(addresses[1:])
+    here.sendall(b"never to be heard of")
+    here.close()
+    there.close()
+    port = slots[0].network._port.name
+
+    slots[0].network.close()
+
+    assert port not in in_fabric(fabric)[0]
 
 
 def test_close_is_idempotent(fabric: FabricNetwork) -> None:

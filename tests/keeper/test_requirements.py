@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from keeper.harness import SECONDS, KeeperProcess, linked, makefile, network_instance
+from syndicate.volunteer.keeper.capabilities import CAPABILITIES, Capability
+from syndicate.volunteer.keeper.cgroups import find_mount
 from syndicate.volunteer.keeper.limits import find_version_1
 from syndicate.volunteer.keeper.requirements import Level, Requirement, check, lacking, unmet
 
@@ -18,11 +20,27 @@ from tests.support import without_seccomp
 _WITHOUT_SECCOMP = [sys.executable, without_seccomp.__file__]
 
 
+# As if the root of version 2 had fewer: what cannot be taken away from a running machine is not shown.
+_HIDE = """
+for file in controllers subtree_control; do
+    shown=$(mktemp) && sed "s/\\b$1\\b//" "$2/cgroup.$file" >"$shown" &&
+    mount --bind "$shown" "$2/cgroup.$file" && rm "$shown" || exit
+done
+shift 2; exec "$@"
+"""
+
+
 def without_controller(name: str) -> list[str]:
     """A command that starts another where the controller is not there, in mounts of its own."""
-    hierarchy = find_version_1(name)
-    hide = f"umount {hierarchy}" if hierarchy is not None else "mount -t tmpfs none /sys/fs/cgroup"
-    return ["unshare", "--mount", "sh", "-c", f'{hide} && exec "$@"', "sh"]
+    hierarchy, unified = find_version_1(name), find_mount()
+    if hierarchy is not None or unified is None:
+        return ["unshare", "--mount", "sh", "-c", f'umount {hierarchy} && exec "$@"', "sh"]
+    return ["unshare", "--mount", "sh", "-c", _HIDE, "sh", name, str(unified)]
+
+
+def without_right(name: str) -> list[str]:
+    """A command that starts another as a root that lacks a capability."""
+    return ["setpriv", "--bounding-set", f"-{name}", "--inh-caps", f"-{name}"]
 
 
 def doctor(*prefix: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -38,6 +56,42 @@ def own(folder: Path) -> Iterator[KeeperProcess]:
     keeper = KeeperProcess(folder, network_instance(), slots=1)
     yield keeper
     keeper.stop()
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES, ids=lambda each: each.name)
+def test_a_right_that_root_lacks_is_told(capability: Capability) -> None:
+    """With what a keeper does with it, and what gives it back; one that is only good to have degrades."""
+    name = f"cap-{capability.name.replace('_', '-')}"
+    status, found = doctor(*without_right(capability.name), "sh", "-c", 'ulimit -n 5000; exec "$@"', "sh")
+
+    need = found[name]
+    assert need["level"] == ("missing" if capability.needed else "degraded"), need
+    assert status == (1 if capability.needed else 0)
+    assert capability.purpose in need["detail"]
+    assert f"--cap-add={capability.name.upper()}" in need["remedy"]
+
+
+@pytest.mark.parametrize("capability", ["fowner", "sys_admin"])
+def test_a_keeper_without_a_right_that_it_needs_does_not_start(own: KeeperProcess, capability: str) -> None:
+    """It ends with 78 and says which, before it has made anything."""
+    command = [*without_right(capability), sys.executable, "-m", "syndicate.volunteer.keeper"]
+    ended = subprocess.run(
+        [*command, *own.arguments()], capture_output=True, text=True, check=False, timeout=SECONDS
+    )
+
+    assert ended.returncode == 78
+    assert ended.stderr.startswith(f"syndicate-keeper: cap-{capability.replace('_', '-')}: ")
+    assert not own.run.exists()
+
+
+@pytest.mark.parametrize(("bound", "level"), [(1000, "missing"), (5000, "degraded"), (20_000, "ok")])
+def test_bound_of_open_files_is_told(bound: int, level: str) -> None:
+    """A task cannot have more than the keeper; less than the default is too little."""
+    _, found = doctor("sh", "-c", f'ulimit -n {bound}; exec "$@"', "sh")
+
+    assert found["open-files"]["level"] == level
+    assert bool(found["open-files"]["remedy"]) is (level != "ok")
+    assert f"{bound:,}" in found["open-files"]["detail"]
 
 
 @pytest.mark.parametrize("name", ["memory", "pids", "cpu"])

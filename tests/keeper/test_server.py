@@ -7,6 +7,7 @@ from pathlib import Path
 
 from keeper.harness import SECONDS
 from syndicate.volunteer import frames
+from syndicate.volunteer.keeper.log import Log
 from syndicate.volunteer.keeper.server import Server
 from syndicate.volunteer.local import Done, Kill, Renew, Reply, Request, RequestFrame, Stamp, Sync, TaskId
 
@@ -28,7 +29,7 @@ async def test_lease_is_renewed_beside_all_that_a_volunteer_asks(folder: Path) -
         return Done(Stamp("boot", 1, 1), 1)
 
     async with asyncio.TaskGroup() as tasks:
-        server = Server(folder / "socket", 0, 0, _SLOTS, answer)
+        server = Server(folder / "socket", 0, 0, _SLOTS, answer, Log())
         await server.open(tasks)
         _, writer = await asyncio.open_unix_connection(str(folder / "socket"))
         writer.write(frames.encode(RequestFrame(1, Sync())))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import os
 import stat
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -257,6 +259,22 @@ async def test_no_picture_quotes_a_client(manager: Running) -> None:
     assert pictures["alice"].result.text.startswith("client-0 ended without calling Finish")
 
 
+async def test_a_student_cannot_run_the_default_client_as_a_job(start: Start, tmp_path: Path) -> None:
+    """Its output would be shown as a master's. For students it is no source; as the client it goes along."""
+    path = tmp_path / "client.tgz"
+    path.write_bytes(tarball(Makefile="client:\n\ttrue\n"))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    async with start(client=path) as manager, manager.volunteer().attached():
+        alice, tutor = await join(manager, "alice"), await join(manager, "tutor", STAFF)
+        with pytest.raises(ERROR) as refused:
+            await alice.submit(sha256, no_client=True)
+        own = (await upload(manager.scheduler, tarball(), alice.token)).sha256
+        assert await alice.submit(own, client_sha256=sha256)
+        assert await tutor.submit(sha256, no_client=True)
+
+    assert code_and_reason(refused.value) == (grpc.StatusCode.NOT_FOUND, "NO_SUCH_SOURCE")
+
+
 async def test_an_admin_submits_in_somebodys_name(manager: Running) -> None:
     """`syndicate-user` is an admin's word; from others it means nothing."""
     tutor = await join(manager, "tutor", STAFF)
@@ -290,8 +308,16 @@ async def test_a_stream_ends_with_what_opened_it(manager: Running, how: str) -> 
         with pytest.raises(ERROR) as ended:
             await stream.read()
 
-    expected = {"disabled": "USER_DISABLED", "expired": "TOKEN_EXPIRED"}.get(how, "BAD_TOKEN")
-    assert code_and_reason(ended.value) == (grpc.StatusCode.UNAUTHENTICATED, expected)
+    unknown, away = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
+    assert (
+        code_and_reason(ended.value)
+        == {
+            "revoked": (unknown, "BAD_TOKEN"),
+            "disabled": (unknown, "USER_DISABLED"),
+            "expired": (unknown, "TOKEN_EXPIRED"),
+            "moved": (away, "MANAGER_AWAY"),
+        }[how]
+    )
 
 
 # ---- bounds of users --------------------------------------------------------------------------------------

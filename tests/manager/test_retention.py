@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from syndicate.manager.core.model import FaultKind, JobState, Role, TaskState
-from syndicate.manager.core.records import FaultRecord, RunRecord, StoryRecord, TaskRecord
+from syndicate.manager.core.records import AuditRecord, FaultRecord, RunRecord, StoryRecord, TaskRecord
 from syndicate.manager.logs import LogStore
 from syndicate.manager.retention import keep_newest
 from syndicate.manager.store import SqliteStore, removal
@@ -56,7 +56,7 @@ async def test_the_oldest_ended_jobs_are_removed_with_their_output(
                 done.set()
 
         monkeypatch.setattr(store, "remove_job", told)
-        sweeping = asyncio.create_task(keep_newest(store, logs, keep_jobs=2))
+        sweeping = asyncio.create_task(keep_newest(store, logs, keep_jobs=2, keep_audit=4))
         await asyncio.wait_for(done.wait(), WAIT_S)
         left = await store.list_jobs(None, 10, "", [])
         rows = await rows_of(store)
@@ -79,3 +79,18 @@ async def test_a_removal_beside_commits_disturbs_none(tmp_path: Path) -> None:
         left = await store.list_jobs(None, 1000, "", [])
 
     assert [record.job_id for record in left] == list(range(400, 100, -1))
+
+
+async def test_the_oldest_lines_of_the_audit_log_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as the operator says stay, and lines are counted on."""
+    monkeypatch.setattr(removal, "_ROWS_AT_A_TIME", 3)
+    lines = [AuditRecord(n, AT, "alice", "t", "::1", "Submit", "", True) for n in range(1, 21)]
+    async with opened(tmp_path) as (store, durable):
+        await durable.until(store.submit(lines))
+        removed = [await store.trim_audit(5), await store.trim_audit(5)]
+        left = await store.list_audit(None, 100, "", 0, False)
+
+    assert removed == [15, 0]
+    assert [line.line for line in left] == [20, 19, 18, 17, 16]

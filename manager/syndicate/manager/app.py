@@ -145,7 +145,7 @@ async def _serve(
 
     logs.start(registry.logs_stored, _log_trouble)
     stop = _on_signals()
-    sweeping = asyncio.create_task(keep_newest(store, logs, settings.keep_jobs))
+    sweeping = asyncio.create_task(keep_newest(store, logs, settings.keep_jobs, settings.keep_audit))
     house = asyncio.create_task(keep_house(engine, door, usage, audit))
     certificates = asyncio.create_task(_keep_certificates(transport))
     control = None if transport is None else Control(settings.state_dir / "tls", transport.reload)

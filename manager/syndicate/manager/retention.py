@@ -19,8 +19,10 @@ _AT_A_TIME: Final = 100
 _log = structlog.get_logger()
 
 
-async def keep_newest(store: Store, logs: LogStore, keep_jobs: int, every_s: float = EVERY_S) -> None:
-    """Until cancelled, leaves of the jobs that have ended the `keep_jobs` newest."""
+async def keep_newest(
+    store: Store, logs: LogStore, keep_jobs: int, keep_audit: int, every_s: float = EVERY_S
+) -> None:
+    """Until cancelled, leaves the `keep_jobs` newest of the jobs that have ended, and so of the audit log."""
     loop = asyncio.get_running_loop()
     while True:
         removed = 0
@@ -31,6 +33,8 @@ async def keep_newest(store: Store, logs: LogStore, keep_jobs: int, every_s: flo
                 await store.remove_job(job_id)
                 removed += 1
                 await asyncio.sleep(_PAUSE_S)
+            if lines := await store.trim_audit(keep_audit):
+                _log.info("retention.audit", lines=lines)
         except (OSError, StoreError) as error:
             # Nothing depends on it: what is left is tried again with the next round.
             _log.error("retention.failed", error=str(error))

@@ -120,6 +120,7 @@ class Settings(BaseSettings):
     max_slots_per_job: int = Field(1000, ge=1)
     keep_ended: int = Field(1000, ge=1)
     keep_jobs: int = Field(100_000, ge=1)
+    keep_audit: int = Field(1_000_000, ge=1)
     prefixes: str = "10.77.0.0/16"
     allow_unsafe: bool = False
     insecure: bool = False

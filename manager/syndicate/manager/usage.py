@@ -30,6 +30,7 @@ settings:
   max_slots_per_job      members of a job; 1000
   keep_ended             ended jobs in memory, others are read from disk; 1000
   keep_jobs              ended jobs on disk, older ones are removed; 100000
+  keep_audit             lines of the audit log, older are removed; 1000000
   prefixes               where slots get their networks from; 10.77.0.0/16
   heartbeat_interval_s   between two words of a volunteer; 5
   orphan_after_s         until a volunteer that is cut off ends its tasks; 30

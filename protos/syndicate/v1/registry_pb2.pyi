@@ -438,7 +438,9 @@ class Welcome(google.protobuf.message.Message):
     ORPHAN_AFTER_S_FIELD_NUMBER: builtins.int
     SENT_AT_FIELD_NUMBER: builtins.int
     session: builtins.str
-    """Names this stream."""
+    """Names this stream, at random: a secret of the two. Calls that the volunteer relays for its clients carry it
+    (metadata `syndicate-session`), beside the task that calls (`syndicate-task`).
+    """
     cluster_id: builtins.str
     """The cluster."""
     epoch: builtins.int

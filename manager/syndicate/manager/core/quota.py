@@ -21,6 +21,7 @@ from .words import count
 from .world import World
 
 _DAY_S: Final = 86_400.0
+_UNSAID: Final = Quota()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,15 @@ class Party:
 
 def default_for(config: Config, role: UserRole) -> Quota:
     """The bounds of a user of whom none are said."""
-    return {
-        UserRole.STUDENT: config.student_quota,
-        UserRole.STAFF: config.staff_quota,
-        UserRole.ADMIN: UNBOUNDED,
-    }[role]
+    if role is UserRole.ADMIN:
+        return UNBOUNDED
+    return config.staff_quota if role is UserRole.STAFF else config.student_quota
 
 
 def filled_in(quota: Quota, default: Quota) -> Quota:
     """The quota with the defaults where it says 0."""
+    if quota == _UNSAID:
+        return default
     return Quota(
         quota.running_jobs or default.running_jobs,
         quota.queued_jobs or default.queued_jobs,

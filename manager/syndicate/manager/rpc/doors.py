@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 from syndicate.v1 import scheduler_pb2
 
 from ..core.access import LOOK_AROUND, RULES, Caller, Rule, may
-from ..core.errors import CoreError, NotAllowed, NotKnown
+from ..core.errors import Away, CoreError, NotAllowed, NotKnown
 from ..core.model import UserRole
 from ..core.records import TokenRecord, UserRecord
 from ..core.users import digest_of, has_expired, opens, parts_of
@@ -124,7 +124,9 @@ class UsersDoor:
             now = self._caller(record)
         except NotKnown as error:
             return error
-        return None if now == caller else bad_token()
+        return (
+            None if now == caller else Away("MANAGER_AWAY", "what this user may do has changed; call again")
+        )
 
     def take_used(self) -> set[str]:
         """The ids of tokens that were used since this was asked last."""

@@ -101,11 +101,11 @@ class Guard(grpc.GenericRpcHandler):
             handler = self._methods.get(method)
             if handler is None:
                 return None
+            if caller is not None and self._watch.usage is not None:
+                self._watch.usage.call(caller)
             if not is_open:
                 self._door.check(caller, method)
             if caller is not None:
-                if self._watch.usage is not None:
-                    self._watch.usage.call(caller)
                 callers.enter(caller)
         except CoreError as error:
             return self._refusal(error, caller, token, method)

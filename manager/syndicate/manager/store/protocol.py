@@ -102,6 +102,10 @@ class Store(Protocol):
         """Take the rows of a job that has ended out of the store. Raises StoreError where that fails."""
         ...
 
+    async def trim_audit(self, keep: int) -> int:
+        """Take all but the newest lines out of the audit log; says how many. Raises StoreError."""
+        ...
+
     async def close(self) -> None:
         """Make durable what was submitted, and let go of the state directory."""
         ...

@@ -1,4 +1,4 @@
-"""Takes the rows of a job out of the database, on a connection of its own beside the writer's."""
+"""Takes rows out of the database that are no longer kept, on a connection beside the writer's."""
 
 from __future__ import annotations
 
@@ -15,6 +15,20 @@ _PARTS: Final = {
     "task": "job_id, attempt, task",
     "job": "job_id",
 }
+
+
+def trim_audit(connection: sqlite3.Connection, keep: int) -> int:
+    """All lines but the newest, a few at a time; says how many. Blocks."""
+    (last,) = connection.execute("SELECT coalesce(max(line), 0) FROM audit").fetchone()
+    removed = 0
+    while True:
+        gone = connection.execute(
+            "DELETE FROM audit WHERE line IN (SELECT line FROM audit WHERE line <= ? ORDER BY line LIMIT ?)",
+            (last - keep, _ROWS_AT_A_TIME),
+        ).rowcount
+        removed += gone
+        if gone < _ROWS_AT_A_TIME:
+            return removed
 
 
 def remove_job(connection: sqlite3.Connection, job_id: int) -> None:

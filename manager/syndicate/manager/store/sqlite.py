@@ -26,7 +26,7 @@ from . import rows, schema
 from .errors import CommitFailed, StateDirBusy, StoreBroken, StoreError
 from .migrate import migrate
 from .protocol import Viewer
-from .removal import remove_job
+from .removal import remove_job, trim_audit
 from .writer import GroupWriter
 
 T = TypeVar("T")
@@ -316,6 +316,17 @@ class SqliteStore:
                 remove_job(cast(sqlite3.Connection, connection.driver_connection), job_id)
         except sqlite3.Error as error:
             raise StoreError(f"job {job_id} cannot be removed: {error}") from error
+
+    async def trim_audit(self, keep: int) -> int:
+        """Remove old lines of the audit log; see `Store.trim_audit`."""
+        return await asyncio.get_running_loop().run_in_executor(None, self._trim_audit, keep)
+
+    def _trim_audit(self, keep: int) -> int:
+        try:
+            with contextlib.closing(self._writer.engine.raw_connection()) as connection:
+                return trim_audit(cast(sqlite3.Connection, connection.driver_connection), keep)
+        except sqlite3.Error as error:
+            raise StoreError(f"the audit log cannot be trimmed: {error}") from error
 
     async def _read(self, work: Callable[[], T]) -> T:
         def in_thread() -> T:

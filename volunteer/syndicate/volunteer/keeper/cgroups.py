@@ -12,6 +12,7 @@ import signal
 import time
 from pathlib import Path
 
+MOUNTINFO = Path("/proc/self/mountinfo")
 _KILL_SECONDS = 5.0
 _LOOK_SECONDS = 0.001
 _AGAIN_SECONDS = 0.064
@@ -21,9 +22,9 @@ class CgroupError(Exception):
     """A cgroup that cannot be made or emptied: one line for people."""
 
 
-def find_mount() -> Path | None:
+def find_mount(mountinfo: Path = MOUNTINFO) -> Path | None:
     """The version 2 mount of this machine, or None."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in mountinfo.read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         kind = rest.split(" ", 1)[0]
         if kind == "cgroup2" and fields.split(" ")[3] == "/":

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..local import Annotation, Done, Exit, GenerationInfo, LogStream, Stamp
 from .box import Box
-from .counters import Counts
+from .counters import Counts, Shortage
 from .errors import failed
 from .logs import LogStore
 from .process import KILLED_STATUS, Ended
@@ -29,7 +29,7 @@ class Generation:
     box: Box
     store: LogStore
     before: Counts = field(default_factory=Counts)  # what was counted when it began
-    out_of_memory: bool = False
+    shortage: Shortage = Shortage.NONE  # for which the kernel ended a process of it
     disk_full: bool = False  # at any time that was looked at
     capture: Capture | None = None
     started_at: Stamp | None = None
@@ -97,14 +97,11 @@ class Generation:
     def record(self, ended: Ended, at: Stamp, now: Counts) -> Exit:
         """The exit record; for after the last output."""
         excerpt = self.store.finish()
-        if now.oom_kills > self.before.oom_kills:
-            self.out_of_memory = True
-        if self.out_of_memory:
-            self.cause = self.cause or "memory"
+        self.cause = self.cause or str(self.shortage)
         # A make that ended by itself in the moment of the kill keeps its status; one that ended because the
         # kernel took its compiler away was killed all the same.
         killed = bool(self.cause) and (
-            ended.by_signal or ended.status == KILLED_STATUS or self.cause == "memory"
+            ended.by_signal or ended.status == KILLED_STATUS or self.cause == self.shortage
         )
         return Exit(
             self.number,

@@ -19,19 +19,22 @@ from . import mounts
 from .audit import Standing
 from .box import Box, Cancelled, Site
 from .cgroups import Cgroup, CgroupError
+from .counters import Meter
 from .disk import Disk, DiskSize, Remains
 from .errors import KeeperError, failed, one_line
+from .gauges import Gauges
 from .launch import Launcher
 from .limits import UNBOUNDED, Bounds, Limiter
 from .network import Network, NetworkError, SlotNetwork
 from .orders import orders_of
 from .sandbox import Layout, Unpacker, unpacker_of
 from .undertaker import Undertaker
-from .unpack import Layouts, better_layout, unpack
+from .unpack import Layouts, Unpacked, better_layout, unpack
 from .view import View
 
 _UNPACK_SECONDS = 30.0
 _LEAST_DISK = DiskSize(1 << 20, 100)
+_MIB = 1 << 20
 _SPARE_MEMORY = 64 << 20  # what a task's bound on memory leaves to other things than its disk
 
 
@@ -72,6 +75,7 @@ class Ground:
         self._layout = Layout()
         self._request: Prepare | None = None
         self._bounds = UNBOUNDED
+        self._meter = Meter.of(shared.limiter, slot)
         self._spent = False  # the sandbox got a task's orders: it never serves another
         self._laid = 0  # bytes of memory that the source takes once it is unpacked
         self._remains: Remains | None = None  # of the disk before this one, while that is being freed
@@ -148,10 +152,11 @@ class Ground:
 
     # ---- a task
 
-    def prepare(self, request: Prepare) -> Prepared:
+    def prepare(self, request: Prepare, gauges: Gauges) -> Prepared:
         """Lay the task onto the slot; raises KeeperError or Cancelled, having left nothing of it."""
         try:
-            return self._prepare(request)
+            with gauges.blaming(request.limits.memory_bytes):  # while its bound is in force
+                return self._prepare(request)
         except NetworkError as error:
             self.clear()
             raise failed(str(error)) from error
@@ -227,13 +232,13 @@ class Ground:
             self._spent = True
             self._order(self._box, unpacker, deadline)
             try:
-                outcome = unpack(self._box, self._source, deadline, meanwhile)
+                outcome = self._unpack(self._box, deadline, meanwhile)
             except TimeoutError:
                 took = f"the source was not unpacked within {_UNPACK_SECONDS:.0f} s"
                 raise KeeperError(ErrorCode.BAD_SOURCE, took) from None
-            better = better_layout(self._layout, outcome, self._disk)
+            better = None if outcome.full else better_layout(self._layout, outcome, self._disk)
             if better is None and outcome.error:
-                raise KeeperError(ErrorCode.BAD_SOURCE, one_line(outcome.error, 300))
+                raise self._refusal(outcome)
             if better is None:
                 return note or self._standing_note()
             note = f"syndicate: the source is laid at /job: {outcome.error}\n" if outcome.error else ""
@@ -266,30 +271,59 @@ class Ground:
                 self._disk = Disk.make(self._folder, self._shared.skeleton, _size(self._request.limits))
             box = self._launch(generation)
         except OSError as error:
+            self._take_back(None, anew)
             raise failed(f"cannot revive: {error}") from error
+        except (KeeperError, Cancelled):
+            self._take_back(None, anew)
+            raise
         try:
             if anew:
                 self._lay_anew(box, deadline)
             else:
                 self._order(box, Unpacker.KEPT, deadline)
         except OSError as error:  # a TimeoutError too
-            box.destroy()
-            self._resume()
+            self._take_back(box, anew)
             raise failed(f"cannot revive: {error}") from error
         except (KeeperError, Cancelled, NetworkError):
-            box.destroy()
-            self._resume()
+            self._take_back(box, anew)
             raise
         return box
+
+    def _take_back(self, box: Box | None, anew: bool) -> None:
+        """A revival came to nothing: the next, even with the disk, must not find half a source."""
+        if box is not None:
+            box.destroy()
+        if anew:
+            self._drop_disk()
+        self._resume()
 
     def _lay_anew(self, box: Box, deadline: float) -> None:
         """Unpack the source onto a fresh disk, where it lay before."""
         self._hold()
         self._order(box, unpacker_of(os.pread(self._source, 4, 0)), deadline)
-        outcome = unpack(box, self._source, deadline)
+        outcome = self._unpack(box, deadline)
         if outcome.error:
-            raise KeeperError(ErrorCode.BAD_SOURCE, one_line(outcome.error, 300))
+            raise self._refusal(outcome)
         self._resume()
+
+    def _unpack(self, box: Box, deadline: float, meanwhile: Callable[[], None] = lambda: None) -> Unpacked:
+        """See `unpack`. Where the kernel ended a part of it nothing is whole, whatever tar says."""
+        before = self._meter.read()
+        outcome = unpack(box, self._source, deadline, meanwhile)
+        if self._meter.read().oom_kills > before.oom_kills:
+            raise failed("what unpacked the source was ended for want of memory")
+        return outcome
+
+    def _refusal(self, outcome: Unpacked) -> KeeperError:
+        """What is told of a source that could not be unpacked."""
+        if outcome.full and self._request is not None:
+            limits = self._request.limits
+            room = f"{limits.disk_bytes // _MIB} MiB and {limits.disk_inodes:,} files"
+            detail = (
+                f"its source does not fit on the task's disk of {room}. Ask for more with --disk or --inodes"
+            )
+            return KeeperError(ErrorCode.DISK_FULL, detail)
+        return KeeperError(ErrorCode.BAD_SOURCE, one_line(outcome.error, 300))
 
     def _hold(self) -> None:
         """Nothing passes to or from the slot while its source, which nobody trusts, is unpacked."""

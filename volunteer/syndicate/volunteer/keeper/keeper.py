@@ -34,7 +34,7 @@ from ..local import (
     Sync,
     Synced,
 )
-from . import memory, mounts, uids
+from . import host_locks, memory, mounts, uids
 from .account import within_a_frame
 from .audit import SlotPlaces, strangers, things_of
 from .box import Site
@@ -61,8 +61,8 @@ from .undertaker import Undertaker
 from .unpack import Layouts
 from .view import View
 
-_log = Log()
 _UNSAFE_SECONDS = 60.0
+_HELD_SECONDS = 10.0  # between looks at what the log held back
 
 
 class Places:
@@ -107,6 +107,7 @@ class Keeper:
 
     def __init__(self, settings: Config) -> None:
         self._settings = settings
+        self._log = Log()
         self._places = Places(settings)
         self._clock = Clock()
         self._slots: list[Slot] = []
@@ -119,7 +120,7 @@ class Keeper:
     # ---- standing up
 
     def prepare_host(self) -> None:
-        """Take the instance's lock and its own mounts; before any thread. Raises OSError, KeeperError."""
+        """Take the instance's locks and its own mounts; before any thread. Raises OSError, KeeperError."""
         self._places.state.mkdir(parents=True, exist_ok=True, mode=0o711)
         lock = os.open(self._places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._stack.callback(os.close, lock)
@@ -129,6 +130,7 @@ class Keeper:
             raise failed(
                 f"another keeper of {self._settings.instance} runs with {self._places.state}"
             ) from None
+        self._stack.callback(os.close, host_locks.claim_name(self._settings.instance))
         claim = uids.claim(self._settings.uid_base, self._settings.slots, reserved=uids.reserved_of())
         self._stack.callback(claim.close)
         self._uid_base = claim.base
@@ -164,12 +166,14 @@ class Keeper:
         self._stack.callback(calm.close)
         company = Company(
             *(self._clock, pump, self._epochs, self._leases, calm, self._tell, self._spawn),
-            lambda slot, what: _log.warning("slot.trouble", slot=slot, detail=what),
+            lambda slot, what: self._log.warning("slot.trouble", slot=slot, detail=what),
         )
         for number in range(settings.slots):
             self._add_slot(number, shared, company)
         gid = _gid_of(settings.volunteer_uid)
-        self._server = Server(places.socket, settings.volunteer_uid, gid, settings.slots, self.answer)
+        self._server = Server(
+            places.socket, settings.volunteer_uid, gid, settings.slots, self.answer, self._log
+        )
 
     def _mount_point(self) -> None:
         found = find_mount()
@@ -250,6 +254,7 @@ class Keeper:
             try:
                 if self._settings.unsafe:
                     tasks.create_task(self._say_unsafe())
+                tasks.create_task(self._settle_log())
                 async with asyncio.TaskGroup() as standing:
                     for slot in self._slots:
                         standing.create_task(slot.stand_by())
@@ -263,8 +268,13 @@ class Keeper:
 
     async def _say_unsafe(self) -> None:
         while True:
-            _log.warning("keeper.unsafe", lacks=", ".join(self._settings.unsafe))
+            self._log.warning("keeper.unsafe", lacks=", ".join(self._settings.unsafe))
             await asyncio.sleep(_UNSAFE_SECONDS)
+
+    async def _settle_log(self) -> None:
+        while True:
+            await asyncio.sleep(_HELD_SECONDS)
+            self._log.settle()
 
     async def _end_all(self) -> None:
         """End every task and clear every slot, at once."""
@@ -273,14 +283,15 @@ class Keeper:
         results = await asyncio.gather(*(slot.close() for slot in self._slots), return_exceptions=True)
         for slot, result in zip(self._slots, results, strict=True):
             if isinstance(result, BaseException):
-                _log.error("slot.not_cleared", slot=slot.number, detail=str(result))
+                self._log.error("slot.not_cleared", slot=slot.number, detail=str(result))
 
     async def close(self) -> None:
         """Remove everything that `open` made; what cannot be removed is logged and the rest goes on."""
         try:
             await self._stack.aclose()
         except (OSError, KeeperError, NetworkError, CgroupError) as error:
-            _log.error("keeper.not_cleared", detail=str(error))
+            self._log.error("keeper.not_cleared", detail=str(error))
+        self._log.settle(end=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._tasks is None:
@@ -291,7 +302,7 @@ class Keeper:
         self._server.tell(event)
 
     def _lapsed(self, cluster: str) -> None:
-        _log.warning("lease.lapsed", cluster_id=cluster)
+        self._log.warning("lease.lapsed", cluster_id=cluster)
         for slot in self._slots:
             task = slot.task  # of now: one that begins after the lease was renewed is not meant
             if task is not None and task.cluster_id == cluster:

@@ -93,19 +93,16 @@ def _shut_in() -> None:
         raise OSError(ctypes.get_errno(), "cannot be kept from the host's sockets")
 
 
-def _become(
-    argv: list[str],
-    join: list[str],
-    namespaces: list[tuple[int, int]],
-    own_network: bool,
-    descriptors: list[int],
-) -> None:
-    """In the new process: take up everything and exec; returns never."""
+def _enter(namespaces: list[tuple[int, int]]) -> None:
+    """Go into namespaces, each a descriptor and its kind; raises OSError."""
+    for namespace, kind in namespaces:
+        if _libc.setns(namespace, kind) != 0:
+            raise OSError(ctypes.get_errno(), "cannot enter a namespace of the slot's")
+
+
+def _become(argv: list[str], join: list[str], own_network: bool, descriptors: list[int]) -> None:
+    """In the new process: take up what it has alone and exec; returns never."""
     try:
-        for namespace, kind in namespaces:
-            if _libc.setns(namespace, kind) != 0:
-                raise OSError(ctypes.get_errno(), "cannot enter a namespace of the slot's")
-        _join_keyring()
         if not own_network:
             _shut_in()
         for path in join:  # version 1 hierarchies: writing 0 to `tasks` moves the writer without any wait
@@ -121,20 +118,32 @@ def _become(
         os._exit(126)
 
 
-def _answer(message: bytes, received: list[int]) -> dict[str, object]:
+def _answer(message: bytes, received: list[int], home: list[tuple[int, int]]) -> dict[str, object]:
+    """Start what is asked for, from the slot's namespaces, and be back in those of `home`.
+
+    What can be done before the clone is done before it: the new process copies each page that it touches.
+    """
     request = json.loads(message)
     cgroup, rest = received[0], received[1:]
     namespaces = [(rest.pop(0), _CLONE_NEWNS)]
     if request["netns"]:
         namespaces.append((rest.pop(0), _CLONE_NEWNET))
+    number = request["number"]
     try:
-        pid = _clone_into(cgroup)
-    except OSError as error:
-        why = f"cannot start a process in its cgroup: {error.strerror}"
-        return {"number": request["number"], "error": why}
-    if pid == 0:
-        _become(request["argv"], request["join"], namespaces, request["netns"], rest)
-    return {"number": request["number"], "pid": pid}
+        try:
+            _enter(namespaces)
+            _join_keyring()
+        except OSError as error:
+            return {"number": number, "error": f"cannot start a process: {error.strerror}"}
+        try:
+            pid = _clone_into(cgroup)
+        except OSError as error:
+            return {"number": number, "error": f"cannot start a process in its cgroup: {error.strerror}"}
+        if pid == 0:
+            _become(request["argv"], request["join"], request["netns"], rest)
+    finally:
+        _enter(home)  # else the slot's mounts would outlive its thread
+    return {"number": number, "pid": pid}
 
 
 def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
@@ -176,13 +185,17 @@ def main() -> int:
     os.set_inheritable(_SOCKET, False)
     _settle()
     link = socket.socket(fileno=_SOCKET)
+    home = [
+        (os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), _CLONE_NEWNS),
+        (os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), _CLONE_NEWNET),
+    ]
     try:
         link.send(b"{}")
         while True:
             message, received = _receive(link)
             if not message:
                 return 0
-            answer = _answer(message, received)
+            answer = _answer(message, received, home)
             for descriptor in received:
                 os.close(descriptor)
             link.send(json.dumps(answer).encode())

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cgroups import Cgroup
+from .cgroups import MOUNTINFO, Cgroup
 
 CONTROLLERS = ("memory", "pids", "cpu")
 
@@ -168,9 +168,9 @@ def _version_1(name: str, instance: str, slots: int) -> Controller | None:
     return Controller(name, base, unified=False)
 
 
-def find_version_1(name: str) -> Path | None:
+def find_version_1(name: str, mountinfo: Path = MOUNTINFO) -> Path | None:
     """The mount of the version 1 hierarchy with this controller, or None."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in mountinfo.read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         kind, _, options = rest.split(" ", 2)
         if kind == "cgroup" and name in options.split(","):

@@ -4,6 +4,8 @@ There the kernel ends one process of the slot and leaves the others, such as a m
 compiler; what is left must be ended by the keeper. The kernel writes to an eventfd right before it ends a
 process (Documentation/admin-guide/cgroup-v1/memory.rst, section 10), before its own counter grows. On version
 2 it ends the whole cgroup by itself (memory.oom.group), and there is nothing to watch.
+
+It writes for an out-of-memory of the slot and for one of any cgroup above, not for one of the whole machine.
 """
 
 from __future__ import annotations
@@ -14,9 +16,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from .counters import near
 from .limits import Limiter
-
-_NEAR = 16  # usage this part below the bound still speaks of the slot's own bound
 
 
 class OomWatch:
@@ -25,6 +26,7 @@ class OomWatch:
     def __init__(self, folder: Path | None, event: int) -> None:
         self._folder = folder
         self._event = event
+        self._told = False
 
     @classmethod
     def open(cls, limiter: Limiter, slot: int) -> OomWatch:
@@ -54,6 +56,11 @@ class OomWatch:
         if self._event >= 0:
             asyncio.get_running_loop().remove_reader(self._event)
 
+    def forget(self) -> None:
+        """Begin anew: what was told before is nothing to what follows; from any thread."""
+        self.take()
+        self._told = False
+
     def take(self) -> bool:
         """Whether it was told since the last time that the slot ran out of memory; from any thread."""
         if self._event < 0:
@@ -62,7 +69,14 @@ class OomWatch:
             os.eventfd_read(self._event)
         except BlockingIOError:
             return False
+        self._told = True
         return True
+
+    @property
+    def was_told(self) -> bool:
+        """Whether it was ever told since `forget`; so it is where the kernel's counters alone say it."""
+        self.take()
+        return self._told or self._folder is None
 
     def is_own(self) -> bool:
         """Whether the slot is at its own bound now; from any thread. Raises OSError.
@@ -75,7 +89,7 @@ class OomWatch:
             int((self._folder / f"memory.{name}").read_text())
             for name in ("usage_in_bytes", "limit_in_bytes")
         )
-        return usage >= bound - bound // _NEAR
+        return usage >= near(bound)
 
     def close(self) -> None:
         """End the watch. Idempotent."""

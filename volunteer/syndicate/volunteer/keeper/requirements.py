@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from .capabilities import CAPABILITIES, Capability, has, held
 from .cgroups import find_mount
 from .errors import KeeperError
 from .limits import find_version_1
@@ -27,6 +29,10 @@ _NAMESPACES = ("pid", "ipc", "uts", "cgroup")
 _LANDLOCK_CREATE_RULESET = 444  # the same on every machine
 _LANDLOCK_VERSION = 1  # the flag that asks for it
 _LANDLOCK_SCOPES = 6  # the version with which abstract sockets can be kept out of reach, of Linux 6.12
+_KEYCTL = {"x86_64": 250, "aarch64": 219}
+_GET_KEYRING_ID, _SESSION_KEYRING = 0, -3
+# What a task gets by default, and at most as managers come; and what leaves room for both.
+_LEAST_FILES, _MOST_FILES, _RAISED_FILES = 4096, 16_384, 65_536
 _TOOLS = {"tar": "tar", "make": "make", "setpriv": "util-linux", "sh": "dash", "gzip": "gzip"}
 
 
@@ -61,12 +67,19 @@ def check(
         return [
             _missing("root", f"runs as uid {os.geteuid()}", "run it as root: sudo …, or its systemd unit")
         ]
-    found = [Requirement("root", Level.OK, "uid 0"), _kernel(), _bwrap(), *_toolchain(root_fs)]
-    if found[2].level is Level.OK:
-        found += [_seccomp(found[2].detail), *(_namespace(found[2].detail, kind) for kind in _NAMESPACES)]
+    bwrap = _bwrap()
+    found = [Requirement("root", Level.OK, "uid 0"), *_rights(), _kernel(), bwrap, *_toolchain(root_fs)]
+    if bwrap.level is Level.OK:
+        found += [_seccomp(bwrap.detail), *(_namespace(bwrap.detail, kind) for kind in _NAMESPACES)]
     found += [_cgroup(), *(_controller(name) for name in _CONTROLLERS), _swap()]
     found += [_filesystem("overlay", "overlayfs"), _filesystem("tmpfs", "tmpfs"), *_networks(network)]
-    found += [_uids(uid_base, slots), _core_dumps(), *([_landlock()] if network == "host" else [])]
+    found += [
+        _uids(uid_base, slots),
+        _open_files(),
+        _core_dumps(),
+        _keyrings(),
+        *([_landlock()] if network == "host" else []),
+    ]
     return [*found, _python(root_fs), _optional_tool(root_fs, "zstd")]
 
 
@@ -76,6 +89,26 @@ def _missing(name: str, detail: str, remedy: str, *, yields: bool = False) -> Re
 
 def _degraded(name: str, detail: str, remedy: str) -> Requirement:
     return Requirement(name, Level.DEGRADED, detail, remedy)
+
+
+def _rights() -> list[Requirement]:
+    rights = held()
+    return [_right(each, has(rights, each)) for each in CAPABILITIES]
+
+
+def _right(capability: Capability, held_now: bool) -> Requirement:
+    name = f"cap-{capability.name.replace('_', '-')}"
+    if held_now:
+        return Requirement(name, Level.OK, capability.purpose)
+    constant = capability.name.upper()
+    remedy = (
+        f"in a container: --cap-add={constant}; in a unit: CapabilityBoundingSet=… with CAP_{constant} in it"
+    )
+    if capability.needed:
+        return _missing(name, f"root is without it here, and a keeper {capability.purpose}", remedy)
+    if capability.name == "sys_resource" and _bounds_suffice():
+        return Requirement(name, Level.OK, "not there, but this machine's bounds suffice without")
+    return _degraded(name, f"root is without it here: nothing {capability.purpose}", remedy)
 
 
 def _kernel() -> Requirement:
@@ -218,6 +251,41 @@ def _uids(base: int | None, slots: int) -> Requirement:
     return _degraded("uids", f"{text}: some are of {taken.whose}, who may harm tasks", remedy)
 
 
+def _bounds_suffice() -> bool:
+    return _hard(resource.RLIMIT_NOFILE) >= _MOST_FILES and _hard(resource.RLIMIT_CORE) > 0
+
+
+def _hard(kind: int) -> float:
+    bound = resource.getrlimit(kind)[1]
+    return float("inf") if bound == resource.RLIM_INFINITY else bound
+
+
+def _open_files() -> Requirement:
+    """A task's bound is set inside its sandbox, where it can only be lowered."""
+    bound = _hard(resource.RLIMIT_NOFILE)
+    remedy = f"LimitNOFILE={_RAISED_FILES} in the keeper's unit, or ulimit -n {_RAISED_FILES} before it"
+    if bound < _LEAST_FILES:
+        detail = f"a process may have {bound:,.0f}, which is less than each task gets by default"
+        return _missing("open-files", detail, remedy)
+    if bound < _MOST_FILES:
+        return _degraded("open-files", f"no task can have more than {bound:,.0f}", remedy)
+    return Requirement("open-files", Level.OK, f"a process may have {bound:,.0f}")
+
+
+def _keyrings() -> Requirement:
+    """Each task joins one of its own; where nobody may, there is none that two could share."""
+    number = _KEYCTL.get(os.uname().machine)
+    if number is None:
+        return Requirement("keyrings", Level.OK, "tasks have none: the filter of system calls denies them")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, _GET_KEYRING_ID, _SESSION_KEYRING, 0) < 0 and ctypes.get_errno() in (
+        errno.ENOSYS,
+        errno.EPERM,
+    ):
+        return Requirement("keyrings", Level.OK, "there are none here that tasks could share")
+    return Requirement("keyrings", Level.OK, "each task has its own")
+
+
 def _core_dumps() -> Requirement:
     """A piped pattern starts a program of the host's for what a task left; see core(5).
 
@@ -230,7 +298,9 @@ def _core_dumps() -> Requirement:
     if not told:
         return Requirement("core-dumps", Level.OK, "of tasks there are none")
     return _degraded(
-        "core-dumps", f"those of tasks go to {pattern[:60]}", "sysctl -w kernel.core_pattern=core"
+        "core-dumps",
+        f"those of tasks go to {pattern[:60]}",
+        "sysctl -w kernel.core_pattern=core, or where it is a pipe: LimitCORE=infinity in the keeper's unit",
     )
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..local import Exit, Exited, GenerationInfo, Limits, LogGrew, Stamp, TaskId
 from .box import Box
 from .cgroups import CgroupError
 from .company import Company
-from .counters import Counts, Meter
+from .counters import Counts, Shortage
 from .errors import KeeperError, failed, one_line
+from .gauges import Gauges
 from .generation import Generation
 from .logs import LogStore
 from .network import NetworkError
-from .oom import OomWatch
 from .process import Ended
 from .worker import Worker
 
@@ -29,15 +28,6 @@ _STRUCK_SECONDS = 0.25  # until struck processes are looked after one by one
 _AGAIN_SECONDS = 1.0  # until processes that outlived their end are looked for once more
 _LOOK_SECONDS = 1.0  # between looks at whether the disk is full: a tmpfs counts nothing by itself
 _HEADS_OF_TASK = 4  # all generations of a task together keep at most so many heads
-
-
-@dataclass(frozen=True)
-class Gauges:
-    """What tells that a task met a bound. `disk_full` is asked in the slot's worker; it raises OSError."""
-
-    meter: Meter
-    oom: OomWatch
-    disk_full: Callable[[], bool]
 
 
 class Runs:
@@ -96,9 +86,9 @@ class Runs:
 
     def begin(self, task: TaskId, number: int, box: Box, store: LogStore) -> Generation:
         """Take over a sandbox as the newest generation."""
-        generation = Generation(number, box, store, self._count(Counts()))
+        generation = Generation(number, box, store, self._begin_count())
         self._all[number] = generation
-        self._gauges.oom.take()  # what unpacking met is not the generation's
+        self._gauges.oom.forget()  # what unpacking met is not the generation's
         self._gauges.oom.listen(lambda: self._run_out(generation))
         generation.begin_logs(
             self._company.pump,
@@ -229,13 +219,38 @@ class Runs:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     return await generation.box.process.ended()
             except TimeoutError:
-                await self._worker.run(lambda: self._look(generation))
+                now = await self._worker.run(lambda: self._look(generation))
+                self._end_for(generation, self._shortage(generation, now))
 
-    def _look(self, generation: Generation) -> None:
+    def _end_for(self, generation: Generation, shortage: Shortage) -> None:
+        """Where the kernel ended a process of it for want of memory: end all the others."""
+        if shortage is Shortage.NONE or generation.emptied_at is not None:
+            return
+        generation.shortage = shortage
+        generation.cause = generation.cause or str(shortage)
+        try:
+            with expected():
+                generation.box.strike()
+        except KeeperError as error:
+            self._company.trouble(self._slot, error.detail)
+
+    def _look(self, generation: Generation) -> Counts:
+        """What was counted so far, and whether its disk is full; in the worker."""
         try:
             generation.disk_full = generation.disk_full or self._gauges.disk_full()
         except OSError as error:
             self._company.trouble(self._slot, f"cannot look at the disk: {error}")
+        return self._count(generation.before)
+
+    def _shortage(self, generation: Generation, now: Counts) -> Shortage:
+        return now.shortage_since(generation.before, self._gauges.oom.was_told)
+
+    def _begin_count(self) -> Counts:
+        try:
+            return self._gauges.meter.begin()
+        except OSError as error:
+            self._company.trouble(self._slot, f"cannot read what was counted: {error}")
+            return Counts()
 
     def _count(self, otherwise: Counts) -> Counts:
         try:
@@ -246,23 +261,22 @@ class Runs:
 
     def _record(self, generation: Generation, ended: Ended, at: Stamp) -> Exit:
         """The record, with the bounds that it met; in the worker."""
-        self._look(generation)
-        now = self._count(generation.before)
+        now = self._look(generation)
+        if generation.shortage is Shortage.NONE:
+            generation.shortage = self._shortage(generation, now)
         return generation.record(ended, at, now)
 
     def _run_out(self, generation: Generation) -> None:
-        """The slot ran out of memory: end all of it, not only what the kernel takes."""
+        """The slot ran out of memory, or a cgroup above it."""
         if not self._gauges.oom.take():
             return
+        shortage = self._shortage(generation, self._count(generation.before))
         try:
-            with expected():
-                counted = self._count(generation.before).oom_kills > generation.before.oom_kills
-                if generation.emptied_at is None and (counted or self._gauges.oom.is_own()):
-                    generation.out_of_memory = True
-                    generation.cause = generation.cause or "memory"
-                    generation.box.strike()
-        except KeeperError as error:
-            self._company.trouble(self._slot, error.detail)
+            if shortage is Shortage.NONE and self._gauges.oom.is_own():
+                shortage = Shortage.OWN  # and the kernel has not ended anything yet
+        except OSError as error:
+            self._company.trouble(self._slot, f"cannot read what was counted: {error}")
+        self._end_for(generation, shortage)
 
     async def _empty(self, generation: Generation) -> None:
         """End what its first process left, and note when none was left, or what is wrong."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from .devices import devices_beside
 from .skeleton import OPEN_FOLDERS
 
 # Names that the sandbox itself lays at the top; a source with one of them is laid at /job.
@@ -125,7 +126,7 @@ def bwrap_arguments(programs: Programs, root: Path, tmp: Path, shm: Path, view: 
     options = (
         *("--bind", root, "/"),
         *("--ro-bind", programs.usr, "/usr"),
-        *("--proc", "/proc", "--dev", "/dev"),
+        *("--proc", "/proc", "--dev-bind", devices_beside(view), "/dev"),
         *("--bind", shm, "/dev/shm"),  # noqa: S108 - a path in the sandbox
         *("--bind", tmp, "/tmp"),  # noqa: S108 - a path in the sandbox
         *("--ro-bind", view, "/run/syndicate"),

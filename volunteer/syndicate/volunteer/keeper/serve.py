@@ -15,8 +15,6 @@ from .keeper import Keeper
 from .log import Log
 from .network import NetworkError
 
-_log = Log()
-
 
 def main(argv: list[str]) -> int:
     """Run the keeper; 0 after a signal asked for the end, 1 if it cannot stand up."""
@@ -65,7 +63,7 @@ async def _serve(keeper: Keeper, config: Config, asked: asyncio.Event) -> None:
     try:
         await serving
     except asyncio.CancelledError:
-        _log.info("keeper.ended")
+        Log().info("keeper.ended")
     finally:
         notify.stopping()
 

@@ -40,7 +40,6 @@ _LONGEST_FIRST = 4096  # Sync, Audit: before it a connection is anybody's who ma
 _CREDENTIALS = struct.Struct("3i")
 
 Answer = Callable[[Request], Awaitable[Reply]]
-_log = Log()
 
 
 class Connection(FrameProtocol):
@@ -63,12 +62,12 @@ class Connection(FrameProtocol):
         except frames.FrameError as error:
             if not isinstance(frame, ReplyFrame):
                 raise
-            _log.error("reply.not_sent", detail=str(error))
+            self._server.log.error("reply.not_sent", detail=str(error))
             detail = one_line(f"the answer cannot be told: {error}")
             data = frames.encode(ReplyFrame(frame.number, Refused(ErrorCode.FAILED, detail)))
         self.transport.write(data)
         if self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
-            _log.warning("connection.dropped", reason="the volunteer does not read")
+            self._server.log.warning("connection.dropped", reason="the volunteer does not read")
             self.drop()
 
     @property
@@ -96,7 +95,7 @@ class Connection(FrameProtocol):
         super().connection_made(transport)
         why = self._server.admit(self, _peer_uid(transport))
         if why:
-            _log.warning("connection.refused", reason=why)
+            self._server.log.warning("connection.refused", reason=why)
             self.drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,7 +121,7 @@ class Connection(FrameProtocol):
 
     def malformed(self, error: frames.FrameError) -> None:
         """Say what is wrong, and end the connection."""
-        _log.warning("connection.malformed", detail=str(error))
+        self._server.log.warning("connection.malformed", detail=str(error))
         self.send(ReplyFrame(error.number or 0, Refused(ErrorCode.MALFORMED, one_line(str(error)))))
         self.transport.close()
 
@@ -147,9 +146,10 @@ class Server:
     """
 
     def __init__(
-        self, path: Path, volunteer_uid: int, volunteer_gid: int, slots: int, answer: Answer
+        self, path: Path, volunteer_uid: int, volunteer_gid: int, slots: int, answer: Answer, log: Log
     ) -> None:
         self.answer = answer
+        self.log = log
         self.most_at_once = _MAX_AT_ONCE + _MAX_AT_ONCE_PER_SLOT * slots
         self._path = path
         self._uid = volunteer_uid

@@ -29,12 +29,13 @@ from .box import Box, Cancelled
 from .company import Company
 from .counters import Meter
 from .errors import KeeperError, failed
+from .gauges import Gauges
 from .generation import Generation
 from .ground import Ground, Prepared
 from .limits import Limiter
 from .logs import LogStore
 from .oom import OomWatch
-from .runs import Gauges, Runs, expected
+from .runs import Runs, expected
 from .states import Step, after
 from .worker import Worker
 
@@ -61,8 +62,8 @@ class Slot:
         self._cut_is_sure = True
         self._closing = False
         self._oom = OomWatch.open(limiter, number)
-        gauges = Gauges(Meter.of(limiter, number), self._oom, ground.disk_full)
-        self._runs = Runs(number, folder, self._worker, company, gauges, lambda: self._step(Step.END))
+        self._gauges = Gauges(Meter.of(limiter, number), self._oom, ground.disk_full)
+        self._runs = Runs(number, folder, self._worker, company, self._gauges, lambda: self._step(Step.END))
 
     # ---- what it holds
 
@@ -156,7 +157,7 @@ class Slot:
 
     def _lay_down(self, request: Prepare) -> tuple[Prepared, LogStore]:
         self._company.epochs.save()
-        prepared = self._ground.prepare(request)
+        prepared = self._ground.prepare(request, self._gauges)
         try:
             return prepared, self._runs.make_store(request.limits, 1)
         except OSError:
@@ -167,7 +168,8 @@ class Slot:
             raise
 
     def _lay_again(self, held: Prepare, request: Revive) -> tuple[Box, LogStore]:
-        box = self._ground.revive(request.generation, request.with_disk)
+        with self._gauges.blaming(held.limits.memory_bytes):
+            box = self._ground.revive(request.generation, request.with_disk)
         try:
             return box, self._runs.make_store(held.limits, request.generation)
         except OSError:

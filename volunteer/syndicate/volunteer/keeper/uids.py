@@ -1,18 +1,18 @@
 """The uids of slots: a range for each keeper of a host, which no other keeper and no user of the host has.
 
 Two slots with one uid could signal each other's processes wherever their namespaces fail, and would share a
-keyring and the kernel's counts by user. A keeper holds its range by a lock on the bytes of those numbers in
-one file of the host; the kernel lets go of it when the keeper ends, however it ends.
+keyring and the kernel's counts by user. A keeper holds its range by a lock on those numbers in one file of
+the host: see `host_locks`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import host_locks
 from .errors import failed
 
 PATH = Path("/run/syndicate-uids")
@@ -51,12 +51,12 @@ def claim(base: int | None, slots: int, path: Path = PATH, reserved: Sequence[Re
 
     Raises KeeperError where another keeper has some of them, OSError where the file cannot be had.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = host_locks.open_file(path)
     try:
         for start in _starts(base):
             wanted = range(start, start + slots)
             free = base is not None or not any(one.meets(wanted) for one in reserved)
-            if free and _lock(descriptor, wanted):
+            if free and host_locks.lock(descriptor, wanted):
                 return Claim(start, descriptor)
     except BaseException:
         os.close(descriptor)
@@ -95,12 +95,3 @@ def _entries(path: Path, width: int) -> list[tuple[str, list[str]]]:
 
 def _starts(base: int | None) -> range:
     return range(FIRST, min(FIRST + _TRIES * _STEP, _UIDS), _STEP) if base is None else range(base, base + 1)
-
-
-def _lock(descriptor: int, uids: range) -> bool:
-    """A record lock is the process's own: what it starts neither has it nor keeps it. See fcntl(2)."""
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, len(uids), uids.start)
-    except (BlockingIOError, PermissionError):  # which of the two is the system's choice
-        return False
-    return True

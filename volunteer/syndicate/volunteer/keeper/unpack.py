@@ -35,9 +35,13 @@ _FULL = ("Wrote only", "No space left on device")
 
 @dataclass(frozen=True)
 class Unpacked:
-    """How unpacking went: `error` is empty, or the line that says what was wrong with the source."""
+    """How unpacking went: `error` is empty, or the line that says what was wrong with the source.
+
+    `full` says that it did not fit on the disk.
+    """
 
     error: str
+    full: bool = False
 
 
 def unpack(box: Box, source: int, deadline: float, meanwhile: Callable[[], None] = lambda: None) -> Unpacked:
@@ -56,7 +60,7 @@ def unpack(box: Box, source: int, deadline: float, meanwhile: Callable[[], None]
     unpacked = line == "unpacked 0" and not any(_is_decompressors(each) for each in complaints)
     full = line == _ENDED_BY_FILE_SIZE or any(phrase in each for each in complaints for phrase in _FULL)
     if not unpacked and full:
-        return Unpacked("the source does not fit on the task's disk")
+        return Unpacked("the source does not fit on the task's disk", full=True)
     return Unpacked("" if unpacked else _clearest(told) or f"tar: it ended with status {line.split()[-1]}")
 
 

@@ -5,6 +5,7 @@
     <views>/<slot>/task/chaos           clients only: the folder in which the volunteer makes chaos.sock
     <views>/<slot>/task/chaos.sock      clients only: leads to chaos/chaos.sock
     <views>/<slot>/chaos                that folder, bound so that it can only be read
+    <views>/<slot>/dev                  what it sees at /dev; see devices.py
 
 `<views>/<slot>` is a mount of the slot's own namespace, and ends with it. It is shared, so that a sandbox's
 copy of it follows: the client's folder can be laid into a sandbox that stands already.
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from ..local import Member, Role
 from . import mounts
+from .devices import devices_beside, make_devices, renew_terminals
 from .skeleton import LIB
 from .trees import remove_tree
 
@@ -42,6 +44,8 @@ class View:
         self._place.mkdir(parents=True, exist_ok=True)
         flags = mounts.NOSUID | mounts.NODEV
         mounts.mount("syndicate", self._place, "tmpfs", flags, "size=1m,nr_inodes=100,mode=755")
+        # Before it is shared: what is laid over these devices in a sandbox is the sandbox's alone.
+        make_devices(devices_beside(self.folder))
         mounts.share(self._place)
         self.folder.mkdir()
         (self.folder / "passwd").write_text(_passwd(uid))
@@ -68,6 +72,7 @@ class View:
                 mounts.unmount(self._chaos)
             self._chaos.rmdir()
         (self.folder / "hosts").write_text(_hosts("", ()))
+        renew_terminals(devices_beside(self.folder))
         for name in os.listdir(self._socket_folder):
             entry = self._socket_folder / name
             if entry.is_dir() and not entry.is_symlink():

@@ -20,7 +20,7 @@ from . import _nft as nft
 from . import _route as route
 from ._common import Releases, check_addresses, check_instance, check_interface
 from ._contract import Counters, NetworkError
-from ._namespace import held_namespaces, identity, make_namespace, write_sysctl
+from ._namespace import Sockets, held_namespaces, identity, make_namespace, write_sysctl
 from ._netlink import Message, NetlinkSocket
 from ._probe import OK, probe
 
@@ -99,11 +99,16 @@ class _RulesTemplate:
         ]
 
 
-def _prepare_slot() -> NetlinkSocket:
+def _prepare_slot() -> tuple[NetlinkSocket, Sockets]:
     """Set up a slot's namespace from within: no IPv6, and ping for tasks that have no capability."""
     _disable_ipv6()
     write_sysctl("ipv4/ping_group_range", "0 2147483647")
-    return NetlinkSocket(route.NETLINK_ROUTE)
+    sockets = Sockets()
+    try:
+        return NetlinkSocket(route.NETLINK_ROUTE), sockets
+    except NetworkError:
+        sockets.close()
+        raise
 
 
 def _prepare_fabric() -> tuple[NetlinkSocket, nft.NftSocket]:
@@ -134,6 +139,7 @@ class FabricSlot:
         self._mac = mac
         self._netns_fd: int | None = None
         self._link: NetlinkSocket | None = None
+        self._sockets: Sockets | None = None
         self._assigned = False
         self._held = False
         self._closed = False
@@ -165,7 +171,7 @@ class FabricSlot:
         """Make it all, the chains before the port comes up; raises NetworkError, then it is to be closed."""
         with self._lock:
             bridge, port = self._fabric.bridge, self._port
-            netns_fd, link = make_namespace(_prepare_slot)
+            netns_fd, (link, self._sockets) = make_namespace(_prepare_slot)
             self._netns_fd, self._link = netns_fd, link
             self._fabric.adopt_namespace(netns_fd)
             self._fabric.links.request([route.make_veth(port, self._eth0, netns_fd, bridge)])
@@ -237,7 +243,9 @@ class FabricSlot:
         """See SlotNetwork.
 
         The port goes down first, so that no packet ever passes without the chains. The kernel removes the
-        devices with the namespace, about 30 ms after the return; a job should not wait for that.
+        devices with the namespace, about 30 ms after the return; a job should not wait for that. But where a
+        connection still waits for its peer's last answer the namespace stays for minutes, and jobs that leave
+        such ones would fill the bridge with ports: then the port is removed here.
         """
         with self._lock:
             if self._closed:
@@ -245,6 +253,7 @@ class FabricSlot:
             releases = Releases()
             releases.attempt(self._bring_down, errno.ENODEV, errno.ENOTCONN)
             releases.attempt(self._remove_table, errno.ENOENT, errno.ENOTCONN)
+            releases.attempt(self._remove_port_in_use, errno.ENODEV, errno.ENOTCONN)
             if self._link is not None:
                 self._link.close()
                 self._link = None
@@ -258,6 +267,16 @@ class FabricSlot:
 
     def _bring_down(self) -> None:
         self._fabric.links.request([route.set_down(self._port)])
+
+    def _remove_port_in_use(self) -> None:
+        sockets, self._sockets = self._sockets, None
+        if sockets is None:
+            return
+        try:
+            if sockets.tcp():
+                self._fabric.links.request([route.remove(self._port)])
+        finally:
+            sockets.close()
 
     def _remove_table(self) -> None:
         self._fabric.chains.transaction([self._table.delete()])
