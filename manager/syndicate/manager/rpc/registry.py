@@ -120,8 +120,8 @@ class Registry(registry_pb2_grpc.RegistryServicer):
             writer = tasks.create_task(session.write(context))
             reader = tasks.create_task(self._read(session, context))
             error = await session.ended
-            writer.cancel()
             reader.cancel()
+            await session.finish(writer)
         return error
 
     async def _read(self, session: Session, context: Context) -> None:
