@@ -50,7 +50,7 @@ from .rpc import (
     VolunteersDoor,
     Watch,
 )
-from .rpc.server import LARGEST_FROM_USERS, USERS_OPTIONS
+from .rpc.server import LARGEST_FROM_USERS, USERS_OPTIONS, VOLUNTEERS_OPTIONS
 from .settings import Settings
 from .store import SqliteStore
 from .tokens import first_token, volunteers_token, write_whole
@@ -179,7 +179,7 @@ def _users_listener(guard: Guard, scheduler: Scheduler) -> Listener:
 
 
 def _volunteers_listener(guard: Guard, registry: Registry, chaos: ChaosControl) -> Listener:
-    volunteers = Listener("volunteers", "--listen-volunteers", guard)
+    volunteers = Listener("volunteers", "--listen-volunteers", guard, VOLUNTEERS_OPTIONS)
     volunteers.add(
         registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name,
         registry_pb2_grpc.add_RegistryServicer_to_server,

@@ -34,6 +34,9 @@ class Session:
         self.volunteer_id: str = ""
         # Done when the stream should end: with the error that the volunteer is told, or None.
         self.ended: asyncio.Future[CoreError | None] = asyncio.get_running_loop().create_future()
+        # Set while no message is being written.
+        self.between_writes: asyncio.Event = asyncio.Event()
+        self.between_writes.set()
         self._config = config
         self._clock = clock
         self._queue: asyncio.Queue[pb.AttachResponse] = asyncio.Queue(_LONGEST_QUEUE)
@@ -109,15 +112,19 @@ class Session:
             self.close(Away("STREAM_STUCK", f"{_LONGEST_QUEUE:,} messages wait unread; attach again"))
 
     async def write(self, context: Context) -> None:
-        """Write what is queued until cancelled. Whether the peer still reads, its heartbeats tell."""
+        """Write what is queued until the stream ends. Whether the peer still reads, its heartbeats tell."""
         held: pb.AttachResponse | None = None
         while True:
             message, held = held or await self._queue.get(), None
+            if self.ended.done():
+                return
             if message.HasField("commands"):
                 held = self._join(message.commands)
             elif message.HasField("heartbeat_ack"):
                 self._stamp(message.heartbeat_ack)
+            self.between_writes.clear()
             await context.write(message)
+            self.between_writes.set()
 
     def _join(self, first: pb.Commands) -> pb.AttachResponse | None:
         """Add the commands that wait right behind; returns what was taken from the queue and is none."""
