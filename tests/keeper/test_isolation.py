@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from keeper.harness import KeeperProcess, Link, linked, makefile, network_instance
 from keeper.test_seccomp import NAMESPACES, NUMBERS
+from syndicate.volunteer.keeper.devices import MOST_TERMINALS
 from syndicate.volunteer.keeper.network import in_namespace
 from syndicate.volunteer.local import ErrorCode, Limits
 
@@ -183,6 +184,37 @@ async def test_each_task_has_terminals_of_its_own(link: Link) -> None:
 
     assert first.split()[1] == second.split()[1] == "/dev/pts/0"
     assert first.split()[0] != second.split()[0]
+
+
+async def test_each_task_has_devices_of_its_own(link: Link) -> None:
+    """What a task left in the times of one, as it can in those of /dev/tty, the next task does not see."""
+    program = """
+import os
+for name in ("null", "tty"):
+    device = os.stat(f"/dev/{name}")
+    print(device.st_ino, device.st_ctime_ns)
+"""
+    task = link.task({"Makefile": makefile("@python3 /program.py"), "program.py": program})
+    ended, first = await task.run()
+    assert ended.status == 0, first
+    await task.release()
+
+    second = await _told_by(link, program)
+
+    assert len(first.splitlines()) == 2
+    assert not set(first.splitlines()) & set(second.splitlines())
+
+
+async def test_terminals_of_a_task_are_bounded(link: Link) -> None:
+    """All instances share what the host allows: one task that takes what it gets leaves some to others."""
+    program = """
+import errno, os
+held = []
+try:
+    while len(held) < 200: held.append(os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY))
+except OSError as error: print(errno.errorcode[error.errno], len(held))
+"""
+    assert (await _told_by(link, program)).split() == ["ENOSPC", str(MOST_TERMINALS)]
 
 
 async def test_no_terminal(link: Link) -> None:

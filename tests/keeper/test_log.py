@@ -56,6 +56,18 @@ def test_valve_forgets_no_count_while_nobody_asks() -> None:
     assert valve.held(now=30.0) == [("a", 2)]
 
 
+def test_valve_tells_of_a_flood_that_does_not_end() -> None:
+    """The next window begins with the flood's next line: what the last one held is told all the same."""
+    valve = LogValve(most=1, seconds=10.0)
+
+    for tenth in range(250):
+        valve.passes("a", now=tenth / 10)
+
+    assert valve.held(now=25.0) == [("a", 2 * 99)]
+    assert (valve.held(now=25.0), valve.holds) == ([], True)
+    assert valve.held(now=30.0) == [("a", 49)]
+
+
 def test_valve_bounds_the_kinds_that_it_remembers() -> None:
     """Who invents kinds shares one with all that came too late."""
     valve = LogValve(most=1)

@@ -72,7 +72,7 @@ def test_closed_slot_leaves_nothing(fabric: FabricNetwork, stack: contextlib.Exi
 
 
 def test_unfinished_connections_keep_no_port(fabric: FabricNetwork, stack: contextlib.ExitStack) -> None:
-    """What a cut peer never acknowledged keeps the namespace for minutes; the bridge's port goes all the same."""
+    """What a cut peer never acknowledged keeps the namespace for minutes; the port goes all the same."""
     addresses = ["10.77.0.1", "10.77.0.2"]
     slots = [Slot(fabric.make_slot(address), address, stack) for address in addresses]
     for slot in slots:

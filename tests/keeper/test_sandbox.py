@@ -101,6 +101,14 @@ async def test_environment_and_arguments(link: Link) -> None:
     assert "VIRTUAL_ENV" not in values
 
 
+async def test_output_can_be_opened_by_name(link: Link) -> None:
+    """A recipe may write to /dev/stdout and /dev/stderr by their names."""
+    recipe = "@echo one > /dev/stdout; echo two > /dev/stderr; cat /dev/stdin"
+    ended, output = await link.task({"Makefile": makefile(recipe)}).run()
+
+    assert (ended.status, sorted(output.split())) == (0, ["one", "two"])
+
+
 async def test_names_resolve_inside(link: Link) -> None:
     """The host name is the task's, and every member is found by its name."""
     recipe = "@uname -n; getent hosts master slave-0 client-0 | tr -s ' '; wc -c < /dev/stdin"

@@ -102,7 +102,7 @@ NAMESPACES = {
 NEW_TIME = 0x80
 TCP, UDP, ICMP, ICMP6, SCTP, MPTCP = 6, 17, 1, 58, 132, 262
 ALG, PACKET, VSOCK, TIPC, BLUETOOTH = 38, 17, 40, 30, 31
-TIOCSTI, TIOCLINUX, TCGETS, FIONREAD = 0x5412, 0x541C, 0x5401, 0x541B
+TIOCSTI, TIOCLINUX, TIOCSETD, TCGETS, FIONREAD = 0x5412, 0x541C, 0x5423, 0x5401, 0x541B
 CORE, NOFILE = 4, 7
 
 
@@ -238,16 +238,17 @@ def test_socket_pairs(machine: Machine) -> None:
     assert answers == {denied(errno.EAFNOSUPPORT)}
 
 
-@pytest.mark.parametrize("injection", [TIOCSTI, TIOCLINUX])
-def test_terminal_takes_no_input_of_a_tasks(machine: Machine, injection: int) -> None:
-    """Input cannot be put into a terminal, whatever the upper half of the request says."""
-    assert machine.ask("ioctl", 0, injection) == denied(errno.EPERM)
-    assert machine.ask("ioctl", 0, UPPER | injection) == denied(errno.EPERM)
+@pytest.mark.parametrize("request_", [TIOCSTI, TIOCLINUX, TIOCSETD])
+def test_terminal_takes_no_input_and_no_discipline(machine: Machine, request_: int) -> None:
+    """Neither can be put into a terminal, whatever the upper half of the request says."""
+    assert machine.ask("ioctl", 0, request_) == denied(errno.EPERM)
+    assert machine.ask("ioctl", 0, UPPER | request_) == denied(errno.EPERM)
 
 
 def test_other_ioctls(machine: Machine) -> None:
     """Every other request passes, filled up with its sign or not."""
-    others = set(range(0x5400, 0x5480)) - {TIOCSTI, TIOCLINUX} | {0, 1, 0x8004_5430, 0xFFFF_FFFF_8004_5430}
+    refused = {TIOCSTI, TIOCLINUX, TIOCSETD}
+    others = set(range(0x5400, 0x5480)) - refused | {0, 1, 0x8004_5430, 0xFFFF_FFFF_8004_5430}
 
     assert {machine.ask("ioctl", 0, each) for each in others} == {ALLOW}
 

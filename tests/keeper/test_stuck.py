@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from keeper.harness import CLUSTER, SECONDS, KeeperProcess, linked, makefile, network_instance
 from syndicate.volunteer.keeper.limits import find_version_1
-from syndicate.volunteer.local import ErrorCode, Exited, Kill, Release, Revive, SlotState
+from syndicate.volunteer.local import ErrorCode, Exited, Kill, Limits, Refused, Release, Revive, SlotState
 
 # The shell ends with the first kill; what it left does not, while it is frozen.
 _WAITS = {"Makefile": makefile("@setsid sleep 1000 & echo up; exec sleep 1000")}
@@ -31,15 +31,15 @@ def own(folder: Path) -> Iterator[KeeperProcess]:
 
 
 @contextmanager
-def _stuck(keeper: KeeperProcess) -> Iterator[int]:
-    """One of the task's processes, which no signal ends before the context does."""
+def _stuck(keeper: KeeperProcess, name: str = "sleep") -> Iterator[int]:
+    """One of the task's processes of this name, which no signal ends before the context does."""
     hierarchy = find_version_1("freezer")
     if hierarchy is None:
         pytest.skip("without the version 1 freezer no process can be kept from ending")
     freezer = hierarchy / f"syn-{keeper.instance}"
     freezer.mkdir()
     try:
-        pid = next(pid for pid in _pids(keeper) if _name(pid) == "sleep")
+        pid = next(pid for pid in _pids(keeper) if _name(pid) == name)
         (freezer / "cgroup.procs").write_text(str(pid))
         (freezer / "freezer.state").write_text("FROZEN")
         _until(lambda: (freezer / "freezer.state").read_text().strip() == "FROZEN")
@@ -55,12 +55,18 @@ def _stuck(keeper: KeeperProcess) -> Iterator[int]:
 
 
 def _pids(keeper: KeeperProcess) -> list[int]:
-    found = keeper.cgroup.glob("slot-0/g*/cgroup.procs")
-    return [int(pid) for file in found for pid in file.read_text().split()]
+    found: list[int] = []
+    for file in keeper.cgroup.glob("slot-0/g*/cgroup.procs"):
+        with suppress(FileNotFoundError):  # an ended generation's goes
+            found += map(int, file.read_text().split())
+    return found
 
 
 def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):  # it ended just now
+        return ""
 
 
 def _until(holds: Callable[[], bool]) -> None:
@@ -94,6 +100,30 @@ async def test_kill_that_failed_is_no_end(own: KeeperProcess) -> None:
         await task.said("up", 2)
         await task.release()
         assert (await link.audit()).left == ()
+
+
+async def test_revival_that_failed_and_cannot_be_ended_leaves_no_half_source(own: KeeperProcess) -> None:
+    """The next revival, with the disk too, finds all of it."""
+    recipe = "@test -e last && echo whole; echo up; exec sleep 1000"
+    many = {f"f{number}": "" for number in range(20_000)}
+    async with linked(own) as link:
+        task = link.task({"Makefile": makefile(recipe), **many, "last": ""})
+        await task.begin(Limits(disk_bytes=256 << 20, disk_inodes=40_000))
+        await task.said("whole")
+        await task.kill()
+        revival = asyncio.create_task(link.ask(Revive(0, task.id, 2, False)))
+        await asyncio.to_thread(_until, lambda: "tar" in map(_name, _pids(own)))
+        with _stuck(own, "tar"):
+            await task.kill(2)
+            refused = await revival
+        assert isinstance(refused, Refused), refused
+        assert "do not end" in refused.detail
+
+        await task.revive(3)
+        await task.said("up", 3)
+
+        await task.kill(3)
+        assert await task.output(3) == "whole\nup\n"
 
 
 async def test_keeper_outlives_a_process_that_outlives_its_lease(own: KeeperProcess) -> None:

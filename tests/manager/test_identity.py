@@ -187,9 +187,10 @@ async def test_each_is_shown_their_own_jobs(manager: Running) -> None:
 async def test_a_published_job_is_everybodys_to_see(manager: Running) -> None:
     """And nobody's any more when that is taken back: who watches it is told that it is not there."""
     alice, carol = await join(manager, "alice"), await join(manager, "carol")
-    async with running_job(manager, alice) as (job_id, _):
+    async with running_job(manager, alice, clients=1) as (job_id, _):
         await publish(manager, job_id)
         answer = await carol.stub.GetJob(pb.GetJobRequest(job_id=job_id), **carol.says)
+        listed = (await carol.stub.ListJobs(pb.ListJobsRequest(), **carol.says)).jobs[0]
         watch = carol.stub.WatchJob(pb.WatchJobRequest(job_id=job_id), **carol.says)
         await watch.read()
         await publish(manager, job_id, False)
@@ -197,6 +198,7 @@ async def test_a_published_job_is_everybodys_to_see(manager: Running) -> None:
             await to_the_end(watch)
 
     assert answer.job.published and answer.job.owner == "alice"
+    assert not answer.job.spec.client_sha256 and not listed.spec.client_sha256
     assert code_and_reason(gone.value) == (grpc.StatusCode.NOT_FOUND, "NO_SUCH_JOB")
 
 

@@ -76,6 +76,7 @@ jobs = st.builds(
     gang_start_ns=ids,
     team=st.just("") | names,
     published=st.booleans(),
+    submitter=st.none() | st.tuples(names, names, texts),
 )
 tasks = st.builds(
     records.TaskRecord,

@@ -20,7 +20,7 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager.conftest import Running, Start
 from tests.manager.people import join
-from tests.manager.scripted import WAIT_S, bearer, reason, tarball, upload
+from tests.manager.scripted import WAIT_S, bearer, reason, tarball, trailer, upload
 
 GOOD = tarball()
 
@@ -274,3 +274,21 @@ async def test_a_fast_upload_is_slowed_down(start: Start) -> None:
 
     assert answer.size == len(data)
     assert took_s >= len(data) / 600_000 - 1.0
+
+
+async def test_what_one_user_sends_in_a_day_is_bounded(start: Start) -> None:
+    """Sources are kept: one too many is refused with when to come again; one that is known costs nothing."""
+    data = tarball(Makefile="master:\n\ttrue\nslave:\n\ttrue\n", ballast="x" * 50_000)
+    async with start(user_upload_bytes_per_day=80_000) as manager:
+        alice = await join(manager, "alice")
+        await upload(manager.scheduler, data, alice.token)
+        again = await upload(manager.scheduler, data, alice.token)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await upload(manager.scheduler, tarball(Makefile="x:\n", other="y" * 50_000), alice.token)
+        left = list((manager.state_dir / "blobs" / "incoming").iterdir())
+
+    assert again.already_known
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert reason(refused) == "QUOTA_UPLOADS"
+    assert float(trailer(refused.value)["syndicate-meta-retry_after_s"]) > 1000
+    assert left == []

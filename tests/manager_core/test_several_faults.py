@@ -278,6 +278,24 @@ def test_what_is_kept_for_repeats_is_bounded_by_members() -> None:
     assert call not in cluster.replies  # it is a new one: the first is forgotten
 
 
+def test_what_is_kept_is_bounded_also_behind_one_that_is_not_over() -> None:
+    """A fault that its volunteer does not answer is kept, and those that came after it are let go."""
+    cluster = four()
+    cluster.volunteers["node-a"].mute = {"SetNetwork"}
+    held = cluster.fault("disconnect", cluster.address("master"), "held")
+    ips = at(cluster, *SLAVES)
+    done_at_all(cluster, cluster.fault("kill", ips, "first"))
+    for number in range(MAX_REMEMBERED // 3 + 1):
+        cluster.fault("kill", ips, f"again-{number}")
+    done_at_all(cluster, cluster.fault("revive", ips, "revive"))
+    call = cluster.fault("kill", ips, "first")
+    assert call not in cluster.replies  # it is a new one: the first is forgotten
+    again = cluster.fault("disconnect", cluster.address("master"), "held")
+    assert held not in cluster.replies
+    assert again not in cluster.replies
+    assert len(cluster.sent(fx.SetNetwork)) == 1
+
+
 # ---- when things go wrong ---------------------------------------------------------------------------------
 
 

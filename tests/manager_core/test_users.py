@@ -19,6 +19,7 @@ from syndicate.manager.core.errors import (
     NotFound,
     Refused,
 )
+from syndicate.manager.core.events import Tick
 from syndicate.manager.core.model import Quota, TokenScope, UserRole
 from syndicate.manager.core.records import AuditRecord, TokenRecord
 from syndicate.manager.core.user_events import FirstToken, PublishJob, TokensUsed, UserWish
@@ -300,6 +301,40 @@ def test_each_change_has_one_line(people: People) -> None:
     ]
     assert all(line.allowed and line.peer == "::1" for line in found)
     assert [line.line for line in lines(people)] == list(range(1, len(lines(people)) + 1))
+
+
+def submitted(people: People, number: int) -> list[int]:
+    """Jobs that `alice` submits by a call of hers."""
+    origin = Origin(called("alice"), "::1")
+    return [people.cluster.submit(1, owner="alice", origin=origin) for _ in range(number)]
+
+
+def test_submissions_are_written_together_and_in_order(people: People) -> None:
+    """Within a tenth of a second, or before any other line; each once, with the time of the submission."""
+    before = len(lines(people))
+    first = submitted(people, 3)
+    assert len(lines(people)) == before
+    at = people.cluster.now
+    people.cluster.advance(0.2)
+    second = submitted(people, 2)
+    people.team("red", Quota())
+    found = lines(people)[before:]
+    assert [line.job_id for line in found] == [*first, *second, 0]
+    assert [line.at for line in found[:3]] == [at] * 3
+    assert {(line.who, line.method) for line in found[:5]} == {("alice", "Submit")}
+
+
+def test_no_line_of_a_submission_is_lost_in_a_crash(people: People) -> None:
+    """Those that were not written are found in the rows of the jobs; none is written twice."""
+    before = len(lines(people))
+    written = submitted(people, 2)
+    people.publish(written[0])
+    lost = submitted(people, 3)
+    for _ in range(2):
+        people.cluster.restart()
+        people.cluster.do(Tick())
+    jobs = [line.job_id for line in lines(people)[before:] if line.method == "Submit"]
+    assert jobs == [*written, *lost]
 
 
 def test_lines_are_counted_on_after_a_restart(people: People) -> None:

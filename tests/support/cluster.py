@@ -109,12 +109,13 @@ class Daemon:
         self._environ |= settings
         self.restart_as(self.argv)
 
-    def restart_as(self, argv: list[str]) -> None:
-        """Starts another command in its place."""
+    def restart_as(self, argv: list[str], **settings: str) -> None:
+        """Starts another command in its place, with these settings in its environment this once."""
+        environ = self._environ | settings
         if argv[0] == "bwrap":
-            self.started = processes.start_wrapped(argv, self._log, self._environ, 10.0)
+            self.started = processes.start_wrapped(argv, self._log, environ, 10.0)
         else:
-            self.started = processes.start(argv, self._log, self._environ)
+            self.started = processes.start(argv, self._log, environ)
         self.pid = self.started.pid
 
     def stop(self) -> None:

@@ -305,6 +305,7 @@ _SCHEDULER_BY_REASON: dict[str, type[SchedulerError]] = {
     "QUOTA_QUEUED": QuotaUsedUp,
     "QUOTA_SUBMISSIONS": QuotaUsedUp,
     "QUOTA_MACHINES": QuotaUsedUp,
+    "QUOTA_UPLOADS": QuotaUsedUp,
     "QUEUE_FULL": QueueFull,
     "TOO_MANY_CALLS": TooManyCalls,
     "TOO_MANY_STREAMS": TooManyCalls,

@@ -55,7 +55,7 @@ from .rpc import (
     VolunteersDoor,
     Watch,
 )
-from .rpc.server import LARGEST_FROM_USERS, USERS_OPTIONS
+from .rpc.server import LARGEST_FROM_USERS, USERS_OPTIONS, VOLUNTEERS_OPTIONS
 from .settings import Settings
 from .store import SqliteStore
 from .tokens import first_token, volunteers_token, write_whole
@@ -206,7 +206,7 @@ def _users_listener(guard: Guard, scheduler: Scheduler) -> Listener:
 
 
 def _volunteers_listener(guard: Guard, registry: Registry, chaos: ChaosControl) -> Listener:
-    volunteers = Listener("volunteers", "--listen-volunteers", guard)
+    volunteers = Listener("volunteers", "--listen-volunteers", guard, VOLUNTEERS_OPTIONS)
     volunteers.add(_REGISTRY, registry_pb2_grpc.add_RegistryServicer_to_server, registry)
     volunteers.add(
         chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name,

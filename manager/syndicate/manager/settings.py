@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     user_streams: int = Field(64, ge=1)
     user_uploads: int = Field(4, ge=1)
     user_upload_bytes_per_s: float = Field(32 << 20, gt=0)
+    user_upload_bytes_per_day: float = Field(2 << 30, gt=0)
 
     @classmethod
     def settings_customise_sources(
@@ -231,6 +232,7 @@ class Settings(BaseSettings):
             streams=self.user_streams,
             uploads=self.user_uploads,
             upload_bytes_per_s=self.user_upload_bytes_per_s,
+            upload_bytes_per_day=self.user_upload_bytes_per_day,
         )
 
     @property

@@ -44,6 +44,7 @@ settings:
   user_streams           open at a time, the same; 64
   user_uploads           at a time, the same; 4
   user_upload_bytes_per_s  that come faster are slowed down; 33554432
+  user_upload_bytes_per_day  of sources that were not known; 2147483648
   student_quota          of a student of whom nothing else is said; -1 is no
                          bound: running_jobs -1, queued_jobs 20,
                          submissions_per_day 500, machines -1

@@ -178,7 +178,8 @@ class SchedulerServicer(object):
         already is answered at once and need not be sent.
         INVALID_ARGUMENT     empty, not a gzip, zstd or plain tar (EMPTY_SOURCE, NOT_A_TAR, TRUNCATED_SOURCE), without
         a Makefile (NO_MAKEFILE), or other bytes than the digest says (DIGEST_MISMATCH).
-        RESOURCE_EXHAUSTED   larger than the manager takes (SOURCE_TOO_LARGE); said as soon as it is.
+        RESOURCE_EXHAUSTED   larger than the manager takes (SOURCE_TOO_LARGE); said as soon as it is. Or more bytes than the
+        user may send in a day (QUOTA_UPLOADS; metadata `most`, `retry_after_s`).
         DEADLINE_EXCEEDED    it did not arrive in time, or nothing of it for a tenth of that time (UPLOAD_TOO_SLOW). Try
         again.
         """

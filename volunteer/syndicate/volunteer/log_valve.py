@@ -17,6 +17,7 @@ class _Window:
     until: float
     passed: int = 0
     held: int = 0
+    before: int = 0  # what windows before this one held, of which nobody was told yet
 
 
 class LogValve:
@@ -37,8 +38,9 @@ class LogValve:
                 window = self._windows.get(kind)
             if window is None:
                 window = self._windows[kind] = _Window(now + self._seconds)
-            if now >= window.until:  # what it held stays until it is told
-                window.until, window.passed = now + self._seconds, 0
+            if now >= window.until:
+                window.before += window.held
+                window.until, window.passed, window.held = now + self._seconds, 0, 0
             if window.passed < self._most:
                 window.passed += 1
                 return True
@@ -49,12 +51,17 @@ class LogValve:
     def holds(self) -> bool:
         """Whether lines were not written of which nobody was told yet."""
         with self._lock:
-            return any(window.held for window in self._windows.values())
+            return any(window.held or window.before for window in self._windows.values())
 
     def held(self, now: float, *, end: bool = False) -> list[tuple[Hashable, int]]:
         """What was not written in windows that are over, or with `end` in any; told once."""
+        told: list[tuple[Hashable, int]] = []
         with self._lock:
-            over = {kind: each for kind, each in self._windows.items() if end or now >= each.until}
-            for kind in over:
-                del self._windows[kind]
-        return [(kind, window.held) for kind, window in over.items() if window.held]
+            for kind, window in list(self._windows.items()):
+                more, window.before = window.before, 0
+                if end or now >= window.until:
+                    more += window.held
+                    del self._windows[kind]
+                if more:
+                    told.append((kind, more))
+        return told

@@ -65,6 +65,7 @@ class UserLimits:
     streams: int = 64
     uploads: int = 4
     upload_bytes_per_s: float = float(32 << 20)
+    upload_bytes_per_day: float = float(2 << 30)
 
 
 _STUDENT, _STAFF = UserRole.STUDENT, UserRole.STAFF

@@ -30,8 +30,10 @@ def submitted(world: World, event: SubmitJob) -> int:
     world.next_job_id += 1
     request_id = event.request_id or f"job-{job_id}"
     team = _team_of(world, event.owner)
+    origin, now = event.origin, world.now
+    submitter = None if origin is None else (origin.caller.name, origin.caller.token_id, origin.peer)
     record = JobRecord(
-        job_id, request_id, event.owner, spec, JobState.QUEUED, 1, world.now, world.now, team=team
+        *(job_id, request_id, event.owner, spec, JobState.QUEUED, 1, now, now), team=team, submitter=submitter
     )
     job = world.jobs[job_id] = LiveJob(record)
     world.save_job(job, record)
@@ -39,7 +41,7 @@ def submitted(world: World, event: SubmitJob) -> int:
     enqueue(world, job)
     quota.spend(world, event.owner, team, world.ns)
     world.plan_new.append(job_id)
-    world.audit(event.origin, "Submit", f"job {job_id}", job_id)
+    world.audit_submit(record)
     return job_id
 
 

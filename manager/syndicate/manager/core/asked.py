@@ -185,9 +185,7 @@ def _remember(job: LiveJob, asked: Asked) -> None:
     job.requests[asked.request_id] = asked
     job.remembered += len(asked.told)
     while job.remembered > MAX_REMEMBERED:
-        oldest = next(iter(job.requests.values()))
-        if oldest.ops:
-            return
+        oldest = next(known for known in job.requests.values() if not known.ops)
         del job.requests[oldest.request_id]
         job.remembered -= len(oldest.told)
 

@@ -80,6 +80,7 @@ from .user_events import (
     RevokeToken,
     TokensUsed,
     UserCall,
+    WriteAudit,
 )
 from .verdict import verdict
 from .views import ClusterView, JobView, NodeView
@@ -244,6 +245,8 @@ class Machine:
                 users.used(world, event)
             case FirstToken():
                 users.first_token(world, event)
+            case WriteAudit():
+                world.write_audit()
             case Audited():
                 world.save_audit(
                     event.who,
@@ -422,6 +425,8 @@ class Machine:
                 commands.resend_late(world, name)
             case ("slot", str(name), int(number)):
                 nodes.slot_back(world, name, number)
+            case ("audit",):
+                world.write_audit()
             case ("fault", int(number)):
                 ledger.overdue(world, number)
 

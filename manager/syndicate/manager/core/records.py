@@ -30,7 +30,8 @@ class JobRecord:
     """A job. Key: job_id. No other job of now has its request_id, but one of long ago may.
 
     While STOPPING, `verdict` says what it will be: the terminal state, or QUEUED for a requeue. `team` is the
-    owner's when it was submitted. One that is `published` is seen by all users.
+    owner's when it was submitted. One that is `published` is seen by all users. `submitter` is who submitted
+    it, by which token and from where, for the audit log.
     """
 
     job_id: int
@@ -51,6 +52,7 @@ class JobRecord:
     gang_start_ns: int = 0
     team: str = ""
     published: bool = False
+    submitter: tuple[str, str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,9 +79,13 @@ def load(
             _load_slots(world, job)
             _load_requests(world, job)
     _take_places(world)
+    # Lines of submissions are written in the order of the jobs, and before any other line about one.
+    written = max((row.job_id for row in _of(rows, AuditRecord) if row.allowed), default=0)
     for job in sorted(world.jobs.values(), key=lambda job: job.record.job_id):
         record = job.record
         quota.spend(world, record.owner, record.team, max(world.when(record.submitted_at), 0))
+        if record.job_id > written and record.submitter is not None:
+            world.audit_due.append((record.job_id, record.submitted_at, record.submitter))
 
 
 def _load_users(world: World, rows: list[Record]) -> None:
@@ -109,6 +113,8 @@ def _load_submits(world: World, requests: Iterable[tuple[str, int, str]]) -> Non
 
 def resume(world: World) -> None:
     """Goes on with every job; part of the first step."""
+    if world.audit_due:
+        world.write_audit()
     for job in [job for _, job in sorted(world.active.items())]:
         match job.record.state:
             case JobState.RESERVING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 
 # ("job", id), ("node", "forget" or "resend", volunteer id), ("slot", volunteer id, number), ("fault", number)
+# and ("audit",)
 TimerKey = tuple[str | int, ...]
 
 

@@ -119,5 +119,10 @@ class FirstToken:
     token: TokenRecord
 
 
+@dataclass(frozen=True, slots=True)
+class WriteAudit:
+    """Whoever reads the audit log now is to find all that happened before."""
+
+
 UserCall = PutUsers | PutTeam | CreateToken | RevokeToken | PublishJob
-UserEvent = UserCall | TokensUsed | Audited | FirstToken
+UserEvent = UserCall | TokensUsed | Audited | FirstToken | WriteAudit

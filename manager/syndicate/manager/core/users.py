@@ -201,7 +201,9 @@ def revoke_token(world: World, event: RevokeToken, audit: Callable[[str], None])
     token = world.tokens.get(event.token_id)
     caller = event.origin.caller
     if token is None or (token.user != caller.name and not caller.is_staff):
-        raise NotFound("NO_SUCH_TOKEN", f"there is no token {event.token_id[:64]!r}")
+        error = NotFound("NO_SUCH_TOKEN", f"there is no token {event.token_id[:64]!r}")
+        error.denied = token is not None
+        raise error
     _user_for(world, event.origin, token.user)
     if token.revoked_at is None:
         token = replace(token, revoked_at=world.now)

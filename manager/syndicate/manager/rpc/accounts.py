@@ -145,6 +145,7 @@ class Accounts:
         """The audit log, newest first."""
         size = page_size(request.page_size)
         before = page_number(request.page_token)
+        self._engine.handle(user_events.WriteAudit())
         await self._engine.durable()
         found = await self._store.list_audit(
             before, size + 1, request.user, max(request.job_id, 0), request.denied

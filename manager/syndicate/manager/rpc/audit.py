@@ -8,7 +8,7 @@ from ..core.access import Caller
 from ..core.audit import Denials
 from ..core.errors import CoreError
 from ..core.names import is_name
-from ..core.user_events import Audited
+from ..core.user_events import Audited, WriteAudit
 from ..engine import Engine
 
 
@@ -51,6 +51,8 @@ class AuditLog:
     def close(self) -> None:
         """Writes what is left."""
         self._write(self._denials.rest())
+        if self._engine.stopping is None:
+            self._engine.handle(WriteAudit())
 
     def _user_of(self, token_id: str) -> str:
         token = self._engine.machine.token(token_id)

@@ -136,7 +136,7 @@ class UsersDoor:
     def _caller(self, record: TokenRecord) -> Caller:
         if record.revoked_at is not None:
             raise bad_token()
-        if has_expired(record, self._engine.clock.now()):
+        if record.expires_utc_ns and has_expired(record, self._engine.clock.now()):
             raise NotKnown("TOKEN_EXPIRED", "this token has expired: make another one, or ask for one")
         user = self._engine.machine.user(record.user)
         if user is None:

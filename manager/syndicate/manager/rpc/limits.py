@@ -1,7 +1,8 @@
 """What one user may do at once: calls a second, open streams, uploads and how fast they come.
 
 Staff have ten times what students have, admins have no bound. A call too many is refused and told when to
-come again; an upload that is too fast is slowed down, since its sender waits for the network anyway.
+come again; an upload that is too fast is slowed down, since its sender waits for the network anyway. What may
+be sent in a day is bounded, too: sources are kept.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..core.errors import CoreError, Exhausted
 from ..core.model import UserRole
 
 _STAFF_SHARE: Final = 10.0
+_DAY_S: Final = 86_400.0
 
 
 @dataclass(slots=True)
@@ -26,6 +28,7 @@ class _Use:
 
     calls: Bucket = field(default_factory=Bucket)
     uploaded: Bucket = field(default_factory=Bucket)
+    stored: Bucket = field(default_factory=Bucket)
     streams: int = 0
     uploads: int = 0
 
@@ -106,6 +109,22 @@ class Usage:
             yield
         finally:
             use.uploads -= 1
+
+    def store(self, caller: Caller, size: int) -> None:
+        """A source of so many bytes is to be stored. Raises Exhausted (QUOTA_UPLOADS)."""
+        share = _share(caller)
+        if share is None:
+            return
+        most = self._limits.upload_bytes_per_day * share
+        wait_s = self._use(caller).stored.take(self._now_ns(), most / _DAY_S, most, size)
+        if wait_s:
+            raise Exhausted(
+                "QUOTA_UPLOADS",
+                f"{caller.name} may send {most:,.0f} bytes of sources a day and has done so; this can go in "
+                f"{wait_s:,.0f} s",
+                most=f"{most:.0f}",
+                retry_after_s=f"{wait_s:.1f}",
+            )
 
     def uploaded(self, caller: Caller, size: int) -> float:
         """So many bytes came: seconds to wait before more are read. A second's worth comes at full speed."""

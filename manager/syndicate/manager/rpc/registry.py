@@ -32,6 +32,7 @@ from .threads import off
 from .types import Context, Handler
 
 _HELLO_WITHIN_S: Final = 10.0
+_LAST_WRITE_S: Final = 1.0
 # A stream's name is a secret between its volunteer and the manager: relayed calls are known by it.
 _SESSION_BYTES: Final = 16
 # A volunteer that says nothing for so many heartbeats is away, whatever its connection looks like.
@@ -120,8 +121,12 @@ class Registry(registry_pb2_grpc.RegistryServicer):
             writer = tasks.create_task(session.write(context))
             reader = tasks.create_task(self._read(session, context))
             error = await session.ended
+            # gRPC cannot tell the peer why while a message is on its way; one that is stuck is not told.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WRITE_S):
+                    await session.between_writes.wait()
+            writer.cancel()
             reader.cancel()
-            await session.finish(writer)
         return error
 
     async def _read(self, session: Session, context: Context) -> None:

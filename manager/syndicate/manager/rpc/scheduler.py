@@ -149,8 +149,7 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
         await self._draw_ahead(view, drawn)
         response = pb.GetJobResponse()
         pictures.job_out(view, self._desk.store.cluster_id, drawn, response.job)
-        if self._hides_clients(view.job):
-            viewing.hide(response.job)
+        self._hide(view.job, response.job)
         return response
 
     async def PublishJob(self, request: pb.PublishJobRequest, context: Context) -> pb.PublishJobResponse:
@@ -225,8 +224,7 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
         """What a watcher is told; None where it was told the same already."""
         now = convert.stamp_out(self._engine.clock.now())
         job = pictures.job_out(view, self._desk.store.cluster_id, drawn)
-        if self._hides_clients(view.job):
-            viewing.hide(job)
+        self._hide(view.job, job)
         if job == sent:
             return None
         fresh = pb.WatchJobResponse(job=job, now=now)
@@ -361,6 +359,13 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
             raise no_such_job(job.job_id, hidden=True)
         return view
 
+    def _hide(self, job: JobRecord, picture: pb.Job) -> None:
+        """Takes out of a picture what the caller is not shown."""
+        if not callers.current().is_staff:
+            viewing.hide_source(picture)
+        if self._hides_clients(job):
+            viewing.hide_words(picture)
+
     def _hides_clients(self, job: JobRecord) -> bool:
         return viewing.hides_clients(callers.current(), job, self._desk.publish_client_logs)
 
@@ -382,8 +387,7 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
     def _row(self, record: JobRecord) -> pb.Job:
         """A job for a list. One that waits has its place; what for is told of one job at a time."""
         row = pictures.job_row_out(record)
-        if self._hides_clients(record):
-            viewing.hide_source(row)
+        self._hide(record, row)
         if record.state is JobState.QUEUED:
             row.queue_place, row.queue_length = self._engine.machine.place(record.job_id)
         return row

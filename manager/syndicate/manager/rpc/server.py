@@ -39,10 +39,13 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 
-# Of the users' listener beside these.
-USERS_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+# Of each listener beside these.
+VOLUNTEERS_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # Whoever connects and says nothing, or says it too slowly, gives up the place.
     ("grpc.server_handshake_timeout_ms", 10_000),
+)
+USERS_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    *VOLUNTEERS_OPTIONS,
     # A connection without a call is closed; the next call makes another.
     ("grpc.max_connection_idle_ms", 300_000),
     # Of one connection; a user's own bound holds for all of theirs.

@@ -24,8 +24,6 @@ _LONGEST_QUEUE: Final = 4096
 _ROUNDS: Final = 8
 # In one message; the largest command, a Prepare for a thousand members, has some 60 kB.
 _MOST_COMMANDS: Final = 32
-# What a peer that does not read may hold up the end of its stream.
-_LAST_WRITE_S: Final = 1.0
 
 
 class Session:
@@ -36,9 +34,11 @@ class Session:
         self.volunteer_id: str = ""
         # Done when the stream should end: with the error that the volunteer is told, or None.
         self.ended: asyncio.Future[CoreError | None] = asyncio.get_running_loop().create_future()
+        # Set while no message is being written.
+        self.between_writes: asyncio.Event = asyncio.Event()
+        self.between_writes.set()
         self._config = config
         self._clock = clock
-        self._writes: bool = False
         self._queue: asyncio.Queue[pb.AttachResponse] = asyncio.Queue(_LONGEST_QUEUE)
         # By sequence: heartbeat sent, heartbeat received, and, once it is, ack sent.
         self._rounds: dict[int, tuple[Stamp, Stamp, Stamp | None]] = {}
@@ -116,21 +116,15 @@ class Session:
         held: pb.AttachResponse | None = None
         while True:
             message, held = held or await self._queue.get(), None
+            if self.ended.done():
+                return
             if message.HasField("commands"):
                 held = self._join(message.commands)
             elif message.HasField("heartbeat_ack"):
                 self._stamp(message.heartbeat_ack)
-            self._writes = True
+            self.between_writes.clear()
             await context.write(message)
-            self._writes = False
-            if self.ended.done():
-                return
-
-    async def finish(self, writer: asyncio.Task[None]) -> None:
-        """End the task that writes; not in the middle of a message, beside which gRPC sends no status."""
-        if self._writes:
-            await asyncio.wait([writer], timeout=_LAST_WRITE_S)
-        writer.cancel()
+            self.between_writes.set()
 
     def _join(self, first: pb.Commands) -> pb.AttachResponse | None:
         """Add the commands that wait right behind; returns what was taken from the queue and is none."""

@@ -12,7 +12,7 @@ import grpc
 from syndicate.v1 import scheduler_pb2 as pb
 
 from ..blobs import BlobDirectory, check_source
-from ..core.errors import Away, BadRequest, TooLate
+from ..core.errors import Away, BadRequest, Exhausted, TooLate
 from . import caller as callers
 from . import convert
 from .limits import Usage
@@ -95,6 +95,11 @@ class Uploads:
         if known is not None:
             return pb.UploadSourceResponse(sha256=sha256, size=known, already_known=True)
         upload = self._blobs.begin(sha256, header.size)
+        try:
+            self._usage.store(callers.current(), header.size)
+        except Exhausted:
+            await off(self._files, upload.abandon)
+            raise
         clock = asyncio.get_running_loop().time
         progress = _Progress(clock())
         try:

@@ -1,8 +1,8 @@
 """What of a job a caller is shown: students nothing that its clients print, unless it is published.
 
 A client's `Result` is what its author has for students: score, metrics and text are shown. Its output is not,
-nor make's last line in the account of its end, which quotes it, nor the digest of its source, which would let
-it be run as somebody's own job.
+nor make's last line in the account of its end, which quotes it. The digest of its source, which would let it
+be run as somebody's own job, they are never shown.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ def hides_clients(caller: Caller, job: JobRecord, published: bool) -> bool:
     return not (caller.is_staff or job.published or published)
 
 
-def hide(job: pb.Job) -> None:
+def hide_words(job: pb.Job) -> None:
     """Takes what clients say beside their results out of a picture."""
-    hide_source(job)
     for task in job.tasks:
         if task.role == common_pb2.ROLE_CLIENT:
             for end in (task.exit, *(run.exit for run in task.runs)):

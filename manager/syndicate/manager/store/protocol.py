@@ -53,8 +53,8 @@ class Store(Protocol):
     def restore(self, keep_ended: int) -> Iterable[Record]:
         """All nodes, all live jobs whole, and of the `keep_ended` newest that ended their rows and tasks.
 
-        Those are without results. All users, teams and tokens, and the newest line of the audit log. Blocks;
-        before `start`.
+        Those are without results. All users, teams and tokens. Of the audit log the newest line, and the
+        allowed one about the newest job. Blocks; before `start`.
         """
         ...
 

@@ -155,6 +155,8 @@ def _job(r: JobRecord) -> Row:
             doc[name] = _stamp(stamp)
     if r.gang_start_ns:
         doc["gang_start_ns"] = r.gang_start_ns
+    if r.submitter is not None:
+        doc["submitter"] = r.submitter
     head = [r.job_id, r.request_id, r.owner, int(r.state), r.submitted_at.utc_ns]
     return [*head, r.team, int(r.published), doc]
 
@@ -190,6 +192,7 @@ def _read_job(
         gang_start_ns=doc.get("gang_start_ns", 0),
         team=team,
         published=bool(published),
+        submitter=None if (by := doc.get("submitter")) is None else (by[0], by[1], by[2]),
     )
 
 

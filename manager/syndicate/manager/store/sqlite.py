@@ -186,8 +186,11 @@ class SqliteStore:
         with self._reader.begin():
             for table in (schema.node, schema.user, schema.team, schema.token):
                 yield from self._records(sa.select(table))
-            newest = sa.select(schema.audit).order_by(schema.audit.c.line.desc()).limit(1)
-            yield from self._records(newest)
+            audit = schema.audit.c
+            lines = sa.select(schema.audit).limit(1)
+            yield from self._records(lines.order_by(audit.line.desc()))
+            about_jobs = lines.where(sa.text("job_id != 0"), audit.allowed == 1)
+            yield from self._records(about_jobs.order_by(audit.job_id.desc()))
             for table in (job, schema.task, schema.run, schema.fault, schema.story):
                 query = sa.select(table).where(table.c.job_id.in_(live)).order_by(*table.primary_key)
                 yield from self._records(query)

@@ -20,7 +20,7 @@ from .disk import Disk
 from .errors import failed, one_line
 from .launch import Launcher
 from .process import Process, reap
-from .sandbox import Orders, Programs, Unpacker, Walls, bwrap_arguments, command
+from .sandbox import STDERR, STDOUT, Orders, Programs, Unpacker, Walls, bwrap_arguments, command
 from .seccomp import reopened
 
 _READY_SECONDS = 10.0
@@ -130,6 +130,8 @@ class Box:
             with ExitStack() as given:
                 for descriptor in theirs:
                     given.callback(os.close, descriptor)
+                for output in (STDOUT, STDERR):  # a recipe's `> /dev/stderr` opens it as the task
+                    os.fchown(theirs[output], site.uid, site.uid)
                 theirs.append(_arguments(site, disk))
                 given.callback(os.close, theirs[-1])
                 if site.filter is not None:

@@ -31,6 +31,7 @@ CAPABILITIES = (
     Capability("net_admin", 12, "makes networks and cuts them"),
     Capability("sys_chroot", 18, "enters the mounts of slots"),
     Capability("sys_admin", 21, "mounts disks, and makes namespaces"),
+    Capability("mknod", 27, "makes the devices that tasks see"),
     Capability("kill", 5, "kills what cgroup.kill did not reach", needed=False),
     Capability("sys_resource", 24, "raises bounds that the machine sets lower", needed=False),
 )

@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -291,11 +292,12 @@ class Ground:
 
     def _take_back(self, box: Box | None, anew: bool) -> None:
         """A revival came to nothing: the next, even with the disk, must not find half a source."""
-        if box is not None:
-            box.destroy()
-        if anew:
-            self._drop_disk()
-        self._resume()
+        with ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
+            steps.callback(self._resume)
+            if anew:
+                steps.callback(self._drop_disk)
+            if box is not None:
+                steps.callback(box.destroy)
 
     def _lay_anew(self, box: Box, deadline: float) -> None:
         """Unpack the source onto a fresh disk, where it lay before."""

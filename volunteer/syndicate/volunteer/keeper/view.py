@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..local import Member, Role
 from . import mounts
-from .devices import devices_beside, make_devices, renew_terminals
+from .devices import devices_beside, make_devices, renew_devices
 from .skeleton import LIB
 from .trees import remove_tree
 
@@ -72,7 +72,7 @@ class View:
                 mounts.unmount(self._chaos)
             self._chaos.rmdir()
         (self.folder / "hosts").write_text(_hosts("", ()))
-        renew_terminals(devices_beside(self.folder))
+        renew_devices(devices_beside(self.folder))
         for name in os.listdir(self._socket_folder):
             entry = self._socket_folder / name
             if entry.is_dir() and not entry.is_symlink():
