@@ -45,7 +45,7 @@ system-packages:
 
 .PHONY: need-root
 need-root:
-	@[ "$$(id -u)" = 0 ] || { echo "error: the demo needs root: sudo make demo" >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo "error: this needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
 
 .PHONY: demo
 demo: need-root setup system-packages ## Ten slots, two distributed systems, faults, and what they found.
@@ -62,6 +62,11 @@ test-system: setup system-packages ## Whole clusters on this machine (at most 25
 	$(call need,redis-server zstd $(GO_PACKAGES))
 	@$(PYTEST) -q -m system --timeout 300 --session-timeout 1500
 
+.PHONY: attacks
+attacks: need-root setup system-packages ## What hostile jobs and users may try, each with its defence and without.
+	$(call need,zstd)
+	@$(PYTEST) -q tests/attacks --timeout 300 --session-timeout 900
+
 .PHONY: check
 check: setup ## Lint, types, who may import whom, stubs as their protos say.
 	@$(VENV)/bin/ruff check -q $(PATHS)
@@ -71,6 +76,7 @@ check: setup ## Lint, types, who may import whom, stubs as their protos say.
 	@out=$$(mktemp -d) && PYTHON=$(CURDIR)/$(PYTHON) protos/generate $$out && diff -r -x '*.proto' -x __init__.py -x py.typed -x __pycache__ \
 	   protos/syndicate/v1 $$out/syndicate/v1 >&2 || { echo "error: the committed stubs differ from their protos; run: make protos" >&2; exit 1; }; rm -rf $$out
 	@$(PYTHON) docs/generate.py --check
+	@$(PYTHON) -m tests.attacks.table
 	@echo "check: ok"
 
 .PHONY: protos
@@ -78,8 +84,9 @@ protos: setup ## Makes the stubs again.
 	@PYTHON=$(CURDIR)/$(PYTHON) protos/generate
 
 .PHONY: docs
-docs: setup ## Draws the state tables of docs/architecture.md again from the code.
+docs: setup ## Draws the tables of docs/architecture.md and docs/security.md again from the code.
 	@$(PYTHON) docs/generate.py
+	@$(PYTHON) -m tests.attacks.table --write
 
 .PHONY: format
 format: setup

@@ -16,6 +16,24 @@ while time.monotonic() < end:
     pass
 print(round(time.process_time() * 1000))
 """
+_QUEUES = """
+import socket
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen(200)
+held, queued = [], 0
+for _ in range(200):
+    near = socket.socket()
+    near.connect(listener.getsockname())
+    held += [near, listener.accept()[0]]
+    near.setblocking(False)
+    try:
+        while True:
+            queued += near.send(bytes(1 << 16))
+    except BlockingIOError:
+        pass
+print(queued)
+"""
 _FORKS = """
 import os, time
 for _ in range(100):
@@ -70,6 +88,15 @@ async def test_files_in_memory_count_as_memory(link: Link) -> None:
     ended, _ = await task.run(Limits(disk_bytes=256 * _MIB, memory_bytes=64 * _MIB))
 
     assert _is_out_of_memory(ended), ended
+
+
+async def test_what_waits_in_sockets_counts_as_memory(link: Link) -> None:
+    """Nobody reads it, and it is the machine's memory: without a bound some 400 MiB."""
+    task = link.task({"Makefile": makefile("@python3 queues.py"), "queues.py": _QUEUES})
+
+    ended, output = await task.run(_limits(memory_mib=96))
+
+    assert _is_out_of_memory(ended) or 0 < int(output) < 96 * _MIB, (ended, output)
 
 
 async def test_next_generation_begins_with_a_clean_record(link: Link) -> None:

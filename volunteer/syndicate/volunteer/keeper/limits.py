@@ -8,6 +8,11 @@ What swaps counts as memory, so that a task's bound is one bound: on version 2 s
 memory and swap together have the same bound as memory, or, where the kernel does not count swap, nothing is
 swapped that can be helped. On version 2 the kernel ends a whole slot that runs out of memory; on version 1 it
 ends one process of it, and the keeper the others: see `oom`.
+
+What waits in a slot's sockets is memory as well on version 2. On version 1 the kernel counts it apart, and only
+where it has a bound: without one a task could fill the machine's memory past its own bound, and take what all
+of the machine's connections share. That bound is the same for all tasks: one that changed could not be set
+below what connections of the last task still hold.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ CONTROLLERS = ("memory", "pids", "cpu")
 
 _PERIOD_US = 100_000  # the kernel's own default
 _LEAST_QUOTA_US = 1_000  # the kernel takes no less
+_SOCKET_BYTES = 64 << 20  # of a slot, on version 1
+_SOCKETS_V1 = "memory.kmem.tcp.limit_in_bytes"
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,10 @@ def _version_1(name: str, instance: str, slots: int) -> Controller | None:
     try:
         base.mkdir(exist_ok=True)
         for slot in range(slots):
-            (base / f"slot-{slot}").mkdir(exist_ok=True)
+            folder = base / f"slot-{slot}"
+            folder.mkdir(exist_ok=True)
+            if (folder / _SOCKETS_V1).exists():
+                (folder / _SOCKETS_V1).write_text(str(_SOCKET_BYTES))
     except OSError:  # mounted read-only, as containers often do
         return None
     return Controller(name, base, unified=False)

@@ -1,0 +1,136 @@
+"""The harness itself: harm is noticed, or no attack's failure would say anything."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.arena import Arena, Before
+from tests.attacks.bystander import pids_of
+from tests.attacks.weak import WeakArena
+
+pytestmark = pytest.mark.system
+
+_GAP_S = 2.0
+
+
+@pytest.fixture
+def before(arena: Arena) -> Iterator[Before]:
+    """How all was before the harm; the bystander that suffered it serves no other test."""
+    yield arena.before()
+    arena.lay_bait()
+    arena.clear()
+
+
+def test_no_harm_is_none(arena: Arena, before: Before) -> None:
+    """What merely goes on is not taken for harm."""
+    arena.assert_unharmed(before, _GAP_S)
+
+
+def test_a_signal_to_the_bystander_is_noticed(arena: Arena, before: Before) -> None:
+    """As is anything else that it counts."""
+    _signal_bystander(arena, signal.SIGUSR1)
+    with pytest.raises(AssertionError, match="signals: 1"):
+        arena.assert_unharmed(before, _GAP_S)
+
+
+def test_a_bystander_that_is_held_up_is_noticed(arena: Arena, before: Before) -> None:
+    """By its own clock, though it goes on afterwards."""
+    mark = arena.bystander.mark()
+    _signal_bystander(arena, signal.SIGSTOP)
+    with pytest.raises(AssertionError, match="silent"):
+        arena.bystander.since(mark, deadline_s=1.0)
+    _signal_bystander(arena, signal.SIGCONT)
+    with pytest.raises(AssertionError, match="held up"):
+        arena.assert_unharmed(before, 0.9)
+
+
+def test_an_ended_bystander_is_noticed(arena: Arena, before: Before) -> None:
+    """Its end is harm, whatever the reason."""
+    job_id = arena.bystander.job_id
+    arena.cluster.users.cancel(job_id)
+    arena.cluster.wait(job_id)
+    with pytest.raises(AssertionError, match="bystander has ended"):
+        arena.assert_unharmed(before, _GAP_S)
+
+
+def _touch_bait(arena: Arena) -> None:
+    (arena.bait / "bait").write_text("eaten")
+
+
+def _drop_core(arena: Arena) -> None:
+    (arena.cluster.dir / "volunteer" / "core.1").write_text("")
+
+
+def _stray_cgroup(arena: Arena) -> Path:
+    mounts = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+    own = next(found for mount in mounts if (found := mount / arena.cluster.cgroup_name).is_dir())
+    return own / "synbad"
+
+
+@pytest.mark.parametrize(
+    ("harm", "undo", "said"),
+    [
+        (_touch_bait, Arena.lay_bait, "bait was changed"),
+        (
+            _drop_core,
+            lambda arena: (arena.cluster.dir / "volunteer" / "core.1").unlink(),
+            "cores: new",
+        ),
+        (
+            lambda arena: _stray_cgroup(arena).mkdir(),
+            lambda arena: _stray_cgroup(arena).rmdir(),
+            "cgroup .*synbad",
+        ),
+    ],
+)
+def test_harm_to_the_host_is_noticed(
+    arena: Arena,
+    before: Before,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[Arena], None],
+    undo: Callable[[Arena], None],
+    said: str,
+) -> None:
+    """Each part of what is looked at."""
+    monkeypatch.setattr("tests.attacks.arena._SETTLES_WITHIN_S", 0.2)
+    harm(arena)
+    try:
+        with pytest.raises(AssertionError, match=said):
+            arena.assert_unharmed(before, _GAP_S)
+    finally:
+        undo(arena)
+
+
+def test_a_strangers_datagram_is_noticed(arena: Arena, before: Before) -> None:
+    """Sent within the bystander's own network namespace, which nobody else's packet reaches."""
+    pid = pids_of(arena.cluster, arena.bystander.job)["master"][0]
+    send = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'here', ('127.0.0.1', 4000))"
+    enter = ["nsenter", f"--net=/proc/{pid}/ns/net", sys.executable, "-c", send]
+    subprocess.run(enter, check=True, timeout=10)
+    with pytest.raises(AssertionError, match="strangers: 1"):
+        arena.assert_unharmed(before, _GAP_S)
+
+
+def test_weak_clusters_stand_behind_a_guard(weak_arena: WeakArena) -> None:
+    """After a daemon was started again too: the attacks that succeed must not take the machine with them."""
+    arena = weak_arena.without("unpacking/file-size")
+    mounts = (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
+    found = [mount / arena.cluster.cgroup_name / "pids.max" for mount in mounts]
+    assert [path.read_text().strip() for path in found if path.exists()] == ["1500"]
+
+
+def _signal_bystander(arena: Arena, number: signal.Signals) -> None:
+    """To the Python process of its master; make and bubblewrap hear nothing of it."""
+    for pid in pids_of(arena.cluster, arena.bystander.job)["master"]:
+        with open(f"/proc/{pid}/cmdline", "rb") as command:
+            if command.read().startswith(b"python3\0"):
+                os.kill(pid, number)
+                return
+    raise AssertionError("the bystander's master has no process")
