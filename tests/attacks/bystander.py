@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from syndicate.client_api import SchedulerClient, SchedulerError, job_has_ended
+from syndicate.client_api import SchedulerError, job_has_ended
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.attacks.attack import INSIDE, as_source, tar
@@ -37,7 +37,7 @@ class Bystander:
         self.addresses = {task.ref.task: task.address for task in self.job.tasks}
         self._lines: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._news = threading.Condition()
-        self._users = SchedulerClient(cluster.address, cluster.token)
+        self._users = cluster.client(cluster.token)
         self._threads = [threading.Thread(target=self._read, args=(task,), daemon=True) for task in TASKS]
         for thread in self._threads:
             thread.start()

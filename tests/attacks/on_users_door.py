@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
-from syndicate.client_api import SchedulerClient, SchedulerError, job_has_ended
+from syndicate.client_api import SchedulerError, job_has_ended
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1 import scheduler_pb2_grpc
 
@@ -107,7 +107,7 @@ def silent_connections(arena: Arena, _attack: Attack) -> Ran:
         still = _open_among(links)
         got_in = True
         try:
-            with SchedulerClient(arena.cluster.address, arena.cluster.token, connect_for=3.0) as user:
+            with arena.cluster.client(arena.cluster.token, connect_for=3.0) as user:
                 user.cluster()
         except SchedulerError:
             got_in = False

@@ -81,7 +81,7 @@ def _student(arena: Arena, name: str) -> Iterator[SchedulerClient]:
     arena.cluster.users.put_users([scheduler.User(name=name, role=scheduler.USER_ROLE_STUDENT)])
     made = arena.cluster.users.create_token(user=name)
     try:
-        with SchedulerClient(arena.cluster.address, made.secret) as client:
+        with arena.cluster.client(made.secret) as client:
             yield client
     finally:
         arena.cluster.users.revoke_token(made.token.token_id)
@@ -257,7 +257,7 @@ def _roles(arena: Arena, attack: Attack) -> Ran:
             arena.cluster.users.drain(_node(arena), False)
         token = student._metadata[0][1].removeprefix("Bearer ")
         spec = _spec(arena, attack, facts)
-        with SchedulerClient(arena.cluster.address, token, user=arena.bystander.job.owner) as posing:
+        with arena.cluster.client(token, user=arena.bystander.job.owner) as posing:
             job_id = posing.submit(spec)
         if (owner := arena.cluster.wait(job_id).owner) != "mallory":
             tries.answers.append(f"a job in the name of {owner}")

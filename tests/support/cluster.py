@@ -147,7 +147,7 @@ class Cluster:
         self.daemons = {
             name: Daemon(name, part["pid"], self.dir / f"{name}.log") for name, part in state["parts"].items()
         }
-        self.users = SchedulerClient(self.address, self.token, connect_for=20.0, ca=self.ca_file)
+        self.users = self.client(self.token, connect_for=20.0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -163,6 +163,21 @@ class Cluster:
     def dir(self) -> Path:
         """Where `up` keeps its state."""
         return self.folder / "c"
+
+    @property
+    def insecure(self) -> bool:
+        """Whether it speaks clear text."""
+        return "--insecure" in self._extra
+
+    @property
+    def volunteer_token(self) -> str:
+        """What opens the volunteers' door of a cluster in clear text; there is none with certificates."""
+        return (self.dir / "manager" / "volunteer.token").read_text().strip()
+
+    def client(self, token: str, **how: Any) -> SchedulerClient:
+        """A connection for a user with this token."""
+        ca = None if self.insecure else self.ca_file
+        return SchedulerClient(self.address, token, ca=ca, insecure=self.insecure, **how)
 
     @property
     def ca_file(self) -> Path:
