@@ -263,7 +263,7 @@ def opened(folder: Path, slots: int) -> Iterator[Arena]:
     """A fresh cluster with so many slots."""
     for path in (folder, *folder.parents[:2]):
         path.chmod(0o755)  # the unprivileged daemons have their state in it
-    # In clear text, where tokens and streams are all there is; what certificates keep out has tests of its own.
+    # In clear text, where tokens and streams are all there is; certificates have attacks of their own.
     with Cluster(folder, slots, "--insecure") as cluster:
         arena = Arena(cluster, folder / "bait")
         try:
