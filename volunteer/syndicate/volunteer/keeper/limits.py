@@ -9,10 +9,10 @@ memory and swap together have the same bound as memory, or, where the kernel doe
 swapped that can be helped. On version 2 the kernel ends a whole slot that runs out of memory; on version 1 it
 ends one process of it, and the keeper the others: see `oom`.
 
-What waits in a slot's sockets is memory as well on version 2. On version 1 the kernel counts it apart, and only
-where it has a bound: without one a task could fill the machine's memory past its own bound, and take what all
-of the machine's connections share. That bound is the same for all tasks: one that changed could not be set
-below what connections of the last task still hold.
+What waits in a slot's sockets is memory as well on version 2. On version 1 the kernel counts it apart, and
+only where it has a bound: without one a task could fill the machine's memory past its own, and take what all
+of the machine's connections share. That bound is the same for all tasks: one that changed could not be set to
+less than what connections of the last task still hold.
 """
 
 from __future__ import annotations
