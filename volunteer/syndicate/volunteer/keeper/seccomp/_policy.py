@@ -74,6 +74,9 @@ _REFUSED = (
     # large parts of the kernel that have no business here
     *("bpf", "perf_event_open", "userfaultfd", "fanotify_init", "fanotify_mark", "lookup_dcookie"),
     *("open_by_handle_at", "kcmp", "pidfd_getfd", "memfd_secret", "nfsservctl", "lsm_set_self_attr"),
+    # whose memory is used: a task that binds itself to one node of many can use that one up, and what then
+    # runs out is not its own group's
+    *("mbind", "set_mempolicy", "set_mempolicy_home_node", "migrate_pages", "move_pages"),
     # the machine itself
     *("kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module", "create_module"),
     *("swapon", "swapoff", "reboot", "acct", "syslog", "sethostname", "setdomainname", "settimeofday"),
