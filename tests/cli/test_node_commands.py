@@ -68,3 +68,17 @@ def test_drain_of_some_that_are_not_there_changes_nothing(ctl: Ctl) -> None:
     assert refused.code == 66
     assert refused.err == ("error: there is no volunteer node-z\n  Nothing was changed. There is: node-a.\n")
     assert ctl("nodes", "--json").document["nodes"][0]["state"] == "ready"
+
+
+def test_certificates_that_run_out_are_told(ctl: Ctl, manager: FakeManager) -> None:
+    """A column where there are any; a line where one should have been renewed long ago."""
+    assert "CERTIFICATE" not in ctl("nodes").out
+    now_ns = ctl("cluster", "--json").document["now"]["utc_ns"]
+    manager.scheduler.nodes.append(node("node-b", scheduler.NODE_STATE_READY, 1))
+    for one, days in zip(manager.scheduler.nodes, (80, 13.4), strict=True):
+        one.certificate_expires_at.utc_ns = now_ns + int(days * 86_400e9)
+
+    header, good, soon, warning = ctl("nodes").out.splitlines()
+
+    assert header.endswith("CERTIFICATE") and good.endswith("80 days") and soon.endswith("13 days")
+    assert warning == "certificates that expire soon: node-b   syndicatectl certs renew HOST"

@@ -20,9 +20,14 @@ def replace(path: Path, text: str, mode: int = 0o644) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(fresh, path)
+    rename(fresh, path)
+
+
+def rename(path: Path, to: Path) -> None:
+    """Puts a file that is on the disk in another's place, and has that on the disk too. Raises OSError."""
+    os.replace(path, to)
     # A rename lasts over a power cut once its folder is written.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder = os.open(to.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:

@@ -11,20 +11,10 @@ managers of different clusters has a folder HOST:PORT in it for each. The certif
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import NameOID
+from typing import Any, Final
 
 from . import durable
 
@@ -74,45 +64,59 @@ def folder_for(tls_dir: Path, target: str) -> Path:
 def load(folder: Path) -> Identity:
     """Reads both files. Raises BadIdentity."""
     try:
-        authority, pem = (folder / "ca.pem").read_bytes(), (folder / "identity.pem").read_bytes()
+        authority = (folder / "ca.pem").read_bytes()
+        return parse(authority, folder / "identity.pem")
     except FileNotFoundError as error:
-        raise BadIdentity(f"there is no certificate: {error.filename} is missing") from None
-    except OSError as error:
-        raise BadIdentity(f"{error.filename} cannot be read ({error.strerror})") from None
-    try:
-        return parse(authority, pem)
-    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
-        raise BadIdentity(
-            f"{folder / 'identity.pem'} is no key with a volunteer's certificate ({error})"
-        ) from None
+        missing = error.filename or folder / "identity.pem"
+        raise BadIdentity(f"there is no certificate: {missing} is missing") from None
+    except PermissionError as error:
+        raise BadIdentity(f"{error.filename or folder} cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        what = f"{folder / 'identity.pem'} is no key with a volunteer's certificate"
+        raise BadIdentity(f"{what} ({_reason(error)})") from None
 
 
-def parse(authority: bytes, pem: bytes) -> Identity:
-    """What both texts say. Raises ValueError, TypeError, x509.ExtensionNotFound."""
-    x509.load_pem_x509_certificate(authority)
-    certificate = x509.load_pem_x509_certificate(pem)
-    key = load_pem_private_key(pem, None)
-    if key.public_key() != certificate.public_key():
-        raise ValueError("the key is that of another certificate")
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    found = [_URI.fullmatch(uri) for uri in names.get_values_for_type(x509.UniformResourceIdentifier)]
-    if len(found) != 1 or found[0] is None:
+def parse(authority: bytes, path: Path) -> Identity:
+    """What a file of key and certificate says. Raises OSError (ssl.SSLError among them), ValueError."""
+    pem = path.read_bytes()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(path)  # it holds the key to the certificate
+    context.load_verify_locations(cadata=authority.decode("ascii"))
+    # Python's own decoder, which has no public name for a certificate in a file. `cryptography` would cost a
+    # process that does nothing with it most of the time 9 MB; it is loaded when a key is made.
+    decoded: dict[str, Any] = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]  # see above
+    uris = [value for kind, value in decoded.get("subjectAltName", ()) if kind == "URI"]
+    found = _URI.fullmatch(uris[0]) if len(uris) == 1 else None
+    if found is None:
         raise ValueError("it names no volunteer")
     at = pem.index(_BEGIN)
     return Identity(
-        volunteer_id=found[0][2],
-        cluster=found[0][1],
-        serial=f"{certificate.serial_number:x}",
-        not_before=int(certificate.not_valid_before_utc.timestamp()),
-        not_after=int(certificate.not_valid_after_utc.timestamp()),
+        volunteer_id=found[2],
+        cluster=found[1],
+        serial=f"{int(decoded['serialNumber'], 16):x}",
+        not_before=ssl.cert_time_to_seconds(decoded["notBefore"]),
+        not_after=ssl.cert_time_to_seconds(decoded["notAfter"]),
         authority=authority,
         key=pem[:at],
         certificate=pem[at:],
     )
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or "").replace("_", " ").lower()
+        return "the key is that of another certificate" if "mismatch" in reason else reason or "no PEM"
+    return str(error)
+
+
 def new_request(volunteer_id: str) -> Request:
     """Draws a key and asks for a certificate for it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    from cryptography.x509.oid import NameOID
+
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, volunteer_id)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
@@ -124,11 +128,15 @@ def new_request(volunteer_id: str) -> Request:
 
 def save(folder: Path, request: Request, certificate: str, authority: str) -> Identity:
     """Writes both files, the old ones stay until the new ones are whole. Raises BadIdentity, OSError."""
-    try:
-        made = parse(authority.encode(), (request.key + certificate).encode())
-    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
-        raise BadIdentity(f"the manager sent no certificate that could be used ({error})") from None
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    candidate = folder / "candidate.pem"
+    durable.replace(candidate, request.key + certificate, 0o600)
+    try:
+        made = parse(authority.encode(), candidate)
+    except (ssl.SSLError, ValueError) as error:
+        candidate.unlink()
+        text = f"the manager sent no certificate that could be used ({_reason(error)})"
+        raise BadIdentity(text) from None
     durable.replace(folder / "ca.pem", authority)
-    durable.replace(folder / "identity.pem", request.key + certificate, 0o600)
+    durable.rename(candidate, folder / "identity.pem")
     return made

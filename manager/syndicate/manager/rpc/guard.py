@@ -8,10 +8,11 @@ told to the handler by a context variable.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from .types import Context, Handler
 # there. To watch it takes one, as every stream does.
 _OPEN: Final = "/grpc.health.v1.Health/Check"
 _BEARER: Final = "Bearer "
+_FIRST_WORD_WITHIN_S: Final = 1.0
 
 _log = structlog.get_logger()
 
@@ -172,10 +174,22 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         token_id = caller.token_id if caller is not None else ""
         _tell_denied(watch, error, caller, token_id, method, context, request)
 
+    async def enter(context: Context) -> None:
+        try:
+            admit(context)
+        except CoreError:
+            # A stream that is refused before its first message was read meets the peer in the midst of writing:
+            # gRPC then tells that peer of a broken stream instead of the reason.
+            if handler.request_streaming:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_FIRST_WORD_WITHIN_S):
+                        await context.read()
+            raise
+
     async def call(data: Any, context: Context) -> Any:
         request = None
         try:
-            admit(context)
+            await enter(context)
             request = read(data)
             return await behaviour(request, context)
         except CoreError as error:
@@ -195,7 +209,7 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
             with usage.stream(callers.current()) as live:
                 try:
                     async with live.deadline:
-                        admit(context)
+                        await enter(context)
                         request = read(data)
                         return await behaviour(request, context)
                 except TimeoutError:

@@ -1,0 +1,98 @@
+"""How a manager is known: by its cluster's authority, or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+from syndicate.client_api import NotTrusted, SchedulerClient, ca_fingerprint, fetch_ca, is_loopback
+from syndicate.manager.pki import Office
+from syndicate.v1 import scheduler_pb2, scheduler_pb2_grpc
+
+from tests.manager.authorities import office
+
+
+class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
+    """Answers, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+
+    def GetCluster(self, request: object, context: grpc.ServicerContext) -> scheduler_pb2.GetClusterResponse:
+        """Whoever asks."""
+        self.tokens.append(str(dict(context.invocation_metadata())["authorization"]))
+        return scheduler_pb2.GetClusterResponse(cluster_id="c1")
+
+
+@pytest.fixture
+def at_work(tmp_path: Path) -> Office:
+    """An authority whose manager is called localhost."""
+    return office(tmp_path / "state")
+
+
+@pytest.fixture
+def serving(at_work: Office) -> Iterator[tuple[Scheduler, int]]:
+    """A manager with TLS, and its port."""
+    pem = at_work.folder.manager_pem()
+    shown = pem[pem.index(b"-----BEGIN CERTIFICATE") :] + (at_work.folder.path / "ca.pem").read_bytes()
+    server, scheduler = grpc.server(futures.ThreadPoolExecutor(2)), Scheduler()
+    scheduler_pb2_grpc.add_SchedulerServicer_to_server(scheduler, server)
+    port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pem, shown)]))
+    server.start()
+    yield scheduler, port
+    server.stop(0).wait()
+
+
+@pytest.mark.parametrize("form", ["path", "text", "bytes", "name"])
+def test_an_authority_is_taken_in_any_form(
+    at_work: Office, serving: tuple[Scheduler, int], form: str
+) -> None:
+    """A file's path, as Path or str, or the PEM text itself."""
+    path = at_work.folder.path / "ca.pem"
+    forms = {"path": path, "text": path.read_text(), "bytes": path.read_bytes(), "name": str(path)}
+    with SchedulerClient(f"localhost:{serving[1]}", "t", ca=forms[form]) as client:
+        assert client.cluster().cluster_id == "c1"
+
+
+def test_whoever_is_not_trusted_is_told_nothing(
+    tmp_path: Path, at_work: Office, serving: tuple[Scheduler, int]
+) -> None:
+    """Another authority, or none that is known here: refused at once, and no token goes out."""
+    other = office(tmp_path / "other").folder.path / "ca.pem"
+    for ca in (other, None):
+        began = time.monotonic()
+        with SchedulerClient(f"127.0.0.1:{serving[1]}", "t", ca=ca) as client, pytest.raises(NotTrusted):
+            client.cluster()
+        assert time.monotonic() - began < 3
+    assert serving[0].tokens == []
+
+
+def test_clear_text_to_another_machine_is_refused() -> None:
+    """Before anything is sent, also to a name that may lead anywhere."""
+    for address in ("10.0.0.5:7000", "example.org:7000", "localhost.example.org:7000"):
+        with pytest.raises(NotTrusted, match="clear text is for this machine only"):
+            SchedulerClient(address, "t", insecure=True)
+    assert all(map(is_loopback, ("127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1")))
+
+
+@pytest.mark.parametrize("ca", ["/nowhere/ca.pem", b"junk", "-----BEGIN CERTIFICATE-----\njunk"])
+def test_what_is_no_authority_is_told(ca: str | bytes) -> None:
+    """At once."""
+    with pytest.raises(NotTrusted, match="authority"):
+        SchedulerClient("127.0.0.1:1", "t", ca=ca)
+
+
+def test_the_authority_is_found_by_its_fingerprint(at_work: Office, serving: tuple[Scheduler, int]) -> None:
+    """In the forms in which tools print it; any other digest finds nothing."""
+    pem = (at_work.folder.path / "ca.pem").read_text()
+    digest = ca_fingerprint(pem).removeprefix("sha256:")
+    pairs = ":".join(digest[at : at + 2] for at in range(0, 64, 2)).upper()
+    for form in (digest, f"sha256:{digest}", pairs):
+        assert ca_fingerprint(fetch_ca(f"127.0.0.1:{serving[1]}", form)) == f"sha256:{digest}"
+    for wrong in ("", "0" * 64, digest[:-1], digest[:-1] + ("0" if digest[-1] != "0" else "1")):
+        with pytest.raises(NotTrusted, match="shows no authority"):
+            fetch_ca(f"127.0.0.1:{serving[1]}", wrong)
