@@ -420,6 +420,34 @@ async def test_who_may_not_join(
         assert (await stub.Join(asked(text), timeout=WAIT_S)).certificate
 
 
+async def test_more_calls_than_machines_that_join_are_refused(place: Place) -> None:
+    """All callers together: wrong tokens use the same bound up, and who waits as told gets in."""
+    _, text = place.office.create_token(1, 3600)
+
+    async def ask(stub: Any, token: str) -> tuple[str | None, float]:
+        try:
+            await stub.Join(asked(token), timeout=WAIT_S)
+        except grpc.aio.AioRpcError as error:
+            told = dict(error.trailing_metadata() or ())
+            return str(told["syndicate-reason"]), float(told.get("syndicate-meta-retry_after_s", 0))
+        return None, 0.0
+
+    async with place.users() as channel:
+        stub: Any = registry_grpc.RegistryStub(channel)
+        began = time.monotonic()
+        wrong = await asyncio.gather(*(ask(stub, "abcd1234.nonsense") for _ in range(400)))
+        right = await asyncio.gather(*(ask(stub, text) for _ in range(50)))
+        took_s = time.monotonic() - began
+        await asyncio.sleep(max(wait_s for _, wait_s in right))
+        assert await ask(stub, text) == (None, 0.0)
+
+    reasons = [why for why, _ in wrong]
+    assert {*reasons} == {"BAD_JOIN_TOKEN", "TOO_MANY_CALLS"}
+    assert 200 <= reasons.count("BAD_JOIN_TOKEN") <= 201 + 20 * took_s
+    assert "TOO_MANY_CALLS" in {why for why, _ in right}
+    assert all((wait_s > 0) == (why == "TOO_MANY_CALLS") for why, wait_s in wrong + right)
+
+
 async def test_a_clock_that_is_off_is_told_with_the_offset(place: Place) -> None:
     """In words, and as a number for programs."""
     _, text = place.office.create_token(1, 3600)

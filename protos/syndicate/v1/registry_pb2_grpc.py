@@ -114,6 +114,8 @@ class RegistryServicer(object):
         (VOLUNTEER_EXISTS). Revoke it first, or take another name.
         FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
         sign (CANNOT_SIGN).
+        RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
+        metadata `most`, `retry_after_s`). Try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,6 +68,8 @@ class RegistryStub:
                            (VOLUNTEER_EXISTS). Revoke it first, or take another name.
       FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
                            sign (CANNOT_SIGN).
+      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
+                           metadata `most`, `retry_after_s`). Try again.
     """
 
     Renew: grpc.UnaryUnaryMultiCallable[
@@ -130,6 +132,8 @@ class RegistryAsyncStub:
                            (VOLUNTEER_EXISTS). Revoke it first, or take another name.
       FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
                            sign (CANNOT_SIGN).
+      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
+                           metadata `most`, `retry_after_s`). Try again.
     """
 
     Renew: grpc.aio.UnaryUnaryMultiCallable[
@@ -198,6 +202,8 @@ class RegistryServicer(metaclass=abc.ABCMeta):
                                (VOLUNTEER_EXISTS). Revoke it first, or take another name.
           FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
                                sign (CANNOT_SIGN).
+          RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
+                               metadata `most`, `retry_after_s`). Try again.
         """
 
     @abc.abstractmethod

@@ -125,7 +125,12 @@ def _chain(stream: ssl.SSLSocket) -> list[bytes]:
 
 
 def _told(error: grpc.aio.AioRpcError) -> Exception:
-    away = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
+    away = (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,  # too many join at once; this one's turn comes
+    )
     text = error.details() or error.code().name
     if error.code() is grpc.StatusCode.UNAVAILABLE and "verif" in text.lower():
         return JoinRefused(f"the manager's certificate does not fit the address: {text}")

@@ -178,8 +178,8 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         try:
             admit(context)
         except CoreError:
-            # A stream that is refused before its first message was read meets the peer in the midst of writing:
-            # gRPC then tells that peer of a broken stream instead of the reason.
+            # A stream that is refused before its first message was read meets the peer in the midst of
+            # writing: gRPC then tells that peer of a broken stream instead of the reason.
             if handler.request_streaming:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_FIRST_WORD_WITHIN_S):

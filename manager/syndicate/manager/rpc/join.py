@@ -16,7 +16,8 @@ import structlog
 from syndicate.v1 import common_pb2
 from syndicate.v1 import registry_pb2 as pb
 
-from ..core.errors import BadRequest, Conflict, CoreError, NotAllowed, Refused
+from ..core.bucket import Bucket
+from ..core.errors import BadRequest, Conflict, CoreError, Exhausted, NotAllowed, Refused
 from ..pki import BadInput, Certificate, Exists, PkiError, TokenRefused
 from ..transport import Transport
 from . import convert
@@ -27,6 +28,10 @@ from .types import Context
 # A clock further off than this makes certificates useless sooner or later, and times in logs at once.
 _MOST_OFF_S: Final = 300.0
 _MOST_REMEMBERED: Final = 1000
+# Of all callers of Join together: nobody is known there, and a wrong token costs the office as much as a right
+# one.
+_JOINS_PER_S: Final = 20.0
+_JOINS_BURST: Final = 200.0
 
 _log = structlog.get_logger()
 
@@ -39,9 +44,11 @@ class Signing:
         self._audit = audit
         # By who asks and request id, so that a request that is repeated gets the same certificate.
         self._answers: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._joins = Bucket()
 
     async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
-        """Sign for a machine with a join token."""
+        """Sign for a machine with a join token. Before anything of it is looked at, it is counted."""
+        self._count()
         office, token, csr = self._transport.office, request.token, request.signing_request.encode()
         name = convert.name(request.volunteer_id, "volunteer_id")
         log = _log.bind(volunteer_id=name, peer=context.peer(), token_id=token.partition(".")[0][:16])
@@ -63,6 +70,17 @@ class Signing:
         _log.info("certificate.renewed", volunteer_id=holder.name)
         self._audit.signed(holder.name, host_of(context), "Renew")
         return pb.RenewResponse(certificate=made, authority=self._transport.authority.pem.decode())
+
+    def _count(self) -> None:
+        """Raises Exhausted (TOO_MANY_CALLS) where more come than machines that join would."""
+        wait_s = self._joins.take(time.monotonic_ns(), _JOINS_PER_S, _JOINS_BURST)
+        if wait_s:
+            raise Exhausted(
+                "TOO_MANY_CALLS",
+                f"more than {_JOINS_PER_S:g} machines a second ask to join; try again in {wait_s:.2g} s",
+                most=f"{_JOINS_PER_S:g}",
+                retry_after_s=f"{max(wait_s, 0.001):.3f}",
+            )
 
     async def _once(
         self, who: str, request: pb.JoinRequest | pb.RenewRequest, work: Callable[[], Certificate]
