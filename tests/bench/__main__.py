@@ -24,6 +24,8 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Callable[[], Iterator[Figure]]], ...]
     (revive.NAMES, revive.measure),
     (submit.NAMES, submit.measure),
     (memory.NAMES, memory.measure),
+    (faults.NAMES_TLS, faults.measure_tls),
+    (submit.NAMES_TLS, submit.measure_tls),
     (register.NAMES, register.measure),
 )
 
@@ -42,8 +44,8 @@ def excess(figure: Figure, limits: dict[str, dict[str, float]]) -> str:
 
 
 def chosen(word: str, known: list[str]) -> list[str]:
-    """The figures that a word stands for: `gang4` for itself, `kill4` for all that begin with `kill4_`."""
-    return [name for name in known if name == word or name.startswith(f"{word}_")]
+    """The figures that a word stands for: one's name for it alone, `kill4` for all that begin with `kill4_`."""
+    return [word] if word in known else [name for name in known if name.startswith(f"{word}_")]
 
 
 def main() -> int:

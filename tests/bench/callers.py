@@ -1,6 +1,6 @@
-"""64 callers in one process: `callers submit ADDRESS CA DIGEST` (token in TOKEN), `callers echo ADDRESS`.
+"""64 callers in one process: `callers submit ADDRESS CA DIGEST` (token in TOKEN), `callers echo ADDRESS CA`.
 
-Prints calls a second.
+CA is the authority's file, or empty for clear text. Prints calls a second.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def opened(address: str, ca: str) -> grpc.aio.Channel:
 
 
 async def main(kind: str, address: str, ca: str = "", digest: str = "") -> None:
-    """Measures one kind of call; with `ca`, the authority's file, over TLS."""
+    """Measures one kind of call; with `ca` over TLS."""
     async with opened(address, ca) as channel:
         if kind == "echo":
             method = channel.unary_unary("/bench.Echo/Echo")

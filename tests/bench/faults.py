@@ -1,4 +1,7 @@
-"""Faults as a client calls them: beside an empty call over the same relay, and of four members at once."""
+"""Faults as a client calls them: beside an empty call over the same relay, and of four members at once.
+
+In clear text; `disconnect_tls` is the first of them with TLS on all listeners, beside an empty call there.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from syndicate.client_api import job_has_ended
+from syndicate.v1.scheduler_pb2 import Job
 
 from tests.bench.figure import Figure, of
 from tests.bench.floor import bare_kills
@@ -15,6 +19,7 @@ from tests.bench.place import JOBS, cluster
 from tests.support.cluster import Cluster, ended, eventually, output
 
 NAMES = ("disconnect", "reconnect", "kill4_keeper", "kill4_caller", "kill4_calls")
+NAMES_TLS = ("disconnect_tls",)
 KILL = 1
 FLOOR_ROUNDS = 8
 FLOOR = "bare cgroup.kill of as many sleeping processes"
@@ -34,7 +39,7 @@ def kills_at_keeper(faults: list[object]) -> list[float]:
 
 def measure() -> Iterator[Figure]:
     """One job of a master, four slaves and the measuring client."""
-    with cluster(10) as place:
+    with cluster(10, tls=False) as place:
         # Half before and half after: a shared machine is not equally fast at all times.
         floor = bare_kills(FLOOR_ROUNDS)
         figures = list(measured(place))
@@ -45,8 +50,15 @@ def measure() -> Iterator[Figure]:
         yield figure
 
 
-def measured(place: Cluster) -> Iterator[Figure]:
-    """The figures of one run of the measuring client."""
+def measure_tls() -> Iterator[Figure]:
+    """The same job on a cluster with TLS."""
+    with cluster(10, tls=True) as place:
+        _, times = ran(place)
+    yield of("disconnect_tls", "ms", times["disconnect"], f"{PING}, with TLS", times["ping"])
+
+
+def ran(place: Cluster) -> tuple[Job, dict[str, list[float]]]:
+    """One run of the measuring client: the job, and what it timed in milliseconds."""
     job_id = place.submit(JOBS / "daemons", machines=5, client=JOBS / "measure", time_limit_s=120)
     # Looked at now and then: a watcher is sent the whole job at each fault, and would be measured too.
     eventually(
@@ -56,7 +68,13 @@ def measured(place: Cluster) -> Iterator[Figure]:
     text = output(place, job, "client-0")
     if ended(job) != "succeeded":
         raise RuntimeError(f"the measuring client failed:\n{text}\n{place.daemon_logs()}")
-    times = json.loads(text.splitlines()[-1])
+    times: dict[str, list[float]] = json.loads(text.splitlines()[-1])
+    return job, times
+
+
+def measured(place: Cluster) -> Iterator[Figure]:
+    """The figures of one run of the measuring client."""
+    job, times = ran(place)
     yield of("disconnect", "ms", times["disconnect"], PING, times["ping"])
     yield of("reconnect", "ms", times["reconnect"], PING, times["ping"])
     at_keeper = kills_at_keeper(list(job.faults))

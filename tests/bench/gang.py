@@ -56,7 +56,7 @@ def plain(source: Path) -> float:
 def measure() -> Iterator[Figure]:
     """Gangs and plain spawns in turn; the source is on the volunteer already."""
     samples, others = [], []
-    with cluster(4) as place:
+    with cluster(4, tls=False) as place:
         digest = place.upload(JOBS / "nothing")
         for round_ in range(ROUNDS + WARM_UP):
             took, plainly = gang(place, digest), plain(JOBS / "nothing")

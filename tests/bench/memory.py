@@ -1,4 +1,4 @@
-"""Resident memory of the daemons of ten idle slots."""
+"""Resident memory of the daemons of ten idle slots, with TLS."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def launchers(keeper: int) -> list[int]:
 
 def measure() -> Iterator[Figure]:
     """The manager, and volunteer and keeper together."""
-    with cluster(10) as place:
+    with cluster(10, tls=True) as place:
         pids = {name: daemon.pid for name, daemon in place.daemons.items()}
         yield Figure("manager_rss", rss_mb(pids["manager"]), "MB", None, "", None, 1)
         # The keeper's launcher is part of it; the sandboxes that stand by are the slots'.

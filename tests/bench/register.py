@@ -23,7 +23,7 @@ ROUNDS = 3
 
 def measure() -> Iterator[Figure]:
     """Seconds until all are welcomed, in three rounds after one that warms up."""
-    with cluster(1) as place, tempfile.TemporaryDirectory(prefix="syndicate-bench-tls-") as name:
+    with cluster(1, tls=True) as place, tempfile.TemporaryDirectory(prefix="syndicate-bench-tls-") as name:
         folder = Path(name)
         shutil.copy(place.ca_file, folder / "ca.pem")
         for machine, identity in place.issue([f"bench-{number}" for number in range(VOLUNTEERS)]).items():

@@ -1,4 +1,4 @@
-"""Durable submits a second at 64 callers, beside an echo RPC at 64 callers.
+"""Durable submits a second at 64 callers, beside an echo RPC at 64 callers: both in clear text, or both over TLS.
 
 A volunteer whose slots are taken is attached, so each job is queued and none starts: the figure is of the way
 from the call to the disk. Callers sit in a process of their own, for both.
@@ -17,6 +17,7 @@ from tests.bench.place import JOBS, cluster
 from tests.support.cluster import Cluster
 
 NAMES = ("submit64",)
+NAMES_TLS = ("submit64_tls",)
 ROUNDS = 5
 
 
@@ -29,28 +30,39 @@ def callers(*words: str, token: str = "") -> float:
 
 
 def measure() -> Iterator[Figure]:
-    """Submits and echoes in turn."""
-    with cluster(1) as place:
-        yield from measured(place)
+    """In clear text."""
+    with cluster(1, tls=False) as place:
+        submits, echoes = rates(place)
+    yield of("submit64", "calls/s", submits, "echo RPC at 64 callers", echoes)
 
 
-def measured(place: Cluster) -> Iterator[Figure]:
-    """Both rates, in five rounds after one that warms up."""
+def measure_tls() -> Iterator[Figure]:
+    """Over TLS, with the same certificate on both sides of the comparison."""
+    with cluster(1, tls=True) as place:
+        submits, echoes = rates(place)
+    yield of("submit64_tls", "calls/s", submits, "echo RPC over TLS at 64 callers", echoes)
+
+
+def rates(place: Cluster) -> tuple[list[float], list[float]]:
+    """Both rates by turns, in five rounds after one that warms up."""
     digest = place.upload(JOBS / "nothing")
     holder = place.submit(JOBS / "nothing", machines=1)
     place.until_running(holder)
-    echo = subprocess.Popen([sys.executable, "-m", "tests.bench.echo"], stdout=subprocess.PIPE, text=True)
+    ca = "" if place.insecure else str(place.ca_file)
+    identity = [] if place.insecure else [str(place.ca_file.with_name("manager.pem"))]
+    line = [sys.executable, "-m", "tests.bench.echo", *identity]
+    echo = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
     try:
         assert echo.stdout is not None
         port = echo.stdout.readline().strip()
         submits, echoes = [], []
         for round_ in range(ROUNDS + 1):
-            submit = callers("submit", place.address, str(place.ca_file), digest, token=place.token)
-            plain = callers("echo", f"127.0.0.1:{port}")
+            submit = callers("submit", place.address, ca, digest, token=place.token)
+            plain = callers("echo", f"127.0.0.1:{port}", ca)
             if round_:
                 submits.append(submit)
                 echoes.append(plain)
     finally:
         echo.terminate()
         echo.wait(10)
-    yield of("submit64", "calls/s", submits, "echo RPC at 64 callers", echoes)
+    return submits, echoes

@@ -80,6 +80,15 @@ def test_only_measures_and_prints_what_is_named(
     assert ran == [("ping", "kill4_keeper", "kill4_caller"), ("gang4",)]
 
 
+def test_a_name_stands_for_its_figure_alone() -> None:
+    """`disconnect` is the one in clear text; that with TLS is asked for by its own name."""
+    known = [name for names, _ in bench.MEASUREMENTS for name in names]
+    assert bench.chosen("disconnect", known) == ["disconnect"]
+    assert bench.chosen("submit64", known) == ["submit64"]
+    assert bench.chosen("submit64_tls", known) == ["submit64_tls"]
+    assert bench.chosen("kill4", known) == ["kill4_keeper", "kill4_caller", "kill4_calls"]
+
+
 @pytest.mark.parametrize("only", ["disconect", "disconnect,", "disc", "disconnect,kill5"])
 def test_a_name_that_is_none_is_refused(run: Run, capsys: pytest.CaptureFixture[str], only: str) -> None:
     """Before anything is measured; the line tells the names that there are."""
@@ -100,6 +109,8 @@ def test_a_name_that_is_none_is_refused(run: Run, capsys: pytest.CaptureFixture[
         (replace(FIGURE, name="submit64", value=0.6), ""),
         (replace(FIGURE, name="submit64", value=0.59), "submit64: ratio 0.59 is less than 0.6"),
         (replace(FIGURE, name="submit64", against_value=None), "submit64: ratio None is less than 0.6"),
+        (replace(FIGURE, name="disconnect_tls", value=2.51), "disconnect_tls: ratio 2.51 is more than 2.5"),
+        (replace(FIGURE, name="submit64_tls", value=0.59), "submit64_tls: ratio 0.59 is less than 0.6"),
         (replace(FIGURE, name="something", value=1e9), ""),
     ],
 )
@@ -131,6 +142,8 @@ def test_the_limits_are_those_that_were_set() -> None:
         "submit64": {"least": 0.6},
         "manager_rss": {"value": 120.0},
         "volunteer_rss": {"value": 120.0},
+        "disconnect_tls": {"ratio": 2.5},
+        "submit64_tls": {"least": 0.6},
         "register_mtls": {"value": 2.0},
     }
     assert {*LIMITS, "kill4_calls"} == {name for names, _ in bench.MEASUREMENTS for name in names}
