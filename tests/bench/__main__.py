@@ -44,7 +44,7 @@ def excess(figure: Figure, limits: dict[str, dict[str, float]]) -> str:
 
 
 def chosen(word: str, known: list[str]) -> list[str]:
-    """The figures that a word stands for: one's name for it alone, `kill4` for all that begin with `kill4_`."""
+    """The figures that a word stands for: a name for its own, `kill4` for all that begin with `kill4_`."""
     return [word] if word in known else [name for name in known if name.startswith(f"{word}_")]
 
 

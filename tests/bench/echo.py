@@ -17,14 +17,13 @@ async def echo(request: bytes, _: grpc.aio.ServicerContext[bytes, bytes]) -> byt
     return request
 
 
-async def main(identity: str = "") -> None:
+async def main(identity: bytes = b"") -> None:
     """Prints its port and serves until it is ended."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
     if identity:
-        pem = Path(identity).read_bytes()
-        pair = (pem, pem[pem.index(b"-----BEGIN CERTIFICATE") :])
+        pair = (identity, identity[identity.index(b"-----BEGIN CERTIFICATE") :])
         port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
     else:
         port = server.add_insecure_port("127.0.0.1:0")
@@ -34,4 +33,4 @@ async def main(identity: str = "") -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    asyncio.run(main(*(Path(name).read_bytes() for name in sys.argv[1:])))

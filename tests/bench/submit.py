@@ -1,5 +1,6 @@
-"""Durable submits a second at 64 callers, beside an echo RPC at 64 callers: both in clear text, or both over TLS.
+"""Durable submits a second at 64 callers, beside an echo RPC at 64 callers.
 
+Both are in clear text, or both over TLS.
 A volunteer whose slots are taken is attached, so each job is queued and none starts: the figure is of the way
 from the call to the disk. Callers sit in a process of their own, for both.
 """

@@ -28,8 +28,7 @@ from .types import Context
 # A clock further off than this makes certificates useless sooner or later, and times in logs at once.
 _MOST_OFF_S: Final = 300.0
 _MOST_REMEMBERED: Final = 1000
-# Of all callers of Join together: nobody is known there, and a wrong token costs the office as much as a right
-# one.
+# Of all callers of Join together: nobody is known there, and a wrong token costs as much as a right one.
 _JOINS_PER_S: Final = 20.0
 _JOINS_BURST: Final = 200.0
 
