@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -220,3 +221,9 @@ def test_a_damaged_memory_is_told(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(memory_file.MemoryDamaged, match="remove it"):
         memory_file.load(path)
+
+
+def test_what_only_joining_and_renewing_need_is_not_loaded() -> None:
+    """`cryptography` would stay in memory for as long as the volunteer runs: 9 MB."""
+    program = "import sys, syndicate.volunteer.app; sys.exit('cryptography' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0
