@@ -81,7 +81,11 @@ def usage(world: World, party: Party, now_ns: int) -> Usage:
     """What a party has."""
     share = world.queue.share(party.key)
     per_day = party.quota.submissions_per_day
-    left = _bucket(world, party).left(now_ns, per_day / _DAY_S, per_day) if per_day >= 0 else float("inf")
+    left = (
+        _bucket(world, party, now_ns).left(now_ns, per_day / _DAY_S, per_day)
+        if per_day >= 0
+        else float("inf")
+    )
     return Usage(share.running, share.waiting, left, share.slots)
 
 
@@ -98,7 +102,10 @@ def check(world: World, owner: str, team: str, slots: int) -> None:
             has = f"{count(share.waiting, 'job')} of {party.who} {'waits' if share.waiting == 1 else 'wait'}"
             raise Exhausted("QUOTA_QUEUED", f"{has} already, which is the most", most=str(quota.queued_jobs))
         per_day = quota.submissions_per_day
-        if per_day >= 0 and (left := _bucket(world, party).left(world.ns, per_day / _DAY_S, per_day)) < 1:
+        if (
+            per_day >= 0
+            and (left := _bucket(world, party, world.ns).left(world.ns, per_day / _DAY_S, per_day)) < 1
+        ):
             wait_s = (1 - left) * _DAY_S / per_day if per_day else _DAY_S
             raise Exhausted(
                 "QUOTA_SUBMISSIONS",
@@ -114,11 +121,12 @@ def spend(world: World, owner: str, team: str, at_ns: int) -> None:
     for party in parties(world, owner, team):
         per_day = party.quota.submissions_per_day
         if per_day > 0:
-            _bucket(world, party).owe(at_ns, per_day / _DAY_S, per_day, 1.0)
+            _bucket(world, party, at_ns).owe(at_ns, per_day / _DAY_S, per_day, 1.0)
 
 
-def _bucket(world: World, party: Party) -> Bucket:
-    return world.submissions.setdefault(party.key, Bucket(at_ns=0))
+def _bucket(world: World, party: Party, at_ns: int) -> Bucket:
+    # It begins with what was submitted first, which may be before the host's clock began: below 0.
+    return world.submissions.setdefault(party.key, Bucket(at_ns=at_ns))
 
 
 class Gate:

@@ -328,7 +328,7 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
             active_jobs=cluster.active_jobs,
             version=self._desk.version,
             max_source_bytes=self._desk.max_source_bytes,
-            default_client_sha256=client.sha256 if client else "",
+            default_client_sha256=viewing.default_client(callers.current(), client),
             default_clients=config.default_clients,
             now=convert.stamp_out(self._engine.clock.now()),
             default_limits=convert.limits_out(config.limits),
