@@ -69,11 +69,20 @@ def of_user(config: Config, user: UserRecord) -> Quota:
 
 def parties(world: World, owner: str, team: str) -> list[Party]:
     """Those whose bounds hold for a job: its owner, and the team that it was submitted in."""
+    return _parties(world, owner, team, unbounded=True)
+
+
+def _parties(world: World, owner: str, team: str, unbounded: bool = False) -> list[Party]:
+    """Those whose bounds hold for a job; also those who have no bound at all where that is asked for."""
     found = []
     if (user := world.users.get(owner)) is not None:
-        found.append(Party(f"user {owner}", owner, of_user(world.config, user)))
+        bounds = of_user(world.config, user)
+        if unbounded or bounds is not UNBOUNDED:
+            found.append(Party(f"user {owner}", owner, bounds))
     if team and (known := world.teams.get(team)) is not None:
-        found.append(Party(f"team {team}", f"team {team}", filled_in(known.quota, world.config.team_quota)))
+        bounds = filled_in(known.quota, world.config.team_quota)
+        if unbounded or bounds is not UNBOUNDED:
+            found.append(Party(f"team {team}", f"team {team}", bounds))
     return found
 
 
@@ -91,7 +100,7 @@ def usage(world: World, party: Party, now_ns: int) -> Usage:
 
 def check(world: World, owner: str, team: str, slots: int) -> None:
     """Raises Exhausted (QUOTA_MACHINES, QUOTA_QUEUED, QUOTA_SUBMISSIONS) where a job may not be submitted."""
-    for party in parties(world, owner, team):
+    for party in _parties(world, owner, team):
         quota, share = party.quota, world.queue.share(party.key)
         if 0 <= quota.machines < slots:
             has = (
@@ -118,7 +127,7 @@ def check(world: World, owner: str, team: str, slots: int) -> None:
 
 def spend(world: World, owner: str, team: str, at_ns: int) -> None:
     """Counts a submission that was made at a time on the manager's monotonic clock."""
-    for party in parties(world, owner, team):
+    for party in _parties(world, owner, team):
         per_day = party.quota.submissions_per_day
         if per_day > 0:
             _bucket(world, party, at_ns).owe(at_ns, per_day / _DAY_S, per_day, 1.0)
@@ -140,7 +149,7 @@ class Gate:
     def admits(self, job_id: int, slots: int) -> bool:
         """Whether the job may start too. If so, it counts for those that are asked about after it."""
         record = self._world.jobs[job_id].record
-        found = parties(self._world, record.owner, record.team)
+        found = _parties(self._world, record.owner, record.team)
         if any(self._holds_up(party, slots) for party in found):
             return False
         for party in found:
@@ -151,7 +160,7 @@ class Gate:
     def held_by(self, job_id: int, slots: int) -> Party | None:
         """Whose bounds keep the job from starting now; None where nobody's do."""
         record = self._world.jobs[job_id].record
-        found = parties(self._world, record.owner, record.team)
+        found = _parties(self._world, record.owner, record.team)
         return next((party for party in found if self._holds_up(party, slots)), None)
 
     def _holds_up(self, party: Party, slots: int) -> bool:
