@@ -6,6 +6,7 @@ import signal
 
 pytest_plugins = ["tests.support.no_skips"]
 
-# Started in the background by a script, Ctrl-C is ignored here and in every command that a test starts: tests
-# of Ctrl-C need it as a terminal has it.
+# Started in the background by a script, or by nohup, Ctrl-C or the end of the terminal is ignored here and in
+# every command that a test starts: tests of them need them as a terminal has them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)

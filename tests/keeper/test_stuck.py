@@ -57,7 +57,7 @@ def _stuck(keeper: KeeperProcess, name: str = "sleep") -> Iterator[int]:
 def _pids(keeper: KeeperProcess) -> list[int]:
     found: list[int] = []
     for file in keeper.cgroup.glob("slot-0/g*/cgroup.procs"):
-        with suppress(FileNotFoundError):  # an ended generation's goes
+        with suppress(OSError):  # an ended generation's goes, also between opening and reading (ENODEV)
             found += map(int, file.read_text().split())
     return found
 

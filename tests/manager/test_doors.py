@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -11,7 +12,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from syndicate.manager.core import errors as core_errors
-from syndicate.manager.rpc.doors import VolunteersDoor
+from syndicate.manager.core.machine import Machine
+from syndicate.manager.core.model import Config, Quota, Stamp, TokenScope, UserRole
+from syndicate.manager.core.records import TokenRecord, UserRecord
+from syndicate.manager.core.users import digest_of
+from syndicate.manager.engine import Engine
+from syndicate.manager.rpc.doors import UsersDoor, VolunteersDoor
 from syndicate.manager.rpc.errors import STATUS_OF, abort
 from syndicate.manager.rpc.guard import Guard
 from syndicate.v1 import chaos_pb2, registry_pb2, scheduler_pb2
@@ -227,3 +233,19 @@ async def test_a_request_that_cannot_be_decoded_is_the_callers_error(manager: Ru
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, method
             assert trailer(error)["syndicate-reason"] in ("BAD_FIELD", "NO_HELLO"), method
             assert "deserializ" not in (error.details() or ""), method
+
+
+def test_nothing_is_kept_of_a_token_that_is_forgotten() -> None:
+    """Else whoever makes, uses and ends tokens on and on would fill the manager's memory."""
+    config, now = Config(cluster_id="c-1", epoch=1, boot_id="boot"), Stamp("boot", 1, 1)
+    alice = UserRecord("alice", UserRole.STUDENT, "", False, Quota(), now)
+    token = TokenRecord("t1", "alice", "", TokenScope.ALL, digest_of("secret"), now, 0)
+    engine = SimpleNamespace(machine=Machine.restore(config, [alice, token], now))
+    door = UsersDoor(cast(Engine, engine))
+    door.known("syn_t1_secret")
+    assert door.take_used() == {"t1"} and len(door._callers) == 1
+
+    engine.machine = Machine.restore(config, [alice], now)
+    door.take_used()
+
+    assert not door._callers

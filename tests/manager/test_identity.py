@@ -277,6 +277,24 @@ async def test_a_student_cannot_run_the_default_client_as_a_job(start: Start, tm
     assert code_and_reason(refused.value) == (grpc.StatusCode.NOT_FOUND, "NO_SUCH_SOURCE")
 
 
+async def test_a_former_default_client_stays_hidden(start: Start, tmp_path: Path) -> None:
+    """What a student is told of a default client names no source, also when it is the default no more."""
+    path = tmp_path / "client.tgz"
+    path.write_bytes(tarball(Makefile="client:\n\ttrue\n"))
+    question = pb.GetClusterRequest()
+    async with start(client=path) as manager:
+        alice, tutor = await join(manager, "alice"), await join(manager, "tutor", STAFF)
+        told = (await alice.stub.GetCluster(question, **alice.says)).default_client_sha256
+        tutors = (await tutor.stub.GetCluster(question, **tutor.says)).default_client_sha256
+    async with start() as manager, manager.volunteer().attached():
+        alice = await join(manager, "alice")
+        with pytest.raises(ERROR) as refused:
+            await alice.submit(told, no_client=True)
+
+    assert len(told) == 64 and tutors == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert code_and_reason(refused.value) == (grpc.StatusCode.NOT_FOUND, "NO_SUCH_SOURCE")
+
+
 async def test_an_admin_submits_in_somebodys_name(manager: Running) -> None:
     """`syndicate-user` is an admin's word; from others it means nothing."""
     tutor = await join(manager, "tutor", STAFF)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from manager_core.harness import SECOND
 from manager_core.people import People, student
 from syndicate.manager.core.errors import Exhausted
-from syndicate.manager.core.model import JobState, Quota, UserRole
+from syndicate.manager.core.machine import Machine
+from syndicate.manager.core.model import JobState, Quota, Stamp, UserRole
 
 DAY = 86_400
 
@@ -101,6 +103,20 @@ def test_a_restart_gives_no_new_day(people: People) -> None:
         people.cluster.submit(1, owner="carol")
     people.cluster.restart()
     assert refused(people.cluster.try_submit(1, owner="carol"))[0] == "QUOTA_SUBMISSIONS"
+
+
+def test_a_reboot_of_the_host_gives_back_what_has_come_back(people: People) -> None:
+    """What was submitted before the host's clock began again counts by the calendar: not as of the reboot."""
+    people.put(student("carol", quota=quota(submissions_per_day=2)))
+    for _ in range(2):
+        people.cluster.submit(1, owner="carol")
+    cluster, half = people.cluster, DAY * SECOND // 2
+    for waited_ns, left in ((0, 0.0), (half, 1.0), (3 * half, 2.0)):
+        now = Stamp("next-boot", SECOND, cluster.now.utc_ns + waited_ns)
+        config = replace(cluster.config, boot_id="next-boot")
+        machine = Machine.restore(config, list(cluster.store.values()), now)
+        [(_, used)] = machine.parties("carol", "", now)
+        assert used.submissions_left == pytest.approx(left, abs=0.01)
 
 
 def test_a_job_too_many_waits_and_others_pass(people: People) -> None:

@@ -1032,7 +1032,9 @@ class GetClusterResponse(google.protobuf.message.Message):
     max_source_bytes: builtins.int
     """The largest source, in bytes."""
     default_client_sha256: builtins.str
-    """The default client's digest; empty for none."""
+    """The default client's digest; empty for none. Students are told that digest's digest, which is none of a
+    source.
+    """
     default_clients: builtins.int
     """How many default clients."""
     @property

@@ -40,6 +40,8 @@ _CEILING: Final = Limits(
 )
 
 _NAMES: Final = tuple(field.name for field in fields(Limits))
+# The wish of a job that asks for nothing.
+DEFAULTS: Final = Limits(**dict.fromkeys(_NAMES, 0))
 
 
 def granted(wish: Limits, default: Limits, most: Limits) -> Limits:
@@ -47,6 +49,8 @@ def granted(wish: Limits, default: Limits, most: Limits) -> Limits:
 
     Raises BadRequest (BAD_FIELD) with the field, what was asked, the most or the least, and the remedy.
     """
+    if wish is DEFAULTS and default.file_bytes <= default.disk_bytes and shortfall(default) <= 0:
+        return default
     values = {name: getattr(wish, name) or getattr(default, name) for name in _NAMES}
     for name in _NAMES:
         if getattr(wish, name):

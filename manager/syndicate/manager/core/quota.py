@@ -69,11 +69,20 @@ def of_user(config: Config, user: UserRecord) -> Quota:
 
 def parties(world: World, owner: str, team: str) -> list[Party]:
     """Those whose bounds hold for a job: its owner, and the team that it was submitted in."""
+    return _parties(world, owner, team, unbounded=True)
+
+
+def _parties(world: World, owner: str, team: str, unbounded: bool = False) -> list[Party]:
+    """Those whose bounds hold for a job; also those who have no bound at all where that is asked for."""
     found = []
     if (user := world.users.get(owner)) is not None:
-        found.append(Party(f"user {owner}", owner, of_user(world.config, user)))
+        bounds = of_user(world.config, user)
+        if unbounded or bounds is not UNBOUNDED:
+            found.append(Party(f"user {owner}", owner, bounds))
     if team and (known := world.teams.get(team)) is not None:
-        found.append(Party(f"team {team}", f"team {team}", filled_in(known.quota, world.config.team_quota)))
+        bounds = filled_in(known.quota, world.config.team_quota)
+        if unbounded or bounds is not UNBOUNDED:
+            found.append(Party(f"team {team}", f"team {team}", bounds))
     return found
 
 
@@ -81,13 +90,17 @@ def usage(world: World, party: Party, now_ns: int) -> Usage:
     """What a party has."""
     share = world.queue.share(party.key)
     per_day = party.quota.submissions_per_day
-    left = _bucket(world, party).left(now_ns, per_day / _DAY_S, per_day) if per_day >= 0 else float("inf")
+    left = (
+        _bucket(world, party, now_ns).left(now_ns, per_day / _DAY_S, per_day)
+        if per_day >= 0
+        else float("inf")
+    )
     return Usage(share.running, share.waiting, left, share.slots)
 
 
 def check(world: World, owner: str, team: str, slots: int) -> None:
     """Raises Exhausted (QUOTA_MACHINES, QUOTA_QUEUED, QUOTA_SUBMISSIONS) where a job may not be submitted."""
-    for party in parties(world, owner, team):
+    for party in _parties(world, owner, team):
         quota, share = party.quota, world.queue.share(party.key)
         if 0 <= quota.machines < slots:
             has = (
@@ -98,7 +111,10 @@ def check(world: World, owner: str, team: str, slots: int) -> None:
             has = f"{count(share.waiting, 'job')} of {party.who} {'waits' if share.waiting == 1 else 'wait'}"
             raise Exhausted("QUOTA_QUEUED", f"{has} already, which is the most", most=str(quota.queued_jobs))
         per_day = quota.submissions_per_day
-        if per_day >= 0 and (left := _bucket(world, party).left(world.ns, per_day / _DAY_S, per_day)) < 1:
+        if (
+            per_day >= 0
+            and (left := _bucket(world, party, world.ns).left(world.ns, per_day / _DAY_S, per_day)) < 1
+        ):
             wait_s = (1 - left) * _DAY_S / per_day if per_day else _DAY_S
             raise Exhausted(
                 "QUOTA_SUBMISSIONS",
@@ -111,14 +127,15 @@ def check(world: World, owner: str, team: str, slots: int) -> None:
 
 def spend(world: World, owner: str, team: str, at_ns: int) -> None:
     """Counts a submission that was made at a time on the manager's monotonic clock."""
-    for party in parties(world, owner, team):
+    for party in _parties(world, owner, team):
         per_day = party.quota.submissions_per_day
         if per_day > 0:
-            _bucket(world, party).owe(at_ns, per_day / _DAY_S, per_day, 1.0)
+            _bucket(world, party, at_ns).owe(at_ns, per_day / _DAY_S, per_day, 1.0)
 
 
-def _bucket(world: World, party: Party) -> Bucket:
-    return world.submissions.setdefault(party.key, Bucket(at_ns=0))
+def _bucket(world: World, party: Party, at_ns: int) -> Bucket:
+    # It begins with what was submitted first, which may be before the host's clock began: below 0.
+    return world.submissions.setdefault(party.key, Bucket(at_ns=at_ns))
 
 
 class Gate:
@@ -132,7 +149,7 @@ class Gate:
     def admits(self, job_id: int, slots: int) -> bool:
         """Whether the job may start too. If so, it counts for those that are asked about after it."""
         record = self._world.jobs[job_id].record
-        found = parties(self._world, record.owner, record.team)
+        found = _parties(self._world, record.owner, record.team)
         if any(self._holds_up(party, slots) for party in found):
             return False
         for party in found:
@@ -143,7 +160,7 @@ class Gate:
     def held_by(self, job_id: int, slots: int) -> Party | None:
         """Whose bounds keep the job from starting now; None where nobody's do."""
         record = self._world.jobs[job_id].record
-        found = parties(self._world, record.owner, record.team)
+        found = _parties(self._world, record.owner, record.team)
         return next((party for party in found if self._holds_up(party, slots)), None)
 
     def _holds_up(self, party: Party, slots: int) -> bool:

@@ -83,7 +83,7 @@ def load(
     written = max((row.job_id for row in _of(rows, AuditRecord) if row.allowed), default=0)
     for job in sorted(world.jobs.values(), key=lambda job: job.record.job_id):
         record = job.record
-        quota.spend(world, record.owner, record.team, max(world.when(record.submitted_at), 0))
+        quota.spend(world, record.owner, record.team, world.when(record.submitted_at))
         if record.job_id > written and record.submitter is not None:
             world.audit_due.append((record.job_id, record.submitted_at, record.submitter))
 

@@ -10,16 +10,24 @@ from ..core.access import Caller, Origin
 from .types import Context
 
 _CALLER: Final[ContextVar[Caller]] = ContextVar("caller")
+_NAMED: Final[ContextVar[str]] = ContextVar("named", default="")
 
 
-def enter(caller: Caller) -> None:
-    """What this task does from now on is the caller's call."""
+def enter(caller: Caller, named: str) -> None:
+    """What this task does from now on is the caller's call, who says that it is for the user `named`."""
     _CALLER.set(caller)
+    if named:
+        _NAMED.set(named)
 
 
 def current() -> Caller:
     """The caller of the call that this task runs. Raises LookupError in a task that runs none of a user's."""
     return _CALLER.get()
+
+
+def named() -> str:
+    """The user for whom the caller says that it calls; empty where it says nothing, and unchecked."""
+    return _NAMED.get()
 
 
 def origin(context: Context) -> Origin:

@@ -131,6 +131,9 @@ class UsersDoor:
     def take_used(self) -> set[str]:
         """The ids of tokens that were used since this was asked last."""
         used, self._used = self._used, set()
+        # Whoever makes and ends tokens on and on leaves nothing behind.
+        token = self._engine.machine.token
+        self._callers = {key: found for key, found in self._callers.items() if token(key) is found[0]}
         return used
 
     def _caller(self, record: TokenRecord) -> Caller:

@@ -92,7 +92,7 @@ class Guard(grpc.GenericRpcHandler):
         if method == _OPEN:
             return self._methods.get(method)
         is_open = method in self._open
-        token = "" if is_open else _token(details.invocation_metadata)
+        token, named = ("", "") if is_open else _said(details.invocation_metadata)
         caller: Caller | None = None
         try:
             if not is_open:
@@ -108,7 +108,7 @@ class Guard(grpc.GenericRpcHandler):
             if not is_open:
                 self._door.check(caller, method)
             if caller is not None:
-                callers.enter(caller)
+                callers.enter(caller, named)
         except CoreError as error:
             return self._refusal(error, caller, token, method)
         return handler
@@ -123,13 +123,17 @@ class Guard(grpc.GenericRpcHandler):
         return refusal(error, told)
 
 
-def _token(metadata: Any) -> str:
-    """What stands after `Bearer `; empty where nothing does."""
+def _said(metadata: Any) -> tuple[str, str]:
+    """What stands after `Bearer `, and `syndicate-user`; each empty where nothing does."""
+    token: str | None = None
+    named = ""
     for key, value in metadata:
-        if key == "authorization":
+        if key == "authorization" and token is None:
             text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-            return text[len(_BEARER) :] if text.startswith(_BEARER) else ""
-    return ""
+            token = text[len(_BEARER) :] if text.startswith(_BEARER) else ""
+        elif key == "syndicate-user" and isinstance(value, str):
+            named = value
+    return token or "", named
 
 
 def _tell_denied(

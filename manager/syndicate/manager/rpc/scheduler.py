@@ -17,6 +17,7 @@ from syndicate.v1 import scheduler_pb2_grpc
 from ..core import effects, events, user_events
 from ..core.access import RULES, check_job, no_such_job, sees
 from ..core.errors import BadRequest, NotFound
+from ..core.limits import DEFAULTS
 from ..core.model import JobState, Source, UserRole
 from ..core.names import is_name
 from ..core.records import JobRecord
@@ -91,7 +92,7 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
         """Queue a job."""
         spec = request.spec
         request_id = convert.request_id(request.request_id)
-        owner = _owner(context)
+        owner = _owner()
         if not math.isfinite(spec.time_limit_s):
             raise BadRequest("BAD_FIELD", "spec.time_limit_s is not a number of seconds")
         wanted = functools.partial(
@@ -103,7 +104,7 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
             clients=spec.clients if spec.HasField("clients") else None,
             no_client=spec.no_client,
             time_limit_s=spec.time_limit_s,
-            limits=convert.limits_in(spec.limits),
+            limits=convert.limits_in(spec.limits) if spec.HasField("limits") else DEFAULTS,
             origin=callers.origin(context),
         )
         try:
@@ -334,7 +335,7 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
             active_jobs=cluster.active_jobs,
             version=self._desk.version,
             max_source_bytes=self._desk.max_source_bytes,
-            default_client_sha256=client.sha256 if client else "",
+            default_client_sha256=viewing.default_client(callers.current(), client),
             default_clients=config.default_clients,
             now=convert.stamp_out(self._engine.clock.now()),
             default_limits=convert.limits_out(config.limits),
@@ -425,14 +426,10 @@ async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
         return
 
 
-def _owner(context: Context) -> str:
+def _owner() -> str:
     """Whose job it is: the caller's, or whose an admin says; what others say there means nothing."""
-    caller = callers.current()
-    if caller.role is UserRole.ADMIN:
-        for key, value in context.invocation_metadata() or ():
-            if key == "syndicate-user" and isinstance(value, str) and is_name(value):
-                return value
-    return caller.name
+    caller, named = callers.current(), callers.named()
+    return named if caller.role is UserRole.ADMIN and is_name(named) else caller.name
 
 
 def _has_ended(job: JobRecord) -> bool:

@@ -7,11 +7,14 @@ be run as somebody's own job, they are never shown.
 
 from __future__ import annotations
 
+import hashlib
+
 from syndicate.v1 import common_pb2
 from syndicate.v1 import scheduler_pb2 as pb
 
 from ..core.access import Caller
 from ..core.errors import NotAllowed
+from ..core.model import Source
 from ..core.records import JobRecord
 
 
@@ -32,6 +35,17 @@ def hide_words(job: pb.Job) -> None:
 def hide_source(job: pb.Job) -> None:
     """Takes the digest of the clients' source out of a picture."""
     job.spec.ClearField("client_sha256")
+
+
+def default_client(caller: Caller, client: Source | None) -> str:
+    """What a caller is told of the default client; empty for none.
+
+    Students are told the digest's digest: one sees that the client changed, and it names no source. The real
+    one would let them run the client as a job once it is the default no more.
+    """
+    if client is None or caller.is_staff:
+        return "" if client is None else client.sha256
+    return hashlib.sha256(bytes.fromhex(client.sha256)).hexdigest()
 
 
 def shown_tasks(tasks: list[str], named: bool) -> list[str]:
