@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..core.model import Quota, TokenScope, UserRole
 from ..core.records import AuditRecord, TeamRecord, TokenRecord, UserRecord
-from .stamps import stamp_in, stamp_or_none_in, stamp_out
-
-Doc = dict[str, Any]
-Row = list[Any]
+from .documents import Doc, Row, stamp_in, stamp_or_none_in, stamp_out
 
 
 def _quota(q: Quota) -> list[int]:

@@ -40,9 +40,8 @@ from ..core.records import (
     TokenRecord,
     UserRecord,
 )
+from .documents import Doc, Row, stamp_in, stamp_or_none_in, stamp_out
 from .people_rows import (
-    Doc,
-    Row,
     audit_in,
     audit_out,
     team_in,
@@ -52,7 +51,6 @@ from .people_rows import (
     user_in,
     user_out,
 )
-from .stamps import stamp_in, stamp_or_none_in, stamp_out
 
 # ---- values ---------------------------------------------------------------------------------------------
 

@@ -1,10 +1,13 @@
-"""Stamps in documents."""
+"""What rows are made of: their JSON documents, and stamps in them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..core.model import Stamp
+
+Doc = dict[str, Any]
+Row = list[Any]
 
 
 def stamp_out(s: Stamp) -> list[Any]:
