@@ -12,18 +12,13 @@ from tests.manager.people import (
     audit,
     join,
     new_id,
+    publish,
     put,
     running_job,
 )
 from tests.manager.scripted import WAIT_S, bearer
 
 ERROR = grpc.aio.AioRpcError
-
-
-async def publish(manager: Running, job_id: int, published: bool = True) -> None:
-    """Have the admin publish a job, or take that back."""
-    request = pb.PublishJobRequest(request_id=new_id(), job_id=job_id, published=published)
-    await manager.scheduler.PublishJob(request, **manager.credentials)
 
 
 async def test_changes_are_in_the_audit_log(manager: Running) -> None:

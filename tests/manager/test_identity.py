@@ -21,23 +21,14 @@ from tests.manager.people import (
     join,
     new_id,
     put,
+    revoke,
     running_job,
     until,
+    who,
 )
 from tests.manager.scripted import WAIT_S, bearer, reason, trailer
 
 ERROR = grpc.aio.AioRpcError
-
-
-async def who(person: Person) -> pb.WhoAmIResponse:
-    """WhoAmI."""
-    return await person.stub.WhoAmI(pb.WhoAmIRequest(), **person.says)
-
-
-async def revoke(manager: Running, person: Person) -> None:
-    """Have the admin revoke a user's token."""
-    request = pb.RevokeTokenRequest(request_id=new_id(), token_id=person.token_id)
-    await manager.scheduler.RevokeToken(request, **manager.credentials)
 
 
 async def test_the_first_admin(manager: Running) -> None:

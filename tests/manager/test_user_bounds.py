@@ -10,29 +10,18 @@ from tests.manager.conftest import Running, Start
 from tests.manager.people import (
     STAFF,
     STUDENT,
-    Person,
     admin,
     code_and_reason,
     join,
-    new_id,
     put,
+    revoke,
     running_job,
     until,
+    who,
 )
 from tests.manager.scripted import WAIT_S, bearer, tarball, trailer, upload
 
 ERROR = grpc.aio.AioRpcError
-
-
-async def who(person: Person) -> pb.WhoAmIResponse:
-    """WhoAmI."""
-    return await person.stub.WhoAmI(pb.WhoAmIRequest(), **person.says)
-
-
-async def revoke(manager: Running, person: Person) -> None:
-    """Have the admin revoke a user's token."""
-    request = pb.RevokeTokenRequest(request_id=new_id(), token_id=person.token_id)
-    await manager.scheduler.RevokeToken(request, **manager.credentials)
 
 
 @pytest.mark.parametrize("how", ["revoked", "disabled", "expired", "moved"])

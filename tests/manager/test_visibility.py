@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -18,24 +17,14 @@ from tests.manager.people import (
     code_and_reason,
     join,
     new_id,
+    publish,
     running_job,
+    to_the_end,
     until,
 )
 from tests.manager.scripted import WAIT_S, bearer, tarball, upload
 
 ERROR = grpc.aio.AioRpcError
-
-
-async def to_the_end(stream: Any) -> None:
-    """Reads what comes until the stream ends."""
-    while await stream.read() is not grpc.aio.EOF:
-        pass
-
-
-async def publish(manager: Running, job_id: int, published: bool = True) -> None:
-    """Have the admin publish a job, or take that back."""
-    request = pb.PublishJobRequest(request_id=new_id(), job_id=job_id, published=published)
-    await manager.scheduler.PublishJob(request, **manager.credentials)
 
 
 async def test_each_is_shown_their_own_jobs(manager: Running) -> None:
