@@ -207,7 +207,7 @@ def _session_of(stream: Any) -> str:
 def _claimed_slots(arena: Arena, attack: Attack) -> Ran:
     """One volunteer speaks for another's client, and comes under its name."""
     cluster, tries = arena.cluster, _Tries()
-    names = [node.volunteer_id for node in cluster.users.nodes()]
+    victim = _node(arena)
     own_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with _running_client(arena, attack) as (job, task):
         with _stranger(arena, "synstranger", str(uuid.uuid4())) as stream:
@@ -215,7 +215,7 @@ def _claimed_slots(arena: Arena, attack: Attack) -> Ran:
             call = (cluster.volunteers_address, cluster.volunteer_token, session, task)
             tries.make("attest", lambda: _call_as(*call))
         for boot_id in (str(uuid.uuid4()), own_boot):
-            with _stranger(arena, names[0], boot_id) as stream:
+            with _stranger(arena, victim, boot_id) as stream:
                 tries.make("come under another's id", lambda s=stream: _session_of(s))
     return _after(arena, job, tries)
 
@@ -237,12 +237,14 @@ def _as_a_student(arena: Arena, attack: Attack) -> Ran:
 
 
 def _node(arena: Arena) -> str:
-    return next(iter(arena.cluster.users.nodes())).volunteer_id
+    """The cluster's own volunteer; strangers of other attacks may be remembered, as away."""
+    nodes = arena.cluster.users.nodes()
+    return next(n.volunteer_id for n in nodes if n.state == scheduler.NODE_STATE_READY and n.slots)
 
 
 def _roles(arena: Arena, attack: Attack) -> Ran:
     """What staff may, by a student's token, and somebody else's name on one's own jobs."""
-    tries, facts = _Tries(), arena.facts()
+    tries, facts, node = _Tries(), arena.facts(), _node(arena)
     with _student(arena, "mallory") as student:
         admin = scheduler.User(name="mallory", role=scheduler.USER_ROLE_ADMIN)
         tries.make("a role", lambda: student.put_users([admin]))
@@ -252,9 +254,9 @@ def _roles(arena: Arena, attack: Attack) -> Ran:
         tries.make("audit", lambda: list(student.audit()))
         tries.make("publish", lambda: student.publish(arena.bystander.job_id))
         try:
-            tries.make("drain", lambda: student.drain(_node(arena)))
+            tries.make("drain", lambda: student.drain(node))
         finally:
-            arena.cluster.users.drain(_node(arena), False)
+            arena.cluster.users.drain(node, False)
         token = student._metadata[0][1].removeprefix("Bearer ")
         spec = _spec(arena, attack, facts)
         with arena.cluster.client(token, user=arena.bystander.job.owner) as posing:

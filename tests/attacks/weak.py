@@ -88,8 +88,15 @@ class WeakArena:
         daemon.restart_as(argv, TMPDIR=str(self._scratch))
 
     def assert_succeeds(self, attack: Attack) -> None:
-        """Without its defence it must."""
-        self.without(attack.without).assert_succeeds(attack)
+        """Without its defence it must, once in two tries: one success shows that the attack is real.
+
+        An attack is a race with the machine, and one before it may have left the cluster slow.
+        """
+        try:
+            self.without(attack.without).assert_succeeds(attack)
+        except AssertionError:
+            self._lacks = dict.fromkeys(self._plain, "?")  # each daemon is started afresh
+            self.without(attack.without).assert_succeeds(attack)
 
     def assert_repelled(self, attack: Attack) -> None:
         """Also where all that it takes for granted is so."""

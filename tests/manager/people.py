@@ -120,3 +120,26 @@ async def until(look: Any) -> Any:
 def code_and_reason(error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
     """How a call was refused."""
     return error.code(), str(dict(error.trailing_metadata() or ()).get("syndicate-reason", ""))
+
+
+async def publish(manager: Running, job_id: int, published: bool = True) -> None:
+    """Have the admin publish a job, or take that back."""
+    request = pb.PublishJobRequest(request_id=new_id(), job_id=job_id, published=published)
+    await manager.scheduler.PublishJob(request, **manager.credentials)
+
+
+async def who(person: Person) -> pb.WhoAmIResponse:
+    """WhoAmI."""
+    return await person.stub.WhoAmI(pb.WhoAmIRequest(), **person.says)
+
+
+async def revoke(manager: Running, person: Person) -> None:
+    """Have the admin revoke a user's token."""
+    request = pb.RevokeTokenRequest(request_id=new_id(), token_id=person.token_id)
+    await manager.scheduler.RevokeToken(request, **manager.credentials)
+
+
+async def to_the_end(stream: Any) -> None:
+    """Reads what comes until the stream ends."""
+    while await stream.read() is not grpc.aio.EOF:
+        pass

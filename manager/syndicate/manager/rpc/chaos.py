@@ -21,6 +21,8 @@ from .types import Context
 # The machine bounds every fault by itself; this is for a reply that never comes.
 _ANSWER_WITHIN_S: Final = 120.0
 
+_Fault = pb.KillRequest | pb.ReviveRequest | pb.DisconnectRequest | pb.ReconnectRequest
+
 
 class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
@@ -32,11 +34,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
 
     async def Kill(self, request: pb.KillRequest, context: Context) -> pb.KillResponse:
         """End every process of a member, or of several."""
-        caller, request_id, ips = (
-            self._caller(context),
-            convert.request_id(request.request_id),
-            _addresses(request),
-        )
+        caller, request_id, ips = self._asked(request, context)
         held = await self._fault(lambda call: events.KillRequested(call, request_id, caller, ips))
         return pb.KillResponse(
             applied=_together(held),
@@ -46,11 +44,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
 
     async def Revive(self, request: pb.ReviveRequest, context: Context) -> pb.ReviveResponse:
         """Start a member again, or several; with their disks unless told otherwise."""
-        caller, request_id, ips = (
-            self._caller(context),
-            convert.request_id(request.request_id),
-            _addresses(request),
-        )
+        caller, request_id, ips = self._asked(request, context)
         with_disk = request.with_disk if request.HasField("with_disk") else True
         held = await self._fault(
             lambda call: events.ReviveRequested(call, request_id, caller, ips, with_disk)
@@ -61,21 +55,13 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
 
     async def Disconnect(self, request: pb.DisconnectRequest, context: Context) -> pb.DisconnectResponse:
         """Cut a member off, or several."""
-        caller, request_id, ips = (
-            self._caller(context),
-            convert.request_id(request.request_id),
-            _addresses(request),
-        )
+        caller, request_id, ips = self._asked(request, context)
         held = await self._fault(lambda call: events.DisconnectRequested(call, request_id, caller, ips))
         return pb.DisconnectResponse(applied=_together(held), members=_members(ips, held))
 
     async def Reconnect(self, request: pb.ReconnectRequest, context: Context) -> pb.ReconnectResponse:
         """Take a cut back, or several."""
-        caller, request_id, ips = (
-            self._caller(context),
-            convert.request_id(request.request_id),
-            _addresses(request),
-        )
+        caller, request_id, ips = self._asked(request, context)
         held = await self._fault(lambda call: events.ReconnectRequested(call, request_id, caller, ips))
         return pb.ReconnectResponse(applied=_together(held), members=_members(ips, held))
 
@@ -138,6 +124,10 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
             self._peers.must_be(context, volunteer_id)
         return ChaosCaller(volunteer_id, ref)
 
+    def _asked(self, request: _Fault, context: Context) -> tuple[ChaosCaller, str, tuple[str, ...]]:
+        """Who asks for a fault, under which request id, and at which addresses."""
+        return self._caller(context), convert.request_id(request.request_id), _addresses(request)
+
     async def _fault(self, make: Callable[[int], ChaosRequest]) -> tuple[effects.FaultReply, ...]:
         """Answers of the members, in the order in which they were named; at least one."""
         reply = await self._call(make)
@@ -154,9 +144,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
             raise TooLate("NO_ANSWER", f"no answer came within {_ANSWER_WITHIN_S:g} s") from None
 
 
-def _addresses(
-    request: pb.KillRequest | pb.ReviveRequest | pb.DisconnectRequest | pb.ReconnectRequest,
-) -> tuple[str, ...]:
+def _addresses(request: _Fault) -> tuple[str, ...]:
     """The addresses that a request names. Raises BadRequest; whether they are members is the core's."""
     if not request.ips:
         return (request.ip,)

@@ -18,17 +18,13 @@ from ..core.model import (
     JobState,
     Limits,
     Outcome,
-    Quota,
     Reason,
     Resources,
     Result,
     Role,
     Source,
-    Stamp,
     TaskExit,
     TaskState,
-    TokenScope,
-    UserRole,
 )
 from ..core.records import (
     AuditRecord,
@@ -44,24 +40,19 @@ from ..core.records import (
     TokenRecord,
     UserRecord,
 )
-
-Doc = dict[str, Any]
-Row = list[Any]
-
+from .documents import Doc, Row, stamp_in, stamp_or_none_in, stamp_out
+from .people_rows import (
+    audit_in,
+    audit_out,
+    team_in,
+    team_out,
+    token_in,
+    token_out,
+    user_in,
+    user_out,
+)
 
 # ---- values ---------------------------------------------------------------------------------------------
-
-
-def _stamp(s: Stamp) -> list[Any]:
-    return [s.boot_id, s.monotonic_ns, s.utc_ns]
-
-
-def _read_stamp(v: list[Any]) -> Stamp:
-    return Stamp(v[0], v[1], v[2])
-
-
-def _read_stamp_or_none(v: list[Any] | None) -> Stamp | None:
-    return None if v is None else Stamp(v[0], v[1], v[2])
 
 
 def _exit(e: TaskExit) -> list[Any]:
@@ -137,10 +128,10 @@ def _job(r: JobRecord) -> Row:
     doc: Doc = {
         "spec": _spec(r.spec),
         "attempt": r.attempt,
-        "submitted_at": _stamp(r.submitted_at),
+        "submitted_at": stamp_out(r.submitted_at),
     }
     if r.queued_at != r.submitted_at:
-        doc["queued_at"] = _stamp(r.queued_at)
+        doc["queued_at"] = stamp_out(r.queued_at)
     if r.reason:
         doc["reason"] = int(r.reason)
     if r.detail:
@@ -152,7 +143,7 @@ def _job(r: JobRecord) -> Row:
     for name in ("reserved_at", "started_at", "ended_at"):
         stamp = getattr(r, name)
         if stamp is not None:
-            doc[name] = _stamp(stamp)
+            doc[name] = stamp_out(stamp)
     if r.gang_start_ns:
         doc["gang_start_ns"] = r.gang_start_ns
     if r.submitter is not None:
@@ -172,7 +163,7 @@ def _read_job(
     doc: Doc,
 ) -> JobRecord:
     verdict = doc.get("verdict")
-    submitted_at = _read_stamp(doc["submitted_at"])
+    submitted_at = stamp_in(doc["submitted_at"])
     return JobRecord(
         job_id=job_id,
         request_id=request_id,
@@ -181,14 +172,14 @@ def _read_job(
         state=JobState(state),
         attempt=doc["attempt"],
         submitted_at=submitted_at,
-        queued_at=_read_stamp_or_none(doc.get("queued_at")) or submitted_at,
+        queued_at=stamp_or_none_in(doc.get("queued_at")) or submitted_at,
         reason=Reason(doc.get("reason", 0)),
         detail=doc.get("detail", ""),
         verdict=None if verdict is None else JobState(verdict),
         result=_read_result(doc.get("result")),
-        reserved_at=_read_stamp_or_none(doc.get("reserved_at")),
-        started_at=_read_stamp_or_none(doc.get("started_at")),
-        ended_at=_read_stamp_or_none(doc.get("ended_at")),
+        reserved_at=stamp_or_none_in(doc.get("reserved_at")),
+        started_at=stamp_or_none_in(doc.get("started_at")),
+        ended_at=stamp_or_none_in(doc.get("ended_at")),
         gang_start_ns=doc.get("gang_start_ns", 0),
         team=team,
         published=bool(published),
@@ -212,7 +203,7 @@ def _task(r: TaskRecord) -> Row:
     if r.result is not None:
         doc["result"] = _result(r.result)
     if r.finished_at is not None:
-        doc["finished_at"] = _stamp(r.finished_at)
+        doc["finished_at"] = stamp_out(r.finished_at)
     if r.finish_request_id:
         doc["finish_request_id"] = r.finish_request_id
     return [r.job_id, r.attempt, r.task, int(r.state), doc]
@@ -233,15 +224,15 @@ def _read_task(job_id: int, attempt: int, task: str, state: int, doc: Doc) -> Ta
         disconnected=doc.get("disconnected", False),
         exit=_read_exit(doc.get("exit")),
         result=_read_result(doc.get("result")),
-        finished_at=_read_stamp_or_none(doc.get("finished_at")),
+        finished_at=stamp_or_none_in(doc.get("finished_at")),
         finish_request_id=doc.get("finish_request_id", ""),
     )
 
 
 def _run(r: RunRecord) -> Row:
-    doc: Doc = {"started_at": _stamp(r.started_at)}
+    doc: Doc = {"started_at": stamp_out(r.started_at)}
     if r.ended_at is not None:
-        doc["ended_at"] = _stamp(r.ended_at)
+        doc["ended_at"] = stamp_out(r.ended_at)
     if r.exit is not None:
         doc["exit"] = _exit(r.exit)
     return [r.job_id, r.attempt, r.task, r.generation, doc]
@@ -253,8 +244,8 @@ def _read_run(job_id: int, attempt: int, task: str, generation: int, doc: Doc) -
         attempt=attempt,
         task=task,
         generation=generation,
-        started_at=_read_stamp(doc["started_at"]),
-        ended_at=_read_stamp_or_none(doc.get("ended_at")),
+        started_at=stamp_in(doc["started_at"]),
+        ended_at=stamp_or_none_in(doc.get("ended_at")),
         exit=_read_exit(doc.get("exit")),
     )
 
@@ -265,7 +256,7 @@ def _fault(r: FaultRecord) -> Row:
         "kind": int(r.kind),
         "task": r.task,
         "requested_by": r.requested_by,
-        "requested_at": _stamp(r.requested_at),
+        "requested_at": stamp_out(r.requested_at),
         "with_disk": r.with_disk,
         "generation": r.generation,
         "processes": r.processes,
@@ -275,9 +266,9 @@ def _fault(r: FaultRecord) -> Row:
         "error": r.error,
     }
     if r.applied_at is not None:
-        doc["applied_at"] = _stamp(r.applied_at)
+        doc["applied_at"] = stamp_out(r.applied_at)
     if r.applied_at_manager is not None:
-        doc["applied_at_manager"] = _stamp(r.applied_at_manager)
+        doc["applied_at_manager"] = stamp_out(r.applied_at_manager)
     return [r.job_id, r.fault_id, r.attempt, doc]
 
 
@@ -290,12 +281,12 @@ def _read_fault(job_id: int, fault_id: int, attempt: int, doc: Doc) -> FaultReco
         kind=FaultKind(doc["kind"]),
         task=doc["task"],
         requested_by=doc["requested_by"],
-        requested_at=_read_stamp(doc["requested_at"]),
+        requested_at=stamp_in(doc["requested_at"]),
         with_disk=doc["with_disk"],
         generation=doc["generation"],
         processes=doc["processes"],
-        applied_at=_read_stamp_or_none(doc.get("applied_at")),
-        applied_at_manager=_read_stamp_or_none(doc.get("applied_at_manager")),
+        applied_at=stamp_or_none_in(doc.get("applied_at")),
+        applied_at_manager=stamp_or_none_in(doc.get("applied_at_manager")),
         applied_error_ns=doc["applied_error_ns"],
         duration_ns=doc["duration_ns"],
         already=doc["already"],
@@ -308,14 +299,12 @@ def _story(r: StoryRecord) -> Row:
         r.job_id,
         r.sequence,
         r.attempt,
-        {"at": _stamp(r.at), "task": r.task, "event": r.event, "text": r.text},
+        {"at": stamp_out(r.at), "task": r.task, "event": r.event, "text": r.text},
     ]
 
 
 def _read_story(job_id: int, sequence: int, attempt: int, doc: Doc) -> StoryRecord:
-    return StoryRecord(
-        job_id, sequence, attempt, _read_stamp(doc["at"]), doc["task"], doc["event"], doc["text"]
-    )
+    return StoryRecord(job_id, sequence, attempt, stamp_in(doc["at"]), doc["task"], doc["event"], doc["text"])
 
 
 def _node(r: NodeRecord) -> Row:
@@ -329,7 +318,7 @@ def _node(r: NodeRecord) -> Row:
         "version": r.version,
         "resources": [r.resources.cpus, r.resources.memory_bytes, r.resources.disk_bytes],
         "drained": r.drained,
-        "last_seen_at": _stamp(r.last_seen_at),
+        "last_seen_at": stamp_out(r.last_seen_at),
     }
     if r.forgotten:
         doc["forgotten"] = True
@@ -350,7 +339,7 @@ def _read_node(volunteer_id: str, doc: Doc) -> NodeRecord:
         version=doc["version"],
         resources=Resources(*doc["resources"]),
         drained=doc["drained"],
-        last_seen_at=_read_stamp(doc["last_seen_at"]),
+        last_seen_at=stamp_in(doc["last_seen_at"]),
         forgotten=doc.get("forgotten", False),
         unsafe=tuple(doc.get("unsafe", ())),
     )
@@ -358,100 +347,6 @@ def _read_node(volunteer_id: str, doc: Doc) -> NodeRecord:
 
 def _epoch(r: EpochRecord) -> Row:
     return ["epoch", str(r.epoch)]
-
-
-def _quota(q: Quota) -> list[int]:
-    return [q.running_jobs, q.queued_jobs, q.submissions_per_day, q.machines]
-
-
-def _user(r: UserRecord) -> Row:
-    doc: Doc = {
-        "role": int(r.role),
-        "team": r.team,
-        "disabled": r.disabled,
-        "quota": _quota(r.quota),
-        "created_at": _stamp(r.created_at),
-    }
-    return [r.name, doc]
-
-
-def _read_user(name: str, doc: Doc) -> UserRecord:
-    return UserRecord(
-        name=name,
-        role=UserRole(doc["role"]),
-        team=doc["team"],
-        disabled=doc["disabled"],
-        quota=Quota(*doc["quota"]),
-        created_at=_read_stamp(doc["created_at"]),
-    )
-
-
-def _team(r: TeamRecord) -> Row:
-    return [r.name, {"quota": _quota(r.quota)}]
-
-
-def _read_team(name: str, doc: Doc) -> TeamRecord:
-    return TeamRecord(name, Quota(*doc["quota"]))
-
-
-def _token(r: TokenRecord) -> Row:
-    doc: Doc = {
-        "user": r.user,
-        "note": r.note,
-        "scope": int(r.scope),
-        "digest": r.digest,
-        "created_at": _stamp(r.created_at),
-        "expires_utc_ns": r.expires_utc_ns,
-    }
-    for name in ("revoked_at", "last_used_at"):
-        stamp = getattr(r, name)
-        if stamp is not None:
-            doc[name] = _stamp(stamp)
-    if r.forgotten:
-        doc["forgotten"] = True
-    return [r.token_id, doc]
-
-
-def _read_token(token_id: str, doc: Doc) -> TokenRecord:
-    return TokenRecord(
-        token_id=token_id,
-        user=doc["user"],
-        note=doc["note"],
-        scope=TokenScope(doc["scope"]),
-        digest=doc["digest"],
-        created_at=_read_stamp(doc["created_at"]),
-        expires_utc_ns=doc["expires_utc_ns"],
-        revoked_at=_read_stamp_or_none(doc.get("revoked_at")),
-        last_used_at=_read_stamp_or_none(doc.get("last_used_at")),
-        forgotten=doc.get("forgotten", False),
-    )
-
-
-def _audit(r: AuditRecord) -> Row:
-    doc: Doc = {
-        "at": _stamp(r.at),
-        "token_id": r.token_id,
-        "peer": r.peer,
-        "method": r.method,
-        "subject": r.subject,
-        "reason": r.reason,
-    }
-    return [r.line, r.who, r.job_id, int(r.allowed), doc]
-
-
-def _read_audit(line: int, who: str, job_id: int, allowed: int, doc: Doc) -> AuditRecord:
-    return AuditRecord(
-        line=line,
-        at=_read_stamp(doc["at"]),
-        who=who,
-        token_id=doc["token_id"],
-        peer=doc["peer"],
-        method=doc["method"],
-        subject=doc["subject"],
-        allowed=bool(allowed),
-        reason=doc["reason"],
-        job_id=job_id,
-    )
 
 
 # The table of each record kind, how many of its columns are the key, and the two directions. What is in meta
@@ -481,10 +376,10 @@ ENCODE: Final[dict[str, Callable[[Any], Row]]] = {
     "story": _story,
     "node": _node,
     "meta": _epoch,
-    "user": _user,
-    "team": _team,
-    "token": _token,
-    "audit": _audit,
+    "user": user_out,
+    "team": team_out,
+    "token": token_out,
+    "audit": audit_out,
 }
 DECODE: Final[dict[str, Callable[..., Record]]] = {
     "job": _read_job,
@@ -493,10 +388,10 @@ DECODE: Final[dict[str, Callable[..., Record]]] = {
     "fault": _read_fault,
     "story": _read_story,
     "node": _read_node,
-    "user": _read_user,
-    "team": _read_team,
-    "token": _read_token,
-    "audit": _read_audit,
+    "user": user_in,
+    "team": team_in,
+    "token": token_in,
+    "audit": audit_in,
 }
 
 

@@ -1,0 +1,75 @@
+"""What a running manager writes into its audit log."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from syndicate.v1 import scheduler_pb2 as pb
+
+from tests.manager.conftest import Running
+from tests.manager.people import (
+    STUDENT,
+    audit,
+    join,
+    new_id,
+    publish,
+    put,
+    running_job,
+)
+from tests.manager.scripted import WAIT_S, bearer
+
+ERROR = grpc.aio.AioRpcError
+
+
+async def test_changes_are_in_the_audit_log(manager: Running) -> None:
+    """Who, what, about what, from where; what only looks is not."""
+    alice = await join(manager, "alice")
+    async with running_job(manager, alice) as (job_id, _):
+        await alice.jobs()
+        await publish(manager, job_id)
+        request = pb.CancelJobRequest(request_id=new_id(), job_id=job_id)
+        await alice.stub.CancelJob(request, **alice.says)
+        await alice.stub.CancelJob(request, **alice.says)
+        lines = await audit(manager, job_id=job_id)
+        everything = await audit(manager)
+
+    assert [(line.who, line.method) for line in lines] == [
+        ("alice", "CancelJob"),
+        ("admin", "PublishJob"),
+        ("alice", "Submit"),
+    ]
+    assert all(line.allowed and line.peer == "127.0.0.1" and line.token_id for line in lines)
+    assert {"PutUsers", "CreateToken", "UploadSource"} <= {line.method for line in everything}
+    assert not {"ListJobs", "WatchJob"} & {line.method for line in everything}
+
+
+async def test_the_audit_log_comes_in_pages(manager: Running) -> None:
+    """Newest first, each line once."""
+    for number in range(7):
+        await put(manager, pb.User(name=f"user-{number}", role=STUDENT))
+    lines: list[pb.AuditLine] = []
+    token = ""
+    while token or not lines:
+        request = pb.ListAuditRequest(page_size=3, page_token=token)
+        answer = await manager.scheduler.ListAudit(request, **manager.credentials)
+        lines += answer.lines
+        token = answer.next_page_token
+
+    assert [line.subject for line in lines] == [f"user user-{number}" for number in range(6, -1, -1)]
+    assert [line.line for line in lines] == list(range(7, 0, -1))
+
+
+async def test_a_flood_of_denied_calls_makes_few_lines(manager: Running) -> None:
+    """The first at once; the rest are counted, and told when the manager stops at the latest."""
+    alice = await join(manager, "alice")
+    for _ in range(50):
+        with pytest.raises(ERROR):
+            await alice.stub.ListAudit(pb.ListAuditRequest(), **alice.says)
+        with pytest.raises(ERROR):
+            await alice.stub.WhoAmI(pb.WhoAmIRequest(), metadata=bearer("no-token"), timeout=WAIT_S)
+
+    lines = await audit(manager, denied=True)
+    assert sorted((line.who, line.method, line.reason) for line in lines) == [
+        ("", "WhoAmI", "BAD_TOKEN"),
+        ("alice", "ListAudit", "ROLE_TOO_LOW"),
+    ]

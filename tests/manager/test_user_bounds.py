@@ -1,0 +1,114 @@
+"""What a user of a running manager may do at once, and what ends with a token."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from syndicate.v1 import scheduler_pb2 as pb
+
+from tests.manager.conftest import Running, Start
+from tests.manager.people import (
+    STAFF,
+    STUDENT,
+    admin,
+    code_and_reason,
+    join,
+    put,
+    revoke,
+    running_job,
+    until,
+    who,
+)
+from tests.manager.scripted import WAIT_S, bearer, tarball, trailer, upload
+
+ERROR = grpc.aio.AioRpcError
+
+
+@pytest.mark.parametrize("how", ["revoked", "disabled", "expired", "moved"])
+async def test_a_stream_ends_with_what_opened_it(manager: Running, how: str) -> None:
+    """Within seconds, though nothing happens in it; who only changed teams opens another."""
+    alice = await join(manager, "alice", expires_in_s=1.5 if how == "expired" else 0)
+    async with running_job(manager, alice) as (job_id, _):
+        request = pb.ReadLogsRequest(job_id=job_id, follow=True)
+        stream = alice.stub.ReadLogs(request, metadata=bearer(alice.token), timeout=WAIT_S)
+        await stream.initial_metadata()
+        if how == "revoked":
+            await revoke(manager, alice)
+        elif how != "expired":
+            team = "red" if how == "moved" else ""
+            await put(manager, pb.User(name="alice", role=STUDENT, team=team, disabled=how == "disabled"))
+        with pytest.raises(ERROR) as ended:
+            await stream.read()
+
+    unknown, away = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
+    assert (
+        code_and_reason(ended.value)
+        == {
+            "revoked": (unknown, "BAD_TOKEN"),
+            "disabled": (unknown, "USER_DISABLED"),
+            "expired": (unknown, "TOKEN_EXPIRED"),
+            "moved": (away, "MANAGER_AWAY"),
+        }[how]
+    )
+
+
+async def test_calls_a_second_are_bounded(start: Start) -> None:
+    """Who calls too often is told when to come again; others are not hindered, and staff may more often."""
+    async with start(user_calls_per_s=1, user_calls_burst=5) as manager:
+        alice, bob = await join(manager, "alice"), await join(manager, "bob")
+        tutor = await join(manager, "tutor", STAFF)
+        for _ in range(5):
+            await who(alice)
+        with pytest.raises(ERROR) as refused:
+            await who(alice)
+        await who(bob)
+        for _ in range(20):
+            await who(tutor)
+        for _ in range(100):
+            await who(admin(manager))
+
+    assert code_and_reason(refused.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
+    assert 0 < float(trailer(refused.value)["syndicate-meta-retry_after_s"]) <= 1
+
+
+async def test_streams_are_bounded(start: Start) -> None:
+    """So many at a time, of all connections; one that ends makes room, and nobody else waits for it."""
+    async with start(user_streams=3) as manager:
+        alice, bob = await join(manager, "alice"), await join(manager, "bob")
+        async with running_job(manager, alice) as (job_id, _):
+            request = pb.WatchJobRequest(job_id=job_id)
+            open_ = [alice.stub.WatchJob(request, **alice.says) for _ in range(3)]
+            for stream in open_:
+                await stream.read()
+            with pytest.raises(ERROR) as refused:
+                await alice.stub.WatchJob(request, **alice.says).read()
+            await bob.jobs()
+            open_.pop().cancel()
+
+            async def room() -> bool:
+                try:
+                    await alice.stub.WatchJob(request, **alice.says).read()
+                except ERROR as error:
+                    return error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED
+                return True
+
+            assert await until(room)
+
+    assert code_and_reason(refused.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+
+
+async def test_a_quota_is_told_with_its_size(manager: Running) -> None:
+    """RESOURCE_EXHAUSTED, the word, the most, and when to come again where waiting helps."""
+    alice = await join(manager, "alice", quota=pb.Quota(submissions_per_day=1, machines=2))
+    async with manager.volunteer(slots=4).attached():
+        sha256 = (await upload(manager.scheduler, tarball(), manager.token)).sha256
+        with pytest.raises(ERROR) as large:
+            await alice.submit(sha256, machines=3, no_client=True)
+        await alice.submit(sha256)
+        with pytest.raises(ERROR) as many:
+            await alice.submit(sha256)
+
+    assert code_and_reason(large.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_MACHINES")
+    assert trailer(large.value)["syndicate-meta-most"] == "2"
+    assert code_and_reason(many.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_SUBMISSIONS")
+    assert float(trailer(many.value)["syndicate-meta-retry_after_s"]) > 80_000
