@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Role(StrEnum):
@@ -103,6 +104,55 @@ class Limits:
     file_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """What packets suffer; 0 where it is left as it is. Percentages are of packets, 0 to 100.
+
+    `rate_bps` is in bits a second. `jitter_ms` is to both sides of `delay_ms`. `reorder_percent` of the
+    packets are not delayed.
+    """
+
+    loss_percent: float = 0.0
+    rate_bps: int = 0
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    duplicate_percent: float = 0.0
+    corrupt_percent: float = 0.0
+    reorder_percent: float = 0.0
+
+
+UNDEGRADED: Final = Degradation()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What packets suffer that a slot sends to `peer` and hears from it; "" for all members together."""
+
+    peer: str
+    sent: Degradation = UNDEGRADED
+    heard: Degradation = UNDEGRADED
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkState:
+    """All that a slot's network suffers; IPv4 addresses, each tuple in ascending order of its texts.
+
+    With those in `cut` nothing is exchanged, in silence; to those in `cut_out` nothing is sent, from those in
+    `cut_in` nothing is heard; with those in `reset` nothing is exchanged, and who sends a TCP segment gets a
+    reset. A packet goes through each of `links` that is about it.
+    """
+
+    cut: tuple[str, ...] = ()
+    cut_out: tuple[str, ...] = ()
+    cut_in: tuple[str, ...] = ()
+    reset: tuple[str, ...] = ()
+    links: tuple[LinkState, ...] = ()
+
+
+WHOLE: Final = NetworkState()
+"""The network as it is without faults."""
+
+
 # ---- requests -------------------------------------------------------------------------------------------
 
 
@@ -161,12 +211,39 @@ class Revive:
 
 
 @dataclass(frozen=True, slots=True)
-class SetCut:
-    """Cut the slot from exactly these addresses, in both directions. Answer: Done, when it holds."""
+class SetNetwork:
+    """Let the slot's network suffer exactly this. Answer: Done, when it holds; it persists over generations."""
 
     slot: int
     task: TaskId
-    cut: tuple[str, ...]
+    network: NetworkState
+
+
+@dataclass(frozen=True, slots=True)
+class SetTask:
+    """Let the task suffer exactly this beside its network. Answer: Done, when it holds.
+
+    `paused`: every process of the running generation is frozen; ends with a kill. WRONG_STATE where none runs.
+    `disk_full`: nothing can be written to the disk; persists over generations, also onto a fresh disk.
+    """
+
+    slot: int
+    task: TaskId
+    paused: bool
+    disk_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal to every process of the running generation but make and shells that wait for a process.
+
+    Answer: Done with `processes`. WRONG_STATE where none runs.
+    """
+
+    slot: int
+    task: TaskId
+    generation: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +278,9 @@ class Audit:
     """Tell everything that this keeper has on the host. Answer: Audited."""
 
 
-Request = Sync | Prepare | Start | Kill | Revive | SetCut | Release | Renew | ReadLog | Audit
+Request = (
+    Sync | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release | Renew | ReadLog | Audit
+)
 
 
 # ---- answers --------------------------------------------------------------------------------------------
@@ -249,7 +328,9 @@ class SlotInfo:
     role: Role | None = None
     address: str = ""
     members: tuple[Member, ...] = ()
-    cut: tuple[str, ...] = ()
+    network: NetworkState = WHOLE
+    paused: bool = False
+    disk_full: bool = False
     generations: tuple[GenerationInfo, ...] = ()
 
 
@@ -257,7 +338,8 @@ class SlotInfo:
 class Synced:
     """What there is. `fixed_address` is the host's address where the network is "host", else empty.
 
-    `unsafe` names what the isolation of tasks lacks, where the keeper was started all the same.
+    `unsafe` names what the isolation of tasks lacks, where the keeper was started all the same. `cannot` says of
+    each capability that is not there why, in one line.
     """
 
     instance: str
@@ -268,11 +350,12 @@ class Synced:
     epochs: dict[str, int]
     slots: tuple[SlotInfo, ...]
     unsafe: tuple[str, ...] = ()
+    cannot: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It holds. `took_ns`: how long the keeper needed; `processes`: of Kill; `already`: it held before."""
+    """It holds. `took_ns`: how long the keeper needed; `processes`: of Kill and Signal; `already`: it held before."""
 
     at: Stamp
     took_ns: int
@@ -379,9 +462,12 @@ MAX_LOG_READ_BYTES = 256 << 10
 __all__ = [
     "MAX_FRAME_BYTES",
     "MAX_LOG_READ_BYTES",
+    "UNDEGRADED",
+    "WHOLE",
     "Annotation",
     "Audit",
     "Audited",
+    "Degradation",
     "Done",
     "ErrorCode",
     "Event",
@@ -392,11 +478,13 @@ __all__ = [
     "GenerationInfo",
     "Kill",
     "Limits",
+    "LinkState",
     "LogGrew",
     "LogPiece",
     "LogRead",
     "LogStream",
     "Member",
+    "NetworkState",
     "Prepare",
     "ReadLog",
     "Refused",
@@ -408,7 +496,9 @@ __all__ = [
     "RequestFrame",
     "Revive",
     "Role",
-    "SetCut",
+    "SetNetwork",
+    "SetTask",
+    "Signal",
     "SlotInfo",
     "SlotState",
     "Stamp",
