@@ -33,7 +33,7 @@ class _PartitionShapeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     PARTITION_SHAPE_RANDOM_HALVES: _PartitionShape.ValueType  # 2
     """As HALVES, in an order drawn by `seed`."""
     PARTITION_SHAPE_MAJORITY_RING: _PartitionShape.ValueType  # 3
-    """Each member reaches a majority, itself counted, and no two the same one: its next ones on a ring drawn by `seed`."""
+    """Each member reaches a majority, itself counted, and no two the same one: those nearest on a ring drawn by `seed`."""
     PARTITION_SHAPE_BRIDGE: _PartitionShape.ValueType  # 4
     """Two halves, and one member (`ip`, or drawn by `seed`) that reaches both."""
     PARTITION_SHAPE_ISOLATE_ONE: _PartitionShape.ValueType  # 5
@@ -49,7 +49,7 @@ PARTITION_SHAPE_HALVES: PartitionShape.ValueType  # 1
 PARTITION_SHAPE_RANDOM_HALVES: PartitionShape.ValueType  # 2
 """As HALVES, in an order drawn by `seed`."""
 PARTITION_SHAPE_MAJORITY_RING: PartitionShape.ValueType  # 3
-"""Each member reaches a majority, itself counted, and no two the same one: its next ones on a ring drawn by `seed`."""
+"""Each member reaches a majority, itself counted, and no two the same one: those nearest on a ring drawn by `seed`."""
 PARTITION_SHAPE_BRIDGE: PartitionShape.ValueType  # 4
 """Two halves, and one member (`ip`, or drawn by `seed`) that reaches both."""
 PARTITION_SHAPE_ISOLATE_ONE: PartitionShape.ValueType  # 5

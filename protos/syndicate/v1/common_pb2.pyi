@@ -729,7 +729,7 @@ class Fault(google.protobuf.message.Message):
     task: builtins.str
     """The member it was done to."""
     requested_by: builtins.str
-    """Who asked: `client-0`, or `job end` for healing."""
+    """Who asked: `client-0`, `user:alice`; for healing by itself `lease`, `rollback` or `job end`."""
     with_disk: builtins.bool
     """For a revival: whether the disk was kept."""
     processes: builtins.int
@@ -749,7 +749,9 @@ class Fault(google.protobuf.message.Message):
     healed_error_ns: builtins.int
     """Half-width of healed_at_manager in nanoseconds."""
     healed_by: builtins.str
-    """Who took it back: `client-0`, a user, `lease`, `kill`, `job end`, or `rollback` where it failed at another member."""
+    """Who took it back: `client-0`, `user:alice`, `lease`, `kill`, `exit` where what was frozen ended by itself, `job end`,
+    `machine lost`, or `rollback` where it failed at another member.
+    """
     one_way: builtins.bool
     """For a degradation: only what it sends."""
     signal: builtins.int
@@ -778,11 +780,11 @@ class Fault(google.protobuf.message.Message):
 
     @property
     def cut_out(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Members that what it sends does not reach."""
+        """For a partition: members that what it sends does not reach."""
 
     @property
     def cut_in(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Members that it does not hear."""
+        """For a partition: members that it does not hear."""
 
     @property
     def degradation(self) -> global___Degradation:

@@ -212,7 +212,7 @@ class Revive:
 
 @dataclass(frozen=True, slots=True)
 class SetNetwork:
-    """Let the slot's network suffer exactly this. Answer: Done, when it holds; it persists over generations."""
+    """Let the slot's network suffer exactly this, over all generations. Answer: Done, when it holds."""
 
     slot: int
     task: TaskId
@@ -223,8 +223,10 @@ class SetNetwork:
 class SetTask:
     """Let the task suffer exactly this beside its network. Answer: Done, when it holds.
 
-    `paused`: every process of the running generation is frozen; ends with a kill. WRONG_STATE where none runs.
-    `disk_full`: nothing can be written to the disk; persists over generations, also onto a fresh disk.
+    `paused`: every process of the running generation is frozen, and what they start; it ends with the
+    generation. WRONG_STATE where none runs. `disk_full`: there is no room on the disk, of which /tmp and
+    /dev/shm are a part; what is there can be overwritten, and what is deleted makes room for as much. It
+    persists over generations, also onto a fresh disk, which gets the source first.
     """
 
     slot: int
@@ -237,13 +239,15 @@ class SetTask:
 class Signal:
     """Send a signal to every process of the running generation but make and shells that wait for a process.
 
-    Answer: Done with `processes`. WRONG_STATE where none runs.
+    Answer: Done with `processes`. WRONG_STATE where none runs. A paused task gets it when it runs again.
+    Sent again with the same `id` it is answered as the first time, and not sent.
     """
 
     slot: int
     task: TaskId
     generation: int
     number: int
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +324,7 @@ class GenerationInfo:
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """What a slot holds."""
+    """What a slot holds. In Synced `network` may be told as whole: one frame tells of all slots."""
 
     slot: int
     state: SlotState
@@ -335,11 +339,19 @@ class SlotInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Incapability:
+    """A capability that is not there, and why: one line, with the remedy where there is one."""
+
+    capability: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Synced:
     """What there is. `fixed_address` is the host's address where the network is "host", else empty.
 
-    `unsafe` names what the isolation of tasks lacks, where the keeper was started all the same. `cannot` says of
-    each capability that is not there why, in one line.
+    `unsafe` names what the isolation of tasks lacks, where the keeper was started all the same. `cannot` has
+    the faults that are not among the capabilities.
     """
 
     instance: str
@@ -350,12 +362,15 @@ class Synced:
     epochs: dict[str, int]
     slots: tuple[SlotInfo, ...]
     unsafe: tuple[str, ...] = ()
-    cannot: tuple[tuple[str, str], ...] = ()
+    cannot: tuple[Incapability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It holds. `took_ns`: how long the keeper needed; `processes`: of Kill and Signal; `already`: it held before."""
+    """It holds. `took_ns`: how long the keeper needed; `already`: it held before.
+
+    `processes`: of Kill those that it ended, of Signal those that it reached.
+    """
 
     at: Stamp
     took_ns: int
@@ -458,10 +473,13 @@ Frame = RequestFrame | ReplyFrame | EventFrame
 
 MAX_FRAME_BYTES = 4 << 20
 MAX_LOG_READ_BYTES = 256 << 10
+MAX_WHY = 500
+"""Characters of a line that says why a capability is not there."""
 
 __all__ = [
     "MAX_FRAME_BYTES",
     "MAX_LOG_READ_BYTES",
+    "MAX_WHY",
     "UNDEGRADED",
     "WHOLE",
     "Annotation",
@@ -476,6 +494,7 @@ __all__ = [
     "Exited",
     "Frame",
     "GenerationInfo",
+    "Incapability",
     "Kill",
     "Limits",
     "LinkState",

@@ -147,7 +147,8 @@ def _tell_denied(
 ) -> None:
     if watch.audit is not None and error.denied:
         name = method.rpartition("/")[2]
-        watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request)
+        job_id = callers.job_named(context) or 0
+        watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request, job_id)
 
 
 def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Handler:

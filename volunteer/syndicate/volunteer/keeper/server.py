@@ -35,7 +35,7 @@ _MAX_CONNECTIONS = 16  # the volunteer's, the one it replaces, and people's audi
 _MAX_AT_ONCE = 128
 _MAX_AT_ONCE_PER_SLOT = 16
 _WAITING = 128  # connections that are not taken in yet; a connect beyond them waits
-_LONGEST_REQUEST = 1 << 20  # a Prepare with ten thousand members
+_LONGEST_REQUEST = 2 << 20  # a SetNetwork about ten thousand members; a Prepare with as many has half of it
 _LONGEST_FIRST = 4096  # Sync, Audit: before it a connection is anybody's who may open one
 _CREDENTIALS = struct.Struct("3i")
 
