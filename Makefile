@@ -59,7 +59,7 @@ test: setup system-packages ## The quick tests: core, simulation, keeper, networ
 
 .PHONY: test-system
 test-system: setup system-packages ## Whole clusters on this machine (at most 25 min).
-	$(call need,redis-server zstd $(GO_PACKAGES))
+	$(call need,redis-server zstd openssh-client openssh-server $(GO_PACKAGES))
 	@$(PYTEST) -q -m system --timeout 300 --session-timeout 1500
 
 .PHONY: attacks
