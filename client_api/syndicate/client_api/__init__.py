@@ -1,7 +1,9 @@
 """What students, instructors and staff import.
 
 A client task breaks and mends its own job with ``Chaos`` (``AioChaos`` for asyncio); ``testing`` has fakes of
-it. ``SchedulerClient`` submits and reads jobs; ``pack`` makes sources. Needs grpcio and protobuf only.
+it. ``History`` records what it did (all of ``history``: reading, merging, others' formats); ``checkers``
+judges that.
+``SchedulerClient`` submits and reads jobs; ``pack`` makes sources. Needs grpcio and protobuf only.
 """
 
 from syndicate.client_api._aio_chaos import AioChaos
@@ -71,6 +73,7 @@ from syndicate.client_api._results import (
 from syndicate.client_api._retry import RetryPolicy
 from syndicate.client_api._scheduler import SchedulerClient, Uploaded, job_has_ended
 from syndicate.client_api._tls import ca_fingerprint, fetch_ca, is_loopback
+from syndicate.client_api.history import History, HistoryError
 
 __all__ = [
     "IGNORE_FILE",
@@ -87,6 +90,8 @@ __all__ = [
     "Exhausted",
     "FaultFailed",
     "Finished",
+    "History",
+    "HistoryError",
     "JobNotRunning",
     "Killed",
     "LastAdmin",
