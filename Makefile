@@ -54,7 +54,7 @@ demo: need-root setup system-packages ## Ten slots, two distributed systems, fau
 
 .PHONY: test
 test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 8 min).
-	$(call need,redis-server zstd)
+	$(call need,redis-server zstd gcc libc6-dev)
 	@$(PYTEST) -q -m "not system" --session-timeout 480
 
 .PHONY: test-system
