@@ -1,6 +1,6 @@
-"""Draws the state tables of docs/architecture.md from the transition tables in the code.
+"""Draws the state tables of the pages from the transition tables in the code.
 
-`python docs/generate.py` writes them; with `--check` it only compares, and exits 1 where the page is behind.
+`python docs/generate.py` writes them; with `--check` it only compares, and exits 1 where a page is behind.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from pathlib import Path
 
 from syndicate.manager.core.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
 from syndicate.volunteer.core.transitions import SLOT_TRANSITIONS
+from syndicate.volunteer.sync.core.transitions import BARRIER_TRANSITIONS, SESSION_TRANSITIONS
 
 PAGE = Path(__file__).with_name("architecture.md")
+BARRIERS = Path(__file__).with_name("barriers.md")
 
 
 def word(value: Enum) -> str:
@@ -36,37 +38,46 @@ def diagram(rows: Iterable[tuple[Enum, Enum, Enum]]) -> str:
     return "\n".join([*lines, "```"])
 
 
-TABLES: dict[str, list[tuple[Enum, Enum, Enum]]] = {
-    "job": [(*key, following) for key, following in JOB_TRANSITIONS.items()],
-    "task": [(*key, following) for key, following in TASK_TRANSITIONS.items()],
-    "slot": [
-        (state, cause, following)
-        for state, lines in SLOT_TRANSITIONS.items()
-        for cause, following in lines.items()
-    ],
+Table = list[tuple[Enum, Enum, Enum]]
+
+TABLES: dict[Path, dict[str, Table]] = {
+    PAGE: {
+        "job": [(*key, following) for key, following in JOB_TRANSITIONS.items()],
+        "task": [(*key, following) for key, following in TASK_TRANSITIONS.items()],
+        "slot": [
+            (state, cause, following)
+            for state, lines in SLOT_TRANSITIONS.items()
+            for cause, following in lines.items()
+        ],
+    },
+    BARRIERS: {
+        "barrier": [(*key, following) for key, following in BARRIER_TRANSITIONS.items()],
+        "session": [(*key, following) for key, following in SESSION_TRANSITIONS.items()],
+    },
 }
 
 
-def drawn(page: str) -> str:
+def drawn(path: Path, page: str) -> str:
     """The page with every marked diagram replaced by what the code says now."""
-    for name, table in TABLES.items():
+    for name, table in TABLES[path].items():
         start, end = f"<!-- table:{name} -->", f"<!-- /table:{name} -->"
         before, _, rest = page.partition(start)
         _, found, after = rest.partition(end)
         if not found:
-            raise SystemExit(f"error: {PAGE.name} has no place {start} … {end}")
+            raise SystemExit(f"error: {path.name} has no place {start} … {end}")
         page = f"{before}{start}\n{diagram(table)}\n{end}{after}"
     return page
 
 
 def main() -> None:
-    """Writes the page, or compares."""
-    old = PAGE.read_text()
-    new = drawn(old)
-    if "--check" not in sys.argv:
-        PAGE.write_text(new)
-    elif new != old:
-        raise SystemExit(f"error: {PAGE.name} is behind the transition tables; run: make docs")
+    """Writes the pages, or compares."""
+    for path in TABLES:
+        old = path.read_text()
+        new = drawn(path, old)
+        if "--check" not in sys.argv:
+            path.write_text(new)
+        elif new != old:
+            raise SystemExit(f"error: {path.name} is behind the transition tables; run: make docs")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import faults, gang, memory, register, revive, sandbox, submit
+from tests.bench import barrier, checkers, faults, gang, history, memory, register, revive, sandbox, submit
 from tests.bench.figure import Figure
 
 # What gives which figures; one measurement may give several.
@@ -27,6 +27,9 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Callable[[], Iterator[Figure]]], ...]
     (faults.NAMES_TLS, faults.measure_tls),
     (submit.NAMES_TLS, submit.measure_tls),
     (register.NAMES, register.measure),
+    (barrier.NAMES, barrier.measure),
+    (history.NAMES, history.measure),
+    (checkers.NAMES, checkers.measure),
 )
 
 
@@ -36,6 +39,8 @@ def excess(figure: Figure, limits: dict[str, dict[str, float]]) -> str:
     ratio = figure.ratio
     if "value" in limit and figure.value > limit["value"]:
         return f"{figure.name}: {figure.value:.2f} {figure.unit} is more than {limit['value']:g}"
+    if "floor" in limit and figure.value < limit["floor"]:
+        return f"{figure.name}: {figure.value:.2f} {figure.unit} is less than {limit['floor']:g}"
     if "ratio" in limit and (ratio is None or ratio > limit["ratio"]):
         return f"{figure.name}: ratio {ratio} is more than {limit['ratio']:g}"
     if "least" in limit and (ratio is None or ratio < limit["least"]):

@@ -111,6 +111,20 @@ def test_a_name_that_is_none_is_refused(run: Run, capsys: pytest.CaptureFixture[
         (replace(FIGURE, name="submit64", against_value=None), "submit64: ratio None is less than 0.6"),
         (replace(FIGURE, name="disconnect_tls", value=2.51), "disconnect_tls: ratio 2.51 is more than 2.5"),
         (replace(FIGURE, name="submit64_tls", value=0.59), "submit64_tls: ratio 0.59 is less than 0.6"),
+        (replace(FIGURE, name="history_events", value=1e5, against_value=4e5), ""),
+        (
+            replace(FIGURE, name="history_events", value=99_999.0, unit="events/s", against_value=1e5),
+            "history_events: 99999.00 events/s is less than 100000",
+        ),
+        (
+            replace(FIGURE, name="history_events", value=2e5, against_value=1e6),
+            "history_events: ratio 0.2 is less than 0.25",
+        ),
+        (replace(FIGURE, name="barrier_rounds", value=2500.0), ""),
+        (
+            replace(FIGURE, name="barrier_rounds", value=2499.0),
+            "barrier_rounds: 2499.00 ms is less than 2500",
+        ),
         (replace(FIGURE, name="something", value=1e9), ""),
     ],
 )
@@ -145,6 +159,14 @@ def test_the_limits_are_those_that_were_set() -> None:
         "disconnect_tls": {"ratio": 2.5},
         "submit64_tls": {"least": 0.6},
         "register_mtls": {"value": 2.0},
+        "barrier1000": {"value": 20.0},
+        "barrier10000": {"value": 250.0},
+        "barrier_memory": {"value": 4096.0},
+        "barrier_rounds": {"floor": 2500.0},
+        "history_events": {"floor": 100000, "least": 0.25},
+        "checker_good": {"value": 0.5},
+        "checker_bad": {"value": 1.0},
+        "checker_exploding": {"ratio": 1.1},
     }
     assert {*LIMITS, "kill4_calls"} == {name for names, _ in bench.MEASUREMENTS for name in names}
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from syndicate.manager.pki import Folder, Office
 
 from tests.cli.conftest import Ctl, Outcome
+from tests.manager.authorities import request
 
 KEY = "-----BEGIN PRIVATE KEY-----"
 
@@ -41,6 +47,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "ssh").write_text(
         f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/ssh.words\n'
         'for last; do :; done\n[ -e "$0.broken" ] && { echo "no route to host" >&2; exit 255; }\n'
+        '[ -e "$0.torn" ] && { head -c 1000 | sh -c "$last"; exit; }\n'
         'exec sh -c "$last"\n'
     )
     (folder / "ssh").chmod(0o755)
@@ -108,6 +115,78 @@ def test_where_ssh_fails_nothing_is_added(certs: Certs, tmp_path: Path, ssh: Pat
     )
     broken.unlink()
     assert certs("certs", "add", "node-a", "--out", str(tmp_path / "a")).code == 0
+
+
+def test_what_comes_in_part_changes_nothing_there(certs: Certs, tmp_path: Path, ssh: Path) -> None:
+    """The connection breaks in the midst of it: key and certificate that were there stay."""
+    there = tmp_path / "there" / "tls"
+    words = ("--ssh", "node-a", "--ssh-folder", str(there))
+    assert certs("certs", "add", "node-a", *words).code == 0
+    before = {path.name: path.read_bytes() for path in there.iterdir()}
+    ssh.with_name("ssh.torn").touch()
+    assert certs("certs", "renew", "node-a", *words).code == 71
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == before
+    states = [one["state"] for one in certs("certs", "list", "--json").document["certificates"]]
+    assert sorted(states) == ["good", "good", "revoked"], "what did not arrive is refused"
+
+
+def test_a_folder_that_takes_no_key_leaves_nothing(certs: Certs, tmp_path: Path) -> None:
+    """Neither half a file nor a certificate without its key."""
+    (tmp_path / "file").touch()
+    ended = certs("certs", "add", "node-a", "--out", str(tmp_path / "file" / "a"))
+    assert ended.code == 71 and "Nothing was added." in ended.err
+    assert certs("certs", "add", "node-a", "--out", str(tmp_path / "b")).code == 0
+
+
+def test_a_manager_that_does_not_answer_is_told_and_nothing_is_added(certs: Certs, tmp_path: Path) -> None:
+    """Its certificate would be refused by that manager; what is only taken away stays taken away."""
+    certs("certs", "add", "node-a", "--out", str(tmp_path / "a"))
+    with hanging_up(certs.state / "tls"):
+        added = certs("certs", "add", "node-b", "--out", str(tmp_path / "b"))
+        assert added.code == 70 and "does not read what is changed" in added.err
+        assert "Nothing was added." in added.err and not (tmp_path / "b").exists()
+        revoked = certs("certs", "revoke", "node-a")
+        assert revoked.code == 70 and "it is written down, but the manager that runs" in revoked.err
+    listed = certs("certs", "list", "--json").document["certificates"]
+    assert {one["name"]: one["state"] for one in listed if one["kind"] == "volunteer"} == {
+        "node-a": "revoked",
+        "node-b": "revoked",
+    }
+
+
+@contextmanager
+def hanging_up(folder: Path) -> Iterator[None]:
+    """A manager's socket behind which nobody says a word."""
+
+    def serve(listening: socket.socket) -> None:
+        with suppress(OSError):  # it is closed in the end
+            while True:
+                listening.accept()[0].close()
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(f"/proc/self/fd/{descriptor}/control")
+        listening.listen()
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+            (folder / "control").unlink()
+            os.close(descriptor)
+
+
+def test_a_revoked_machine_that_holds_a_token_is_told(certs: Certs, tmp_path: Path) -> None:
+    """The token is good for others, and by another name for it too: how to end it is told."""
+    made = certs("join-token", "create", "--uses", "3", "--json").document
+    Office(Folder(certs.state / "tls")).join(made["token"], "node-j", request())
+    ended = certs("certs", "revoke", "node-j")
+    assert ended.code == 0
+    assert f"syndicatectl join-token revoke {made['token_id']}" in ended.out and "2 more" in ended.out
+    certs("certs", "add", "node-b", "--out", str(tmp_path / "b"))
+    assert "join-token" not in certs("certs", "revoke", "node-b").out, "it came without one"
 
 
 def test_revoke_and_renew(certs: Certs, tmp_path: Path) -> None:

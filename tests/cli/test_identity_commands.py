@@ -92,6 +92,7 @@ def test_only_what_is_given_is_changed(ctl: Ctl, manager: FakeManager) -> None:
             "created_at": {
                 "boot_id": "boot-m", "monotonic_ns": stamp(-3600).monotonic_ns, "utc_ns": stamp(-3600).utc_ns,
             },
+            "in_force": None,
         },
         "changed": True,
     }  # fmt: skip
@@ -364,6 +365,26 @@ def test_a_student_is_told_once_that_clients_are_left_out(
     assert logs()[1:] == ("master    | hello\nclient-0  | graded\n", "")
     del pieces[1:]
     assert logs()[1:] == ("master    | hello\n", ""), "a published client that said nothing is not left out"
+
+
+@pytest.mark.parametrize("words", [("follow", "12"), ("follow", "12", "--json"), ("submit", "--follow")])
+def test_follow_tells_a_student_once_that_clients_are_left_out(
+    ctl: Ctl, manager: FakeManager, lab: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """At its end, on standard error; nothing where their output was among the rest."""
+    as_user(ctl, manager, monkeypatch)
+    pieces = [log("master", 0, b"hello\n", 1.0), log("client-0", 0, b"graded\n", 2.0)]
+    words = (words[0], str(lab), *words[1:]) if words[0] == "submit" else words
+
+    def errors(published: bool) -> str:
+        job = ended_job()
+        job.owner, job.published = "eve", published
+        manager.scheduler.jobs[12] = job
+        manager.scheduler.logs[12] = [list(pieces)]
+        return ctl(*words).err
+
+    assert errors(False).count("without the clients' output: it is the staff's") == 1
+    assert "staff" not in errors(True)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from syndicate.cli.render.identity import (
     audit_table,
+    bounds_text,
     made_lines,
     teams_table,
     tokens_table,
@@ -113,3 +114,25 @@ def test_roles_and_scopes_are_completed() -> None:
     from syndicate.cli.identity_app import _roles, _scopes
 
     assert (_roles("st"), _scopes("")) == (["student", "staff"], ["read", "submit", "all"])
+
+
+@pytest.mark.parametrize(
+    ("own", "held", "says"),
+    [
+        ({}, {"queued_jobs": 50, "submissions_per_day": 200}, "queued 50, a day 200 (default)"),
+        ({"machines": 4}, {"queued_jobs": 50, "machines": 4}, "queued 50, machines 4"),
+        ({"queued_jobs": -1}, {"queued_jobs": -1, "machines": -1}, "no bound"),
+        ({}, {"queued_jobs": -1}, "no bound (default)"),
+        ({"machines": 4}, None, "machines 4"),
+    ],
+)
+def test_a_list_shows_the_bounds_that_hold(
+    own: dict[str, int], held: dict[str, int] | None, says: str
+) -> None:
+    """Numbers, also where the manager fills them in; an older manager does not tell them."""
+    in_force = None if held is None else scheduler.Quota(**held)
+    assert bounds_text(scheduler.User(name="eve", quota=scheduler.Quota(**own), in_force=in_force)) == says
+    assert (
+        says
+        in teams_table([scheduler.Team(name="red", quota=scheduler.Quota(**own), in_force=in_force)], 80)[1]
+    )

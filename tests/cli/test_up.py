@@ -24,6 +24,7 @@ def test_up_and_down(bare_ctl: Ctl, cluster: Path, tmp_path: Path) -> None:
     started = up(bare_ctl, cluster)
     assert started.code == 0, started.err
     assert "4 slots, manager 127.0.0.1:" in started.out
+    assert "insecure   tokens, sources and output cross 127.0.0.1 in clear text" in started.out
     running = parts(cluster)
     assert {name: uid_of(process.pid) for name, process in running.items()} == {
         "keeper": 0, "manager": UNPRIVILEGED_UID, "volunteer": UNPRIVILEGED_UID,

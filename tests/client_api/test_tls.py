@@ -9,11 +9,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from syndicate.client_api import NotTrusted, SchedulerClient, ca_fingerprint, fetch_ca, is_loopback
 from syndicate.manager.pki import Office
 from syndicate.v1 import scheduler_pb2, scheduler_pb2_grpc
 
-from tests.manager.authorities import office
+from tests.manager.authorities import DAY, office, signed
 
 
 class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
@@ -96,3 +97,37 @@ def test_the_authority_is_found_by_its_fingerprint(at_work: Office, serving: tup
     for wrong in ("", "0" * 64, digest[:-1], digest[:-1] + ("0" if digest[-1] != "0" else "1")):
         with pytest.raises(NotTrusted, match="shows no authority"):
             fetch_ca(f"127.0.0.1:{serving[1]}", wrong)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "says"),
+    [
+        (
+            3 * 3600,
+            DAY,
+            "it has not begun, or the clock here is behind; the clock here is at least 3 h behind",
+        ),
+        (
+            -9 * DAY,
+            -5 * DAY,
+            "it has expired, or the clock here is ahead; it ended 5 days ago by the clock here",
+        ),
+    ],
+)
+def test_a_clock_that_is_off_is_told_with_the_offset(
+    at_work: Office, begin: int, end: int, says: str
+) -> None:
+    """By what the manager shows: nobody else knows the time."""
+    uri, usage = "syndicate://c-test/manager", ExtendedKeyUsageOID.SERVER_AUTH
+    pair = signed(at_work.folder, uri=uri, addresses=["127.0.0.1"], usage=usage, begin=begin, end=end)
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    credentials = grpc.ssl_server_credentials([(pair.key, pair.certificate)])
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    try:
+        ca = at_work.folder.path / "ca.pem"
+        with SchedulerClient(f"127.0.0.1:{port}", "t", ca=ca) as client, pytest.raises(NotTrusted) as caught:
+            client.cluster()
+    finally:
+        server.stop(0).wait()
+    assert says in str(caught.value)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +47,19 @@ def office(state_dir: Path, *addresses: str) -> Office:
     made = Office(Folder(state_dir / "tls"))
     made.init("c-test", addresses)
     return made
+
+
+@contextmanager
+def manager_process(state_dir: Path) -> Iterator[dict[str, str]]:
+    """A manager in a process of its own, as the command runs it: its `users` and `volunteers` addresses."""
+    line = [sys.executable, "-m", "syndicate.manager", "--state-dir", str(state_dir)]
+    line += ["--listen-users", "127.0.0.1:0", "--listen-volunteers", "127.0.0.1:0"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield dict(word.split("=") for word in process.stdout.readline().split()[1:])
+        finally:
+            process.terminate()
 
 
 def of_bundle(identity: bytes) -> Pair:

@@ -80,6 +80,21 @@ def test_it_starts_says_so_and_stops_when_told(tmp_path: Path) -> None:
     assert (state / "admin.token").read_text().strip() not in err
 
 
+def test_clear_text_is_told(tmp_path: Path) -> None:
+    """A warning in the log of a manager that serves it."""
+    process = subprocess.Popen(
+        manager(tmp_path / "state", "--log-format", "json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline().startswith("ready ")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=WAIT_S)
+    (line,) = (told for told in map(json.loads, err.splitlines()) if told["event"] == "insecure")
+    assert line["level"] == "warning" and "in clear text, on loopback only" in line["detail"]
+
+
 def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
     """The line names the address, how to find who has it, and the flag; the exit status is 69."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -14,6 +14,7 @@ from syndicate.v1 import scheduler_pb2 as pb
 from tests.manager.conftest import Running, Start
 from tests.manager.people import (
     ADMIN,
+    STAFF,
     STUDENT,
     Person,
     admin,
@@ -65,6 +66,22 @@ async def test_a_secret_is_told_once(manager: Running) -> None:
     assert again.token == first.token
     assert (first.token.user, first.token.note) == ("alice", "laptop")
     assert 0 < first.token.expires_at.utc_ns - first.token.created_at.utc_ns <= 3600 * 10**9
+
+
+async def test_lists_tell_the_bounds_that_hold(manager: Running) -> None:
+    """Beside what was said of a user or a team: the defaults filled in, by role."""
+    await join(manager, "alice", team="red", quota=pb.Quota(machines=7))
+    await join(manager, "tutor", STAFF)
+    users = await manager.scheduler.ListUsers(pb.ListUsersRequest(), **manager.credentials)
+    teams = await manager.scheduler.ListTeams(pb.ListTeamsRequest(), **manager.credentials)
+    held = {user.name: user.in_force for user in users.users}
+    none = pb.Quota(running_jobs=-1, queued_jobs=-1, submissions_per_day=-1, machines=-1)
+    assert held == {
+        "admin": none,
+        "alice": pb.Quota(running_jobs=-1, queued_jobs=20, submissions_per_day=500, machines=7),
+        "tutor": none,
+    }
+    assert [(team.quota, team.in_force) for team in teams.teams] == [(pb.Quota(), none)]
 
 
 async def test_a_users_own_quota_and_use(manager: Running) -> None:

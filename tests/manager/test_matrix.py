@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 from google.protobuf.message import Message
+from syndicate.manager.core.access import RULES
 from syndicate.v1 import chaos_pb2, common_pb2, registry_pb2, scheduler_pb2
 from syndicate.v1 import scheduler_pb2 as pb
 
@@ -290,3 +291,15 @@ async def test_what_is_denied_is_in_the_audit_log(manager: Running) -> None:
     assert {line.token_id for line in lines} == {other.token_id}
     assert {line.peer for line in lines} == {"127.0.0.1"}
     assert {line.subject for line in lines if line.method == "GetJob"} == {f"job {stage.job_id}"}
+
+
+async def test_what_is_changed_is_in_the_audit_log(manager: Running) -> None:
+    """Each changing method of the table has its line, with who, by which token and from where."""
+    async with staged(manager) as stage:
+        admin = stage.people["admin"]
+        await stage.answers(admin.token)
+        lines = await people.audit(manager, user="root")
+    changing = {method for method, rule in RULES.items() if rule.changes}
+    assert {line.method for line in lines} == changing - {"UploadSource"}, "its source was known already"
+    assert {(line.token_id, line.peer) for line in lines} == {(admin.token_id, "127.0.0.1")}
+    assert all(line.allowed and line.at.utc_ns for line in lines)

@@ -16,7 +16,6 @@ from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import scheduler_pb2 as scheduler
 
-from tests.manager import people
 from tests.manager.authorities import Pair, of_bundle, request
 from tests.manager.conftest import Start
 from tests.manager.people import code_and_reason
@@ -199,23 +198,3 @@ async def test_at_the_users_door(start: Start, tmp_path: Path, who: str) -> None
         assert (finish, of_chaos) == (NO_CLIENT, {(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")})
     else:
         assert of_users == of_chaos == {finish} == set(answers.values()) == {BAD_TOKEN}
-
-
-async def test_who_joined_and_who_was_denied_is_in_the_audit_log(start: Start, tmp_path: Path) -> None:
-    """By name and address, without the token."""
-    async with running(start, tmp_path) as place, place.users() as channel:
-        _, text = place.office.create_token(1, 3600)
-        for token, name in ((text, "node-j"), (text, "node-k")):
-            wish = registry.JoinRequest(
-                request_id=str(uuid.uuid4()), token=token, volunteer_id=name,
-                signing_request=request().decode(), sent_at=stamp(),
-            )  # fmt: skip
-            await knock_on(channel, f"/{REGISTRY.full_name}/Join", (), wish.SerializeToString())
-        denied, signed = (line for line in await people.audit(place.manager) if line.method == "Join")
-    assert (signed.who, signed.subject, signed.allowed, signed.peer) == (
-        "node-j", "node node-j", True, "127.0.0.1",
-    )  # fmt: skip
-    assert (denied.who, denied.subject, denied.allowed, denied.reason) == (
-        "", "node node-k", False, "BAD_JOIN_TOKEN",
-    )  # fmt: skip
-    assert text not in f"{denied}{signed}"

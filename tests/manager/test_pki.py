@@ -26,6 +26,7 @@ from syndicate.manager.pki import (
     Kind,
     Office,
     Register,
+    Revoked,
     TokenRefused,
     Unknown,
     make_authority,
@@ -33,6 +34,7 @@ from syndicate.manager.pki import (
     renewal_due,
     requested_key,
 )
+from syndicate.manager.pki.register import MOST_DEEDS
 
 from tests.manager.authorities import DAY, office, request
 
@@ -206,14 +208,21 @@ def test_a_host_added_twice_is_refused(at_work: Office) -> None:
 
 
 def test_a_lost_key_is_told_and_nothing_is_half_done(at_work: Office) -> None:
-    """What was issued stays good; nothing new is written down."""
-    at_work.add("node-a", ())
-    before = at_work.folder.register()
+    """What was issued stays good; nothing new is written down, and no join token is used up."""
+    holder = at_work.add("node-a", ()).certificate
+    _, text = at_work.create_token(1, 3600)
+    before, files = at_work.folder.register(), at_work.folder.manager_pem()
     (at_work.folder.path / "ca.key").unlink()
-    for work in (lambda: at_work.add("node-b", ()), lambda: at_work.renew_manager()):
+    for work in (
+        lambda: at_work.add("node-b", ()),
+        lambda: at_work.renew("node-a", ()),
+        lambda: at_work.renew_manager(),
+        lambda: at_work.join(text, "node-j", request()),
+        lambda: at_work.sign_again(holder, request()),
+    ):
         with pytest.raises(KeyLost, match="is gone: nothing can be signed"):
             work()
-    assert at_work.folder.register() == before
+    assert at_work.folder.register() == before and at_work.folder.manager_pem() == files
     at_work.revoke("node-a")
 
 
@@ -224,6 +233,16 @@ def test_a_clock_before_the_authoritys_beginning_is_told_with_how_far_it_is_off(
     with pytest.raises(ClockOff, match="the clock is at least 3 h behind"):
         late.add("node-a", ())
     assert late.folder.register().live("node-a", begin) == []
+
+
+def test_a_clock_after_the_authoritys_end_is_told_with_how_far_it_is_off(at_work: Office) -> None:
+    """Nobody can tell from here whether it is the clock; nothing is signed either way."""
+    end = at_work.folder.authority_certificate().not_after
+    early = Office(at_work.folder, lambda: end + 3 * 3600)
+    for work in (lambda: early.add("node-a", ()), early.renew_manager):
+        with pytest.raises(ClockOff, match="the clock is at least 3 h ahead"):
+            work()
+    assert early.folder.register().live("node-a", end - 1) == []
 
 
 def test_what_was_revoked_stays_so_and_a_stranger_is_told(at_work: Office) -> None:
@@ -279,6 +298,59 @@ def test_a_renewal_is_due_in_the_last_third() -> None:
     third = (one.not_after - one.not_before) // 3
     assert not renewal_due(one, one.not_after - third - 2)
     assert renewal_due(one, one.not_after - third + 2)
+
+
+def test_a_revoked_machine_does_not_come_back_by_its_join_token(at_work: Office) -> None:
+    """It still holds the token; others may join by it."""
+    _, text = at_work.create_token(3, 3600)
+    at_work.join(text, "node-a", request())
+    at_work.revoke("node-a")
+    with pytest.raises(TokenRefused, match="node-a was revoked"):
+        at_work.join(text, "node-a", request())
+    at_work.join(text, "node-b", request())
+    assert at_work.folder.register().live("node-a", 0) == []
+
+
+def test_a_certificate_that_was_revoked_meanwhile_is_not_renewed(at_work: Office) -> None:
+    """Who called was let in before the revocation: what it asks for comes too late."""
+    holder = at_work.add("node-a", ()).certificate
+    at_work.revoke("node-a")
+    with pytest.raises(Revoked):
+        at_work.sign_again(holder, request())
+    assert at_work.folder.register().live("node-a", 0) == []
+
+
+def test_what_an_operator_does_is_written_down_with_it(at_work: Office) -> None:
+    """Who, what and when, in the same file as the change; what the manager does by itself is not."""
+    by_hand = Office(at_work.folder, lambda: NOW, by="ann")
+    by_hand.add("node-a", ())
+    by_hand.renew("node-a", ())
+    by_hand.renew_manager()
+    token, _ = by_hand.create_token(1, 3600)
+    by_hand.revoke_token(token.token_id)
+    by_hand.revoke("node-a")
+    at_work.add("node-b", ())
+
+    deeds = at_work.folder.register().deeds
+    assert {(one.who, one.at) for one in deeds} == {("ann", NOW)}
+    assert [(one.method, one.subject) for one in deeds] == [
+        ("certs add", "node node-a"),
+        ("certs renew", "node node-a"),
+        ("certs renew", "manager"),
+        ("join-token create", f"join token {token.token_id}"),
+        ("join-token revoke", f"join token {token.token_id}"),
+        ("certs revoke", "node node-a"),
+    ]
+    at_work.forget(deeds[:4])
+    assert at_work.folder.register().deeds == deeds[4:]
+
+
+def test_what_waits_for_the_audit_log_is_bounded() -> None:
+    """Of more than a thousand commands without a manager the oldest go."""
+    register = Register()
+    for at in range(MOST_DEEDS + 5):
+        register = register.with_deed(at, "ann", "certs renew", "manager")
+    assert [register.deeds[0].at, register.deeds[-1].at] == [5, MOST_DEEDS + 4]
 
 
 # ---- join tokens ------------------------------------------------------------------------------------------

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -17,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,12 +23,13 @@ from syndicate.manager.pki import Office, Unknown
 from syndicate.manager.settings import BadSettings, load
 from syndicate.v1 import chaos_pb2 as chaos
 from syndicate.v1 import chaos_pb2_grpc as chaos_grpc
+from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import registry_pb2_grpc as registry_grpc
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1 import scheduler_pb2_grpc as scheduler_grpc
 
-from tests.manager.authorities import DAY, Pair, of_bundle, office, request, signed, stranger
+from tests.manager.authorities import DAY, Pair, manager_process, of_bundle, office, request, signed, stranger
 from tests.manager.conftest import Running, Start
 from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, reason, stamp
 
@@ -143,6 +142,7 @@ async def test_another_authority_of_the_same_name_is_refused(place: Place) -> No
         ({"uri": "", "register": False}, "WRONG_IDENTITY"),
         ({"register": False}, "CERTIFICATE_UNKNOWN"),
         ({"addresses": ["10.9.9.9"]}, "WRONG_ADDRESS"),
+        ({"key": rsa.generate_private_key(65537, 2048)}, "WRONG_IDENTITY"),
     ],
 )
 async def test_certificates_that_the_register_refuses(place: Place, wrong: dict[str, Any], why: str) -> None:
@@ -223,19 +223,45 @@ async def test_a_relayed_call_is_its_own_volunteers(
     assert (code, why) == expected
 
 
+async def test_a_stream_speaks_for_its_own_slots_alone(place: Place) -> None:
+    """What it says of another volunteer's commands and tasks is nothing: the job goes on as its own says."""
+    node_a, node_b = place.volunteer("node-a"), place.volunteer("node-b")
+    await place.reload()
+    node_a.answers, node_b.slots = False, 0
+    async with node_a.attached(), node_b.attached():
+        job_id = await place.manager.submit(no_client=True)
+        await node_a.until(lambda: bool(node_a.commands("reserve")))
+        (reserve,) = node_a.commands("reserve")
+        node_b.answer(reserve, registry.ANSWER_CODE_READY, address="10.77.0.99")
+        await heard(node_b)
+        assert (await place.manager.job(job_id)).state == common.JOB_STATE_RESERVING
+
+        node_a.answers = True
+        node_a._obey(reserve)
+        await place.manager.reaches(job_id, common.JOB_STATE_RUNNING)
+        node_b.exit(node_a.task("master"))
+        await node_b.until(lambda: any(one.HasField("event_ack") for one in node_b.told))
+        await heard(node_b)
+        assert (await place.manager.job(job_id)).state == common.JOB_STATE_RUNNING
+        node_a.exit(node_a.task("master"))
+        await place.manager.reaches(job_id, common.JOB_STATE_SUCCEEDED)
+
+
+async def heard(volunteer: ScriptedVolunteer) -> None:
+    """All that the volunteer said before is handled."""
+    before = sum(one.HasField("heartbeat_ack") for one in volunteer.told)
+    volunteer.beat()
+    await volunteer.until(lambda: sum(one.HasField("heartbeat_ack") for one in volunteer.told) > before)
+
+
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A manager in a process of its own, as the command runs it: its users' and volunteers' addresses."""
     state = tmp_path_factory.mktemp("manager")
     identity = state / "identity.pem"
     identity.write_bytes(office(state).add("node-a", ()).identity)
-    line = [sys.executable, "-m", "syndicate.manager", "--state-dir", str(state)]
-    line += ["--listen-users", "127.0.0.1:0", "--listen-volunteers", "127.0.0.1:0"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        said = dict(word.split("=") for word in process.stdout.readline().split()[1:])
+    with manager_process(state) as said:
         yield said | {"identity": str(identity)}
-        process.terminate()
 
 
 @pytest.mark.parametrize("door", ["users", "volunteers"])
@@ -365,112 +391,6 @@ def test_insecure_is_refused_beyond_loopback(tmp_path: Path) -> None:
         for address in ("0.0.0.0:7000", "10.0.0.5:7000", "[::]:7000", "example.org:7000"):
             with pytest.raises(BadSettings, match="insecure is clear text, and for loopback only"):
                 load({"state_dir": tmp_path, "insecure": True, name: address}, None)
-
-
-# ---- joining ---------------------------------------------------------------------------------------------
-
-
-def asked(token: str, name: str = "node-j", **fields: Any) -> registry.JoinRequest:
-    """A request to join."""
-    values: dict[str, Any] = {
-        "request_id": str(uuid.uuid4()), "token": token, "volunteer_id": name,
-        "signing_request": request().decode(), "sent_at": stamp(),
-    }  # fmt: skip
-    return registry.JoinRequest(**{**values, **fields})
-
-
-async def test_a_machine_joins_by_a_token_without_any_other_credential(place: Place) -> None:
-    """On the users' listener; a repeat of the request gets the same certificate."""
-    _, text = place.office.create_token(1, 3600)
-    async with place.users() as channel:
-        stub: Any = registry_grpc.RegistryStub(channel)
-        wish = asked(text)
-        answer = await stub.Join(wish, timeout=WAIT_S)
-        assert (await stub.Join(wish, timeout=WAIT_S)) == answer
-    assert answer.authority.encode() == place.ca
-    assert [one.name for one in place.office.folder.register().issued if one.token_id] == ["node-j"]
-
-
-@pytest.mark.parametrize(
-    ("fields", "code", "why"),
-    [
-        ({"token": "abcd1234.nonsense"}, grpc.StatusCode.PERMISSION_DENIED, "BAD_JOIN_TOKEN"),
-        ({"token": ""}, grpc.StatusCode.PERMISSION_DENIED, "BAD_JOIN_TOKEN"),
-        ({"volunteer_id": "Node J"}, grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD"),
-        ({"volunteer_id": ""}, grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD"),
-        ({"signing_request": "nonsense"}, grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD"),
-        ({"signing_request": "x" * 9000}, grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD"),
-        ({"request_id": "x"}, grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD"),
-        ({"volunteer_id": "node-a"}, grpc.StatusCode.ALREADY_EXISTS, "VOLUNTEER_EXISTS"),
-        ({"sent_at": None}, grpc.StatusCode.FAILED_PRECONDITION, "CLOCK_OFF"),
-    ],
-)
-async def test_who_may_not_join(
-    place: Place, fields: dict[str, Any], code: grpc.StatusCode, why: str
-) -> None:
-    """Each with its reason; the token is not used up by it."""
-    place.office.add("node-a", ())
-    _, text = place.office.create_token(1, 3600)
-    async with place.users() as channel:
-        stub: Any = registry_grpc.RegistryStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Join(asked(**{"token": text, **fields}), timeout=WAIT_S)
-        assert (caught.value.code(), reason(caught)) == (code, why)
-        assert text not in (caught.value.details() or "")
-        assert (await stub.Join(asked(text), timeout=WAIT_S)).certificate
-
-
-async def test_more_calls_than_machines_that_join_are_refused(place: Place) -> None:
-    """All callers together: wrong tokens use the same bound up, and who waits as told gets in."""
-    _, text = place.office.create_token(1, 3600)
-
-    async def ask(stub: Any, token: str) -> tuple[str | None, float]:
-        try:
-            await stub.Join(asked(token), timeout=WAIT_S)
-        except grpc.aio.AioRpcError as error:
-            told = dict(error.trailing_metadata() or ())
-            return str(told["syndicate-reason"]), float(told.get("syndicate-meta-retry_after_s", 0))
-        return None, 0.0
-
-    async with place.users() as channel:
-        stub: Any = registry_grpc.RegistryStub(channel)
-        began = time.monotonic()
-        wrong = await asyncio.gather(*(ask(stub, "abcd1234.nonsense") for _ in range(400)))
-        right = await asyncio.gather(*(ask(stub, text) for _ in range(50)))
-        took_s = time.monotonic() - began
-        await asyncio.sleep(max(wait_s for _, wait_s in right))
-        assert await ask(stub, text) == (None, 0.0)
-
-    reasons = [why for why, _ in wrong]
-    assert {*reasons} == {"BAD_JOIN_TOKEN", "TOO_MANY_CALLS"}
-    assert 200 <= reasons.count("BAD_JOIN_TOKEN") <= 201 + 20 * took_s
-    assert "TOO_MANY_CALLS" in {why for why, _ in right}
-    assert all((wait_s > 0) == (why == "TOO_MANY_CALLS") for why, wait_s in wrong + right)
-
-
-async def test_a_clock_that_is_off_is_told_with_the_offset(place: Place) -> None:
-    """In words, and as a number for programs."""
-    _, text = place.office.create_token(1, 3600)
-    late = stamp()
-    late.utc_ns -= 7200 * 10**9
-    async with place.users() as channel:
-        stub: Any = registry_grpc.RegistryStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Join(asked(text, sent_at=late), timeout=WAIT_S)
-    assert "7,200 s behind the manager's" in (caught.value.details() or "")
-    assert dict(caught.value.trailing_metadata() or ())["syndicate-meta-offset_s"] == "-7200"
-
-
-async def test_without_its_key_the_authority_signs_for_nobody(place: Place) -> None:
-    """The manager serves on; who asks is told that it cannot sign, and no path of it."""
-    _, text = place.office.create_token(1, 3600)
-    (place.office.folder.path / "ca.key").unlink()
-    async with place.users() as channel:
-        stub: Any = registry_grpc.RegistryStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Join(asked(text), timeout=WAIT_S)
-    assert reason(caught) == "CANNOT_SIGN"
-    assert os.fspath(place.office.folder.path) not in (caught.value.details() or "")
 
 
 def shown(address: str) -> bytes:

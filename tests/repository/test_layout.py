@@ -41,7 +41,7 @@ def test_both_cores_and_the_keeper_are_held_by_an_import_contract() -> None:
         if contract["type"] == "forbidden"
         for source in contract["source_modules"]
     }
-    for core in ("syndicate.manager.core", "syndicate.volunteer.core"):
+    for core in ("syndicate.manager.core", "syndicate.volunteer.core", "syndicate.volunteer.sync.core"):
         assert {"grpc", "syndicate.v1", "asyncio", "time", "random", "os"} <= forbidden[core]
     assert {"grpc", "syndicate.v1"} <= forbidden["syndicate.volunteer.keeper"]
     assert {"syndicate.manager", "syndicate.volunteer"} <= forbidden["syndicate.cli"]

@@ -58,6 +58,11 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @property
+    def state(self) -> Path:
+        """The volunteer's state folder."""
+        return self._state
+
     def give(self, name: str, text: str) -> Path:
         """A file that the volunteer alone can read."""
         path = self._state / name

@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 from tests.manager.authorities import DAY, signed
 from tests.support.cluster import Cluster, ended, eventually, processes_in
 from tests.support.machine import Machine
+from tests.support.sshd import path_with, sshd
 
 pytestmark = pytest.mark.system
 
@@ -157,63 +157,37 @@ def test_up_keeps_its_authority_over_a_restart(own: Cluster) -> None:
     assert is_ready(own, "local")
 
 
-def test_secrets_are_nowhere_to_be_read(own: Cluster, tmp_path: Path) -> None:
-    """After a full run: in no command line, environment, log, answer or file that others can read."""
-    token = json.loads(own.ctl("join-token", "create", "--json").stdout)["token"]
-    wrong = own.ctl("jobs", "--token", "wrong-" + uuid.uuid4().hex)
-    said = [wrong.stdout, wrong.stderr, own.ctl("certs", "list").stdout, own.ctl("join-token", "list").stdout]
-    given = tmp_path / "given"
-    said.append(own.ctl("certs", "add", "node-x", "--out", str(given)).stdout)
-    job = own.submit("pair", machines=2, client="pair-client")
-    argv = command_lines()
-    own.wait(job)
-    said += [own.ctl("show", str(job), "--json").stdout, own.ctl("logs", str(job)).stdout]
-    said.append(own.ctl("certs", "revoke", "node-x").stdout)
-    secrets = secrets_of(own) | {token.partition(".")[2].encode()}
-    secrets |= keys_in((given / "identity.pem").read_bytes())
-    assert len(secrets) >= 5
-    logs = [path.read_bytes() for path in own.dir.glob("*.log")]
-    for secret in secrets:
-        assert secret not in argv
-        assert not any(secret in text.encode() for text in said)
-        assert not any(secret in text for text in logs)
-    for path in [*readable(own.dir), *readable(own.run_dir), *readable(tmp_path)]:
-        data = path.read_bytes()
-        assert not any(secret in data for secret in secrets), path
+def test_add_over_ssh_makes_a_volunteer_of_another_machine(own: Cluster, tmp_path: Path) -> None:
+    """By real ssh: files of the volunteer's own there, and it is let in; a renewal replaces them."""
+    (tmp_path / "ssh").mkdir()
+    with Machine(tmp_path, own) as machine, sshd(tmp_path / "ssh", "there") as commands:
+        own.environment["PATH"] = path_with(commands)
+        there = machine.state / "tls" / "node-s"
+        there.parent.mkdir()
+        os.chown(there.parent, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+        words = ("--ssh", "there", "--ssh-folder", str(there))
+        added = own.ctl("certs", "add", "node-s", *words)
+        assert (added.returncode, added.stdout) == (
+            0, f"node-s   key and certificate in there:{there}, for 90 days; it renews itself\n",
+        ), added.stderr + (tmp_path / "ssh" / "sshd.log").read_text()  # fmt: skip
+        assert {path.name: owned(path) for path in (there, *there.iterdir())} == {
+            "node-s": (0o700, UNPRIVILEGED_UID),
+            "ca.pem": (0o644, UNPRIVILEGED_UID),
+            "identity.pem": (0o600, UNPRIVILEGED_UID),
+        }
+        machine.start_volunteer("node-s", joins=True)
+        eventually("node-s", lambda: is_ready(own, "node-s"))
+        first = (there / "identity.pem").read_bytes()
+        assert own.ctl("certs", "renew", "node-s", *words).returncode == 0
+        assert (there / "identity.pem").read_bytes() != first
+        assert sorted(path.name for path in there.iterdir()) == ["ca.pem", "identity.pem"]
+        refused = own.ctl("certs", "add", "node-t", "--ssh", "nowhere.invalid")
+        assert refused.returncode == 71 and "nothing could be copied to nowhere.invalid" in refused.stderr
+    listed = {one["name"]: one["state"] for one in own.certs("list")["certificates"]}
+    assert (listed["node-s"], listed["node-t"]) == ("good", "revoked")
 
 
-def secrets_of(cluster: Cluster) -> set[bytes]:
-    """The admin's token, and each line of each key."""
-    found = {cluster.token.encode()}
-    for path in cluster.dir.rglob("*"):
-        if path.suffix in (".key", ".pem") and path.is_file():
-            found |= keys_in(path.read_bytes())
-    return found
-
-
-def keys_in(pem: bytes) -> set[bytes]:
-    """The lines of a private key that tell something of it."""
-    body = pem.partition(b"-----BEGIN PRIVATE KEY-----")[2].partition(b"-----END")[0]
-    return {line for line in body.splitlines()[1:] if len(line) > 20}
-
-
-def command_lines() -> bytes:
-    """Of all processes, with their environments."""
-    found = b""
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal():
-            for part in ("cmdline", "environ"):
-                try:
-                    found += (process / part).read_bytes()
-                except OSError:  # it has ended, or is none that root may look into
-                    continue
-    return found
-
-
-def readable(folder: Path) -> list[Path]:
-    """The plain files below a folder that everybody may read, whatever the folders above allow."""
-    return [
-        path
-        for path in folder.rglob("*")
-        if not path.is_symlink() and stat.S_ISREG(path.stat().st_mode) and path.stat().st_mode & stat.S_IROTH
-    ]
+def owned(path: Path) -> tuple[int, int]:
+    """Mode and owner."""
+    found = path.stat()
+    return stat.S_IMODE(found.st_mode), found.st_uid

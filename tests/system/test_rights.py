@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -44,6 +46,38 @@ def test_the_keeper_has_no_network(cluster: Cluster) -> None:
     for table in ("tcp", "tcp6", "udp", "udp6"):
         rows = Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
         assert not own & {f"socket:[{row.split()[9]}]" for row in rows}, table
+
+
+def test_nothing_is_spoken_in_clear_text(cluster: Cluster) -> None:
+    """The daemons listen at the manager's two addresses alone, and neither answers HTTP/2 without TLS."""
+    listening = {address for daemon in cluster.daemons.values() for address in listens_at(daemon.pid)}
+    doors = {cluster.address, cluster.volunteers_address}
+    assert listening == doors
+    for door in doors:
+        host, _, port = door.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as raw:
+            raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+            said = b""
+            with suppress(ConnectionResetError):
+                while data := raw.recv(1000):
+                    said += data
+        assert said[:1] in (b"", b"\x15"), "nothing, or an alert of TLS"
+
+
+def listens_at(pid: int) -> list[str]:
+    """The TCP addresses at which a process listens."""
+    own = {_target(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    found = []
+    for table in ("tcp", "tcp6"):
+        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            words = row.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in own:
+                host, _, port = words[1].partition(":")
+                # gRPC takes an IPv6 socket for an IPv4 address, which stands in it as a mapped one.
+                ipv4 = host.removeprefix("0000000000000000FFFF0000")
+                known = socket.inet_ntoa(bytes.fromhex(ipv4)[::-1]) if len(ipv4) == 8 else host
+                found.append(f"{known}:{int(port, 16)}")
+    return found
 
 
 def _target(link: Path) -> str:

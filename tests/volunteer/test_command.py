@@ -62,7 +62,7 @@ def run_arguments(world: Bench) -> list[str]:
 
 
 async def test_a_process_is_ready_serves_and_ends_on_sigterm(world: Bench) -> None:
-    """One line on stdout, systemd is told, status 0, tasks left as they are."""
+    """One line on stdout, systemd is told, status 0, tasks left as they are; clear text is warned of."""
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     notify.bind(str(world.folder / "notify"))
     process = await asyncio.create_subprocess_exec(
@@ -70,17 +70,19 @@ async def test_a_process_is_ready_serves_and_ends_on_sigterm(world: Bench) -> No
         *run_arguments(world),
         "--allow-root",
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "NOTIFY_SOCKET": str(world.folder / "notify")},
     )
-    assert process.stdout is not None
+    assert process.stdout is not None and process.stderr is not None
     async with asyncio.timeout(20):
         line = await process.stdout.readline()
         await world.manager.attached()
         await world.manager.bring_up()
         process.send_signal(signal.SIGTERM)
+        log = (await process.stderr.read()).decode()
         status = await process.wait()
 
+    assert "the manager is spoken to in clear text" in log
     assert line.decode().split() == (
         ["ready", "node-a", "cluster", "c1", "at", f"{world.manager.target},", "slots", "in", "10.77.0.0/24"]
     )

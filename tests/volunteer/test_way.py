@@ -63,6 +63,8 @@ class Manager(registry_pb2_grpc.RegistryServicer):
     attached: list[str] = field(default_factory=list)
     renewed: int = 0
     refuse: tuple[grpc.StatusCode, str] | None = None
+    lifetime_s: int = 90 * DAY
+    busy: asyncio.Event | None = None
     held: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def Attach(self, request_iterator: Any, context: Any) -> None:
@@ -84,8 +86,10 @@ class Manager(registry_pb2_grpc.RegistryServicer):
         self.renewed += 1
         if self.refuse is not None:
             await context.abort(*self.refuse)
+        if self.busy is not None:
+            await self.busy.wait()
         holder = read(context.auth_context()["x509_pem_cert"][0])
-        made = self.office.sign_again(holder, request.signing_request.encode())
+        made = self.office.sign_again(holder, request.signing_request.encode(), self.lifetime_s)
         return pb.RenewResponse(certificate=made.pem.decode(), authority=self.authority())
 
     def authority(self) -> str:
@@ -338,3 +342,36 @@ async def test_a_renewal_that_fails_is_tried_again_and_leaves_the_files(
             assert (way.folder / "identity.pem").read_bytes() == pair.key + pair.certificate
             manager.refuse = None
             await until(lambda: (way.folder / "identity.pem").read_bytes() != pair.key + pair.certificate)
+
+
+async def test_a_new_certificate_that_is_due_at_once_is_not_asked_for_on_and_on(
+    tmp_path: Path, at_work: Office
+) -> None:
+    """As near the end of the authority: the manager is asked once in a while."""
+    pair = signed(at_work.folder, begin=-3 * DAY, end=DAY)
+    way = MutualTls(put(tmp_path / "tls", ca_of(at_work), pair))
+    async with serving(at_work) as manager:
+        manager.lifetime_s = 100
+        async with linked(way, manager):
+            await until(lambda: (way.folder / "identity.pem").read_bytes() != pair.key + pair.certificate)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await until(lambda: manager.renewed > 1)
+
+
+async def test_a_renewal_whose_connection_is_closed_is_tried_again(tmp_path: Path, at_work: Office) -> None:
+    """gRPC calls that a cancellation; the renewal goes on all the same."""
+    pair = signed(at_work.folder, begin=-3 * DAY, end=20)
+    way = MutualTls(put(tmp_path / "tls", ca_of(at_work), pair))
+    async with serving(at_work) as manager:
+        manager.busy = asyncio.Event()
+        async with linked(way, manager) as link:
+            await until(lambda: manager.renewed == 1)
+            channel, link._channel = link.channel, None
+            manager.busy.set()
+            manager.busy = None
+            await channel.close()
+            await until(lambda: not link.up.is_set())
+            await say_hello(link)
+            await until(lambda: (way.folder / "identity.pem").read_bytes() != pair.key + pair.certificate)
+    assert manager.renewed >= 2

@@ -8,6 +8,7 @@ line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -30,15 +31,24 @@ _WITHIN_S = 60.0
 _SSH_S = 120.0
 # Of syndicate-manager's exit codes the one that this command does not have.
 _CODES = {74: exit_codes.BAD_MACHINE}
-# The folder and what is in it become those of the owner of the folder above, the volunteer's state.
+# The folder and both files become those of the owner of the folder above, the volunteer's state. What was
+# there stays until all of it has come. Owner and mode are set where that owner cannot lay links.
 _INSTALL = """\
 set -eu
 umask 077
 mkdir -p {folder}
 cd {folder}
-tar -xf -
+here=$(pwd -P)
+owner=$(stat -c %u:%g ..)
+new=$(mktemp -d ./.new.XXXXXX)
+trap 'rm -rf "$here/$new"' EXIT
+cd "$new"
+tar --no-same-owner -xf -
 chmod 0644 ca.pem
-chown -R --reference=.. .
+chown -h "$owner" ca.pem identity.pem
+mv -fT ca.pem ../ca.pem
+mv -fT identity.pem ../identity.pem
+chown -h "$owner" "$here"
 """
 
 
@@ -90,6 +100,9 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
     made: dict[str, Any] = json.loads(_certs(words, state))
     try:
         where = _send(wish, made["files"]) if wish.ssh else _write(folder, made["files"])
+    except KeyboardInterrupt:
+        _certs(["revoke", "--serial", made["serial"]], state)
+        raise
     except CliError as error:
         _certs(["revoke", "--serial", made["serial"]], state)
         raise CliError(error.message, *error.lines, "Nothing was added.", code=error.code) from None
@@ -111,15 +124,21 @@ def _next(wish: HostWish, where: str) -> list[str]:
 
 
 def _write(folder: Path, files: dict[str, str]) -> str:
+    """Both or none."""
+    made: list[Path] = []
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, text in files.items():
             mode = 0o644 if name == "ca.pem" else 0o600
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             (folder / name).unlink(missing_ok=True)
+            made.append(folder / name)
             with os.fdopen(os.open(folder / name, flags, mode), "w") as file:
                 file.write(text)
     except OSError as error:
+        for path in made:
+            with contextlib.suppress(OSError):  # what failed is told; a half-written key is no use to anybody
+                path.unlink()
         raise CliError(
             f"{error.filename or folder} cannot be written ({(error.strerror or str(error)).lower()})",
             code=exit_codes.BAD_MACHINE,

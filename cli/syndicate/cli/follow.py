@@ -17,8 +17,9 @@ from syndicate.cli.render.quantities import seconds_between
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient, job_has_ended
 from syndicate.v1.common_pb2 import Stamp
-from syndicate.v1.scheduler_pb2 import Job
+from syndicate.v1.scheduler_pb2 import USER_ROLE_STUDENT, Job
 
+_CLIENT = "client-"
 _LAST_OUTPUT_S = 10.0
 """So long the last output of a job that has ended is waited for."""
 
@@ -36,6 +37,8 @@ def follow(client: SchedulerClient, job_id: int, terminal: Terminal, as_json: bo
     except KeyboardInterrupt:
         raise goes_on(job_id) from None
     printer.end(job)
+    if not printer.heard_clients:
+        tell_of_clients(client, terminal, job)
     return exit_codes.of_job(job)
 
 
@@ -49,6 +52,23 @@ def follow_logs(client: SchedulerClient, job_id: int, terminal: Terminal, tasks:
     with Merged(streams) as merged:
         _until_ended(merged, printer)
     printer.end()
+
+
+def tell_of_clients(client: SchedulerClient, terminal: Terminal, job: Job) -> None:
+    """Says what a student is not shown of a job, where there is something."""
+    if any(is_client(task.ref.task) for task in job.tasks) and not job.published and student(client):
+        terminal.note("(without the clients' output: it is the staff's until they publish the job)")
+
+
+def is_client(task: str) -> bool:
+    """Whether a task of this name is a client."""
+    return task.startswith(_CLIENT)
+
+
+def student(client: SchedulerClient) -> str:
+    """The caller's name where it is a student's; empty for others."""
+    user = client.whoami().user
+    return user.name if user.role == USER_ROLE_STUDENT else ""
 
 
 def goes_on(job_id: int) -> CliError:
@@ -104,6 +124,7 @@ class _LinePrinter:
         self._order = Ordering(time.monotonic)
         self._view = FollowView(terminal.width, terminal.palette, terminal.room, self._order)
         self._cutter = LineCutter()
+        self.heard_clients = False
 
     def wait_s(self) -> float | None:
         """Seconds until something that is held back may be due."""
@@ -116,6 +137,7 @@ class _LinePrinter:
         self._terminal.say(self._view.see(item.value.job))
 
     def hear(self, item: Item) -> None:
+        self.heard_clients = self.heard_clients or is_client(item.value.task)
         for line in self._cutter.feed(item.value):
             self._terminal.say(self._view.hear(line))
 
@@ -185,6 +207,7 @@ class _JsonPrinter:
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._pieces = 0
+        self.heard_clients = False
 
     def wait_s(self) -> float | None:
         """Nothing is held back: each document has its stamps."""
@@ -198,6 +221,7 @@ class _JsonPrinter:
 
     def hear(self, item: Item) -> None:
         self._pieces += 1
+        self.heard_clients = self.heard_clients or is_client(item.value.task)
         self._terminal.say(document(log_as_plain(item.value, self._pieces)))
 
     def end(self, job: Job) -> None:

@@ -8,7 +8,15 @@ from itertools import islice
 
 from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
-from syndicate.cli.follow import follow_logs, goes_on, log_line, mark_line
+from syndicate.cli.follow import (
+    follow_logs,
+    goes_on,
+    is_client,
+    log_line,
+    mark_line,
+    student,
+    tell_of_clients,
+)
 from syndicate.cli.merge import Merged
 from syndicate.cli.render import words
 from syndicate.cli.render.job_lines import end_lines, labelled, result_lines
@@ -21,10 +29,9 @@ from syndicate.cli.render.timeline import in_order
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient, job_has_ended
 from syndicate.v1.common_pb2 import JobState
-from syndicate.v1.scheduler_pb2 import USER_ROLE_STUDENT, Job
+from syndicate.v1.scheduler_pb2 import Job
 
 RECENT_JOBS = 20
-_CLIENT = "client-"
 
 
 def list_jobs(
@@ -38,8 +45,8 @@ def list_jobs(
     as_json: bool = False,
 ) -> int:
     """The newest jobs, or all of them; a student's own ones unless told otherwise."""
-    student = "" if owner or everybody else _student(client)
-    owner = owner or student
+    whose = "" if owner or everybody else student(client)
+    owner = owner or whose
     wanted = [_state(name) for text in states for name in text.split(",")]
     size = 0 if everything else RECENT_JOBS
     found = client.jobs(owner=owner, states=wanted, page_size=size)
@@ -54,15 +61,9 @@ def list_jobs(
     )
     if more:
         terminal.note(f"(the newest {RECENT_JOBS}; all of them:  syndicatectl jobs --all)")
-    if student:
+    if whose:
         terminal.note("(your own; also your team's and published ones:  syndicatectl jobs --everybody)")
     return exit_codes.OK
-
-
-def _student(client: SchedulerClient) -> str:
-    """The caller's name where it is a student's; empty for others."""
-    user = client.whoami().user
-    return user.name if user.role == USER_ROLE_STUDENT else ""
 
 
 def show(client: SchedulerClient, terminal: Terminal, job_id: int, as_json: bool) -> int:
@@ -90,7 +91,7 @@ def result(client: SchedulerClient, terminal: Terminal, job_id: int, as_json: bo
         by_client = [
             {"task": task.ref.task, "result": as_plain(task.result) if task.HasField("result") else None}
             for task in job.tasks
-            if task.ref.task.startswith(_CLIENT)
+            if is_client(task.ref.task)
         ]
         terminal.say(document({**{name: whole[name] for name in kept}, "clients": by_client}))
     else:
@@ -179,7 +180,7 @@ def logs(
             raise goes_on(job_id) from None
         raise
     if not tasks:
-        _tell_of_clients(client, terminal, job_id)
+        tell_of_clients(client, terminal, client.job(job_id))
     return exit_codes.OK
 
 
@@ -199,14 +200,6 @@ def _print_logs(
         say(cutter.feed(answer))
     say(cutter.rest())
     terminal.say([mark_line(text, terminal) for text in marks.rest()])
-
-
-def _tell_of_clients(client: SchedulerClient, terminal: Terminal, job_id: int) -> None:
-    """Says what a student is not shown, where there is something."""
-    job = client.job(job_id)
-    has_clients = any(task.ref.task.startswith(_CLIENT) for task in job.tasks)
-    if has_clients and not job.published and _student(client):
-        terminal.note("(without the clients' output: it is the staff's until they publish the job)")
 
 
 def _check_tasks(client: SchedulerClient, job_id: int, tasks: Sequence[str]) -> None:

@@ -69,18 +69,18 @@ def report(
         output = f"job-{job}.html"
     make_page = page_maker() if output is not None else None
     run = whole_run(client, found, read_histories(history or ()), with_logs=make_page is not None)
-    written = []
+    files: dict[str, bytes] = {}
     if make_page is not None and output is not None:
-        written.append(write(Path(output), make_page(run).encode()))
+        files[output] = make_page(run).encode()
     if junit is not None:
-        written.append(write(Path(junit), junit_document(run)))
+        files[junit] = junit_document(run)
     if gradescope is not None:
-        written.append(write(Path(gradescope), pretty(gradescope_document(run))))
+        files[gradescope] = pretty(gradescope_document(run))
+    for path, data in files.items():
+        write(Path(path), data)
+        terminal.note(labelled("wrote", f"{path}  {bytes_text(len(data))}"))
     if json:
-        terminal.say(document(summary(run) | {"files": written}))
-    else:
-        for path in written:
-            terminal.say(labelled("wrote", f"{path}  {bytes_text(os.path.getsize(path))}"))
+        terminal.say(document(summary(run) | {"files": list(files)}))
     return exit_codes.OK
 
 
@@ -147,9 +147,12 @@ def _recording(histories: Sequence[Recorded], start: Stamp, run: Run) -> Recordi
         ) from None
 
 
-def write(path: Path, data: bytes) -> str:
-    """Writes a file whole or not at all, over one of its name. Returns its path. Raises CliError."""
+def write(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all, over one of its name. Raises CliError."""
     try:
+        if path.exists() and not path.is_file():  # /dev/stdout, a pipe: never to be replaced
+            path.write_bytes(data)
+            return
         descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -162,7 +165,6 @@ def write(path: Path, data: bytes) -> str:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise CliError(f"{path} cannot be written ({why})", code=exit_codes.CANNOT_WRITE) from None
-    return str(path)
 
 
 def _mask() -> int:

@@ -78,6 +78,7 @@ def add(
 def change(client: SchedulerClient, terminal: Terminal, name: str, wish: UserWish, as_json: bool) -> int:
     """Changes what is given of a user, and leaves the rest."""
     before = client.user(name)
+    before.ClearField("in_force")  # it is of the quota before
     user = User()
     user.CopyFrom(before)
     wish.apply_to(user)
@@ -86,7 +87,7 @@ def change(client: SchedulerClient, terminal: Terminal, name: str, wish: UserWis
     if user != before:
         client.put_users([user])
     if as_json:
-        terminal.say(document({"user": as_plain(user), "changed": user != before}))
+        terminal.say(document({"user": as_plain(client.user(name)), "changed": user != before}))
     else:
         how = f"{who_text(user)}, quota: {quota_text(user.quota)}"
         verb = "changed" if user != before else "is so already"

@@ -1,8 +1,9 @@
 """What students, instructors and staff import.
 
 A client task breaks and mends its own job with ``Chaos`` (``AioChaos`` for asyncio), by hand or by the seeded
-schedule of a ``Nemesis``; ``testing`` has fakes of it. ``SchedulerClient`` submits and reads jobs; ``pack``
-makes sources. Needs grpcio and protobuf only.
+schedule of a ``Nemesis``; ``testing`` has fakes of it. ``History`` records what it did (all of ``history``:
+reading, merging, others' formats); ``checkers`` judges that. ``SchedulerClient`` submits and reads jobs;
+``pack`` makes sources. Needs grpcio and protobuf only.
 """
 
 from syndicate.client_api import nemesis
@@ -93,6 +94,7 @@ from syndicate.client_api._results import (
 from syndicate.client_api._retry import RetryPolicy
 from syndicate.client_api._scheduler import SchedulerClient, Uploaded, job_has_ended
 from syndicate.client_api._tls import ca_fingerprint, fetch_ca, is_loopback
+from syndicate.client_api.history import History, HistoryError
 
 __all__ = [
     "IGNORE_FILE",
@@ -118,6 +120,8 @@ __all__ = [
     "FaultKind",
     "Finished",
     "Healed",
+    "History",
+    "HistoryError",
     "JobIsGraded",
     "JobNotRunning",
     "Killed",

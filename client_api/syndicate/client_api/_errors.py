@@ -45,6 +45,7 @@ The whole tree, with the side that is to blame::
     │   │   └── TooManyTokens   of one user
     │   ├── NotTrusted          whoever answers is not known as manager    the caller, or somebody in between
     │   └── Unreachable         the manager does not answer                the cluster
+    ├── HistoryError            (of history) recorded, read or merged wrongly  the caller
     ├── NotHealed               a nemesis could not take back all it did   the cluster
     └── PackError               a source cannot be sent                    the caller
         ├── NoMakefile          it has none at its root

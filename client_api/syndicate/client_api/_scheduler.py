@@ -29,7 +29,7 @@ from syndicate.client_api._logs import LogResume
 from syndicate.client_api._pack import Source
 from syndicate.client_api._presence import Presence
 from syndicate.client_api._retry import RetryPolicy
-from syndicate.client_api._tls import open_channel
+from syndicate.client_api._tls import open_channel, time_apart
 from syndicate.v1 import scheduler_pb2, scheduler_pb2_grpc
 from syndicate.v1.common_pb2 import JobState
 
@@ -361,9 +361,10 @@ class SchedulerClient(IdentityCalls):
 
     def _error(self, failure: Failure, tried_for: float) -> SchedulerError:
         if _is_distrust(failure):
-            return NotTrusted(
-                f"the certificate of {self.address} is not trusted ({_cause(failure)})", failure
-            )
+            cause = _cause(failure)
+            if "clock here" in cause and (apart := time_apart(self.address)):
+                cause += f"; {apart}"
+            return NotTrusted(f"the certificate of {self.address} is not trusted ({cause})", failure)
         if _is_broken(failure) or (failure.code == "DEADLINE_EXCEEDED" and not failure.reason):
             return Unreachable(self.address, _cause(failure), tried_for, failure)
         return scheduler_error(failure)

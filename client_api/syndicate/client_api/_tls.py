@@ -7,6 +7,8 @@ import hmac
 import ipaddress
 import socket
 import ssl
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,39 @@ def fetch_ca(address: str, fingerprint: str) -> str:
         f"{address} shows no authority of the fingerprint {fingerprint}: it is another cluster's, or "
         "somebody is in between"
     )
+
+
+def time_apart(address: str) -> str:
+    """How far the clock here is from the time of what a manager shows; empty where that cannot be told.
+
+    ``the clock here is at least 2 h behind``. Blocks for 5 s at most.
+    """
+    try:
+        begin, end = _lifetime(_shown(address)[0])
+    except (NotTrusted, OSError, ValueError, IndexError):
+        return ""
+    now = time.time()
+    if now < begin:
+        return f"the clock here is at least {_long(begin - now)} behind"
+    return f"it ended {_long(now - end)} ago by the clock here" if now > end else ""
+
+
+def _lifetime(der: bytes) -> tuple[int, int]:
+    """From when to when a certificate is good, in seconds since 1970, UTC."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(ssl.DER_cert_to_PEM_cert(der))
+        file.flush()
+        # Python's own decoder has no public name for a certificate that is not trusted, and takes a file.
+        decoded: dict[str, Any] = ssl._ssl._test_decode_cert(file.name)  # type: ignore[attr-defined]  # see above
+    return ssl.cert_time_to_seconds(decoded["notBefore"]), ssl.cert_time_to_seconds(decoded["notAfter"])
+
+
+def _long(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
 
 
 def is_loopback(address: str) -> bool:

@@ -27,9 +27,10 @@ from typing import Any, NoReturn, Self
 import grpc
 from google.protobuf.message import Message
 from syndicate.client_api._aio_chaos import AioChaos
+from syndicate.client_api._calls import own_boot_id
 from syndicate.client_api._chaos import DEFAULT_TIMEOUT_S, ENVIRONMENT_NAME, Chaos
 from syndicate.client_api._errors import METADATA_PREFIX, REASON_KEY, ChaosError, SchedulerError
-from syndicate.client_api._fake_job import FAKE_BOOT_ID, FakeJob, RecordedCall
+from syndicate.client_api._fake_job import FakeJob, RecordedCall
 from syndicate.client_api._results import MemberState
 from syndicate.client_api._retry import RetryPolicy
 from syndicate.v1 import chaos_pb2
@@ -55,7 +56,7 @@ class FakeChaos(Chaos):
         self._caller = caller
         self._timeout = DEFAULT_TIMEOUT_S
         self._retry = _NO_RETRY
-        self._boot_id = FAKE_BOOT_ID
+        self._boot_id = own_boot_id()  # a ping compares this machine's real clock to the fake one
 
     def close(self) -> None:
         """Nothing is held."""
@@ -78,7 +79,7 @@ class AioFakeChaos(AioChaos):
         self._caller = caller
         self._timeout = DEFAULT_TIMEOUT_S
         self._retry = _NO_RETRY
-        self._boot_id = FAKE_BOOT_ID
+        self._boot_id = own_boot_id()  # a ping compares this machine's real clock to the fake one
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -121,7 +121,7 @@ async def _serve(
     usage = Usage(settings.user_limits, lambda: clock.now().monotonic_ns, door.changed)
     engine.on_access_changed = usage.sweep
     uploads = Uploads(blobs, files, checks, settings.upload_timeout_s, usage)
-    transport = None if settings.insecure else Transport(Folder(settings.state_dir / "tls"), files)
+    transport = None if settings.insecure else Transport(Folder(settings.state_dir / "tls"), files, audit.did)
     desk = Desk(
         engine,
         store,
@@ -146,7 +146,8 @@ async def _serve(
     if transport is not None:
         # A machine that joins has no certificate, and the volunteers' listener lets nobody in without one.
         users.add_open(_REGISTRY, "Join", registry.join_handler())
-    guard = Guard(_volunteers_door(settings, transport), lambda: engine.stopping, Watch(audit))
+    watch = Watch(audit, name_of=None if peers is None else peers.name_of)
+    guard = Guard(_volunteers_door(settings, transport), lambda: engine.stopping, watch)
     volunteers = _volunteers_listener(guard, registry, ChaosControl(engine, Relayed(engine, peers)))
     users.bind(settings.listen_users, transport and transport.credentials("users"))
     volunteers.bind(settings.listen_volunteers, transport and transport.credentials("volunteers"))
@@ -188,6 +189,8 @@ async def _serve(
         for task in (sweeping, house, certificates):
             task.cancel()
         await asyncio.wait([sweeping, house, certificates])
+        if transport is not None:
+            await transport.close()
         await logs.close()
     for task in (sweeping, house, certificates):
         if not task.cancelled():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pwd
 import re
 import secrets
 import sys
@@ -32,9 +33,11 @@ from .pki import (
     Exists,
     Folder,
     Issued,
+    JoinToken,
     KeyLost,
     Office,
     PkiError,
+    Revoked,
     TokenRefused,
     Unknown,
     day,
@@ -43,7 +46,8 @@ from .pki import (
 
 EX_USAGE: Final = 64
 _STATUS: Final[dict[type[PkiError], int]] = {
-    Exists: 65, BadInput: 65, TokenRefused: 65, Unknown: 66, Damaged: 70, KeyLost: 71, ClockOff: 71, Busy: 75,
+    Exists: 65, BadInput: 65, TokenRefused: 65, Revoked: 65, Unknown: 66, Damaged: 70, KeyLost: 71,
+    ClockOff: 71, Busy: 75,
 }  # fmt: skip
 _STUCK: Final = 70
 _IO: Final = 74
@@ -97,9 +101,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Run the command; its exit status."""
     wish = parse(arguments)
+    by = _who()
     try:
         reached = _become_owner(wish.state_dir)
-        office = Office(Folder(reached / "tls", wish.state_dir / "tls"))
+        office = Office(Folder(reached / "tls", wish.state_dir / "tls"), by=by)
         return _COMMANDS[wish.command](office, wish)
     except PkiError as error:
         return _fail(_STATUS[type(error)], str(error), *error.lines)
@@ -137,13 +142,15 @@ def _init(office: Office, wish: argparse.Namespace) -> int:
 
 
 def _add(office: Office, wish: argparse.Namespace) -> int:
-    if wish.out is not None:
-        _must_be_free(wish.out)
+    if (refused := _nowhere(wish)) is not None:
+        return refused
     return _hand_over(office, wish, office.add(wish.host, wish.address, wish.days * 86_400))
 
 
 def _renew(office: Office, wish: argparse.Namespace) -> int:
     if wish.host is not None:
+        if (refused := _nowhere(wish)) is not None:
+            return refused
         return _hand_over(office, wish, office.renew(wish.host, wish.address, wish.days * 86_400))
     made = office.renew_manager(wish.address)
     running = tell_manager(office.folder.path)
@@ -154,15 +161,26 @@ def _renew(office: Office, wish: argparse.Namespace) -> int:
     return 0
 
 
+def _nowhere(wish: argparse.Namespace) -> int | None:
+    """The exit status where key and certificate have no place to go, before anything is signed."""
+    if not wish.bundle and wish.out is None:
+        return _fail(EX_USAGE, "say where key and certificate go: --out DIR or --bundle")
+    if wish.out is not None and wish.command == "add":
+        _must_be_free(wish.out)
+    return None
+
+
 def _hand_over(office: Office, wish: argparse.Namespace, bundle: Bundle) -> int:
     made = bundle.certificate
-    tell_manager(office.folder.path)
+    try:
+        tell_manager(office.folder.path)
+    except ManagerStuck as error:
+        office.revoke_serial(made.serial)  # nobody gets its key
+        text = f"the manager that runs does not read what is changed ({error.why})"
+        return _fail(_STUCK, text, "Nothing was added. Restart it, then try again.")
     files = {"ca.pem": bundle.ca.decode(), "identity.pem": bundle.identity.decode()}
     if wish.bundle:
         return _document(name=made.name, serial=made.serial, expires_at=made.not_after, files=files)
-    if wish.out is None:
-        office.revoke_serial(made.serial)
-        return _fail(EX_USAGE, "say where key and certificate go: --out DIR or --bundle")
     try:
         _write_bundle(wish.out, files)
     except OSError:
@@ -216,14 +234,30 @@ def _revoke(office: Office, wish: argparse.Namespace) -> int:
     else:
         return _fail(EX_USAGE, "say whose certificate: HOST or --serial HEX")
     cut = tell_manager(office.folder.path)
+    good = _good_tokens(office, wish.host)
     if wish.json:
-        return _document(name=wish.host or "", cut=cut or [], manager_runs=cut is not None)
+        tokens = [one.token_id for one in good]
+        return _document(name=wish.host or "", cut=cut or [], manager_runs=cut is not None, tokens=tokens)
     if cut is None:
         how = "no manager runs here; it is refused from its next start on"
     else:
         how = "cut off" if cut else "it was not attached; refused from now on"
     _out(f"{wish.host or wish.serial}   revoked; {how}")
+    for one in good:
+        left = one.uses - len(one.used_by)
+        _out(f"It joined by token {one.token_id}, which lets {left:,} more in; under another name, it too:")
+        _out(f"  syndicatectl join-token revoke {one.token_id}")
     return 0
+
+
+def _good_tokens(office: Office, host: str | None) -> list[JoinToken]:
+    """The join tokens that a machine holds and that are good for more machines."""
+    now = int(time.time())
+    return [
+        one
+        for one in office.folder.register().tokens
+        if host in one.used_by and not one.revoked_at and now < one.expires_at and len(one.used_by) < one.uses
+    ]
 
 
 def _token_create(office: Office, wish: argparse.Namespace) -> int:
@@ -268,6 +302,16 @@ _COMMANDS: Final = {
 
 
 # ---- files and lines -------------------------------------------------------------------------------------
+
+
+def _who() -> str:
+    """The login name of whoever runs this; behind sudo, of the person."""
+    if os.geteuid() == 0 and (behind := os.environ.get("SUDO_USER")):
+        return behind
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
 
 
 def _become_owner(state_dir: Path) -> Path:

@@ -1,7 +1,7 @@
 """STATE_DIR/tls/control: how `certs` commands tell the manager that runs that certificates have changed.
 
-One line each way: `reload`, answered by JSON with the volunteers that were cut off. Only the folder's owner
-and root reach the socket.
+One line each way: `reload`, answered by JSON with the volunteers that were cut off, or with why it could not
+be read. Only the folder's owner and root reach the socket.
 """
 
 from __future__ import annotations
@@ -13,15 +13,26 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import structlog
+
+from .pki import PkiError
 
 _NAME: Final = "control"
 _WITHIN_S: Final = 5.0
 _LONGEST_ANSWER: Final = 1 << 20
 
+_log = structlog.get_logger()
+
 
 class ManagerStuck(Exception):
-    """A manager runs, and did not say that it has read the change."""
+    """A manager runs, and did not say that it has read the change; `why` is what it said instead."""
+
+    def __init__(self, why: str) -> None:
+        text = f"it is written down, but the manager that runs did not read it ({why}); restart it"
+        super().__init__(text)
+        self.why = why
 
 
 class Control:
@@ -51,12 +62,19 @@ class Control:
         try:
             async with asyncio.timeout(_WITHIN_S):
                 if await reader.readline() == b"reload\n":
-                    writer.write(json.dumps({"cut": await self._reload()}).encode() + b"\n")
+                    writer.write(json.dumps(await self._answer()).encode() + b"\n")
                     await writer.drain()
-        except (TimeoutError, ConnectionError):
+        except (TimeoutError, ConnectionError, ValueError):
             return  # whoever asked has gone; it tells its user that no answer came
         finally:
             writer.close()
+
+    async def _answer(self) -> dict[str, Any]:
+        try:
+            return {"cut": await self._reload()}
+        except (PkiError, OSError) as error:
+            _log.error("certificates.trouble", detail=str(error))
+            return {"error": str(error)}
 
 
 def tell_manager(folder: Path) -> list[str] | None:
@@ -73,13 +91,14 @@ def tell_manager(folder: Path) -> list[str] | None:
         try:
             asking.sendall(b"reload\n")
             with asking.makefile("rb") as answer:
-                cut: list[str] = json.loads(answer.readline(_LONGEST_ANSWER))["cut"]
-                return cut
-        except (OSError, ValueError, KeyError) as error:
-            raise ManagerStuck(
-                "it is written down, but the manager that runs did not read it "
-                f"({error or 'no answer'}); restart it"
-            ) from None
+                line = answer.readline(_LONGEST_ANSWER)
+                said: dict[str, Any] = json.loads(line) if line else {"error": "it hung up"}
+        except (OSError, ValueError) as error:
+            raise ManagerStuck(str(error) or "no answer") from None
+        if "cut" not in said:
+            raise ManagerStuck(str(said.get("error", "no answer")))
+        cut: list[str] = said["cut"]
+        return cut
 
 
 @contextlib.contextmanager

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Final, Literal
 
 import grpc
 import structlog
 
-from .pki import Authority, Certificate, Folder, Kind, Office, PkiError, Register, day, renewal_due
+from .pki import Authority, Certificate, Deed, Folder, Kind, Office, PkiError, Register, day, renewal_due
 from .rpc.peers import Peers
 from .rpc.threads import off
 
@@ -23,13 +23,27 @@ Who = Literal["users", "volunteers"]
 
 
 class Transport:
-    """The folder's content in use. Raises PkiError and OSError where it cannot be read."""
+    """The folder's content in use.
 
-    def __init__(self, folder: Folder, files: Executor) -> None:
+    `on_deeds` writes what operators did into the audit log, and returns whether it stands there for good.
+    Raises PkiError and OSError where it cannot be read.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        files: Executor,
+        on_deeds: Callable[[Sequence[Deed]], Awaitable[bool]] | None = None,
+    ) -> None:
         folder.must_exist()
         self.office = Office(folder)
         self._folder = folder
         self._files = files
+        self._on_deeds = on_deeds
+        # One at a time: a register that was read earlier must not be taken later, or what was revoked in
+        # between would be let in.
+        self._reading = asyncio.Lock()
+        self._signing: set[asyncio.Task[Certificate]] = set()
         self.authority: Certificate = folder.authority_certificate()
         self.peers = Peers(self.authority.cluster, folder.register(), _utc)
         self._configurations: dict[Who, Any] = {}
@@ -63,26 +77,62 @@ class Transport:
 
     async def reload(self) -> list[str]:
         """Read register and certificate again; the volunteers that were cut off."""
-        register, pem = await off(self._files, self._read_again)
-        self._take_manager(pem)
-        cut = self.peers.update(register)
-        _log.info("certificates.reloaded", cut=cut)
+        async with self._reading:
+            register, pem = await off(self._files, self._read_again)
+            self._take_manager(pem)
+            cut = self.peers.update(register)
+            _log.info("certificates.reloaded", cut=cut)
+            await self._tell_deeds(register.deeds)
         return cut
+
+    async def _tell_deeds(self, deeds: Sequence[Deed]) -> None:
+        if not deeds or self._on_deeds is None or not await self._on_deeds(deeds):
+            return
+        try:
+            await off(self._files, lambda: self.office.forget(deeds))
+        except (PkiError, OSError) as error:  # they will be told again: rather twice than never
+            _log.error("certificates.trouble", detail=str(error))
 
     def _read_again(self) -> tuple[Register, bytes]:
         return self._folder.register(), self._folder.manager_pem()
 
-    async def sign(self, work: Callable[[], Certificate]) -> Certificate:
-        """Have the office sign, in a thread, and take the register that says so. Raises PkiError."""
+    def sign(self, work: Callable[[], Certificate]) -> asyncio.Task[Certificate]:
+        """Have the office sign, in a thread, and take the register that says so. Raises PkiError, OSError.
+
+        To be awaited shielded: it is done whole also where its caller is gone meanwhile, since what was
+        written down must be known here. `close` waits for it.
+        """
+        task = asyncio.create_task(self._sign(work))
+        self._signing.add(task)
+        task.add_done_callback(self._signed)
+        return task
+
+    async def _sign(self, work: Callable[[], Certificate]) -> Certificate:
         made = await off(self._files, work)
-        self.peers.update(await off(self._files, self._folder.register))
+        async with self._reading:
+            self.peers.update(await off(self._files, self._folder.register))
         return made
 
+    def _signed(self, task: asyncio.Task[Certificate]) -> None:
+        self._signing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.debug("certificates.not_signed", detail=str(error))  # the caller is told, unless it is gone
+
+    async def close(self) -> None:
+        """Wait for what is being signed."""
+        if self._signing:
+            await asyncio.wait(self._signing)
+
     async def keep_fresh(self, pause: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
-        """Renew the manager's certificate in time, and warn of those that nobody renews, until cancelled."""
+        """Renew the manager's certificate in time, and warn of those that nobody renews, until cancelled.
+
+        Begins with what operators did while no manager ran.
+        """
         told: set[str] = set()
         while True:
             try:
+                if self._on_deeds is not None and (await off(self._files, self._folder.register)).deeds:
+                    await self.reload()
                 if renewal_due(self._folder.manager(), _utc()):
                     made = await off(self._files, self.office.renew_manager)
                     await self.reload()
@@ -90,10 +140,11 @@ class Transport:
                 await off(self._files, self._check_key)
             except (PkiError, OSError) as error:
                 _log.error("certificates.trouble", detail=str(error))
-            for name, until in self._expiring(_utc()):
+            expiring = self._expiring(_utc())
+            for name, until in expiring:
                 if name not in told:
                     _log.warning("certificate.expires", name=name, expires=day(until))
-                told.add(name)
+            told = {name for name, _ in expiring}
             await pause(_LOOK_EVERY_S)
 
     def _check_key(self) -> None:

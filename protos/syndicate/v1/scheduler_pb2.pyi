@@ -1164,6 +1164,7 @@ class User(google.protobuf.message.Message):
     DISABLED_FIELD_NUMBER: builtins.int
     QUOTA_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
+    IN_FORCE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """`[a-z0-9-]`, at most 63 characters."""
     role: global___UserRole.ValueType
@@ -1180,6 +1181,10 @@ class User(google.protobuf.message.Message):
     def created_at(self) -> syndicate.v1.common_pb2.Stamp:
         """When it was added."""
 
+    @property
+    def in_force(self) -> global___Quota:
+        """`quota` with the manager's defaults filled in, in lists; means nothing in a request."""
+
     def __init__(
         self,
         *,
@@ -1189,9 +1194,10 @@ class User(google.protobuf.message.Message):
         disabled: builtins.bool = ...,
         quota: global___Quota | None = ...,
         created_at: syndicate.v1.common_pb2.Stamp | None = ...,
+        in_force: global___Quota | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["created_at", b"created_at", "quota", b"quota"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "disabled", b"disabled", "name", b"name", "quota", b"quota", "role", b"role", "team", b"team"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["created_at", b"created_at", "in_force", b"in_force", "quota", b"quota"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["created_at", b"created_at", "disabled", b"disabled", "in_force", b"in_force", "name", b"name", "quota", b"quota", "role", b"role", "team", b"team"]) -> None: ...
 
 global___User = User
 
@@ -1204,6 +1210,7 @@ class Team(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     QUOTA_FIELD_NUMBER: builtins.int
     MEMBERS_FIELD_NUMBER: builtins.int
+    IN_FORCE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """`[a-z0-9-]`, at most 63 characters."""
     members: builtins.int
@@ -1212,15 +1219,20 @@ class Team(google.protobuf.message.Message):
     def quota(self) -> global___Quota:
         """What all members have together."""
 
+    @property
+    def in_force(self) -> global___Quota:
+        """`quota` with the manager's defaults filled in, in lists; means nothing in a request."""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         quota: global___Quota | None = ...,
         members: builtins.int = ...,
+        in_force: global___Quota | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["quota", b"quota"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["members", b"members", "name", b"name", "quota", b"quota"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["in_force", b"in_force", "quota", b"quota"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["in_force", b"in_force", "members", b"members", "name", b"name", "quota", b"quota"]) -> None: ...
 
 global___Team = Team
 

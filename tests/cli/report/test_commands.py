@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -47,7 +48,8 @@ def test_report_writes_a_page(ctl: Ctl, job: FakeManager, here: Path) -> None:
     """By itself it is job-N.html, and what was written is said."""
     ended = ctl("report", "12")
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("wrote      job-12.html  1.")
+    assert ended.out == ""
+    assert ended.err.startswith("wrote      job-12.html  1.")
     assert "slave-0" in (here / "job-12.html").read_text()
     assert [path.name for path in here.iterdir()] == ["job-12.html"]
 
@@ -83,6 +85,19 @@ def test_report_without_the_extra_says_what_to_install(
     assert ended.code == 71
     assert "pip install 'syndicate-cluster[cli,report]'" in ended.err
     assert list(here.iterdir()) == []
+
+
+def test_report_into_a_pipe(ctl: Ctl, job: FakeManager, here: Path) -> None:
+    """What is no plain file is written to and never replaced."""
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        ended = ctl("report", "12", "--gradescope", "pipe")
+        assert ended.code == 0, ended.err
+        assert json.loads(os.read(reader, 65536))["score"] == 0.97
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
 
 
 def test_report_of_a_running_job(ctl: Ctl, manager: FakeManager, here: Path) -> None:

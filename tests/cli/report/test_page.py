@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from syndicate.cli.report.documents import KILL_NOTE
 from syndicate.cli.report.page import in_script, page
 
-from tests.cli.report.samples import failed_run, hostile_run, run
+from tests.cli.report.samples import failed_run, fault, hostile_run, run
 
 _MOST_BYTES = 3_000_000
 
@@ -75,6 +75,15 @@ def test_a_page_of_any_number_of_tasks(lanes: int) -> None:
     one = run().lanes[0]
     many = tuple(replace(one, task=f"slave-{place}") for place in range(lanes))
     assert page(replace(run(), lanes=many))
+
+
+def test_a_page_of_very_many_faults_stays_small() -> None:
+    """What is left out of pictures and tables is said."""
+    faults = tuple(fault(place, "pause", "slave-2", place / 1000, 15.0) for place in range(1, 10_000))
+    made = page(replace(run(1000), faults=faults))
+    assert len(made.encode()) <= _MOST_BYTES
+    assert "The last 9,599 faults are not drawn." in made
+    assert "rows are left out" in made
 
 
 def test_hostile_texts_are_texts() -> None:

@@ -70,6 +70,13 @@ def test_the_operations_of_a_counterexample_are_found(tmp_path: Path) -> None:
     assert [told.operations[place].words for place in told.bad] == ["put x 2", "get x → 1"]
 
 
+def test_very_many_kinds_share_a_name(tmp_path: Path) -> None:
+    """A client may name its operations as it likes; the tables have an end all the same."""
+    lines = "".join(f'{{"i":{place},"t":{place},"p":{place},"f":"kind-{place}"}}\n' for place in range(1000))
+    told = recording([history(tmp_path, "client-0", "boot-m", 0, lines)], START)
+    assert len({op.kind for op in told.operations}) == 17
+
+
 def test_a_text_without_a_counterexample_marks_nothing() -> None:
     """A client may say what it likes."""
     assert counterexample(["all well", "  1.000 ms – 2 of 3", "  meanwhile:"]) == []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syndicate.cli.report.logs import Thinned
 from syndicate.cli.report.run import LogMark, Op
-from syndicate.cli.report.series import bands, points, rates, slice_s, thinned, window_rows
+from syndicate.cli.report.series import bands, most_at_once, points, rates, slice_s, thinned, window_rows
 from syndicate.cli.report.windows import Window
 
 from tests.cli.report.samples import operations
@@ -70,6 +70,13 @@ def test_thinned_lines_cover_the_whole_run_and_are_counted(count: int, most: int
     assert len(kept) + thinned_lines.left_out == count
     assert len(steps) <= 1
     assert count < 2 or kept[-1] >= count - 2 * max(steps, default=count)
+
+
+def test_windows_that_follow_each_other_are_never_open_at_once() -> None:
+    """Shades are laid over each other as deep as faults are in force together."""
+    spans = [(0, 2), (2, 4), (3, 5)]
+    found = [Window(1, "cut", "cut", start, end, 0, 0, True, "") for start, end in spans]
+    assert [most_at_once(found[:count]) for count in (0, 1, 2, 3)] == [0, 1, 1, 2]
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 30)), max_size=60))

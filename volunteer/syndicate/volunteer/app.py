@@ -148,6 +148,7 @@ class App:
     def _way(self, target: str) -> Way:
         settings = self._settings
         if settings.insecure:
+            _log.warning("insecure", manager=target, detail="the manager is spoken to in clear text")
             assert settings.token_file is not None  # noqa: S101 - the settings say so
             return ClearText(settings.token_file)
         return MutualTls(folder_for(settings.certificates, target))

@@ -44,10 +44,18 @@ async def keep_renewed(
             text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
             expires_in = way.identity.not_after - now() if way.identity is not None else 0
             _log.warning("certificate.not_renewed", detail=text, expires_in_s=round(expires_in))
-            await asyncio.sleep(max(_SHORTEST_PAUSE_S, min(_LONGEST_PAUSE_S, expires_in / 20)))
+            await asyncio.sleep(_pause(expires_in))
             continue
         link.renewed()
         _log.info("certificate.renewed", manager=link.target, serial=made.serial)
+        if (expires_in := made.not_after - now()) <= 0 or _left(way, now()) <= 0:
+            # The authority itself is near its end, or the clocks are apart: the next one would be no better.
+            _log.warning("certificate.short", expires_in_s=round(expires_in))
+            await asyncio.sleep(_pause(expires_in))
+
+
+def _pause(expires_in_s: float) -> float:
+    return max(_SHORTEST_PAUSE_S, min(_LONGEST_PAUSE_S, expires_in_s / 20))
 
 
 async def _renew(link: ManagerLink, way: MutualTls, clock: Clock) -> identity.Identity:
@@ -60,7 +68,14 @@ async def _renew(link: ManagerLink, way: MutualTls, clock: Clock) -> identity.Id
     )
     # Its async types are in a name that exists for type checkers only.
     stub: Any = registry_pb2_grpc.RegistryStub(link.channel)
-    answer = await stub.Renew(asked, timeout=_CALL_S)
+    try:
+        answer = await stub.Renew(asked, timeout=_CALL_S)
+    except asyncio.CancelledError:
+        # A channel that is closed beneath a call ends it with this too; a cancellation of this task goes on.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise OSError("the connection was closed meanwhile") from None
     made = identity.save(way.folder, request, answer.certificate, answer.authority)
     try:
         way.metadata()

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
             if far:
                 raise ValueError(f"insecure is clear text, for managers on this machine only, not {far[0]}")
             if self.token_file is None:
-                raise ValueError("insecure needs token_file, the manager's STATE_DIR/admin.token")
+                raise ValueError("insecure needs token_file, the manager's STATE_DIR/volunteer.token")
         elif self.token_file is not None:
             raise ValueError("token_file is for insecure; else a certificate says who this is (tls_dir)")
         if self.join:

@@ -31,7 +31,7 @@ def users_table(users: Sequence[User], room: int = UNLIMITED, more: str = "…")
             words.user_role(user.role),
             neutralise_text(user.team) or "-",
             "disabled" if user.disabled else "enabled",
-            quota_text(user.quota),
+            bounds_text(user),
         )
         for user in users
     ]
@@ -43,7 +43,7 @@ def teams_table(teams: Sequence[Team], room: int = UNLIMITED, more: str = "…")
     """NAME, MEMBERS, QUOTA of each team."""
     if not teams:
         return ["no teams"]
-    rows = [(neutralise_text(team.name), f"{team.members:,}", quota_text(team.quota)) for team in teams]
+    rows = [(neutralise_text(team.name), f"{team.members:,}", bounds_text(team)) for team in teams]
     return table(("NAME", "MEMBERS", "QUOTA"), rows, Fit(room, more, elastic=("NAME", "QUOTA")))
 
 
@@ -95,10 +95,10 @@ def user_lines(user: User, tokens: Sequence[Token], team: Team | None, now: Stam
     lines = labelled_text("user", f"{neutralise_text(user.name)}, {who_text(user)}{state}", room)
     if user.HasField("created_at"):
         lines.append(labelled("added", f"{_ago(user.created_at, now)}"))
-    lines += labelled_text("quota", quota_text(user.quota), room)
+    lines += labelled_text("quota", bounds_text(user), room)
     if team is not None:
         name = neutralise_text(team.name)
-        lines += labelled_text("team", f"{name}, together: {quota_text(team.quota)}", room)
+        lines += labelled_text("team", f"{name}, together: {bounds_text(team)}", room)
     for index, token in enumerate(tokens):
         lines += labelled_text("" if index else "tokens", token_text(token, now), room)
     return lines if tokens else [*lines, labelled("tokens", "none")]
@@ -145,15 +145,31 @@ def expires_soon(token: Token, now: Stamp) -> bool:
     return ends and 0 < (token.expires_at.utc_ns - now.utc_ns) / 1e9 < _SOON_S
 
 
+def bounds_text(party: User | Team) -> str:
+    """``running 2, queued 50, a day 200``: the bounds that hold, with the manager's defaults filled in.
+
+    ``queued 50, a day 200 (default)`` where all are the manager's, ``no bound`` where there is none. Of a
+    manager that does not tell what holds, what is not its default.
+    """
+    if not party.HasField("in_force"):
+        return quota_text(party.quota)
+    held = ", ".join(f"{name} {number:,}" for name, number in _parts(party.in_force) if number > 0)
+    ours = any(number for _, number in _parts(party.quota))
+    return (held or "no bound") + ("" if ours else " (default)")
+
+
 def quota_text(quota: Quota) -> str:
     """``running 2, a day 20``: what is not the manager's default; ``default`` where all of it is."""
-    parts = (
+    return ", ".join(f"{name} {_bound(number)}" for name, number in _parts(quota) if number) or "default"
+
+
+def _parts(quota: Quota) -> tuple[tuple[str, int], ...]:
+    return (
         ("running", quota.running_jobs),
         ("queued", quota.queued_jobs),
         ("a day", quota.submissions_per_day),
         ("machines", quota.machines),
     )
-    return ", ".join(f"{name} {_bound(number)}" for name, number in parts if number) or "default"
 
 
 def usage_text(usage: Usage, quota: Quota) -> str:

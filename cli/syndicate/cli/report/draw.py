@@ -31,6 +31,7 @@ from syndicate.cli.report.series import (
     MOST_ROWS,
     Point,
     bands,
+    most_at_once,
     points,
     rates,
     slice_s,
@@ -41,11 +42,15 @@ from syndicate.cli.report.windows import Window
 
 _LEFT = 78
 _ROW = 20
+_LEAST_TEXT_ROW = 13
+_MOST_ROWS_PIXELS = 420
 _AXES = 78
 """Pixels that a figure needs beside its frame: its tools above, its axis below."""
 _LANE = 34
 _MOST_NAME = 44
 _MOST_LANE_PIXELS = 900
+_MOST_WINDOWS = 400
+_MOST_MARKS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,8 @@ class _Canvas:
 
 def draw(run: Run, found: tuple[Window, ...]) -> list[Drawn]:
     """All figures that the run has something for, on one time line."""
+    left = max(0, len(found) - _MOST_WINDOWS)
+    found = found[:_MOST_WINDOWS]
     end = run.length_s
     if not end:
         return []
@@ -116,7 +123,7 @@ def draw(run: Run, found: tuple[Window, ...]) -> list[Drawn]:
     canvas = _Canvas(run, found, x_range, Span(dimension="height", line_width=1, line_color=colours.NEUTRAL))
     drawn = []
     if found:
-        drawn.append(_windows_figure(canvas))
+        drawn.append(_windows_figure(canvas, left))
     if run.recording is not None and run.recording.operations:
         drawn += [_latency_figure(canvas, run.recording), _rate_figure(canvas, run.recording)]
     if run.lanes:
@@ -149,10 +156,11 @@ def _when(window: Window) -> str:
     return f"{window.start_s:.3f} – {window.end_s:.3f} s, healed{by}"
 
 
-def _windows_figure(canvas: _Canvas) -> Drawn:
+def _windows_figure(canvas: _Canvas, left: int) -> Drawn:
     rows = window_rows(canvas.windows)
     count = max(rows) + 1
-    made = canvas.figure("faults", "", _AXES + _ROW * count, y_range=Range1d(start=count - 0.5, end=-0.5))
+    row = min(_ROW, _MOST_ROWS_PIXELS / count)
+    made = canvas.figure("faults", "", _AXES + int(row * count), y_range=Range1d(start=count - 0.5, end=-0.5))
     made.yaxis.visible = False
     made.ygrid.visible = False
     columns = _window_columns(canvas)
@@ -170,7 +178,7 @@ def _windows_figure(canvas: _Canvas) -> Drawn:
         source=source,
         name="fault-bars",
     )
-    for right in (False, True):
+    for right in (False, True) if row >= _LEAST_TEXT_ROW else ():
         _window_names(canvas, made, rows, right)
     _hover(made, [bars], ("fault", "@name"), ("in force", "@when"))
     legend = tuple(
@@ -178,17 +186,18 @@ def _windows_figure(canvas: _Canvas) -> Drawn:
         for family, colour in colours.FAMILIES.items()
         if any(window.family == family for window in canvas.windows)
     )
-    return Drawn("faults", "Faults", "", legend, made)
+    note = f"The last {left:,} faults are not drawn." if left else ""
+    return Drawn("faults", "Faults", note, legend, made)
 
 
 def _window_names(canvas: _Canvas, made: figure, rows: Sequence[int], right: bool) -> None:
-    """The names, within early ones and before late ones, so that none is cut off."""
+    """The names, within early ones and before late ones, so that none is cut off; of many the numbers."""
     alone = len(canvas.windows) <= MOST_ROWS
     half = canvas.run.length_s / 2
     chosen = [
         (window, row)
         for window, row in zip(canvas.windows, rows, strict=True)
-        if (window.start_s > half) is right
+        if (alone and window.start_s > half) is right
     ]
     at = [window.start_s for window, _ in chosen]
     source = ColumnDataSource(
@@ -216,13 +225,14 @@ def _window_names(canvas: _Canvas, made: figure, rows: Sequence[int], right: boo
 
 def _shade(canvas: _Canvas, made: figure, name: str) -> None:
     if canvas.windows:
+        depth = most_at_once(canvas.windows)
         strips = made.vstrip(
             x0="left",
             x1="right",
             fill_color="colour",
             line_color="colour",
-            fill_alpha=0.13,
-            line_alpha=0.5,
+            fill_alpha=min(0.13, 0.3 / depth),
+            line_alpha=min(0.5, 1.5 / depth),
             source=ColumnDataSource(_window_columns(canvas)),
             name=f"{name}-windows",
             level="underlay",
@@ -241,7 +251,7 @@ def _latency_figure(canvas: _Canvas, recording: Recording) -> Drawn:
     good = [point for point in found if point.op.outcome == "ok"]
     one_by_one = len(good) <= MOST_POINTS
     legend = []
-    for place, kind in enumerate(kinds(recording.operations)[: len(colours.KINDS)]):
+    for place, kind in enumerate(kinds(recording.operations)):
         mine = [point for point in good if point.op.kind == kind]
         colour = colours.of_kind(place)
         if not mine:
@@ -405,6 +415,7 @@ def _bars(
 
 def _runs(canvas: _Canvas, made: figure) -> None:
     told = [(place, lane, time) for place, lane in enumerate(canvas.run.lanes) for time in lane.times]
+    told = told[:_MOST_MARKS]
     end = canvas.run.length_s
     marks = _bars(
         made,
@@ -435,7 +446,7 @@ def _sufferings(canvas: _Canvas, made: figure) -> list[tuple[str, str, str]]:
             for place, lane in enumerate(canvas.run.lanes)
             for span in lane.sufferings
             if span.what == family
-        ]
+        ][:_MOST_MARKS]
         if not told:
             continue
         marks = _bars(
@@ -491,7 +502,8 @@ def _moments(canvas: _Canvas, made: figure) -> list[tuple[str, str, str]]:
         ]),
     ]  # fmt: skip
     legend = []
-    for name, marker, sign, colour, told in groups:
+    for name, marker, sign, colour, every in groups:
+        told = every[:_MOST_MARKS]
         if not told:
             continue
         source = ColumnDataSource(

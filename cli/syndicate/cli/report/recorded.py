@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from syndicate.client_api.history import Merged, Operation, Recorded, merge
 from syndicate.v1.common_pb2 import Stamp
 
 _MOST_CHARACTERS = 60
+_MOST_KINDS = 16
 _NS = 1e9
 # An operation as checkers tell it: `812.300 ms – 815.204 ms  process client-0/3  get x  -> 1`.
 _TOLD = re.compile(r"^\s+(\d+\.\d{3}) ms – (?:(\d+\.\d{3}) ms|…)  process (\S+)  \S")
@@ -29,7 +31,8 @@ def recording(histories: Sequence[Recorded], start: Stamp, told: Sequence[str] =
     clients, clocks = _zeros(histories, merged, start)
     zeros = _Zeros(clients)
     operations = sorted(merged.operations, key=lambda one: one.invoked_ns - zeros[str(one.process)])
-    ops = tuple(_op(one, zeros[str(one.process)]) for one in operations)
+    kinds = _Kinds(operations)
+    ops = tuple(_op(one, zeros[str(one.process)], kinds[one.kind]) for one in operations)
     return Recording(ops, clocks, _places(told, operations))
 
 
@@ -51,6 +54,17 @@ def _zeros(
     return zeros, tuple(neutralise_text(line) for line in told)
 
 
+class _Kinds(dict[str, str]):
+    """What each kind is called: the rare ones of very many share a name, so that tables have an end."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        counts = Counter(one.kind for one in operations)
+        super().__init__((kind, neutralise_text(kind)) for kind, _ in counts.most_common(_MOST_KINDS))
+
+    def __missing__(self, kind: str) -> str:
+        return "other kinds"
+
+
 class _Zeros(dict[str, int]):
     """By process; a client's processes are named `CLIENT/…`, and clients name themselves."""
 
@@ -63,12 +77,12 @@ class _Zeros(dict[str, int]):
         return self[process]
 
 
-def _op(operation: Operation, zero_ns: int) -> Op:
+def _op(operation: Operation, zero_ns: int, kind: str) -> Op:
     ended = operation.completed_ns
     return Op(
         (operation.invoked_ns - zero_ns) / _NS,
         None if ended is None else (ended - zero_ns) / _NS,
-        neutralise_text(operation.kind),
+        kind,
         operation.outcome.value,
         neutralise_text(str(operation.process)),
         _words(operation),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from syndicate.cli.report.numbers import latency, quantile
 from syndicate.cli.report.run import Op
@@ -104,6 +105,12 @@ def rates(ops: Sequence[Op], outcome: str, length_s: float, width_s: float) -> l
         width = min(width_s, length_s - place * width_s) or width_s
         told.append(Rate((place + 0.5) * width_s, number / max(width, width_s / 10)))
     return told
+
+
+def most_at_once(found: Sequence[Window]) -> int:
+    """How many windows are open at the same time at most."""
+    edges = sorted([(window.start_s, 1) for window in found] + [(window.end_s, -1) for window in found])
+    return max(accumulate(step for _, step in edges), default=0)
 
 
 def window_rows(found: Sequence[Window], most: int = MOST_ROWS) -> list[int]:

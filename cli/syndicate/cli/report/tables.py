@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syndicate.cli.render.quantities import duration_text
+from syndicate.cli.report.logs import shortened
 from syndicate.cli.report.numbers import QUANTILES, recoveries, rows
 from syndicate.cli.report.run import FaultLine, Run
 from syndicate.cli.report.windows import Window
 
 _MOST_LOG_ROWS = 400
-_MOST_RECOVERIES = 600
+_MOST_ROWS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,16 @@ def tables(run: Run, found: Sequence[Window]) -> list[Table]:
         made.append(_ledger(run))
     if run.logs.lines:
         made.append(_lines(run))
-    return made
+    return [_bounded(table) for table in made]
+
+
+def _bounded(table: Table) -> Table:
+    """The table with at most so many rows, and a word about the others."""
+    left = len(table.rows) - _MOST_ROWS
+    if left <= 0:
+        return table
+    note = f"{table.note} The last {left:,} rows are left out.".strip()
+    return replace(table, rows=table.rows[:_MOST_ROWS], note=note)
 
 
 def number(text: str) -> Cell:
@@ -104,9 +114,8 @@ def _recoveries(run: Run, found: Sequence[Window]) -> Table:
         Head("unknown", True),
         Head("recovered after", True),
     )
-    every = recoveries(run.recording.operations if run.recording else (), found)
     told = []
-    for one in every[:_MOST_RECOVERIES]:
+    for one in recoveries(run.recording.operations if run.recording else (), found):
         ok, fail, info = one.inside
         if one.after_s is not None:
             after = number(duration_text(one.after_s))
@@ -117,9 +126,7 @@ def _recoveries(run: Run, found: Sequence[Window]) -> Table:
             (Cell(name, "text"), Cell(one.kind), _count(ok, needed=True), _count(fail), _count(info), after)
         )
     note = "From the heal to the end of the first success after it. Other faults may have been in force then."
-    if len(every) > len(told):
-        note += f" {len(every) - len(told):,} rows are left out."
-    return Table("recovery", "Recovery after each fault", note, heads, tuple(told))
+    return Table("recovery", "Recovery after each fault", note, heads, tuple(told), folded=len(told) > 40)
 
 
 def _metrics(run: Run) -> Table:
@@ -133,7 +140,7 @@ def _clients(run: Run) -> Table:
             Cell(said.task),
             Cell(said.outcome or "said nothing"),
             number("" if said.score is None else f"{said.score:g}"),
-            Cell(said.text[0] if said.text else "", "text"),
+            Cell(shortened(said.text[0]) if said.text else "", "text"),
         )
         for said in run.verdict.clients
     )

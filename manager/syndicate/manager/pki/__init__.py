@@ -2,10 +2,21 @@
 
 from .authority import Authority, make_authority, requested_key
 from .certificate import Certificate, Kind, read
-from .errors import BadInput, Busy, ClockOff, Damaged, Exists, KeyLost, PkiError, TokenRefused, Unknown
+from .errors import (
+    BadInput,
+    Busy,
+    ClockOff,
+    Damaged,
+    Exists,
+    KeyLost,
+    PkiError,
+    Revoked,
+    TokenRefused,
+    Unknown,
+)
 from .folder import Folder
 from .office import Bundle, Office, renewal_due, without_secret
-from .register import Issued, JoinToken, Register, day
+from .register import Deed, Issued, JoinToken, Register, day
 
 __all__ = [
     "Authority",
@@ -15,6 +26,7 @@ __all__ = [
     "Certificate",
     "ClockOff",
     "Damaged",
+    "Deed",
     "Exists",
     "Folder",
     "Issued",
@@ -24,6 +36,7 @@ __all__ = [
     "Office",
     "PkiError",
     "Register",
+    "Revoked",
     "TokenRefused",
     "Unknown",
     "day",

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .certificate import Certificate, cluster_name, general_names, of, volunteer_name
+from .certificate import Certificate, cluster_name, general_names, is_strong, of, volunteer_name
 from .errors import BadInput, Damaged
 
 SLACK_S: Final = 600
@@ -32,8 +32,6 @@ MANAGER_S: Final = 365 * 86_400
 VOLUNTEER_S: Final = 90 * 86_400
 LARGEST_REQUEST: Final = 8 << 10
 """Bytes of a certificate signing request."""
-
-_CURVES: Final = ("secp256r1", "secp384r1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +153,9 @@ def requested_key(pem: bytes) -> ec.EllipticCurvePublicKey:
         raise BadInput("the signing request cannot be read (PEM of PKCS 10)") from None
     if not proven:
         raise BadInput("the signing request is not signed by its own key")
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+    if not is_strong(key):
         raise BadInput("the signing request's key is too weak or of another kind; ECDSA on P-256 is needed")
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101 - no other is strong
     return key
 
 

@@ -14,11 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from .errors import BadInput, Damaged
 
+_CURVES = ("secp256r1", "secp384r1")
 _CLUSTER = re.compile(r"[a-z0-9-]{1,63}")
 _VOLUNTEER = re.compile(r"[a-z0-9-]{1,63}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -50,6 +53,8 @@ class Certificate:
     """Host names and addresses, as they stand in it."""
     fingerprint: str
     """`sha256:` and the digest of its DER form, hexadecimal."""
+    is_strong: bool
+    """Whether its key is one that is signed for here."""
     pem: bytes
 
 
@@ -79,6 +84,11 @@ def _general_name(text: str) -> x509.GeneralName:
         if len(text) > 253 or not _HOST.fullmatch(text):
             raise BadInput(f"{text!r} is neither a host's name nor an address") from None
         return x509.DNSName(text.lower())
+
+
+def is_strong(key: object) -> bool:
+    """Whether it is a public key that is signed for here: ECDSA on P-256 or P-384."""
+    return isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES
 
 
 def read(pem: bytes) -> Certificate:
@@ -111,8 +121,16 @@ def of(certificate: x509.Certificate) -> Certificate:
         not_after=int(certificate.not_valid_after_utc.timestamp()),
         addresses=tuple(hosts),
         fingerprint=f"sha256:{certificate.fingerprint(hashes.SHA256()).hex()}",
+        is_strong=_has_strong_key(certificate),
         pem=_pem(certificate),
     )
+
+
+def _has_strong_key(certificate: x509.Certificate) -> bool:
+    try:
+        return is_strong(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -5,6 +5,7 @@ PkiError
 ├── Unknown       no such certificate, join token or folder
 ├── BadInput      a name, an address, a request that cannot be used
 ├── TokenRefused  a join token that is not known, used up, expired or revoked
+├── Revoked       the certificate that a volunteer came with is refused by now
 ├── KeyLost       the key of the cluster's own authority is gone
 ├── ClockOff      this machine's clock cannot be right
 ├── Busy          another command works on the same folder
@@ -38,6 +39,10 @@ class BadInput(PkiError):
 
 class TokenRefused(PkiError):
     """A join token that lets nobody in."""
+
+
+class Revoked(PkiError):
+    """The certificate that a volunteer came with was revoked meanwhile."""
 
 
 class KeyLost(PkiError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from .authority import VOLUNTEER_S, Authority, Signed, key_pem, make_authority, requested_key
 from .certificate import Certificate, volunteer_name
-from .errors import BadInput, ClockOff
+from .errors import BadInput, ClockOff, Revoked, Unknown
 from .folder import Folder
-from .register import JoinToken, Register, day, secret_digest
+from .register import Deed, JoinToken, Register, day, secret_digest
 
 MOST_USES: Final = 10_000
 DEFAULT_TOKEN_S: Final = 86_400
@@ -44,10 +44,15 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """Works on one folder. `now` is the clock, in seconds since 1970, UTC."""
+    """Works on one folder. `now` is the clock, in seconds since 1970, UTC.
+
+    `by` is the operator whose command it is: each change is then written down for the audit log, in the same
+    step. It is empty where the manager works, which has the log.
+    """
 
     folder: Folder
     now: Callable[[], int] = _utc
+    by: str = ""
 
     # ---- the authority and the manager -------------------------------------------------------------------
 
@@ -59,7 +64,7 @@ class Office:
         signer = Authority(authority.certificate.pem, authority.key)
         manager = signer.manager((*_LOCAL, *addresses), _key(), _serial(), now)
         register = Register().with_issued(manager.certificate, now)
-        self.folder.make(authority, manager, register)
+        self.folder.make(authority, manager, self._noted(register, "certs init", f"cluster {cluster}"))
         return authority.certificate, manager.certificate
 
     def renew_manager(self, more_addresses: Sequence[str] = ()) -> Certificate:
@@ -68,7 +73,7 @@ class Office:
             authority, register, now = self.folder.authority(), self.folder.register(), self._checked_now()
             addresses = (*self.folder.manager().addresses, *more_addresses)
             made = authority.manager(addresses, _key(), _serial(), now)
-            self.folder.write_register(register.with_issued(made.certificate, now))
+            self._write(register.with_issued(made.certificate, now), "certs renew", "manager")
             self.folder.write("manager.pem", made.pem)
         return made.certificate
 
@@ -91,21 +96,26 @@ class Office:
                 register.must_be_new(name, now)
             authority, key = self.folder.authority(), _key()
             made = authority.volunteer(name, addresses, key.public_key(), _serial(), now, lifetime_s)
-            self.folder.write_register(register.with_issued(made, now))
+            method = "certs add" if must_be_new else "certs renew"
+            self._write(register.with_issued(made, now), method, f"node {name}")
         return Bundle(made, authority.certificate.pem, Signed(made, key_pem(key)).pem)
 
     def revoke(self, name: str) -> list[str]:
         """A volunteer's certificates are refused from now on; their serial numbers. Raises Unknown."""
         with self.folder.locked():
             register, serials = self.folder.register().without(name, self.now())
-            self.folder.write_register(register)
+            self._write(register, "certs revoke", f"node {name}")
         return serials
 
     def revoke_serial(self, serial: str) -> None:
-        """One certificate is refused from now on: it never reached its machine."""
+        """One certificate is refused from now on: it never reached its machine. Raises Unknown."""
         with self.folder.locked():
-            register = self.folder.register().without_serials([serial], self.now())
-            self.folder.write_register(register)
+            register = self.folder.register()
+            if register.find(serial) is None:
+                which = "Which are there?  syndicatectl certs list"
+                raise Unknown(f"there is no certificate {serial}", which)
+            register = register.without_serials([serial], self.now())
+            self._write(register, "certs revoke", f"certificate {serial}")
 
     # ---- by request of a volunteer -----------------------------------------------------------------------
 
@@ -121,16 +131,21 @@ class Office:
         return made
 
     def sign_again(self, holder: Certificate, request: bytes, lifetime_s: int = VOLUNTEER_S) -> Certificate:
-        """Sign for a volunteer that came with `holder`, with what that one says."""
+        """Sign for a volunteer that came with `holder`, with what that one says.
+
+        Raises Revoked, BadInput, KeyLost, ClockOff.
+        """
         with self.folder.locked():
             now, register = self._checked_now(), self.folder.register()
             key = requested_key(request)
             line = register.find(holder.serial)
+            # It was looked at before the call came in; the operator may have been quicker.
+            if line is None or line.revoked_at:
+                raise Revoked(f"the certificate of {holder.name} is revoked")
             made = self.folder.authority().volunteer(
                 holder.name, holder.addresses, key, _serial(), now, lifetime_s
             )
-            token_id = line.token_id if line is not None else ""
-            self.folder.write_register(register.with_issued(made, now, token_id))
+            self.folder.write_register(register.with_issued(made, now, line.token_id))
         return made
 
     # ---- join tokens -------------------------------------------------------------------------------------
@@ -144,37 +159,59 @@ class Office:
         now, secret = self.now(), secrets.token_urlsafe(32)
         token = JoinToken(secrets.token_hex(4), secret_digest(secret), uses, now, now + ttl_s)
         with self.folder.locked():
-            self.folder.write_register(self.folder.register().with_token(token, now))
+            register = self.folder.register().with_token(token, now)
+            self._write(register, "join-token create", f"join token {token.token_id}")
         return token, f"{token.token_id}.{secret}"
 
     def revoke_token(self, token_id: str) -> None:
         """Nobody joins by it any more. Raises Unknown."""
         with self.folder.locked():
             register = self.folder.register().without_token(token_id, self.now())
-            self.folder.write_register(register)
+            self._write(register, "join-token revoke", f"join token {token_id}")
+
+    # ---- the audit log -----------------------------------------------------------------------------------
+
+    def forget(self, told: Sequence[Deed]) -> None:
+        """These are in the manager's audit log."""
+        with self.folder.locked():
+            self.folder.write_register(self.folder.register().without_deeds(frozenset(told)))
+
+    def _write(self, register: Register, method: str, subject: str) -> None:
+        self.folder.write_register(self._noted(register, method, subject))
+
+    def _noted(self, register: Register, method: str, subject: str) -> Register:
+        return register.with_deed(self.now(), self.by, method, subject) if self.by else register
 
     def _checked_now(self) -> int:
-        """Raises ClockOff where the authority lies in the future."""
-        now, begin = self.now(), self.folder.authority_certificate().not_before
+        """Raises ClockOff where the authority lies in the future, or has ended."""
+        now, authority = self.now(), self.folder.authority_certificate()
+        begin, end = authority.not_before, authority.not_after
         if now < begin:
             raise ClockOff(
                 f"this machine's clock says {day(now)}, and the cluster's authority begins at {day(begin)}: "
                 f"the clock is at least {_long(begin - now)} behind",
                 "Set it (timedatectl), then try again. Nothing was signed.",
             )
+        if now >= end:
+            raise ClockOff(
+                f"this machine's clock says {day(now)}, and the cluster's authority ended at {day(end)}: it "
+                f"has expired, or the clock is at least {_long(now - end)} ahead",
+                "Nothing was signed. If the clock is right (timedatectl), move the folder away, make another",
+                "authority (syndicatectl certs init), and add every machine again.",
+            )
         return now
 
 
 def without_secret(token: JoinToken) -> dict[str, object]:
     """A join token for lists."""
-    shown = replace(token, secret_sha256="")
     return {
-        "token_id": shown.token_id,
-        "uses": shown.uses,
-        "used_by": list(shown.used_by),
-        "made_at": shown.made_at,
-        "expires_at": shown.expires_at,
-        "revoked_at": shown.revoked_at,
+        "token_id": token.token_id,
+        "uses": token.uses,
+        "used_by": list(token.used_by),
+        "barred": list(token.barred),
+        "made_at": token.made_at,
+        "expires_at": token.expires_at,
+        "revoked_at": token.revoked_at,
     }
 
 

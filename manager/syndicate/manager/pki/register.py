@@ -20,6 +20,8 @@ from .errors import Damaged, Exists, TokenRefused, Unknown
 _VERSION: Final = 1
 # An expired certificate is listed for so long, and then forgotten.
 _REMEMBERED_S: Final = 30 * 86_400
+# So many commands are kept for the audit log of a manager that does not run; of more the oldest go.
+MOST_DEEDS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,20 @@ class JoinToken:
     expires_at: int
     used_by: tuple[str, ...] = ()
     revoked_at: int = 0
+    barred: tuple[str, ...] = ()
+    """Those of `used_by` that were revoked: they still have it, and for others it is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What an operator did by a command, until the manager has it in its audit log."""
+
+    number: int
+    at: int
+    who: str
+    """The login name on the manager's machine."""
+    method: str
+    subject: str
 
 
 def secret_digest(secret: str) -> str:
@@ -66,6 +82,7 @@ class Register:
 
     issued: tuple[Issued, ...] = ()
     tokens: tuple[JoinToken, ...] = ()
+    deeds: tuple[Deed, ...] = ()
     _by_serial: dict[str, Issued] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -113,7 +130,8 @@ class Register:
         if not gone:
             known = "is revoked already" if self._of(name) else "has no certificate here"
             raise Unknown(f"{name} {known}", "Which are there?  syndicatectl certs list")
-        return self.without_serials(gone, now), gone
+        tokens = tuple(_barring(one, name) for one in self.tokens)
+        return replace(self.without_serials(gone, now), tokens=tokens), gone
 
     def without_serials(self, serials: list[str], now: int) -> Register:
         """These revoked."""
@@ -146,9 +164,13 @@ class Register:
         """A volunteer let in by `ID.SECRET`, and the token's id; the line of its certificate is to be added.
 
         One that joined by this token before may do so again, as an image that is started afresh: what it had
-        then is revoked. Raises TokenRefused, and Exists for one that got its certificate otherwise.
+        then is revoked. Raises TokenRefused, also for one that the operator revoked, and Exists for one that
+        got its certificate otherwise.
         """
         found = self._token(token, now)
+        if name in found.barred:
+            text = f"{name} was revoked: the join token {found.token_id} does not let it in again"
+            raise TokenRefused(text)
         live = self.live(name, now)
         if any(one.token_id != found.token_id for one in live):
             self.must_be_new(name, now)
@@ -173,6 +195,17 @@ class Register:
         # The same words whether the id or the secret is wrong.
         raise TokenRefused("no such join token")
 
+    # ---- for the audit log -------------------------------------------------------------------------------
+
+    def with_deed(self, at: int, who: str, method: str, subject: str) -> Register:
+        """An operator did something; the oldest go where too many wait for a manager."""
+        number = self.deeds[-1].number + 1 if self.deeds else 1
+        return replace(self, deeds=(*self.deeds, Deed(number, at, who, method, subject))[-MOST_DEEDS:])
+
+    def without_deeds(self, told: frozenset[Deed]) -> Register:
+        """These are in the audit log."""
+        return replace(self, deeds=tuple(one for one in self.deeds if one not in told))
+
     # ---- as text -----------------------------------------------------------------------------------------
 
     def to_json(self) -> str:
@@ -182,6 +215,7 @@ class Register:
                 "version": _VERSION,
                 "issued": [asdict(one) for one in self.issued],
                 "tokens": [asdict(one) for one in self.tokens],
+                "deeds": [asdict(one) for one in self.deeds],
             },
             indent=1,
         )
@@ -195,10 +229,22 @@ class Register:
                 raise Damaged(f"the register is of version {values['version']}, known here is {_VERSION}")
             return cls(
                 tuple(Issued(**{**one, "kind": Kind(one["kind"])}) for one in values["issued"]),
-                tuple(JoinToken(**{**one, "used_by": tuple(one["used_by"])}) for one in values["tokens"]),
+                tuple(_token_in(one) for one in values["tokens"]),
+                tuple(Deed(**one) for one in values.get("deeds", ())),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"the register cannot be read ({error})") from None
+
+
+def _barring(token: JoinToken, name: str) -> JoinToken:
+    if name not in token.used_by or name in token.barred:
+        return token
+    return replace(token, barred=(*token.barred, name))
+
+
+def _token_in(values: dict[str, Any]) -> JoinToken:
+    barred = tuple(values.get("barred", ()))
+    return JoinToken(**{**values, "used_by": tuple(values["used_by"]), "barred": barred})
 
 
 def day(seconds: int) -> str:

@@ -66,10 +66,10 @@ class Accounts:
     async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
         """Users, by name."""
         size = page_size(request.page_size)
-        users = self._engine.machine.users()
+        users, config = self._engine.machine.users(), self._engine.config
         await self._engine.durable()
         found = (
-            user_out(user)
+            user_out(user, quota.of_user(config, user))
             for user in users
             if user.name > request.page_token and request.name in ("", user.name)
         )
@@ -89,10 +89,15 @@ class Accounts:
     async def ListTeams(self, request: pb.ListTeamsRequest, context: Context) -> pb.ListTeamsResponse:
         """Teams, by name."""
         size = page_size(request.page_size)
-        teams = self._engine.machine.teams()
+        teams, default = self._engine.machine.teams(), self._engine.config.team_quota
         await self._engine.durable()
         found = (
-            pb.Team(name=team.name, quota=quota_out(team.quota), members=members)
+            pb.Team(
+                name=team.name,
+                quota=quota_out(team.quota),
+                members=members,
+                in_force=quota_out(quota.filled_in(team.quota, default)),
+            )
             for team, members in teams
             if team.name > request.page_token
         )
@@ -167,8 +172,8 @@ def _behind(tokens: Sequence[TokenRecord], page_token: str) -> Sequence[TokenRec
 # ---- between the protos and the core --------------------------------------------------------------------
 
 
-def user_out(user: UserRecord) -> pb.User:
-    """A user."""
+def user_out(user: UserRecord, in_force: model.Quota | None = None) -> pb.User:
+    """A user; in lists with the bounds that hold."""
     return pb.User(
         name=user.name,
         role=convert.number(user.role),
@@ -176,6 +181,7 @@ def user_out(user: UserRecord) -> pb.User:
         disabled=user.disabled,
         quota=quota_out(user.quota),
         created_at=convert.stamp_out(user.created_at),
+        in_force=None if in_force is None else quota_out(in_force),
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from google.protobuf.message import Message
 
 from ..core.access import Caller
@@ -10,6 +13,11 @@ from ..core.errors import CoreError
 from ..core.names import is_name
 from ..core.user_events import Audited, WriteAudit
 from ..engine import Engine
+from ..pki import Deed, day
+
+# Who works on the manager's machine itself calls from there.
+_HERE: Final = "local"
+_LATE_S: Final = 60
 
 
 class AuditLog:
@@ -28,17 +36,19 @@ class AuditLog:
         method: str,
         request: object = None,
         named: int = 0,
+        volunteer: str = "",
     ) -> None:
-        """A call was denied. `token_id` is of the token where that is known and its user is not let in.
+        """A call was denied.
 
-        `named` is the job that the call names beside its request; 0 for none.
+        `token_id` is of the token where that is known and its user is not let in, `named` the job that the
+        call names beside its request (0 for none), `volunteer` the name in the certificate that it came with.
         """
         subject, job_id = subject_of(request)
         if not subject and named > 0:
             subject, job_id = f"job {named}", named
         if self._engine.machine.token(token_id) is None:
             token_id = ""  # whatever was sent: the log holds what is known
-        who = caller.name if caller is not None else self._user_of(token_id)
+        who = caller.name if caller is not None else volunteer or self._user_of(token_id)
         denial = Audited(who, token_id, peer, method, subject, False, error.reason, job_id)
         self._write(self._denials.note(denial, self._now_ns()))
 
@@ -49,6 +59,20 @@ class AuditLog:
     def signed(self, volunteer_id: str, peer: str, method: str) -> None:
         """A volunteer was given a certificate."""
         self._write([Audited(volunteer_id, "", peer, method, f"node {volunteer_id}", True)])
+
+    async def did(self, deeds: Sequence[Deed]) -> bool:
+        """Operators did this by commands on this machine; whether it is written down for good."""
+        if self._engine.stopping is not None:
+            return False
+        now = self._engine.clock.now().utc_ns // 10**9
+        self._write(
+            [Audited(one.who, "", _HERE, one.method, one.subject + _when(one.at, now), True) for one in deeds]
+        )
+        try:
+            await self._engine.durable()
+        except CoreError:  # it stops: they are told to the next manager
+            return False
+        return True
 
     def sweep(self) -> None:
         """Writes what the last minute had too much of; to be called every few seconds."""
@@ -71,6 +95,11 @@ class AuditLog:
         if self._engine.stopping is None:
             for line in lines:
                 self._engine.handle(line)
+
+
+def _when(at: int, now: int) -> str:
+    """When it was done, where the line is much later."""
+    return f", on {day(at)}" if abs(now - at) > _LATE_S else ""
 
 
 def subject_of(request: object) -> tuple[str, int]:

@@ -41,10 +41,14 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a guard tells of the calls that come by; `usage` is None at a door whose callers have no names."""
+    """What a guard tells of the calls that come by; `usage` is None at a door whose callers have no tokens.
+
+    `name_of` says who calls there, by the certificate.
+    """
 
     audit: AuditLog | None = None
     usage: Usage | None = None
+    name_of: Callable[[Context], str] | None = None
 
 
 class Guard(grpc.GenericRpcHandler):
@@ -148,7 +152,8 @@ def _tell_denied(
     if watch.audit is not None and error.denied:
         name = method.rpartition("/")[2]
         job_id = callers.job_named(context) or 0
-        watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request, job_id)
+        who = watch.name_of(context) if watch.name_of is not None else ""
+        watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request, job_id, who)
 
 
 def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Handler:
@@ -237,6 +242,8 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
                 async for response in behaviour(read(data), context):
                     yield response
         except CoreError as error:
+            if error.denied:
+                denied(error, context, None)
             await abort(context, error)
         except grpc.aio.AbortError:
             raise

@@ -7,6 +7,7 @@ token.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from syndicate.v1 import registry_pb2 as pb
 
 from ..core.bucket import Bucket
 from ..core.errors import BadRequest, Conflict, CoreError, Exhausted, NotAllowed, Refused
-from ..pki import BadInput, Certificate, Exists, PkiError, TokenRefused
+from ..pki import BadInput, Certificate, Exists, PkiError, Revoked, TokenRefused
 from ..transport import Transport
 from . import convert
 from .audit import AuditLog
@@ -41,8 +42,9 @@ class Signing:
     def __init__(self, transport: Transport, audit: AuditLog) -> None:
         self._transport = transport
         self._audit = audit
-        # By who asks and request id, so that a request that is repeated gets the same certificate.
-        self._answers: OrderedDict[tuple[str, str], str] = OrderedDict()
+        # By who asks and request id, so that a request that is repeated gets the same certificate, also
+        # while the first is being answered. What failed is not kept.
+        self._answers: OrderedDict[tuple[str, str], asyncio.Task[Certificate]] = OrderedDict()
         self._joins = Bucket()
 
     async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
@@ -51,23 +53,32 @@ class Signing:
         office, token, csr = self._transport.office, request.token, request.signing_request.encode()
         name = convert.name(request.volunteer_id, "volunteer_id")
         log = _log.bind(volunteer_id=name, peer=context.peer(), token_id=token.partition(".")[0][:16])
+        host = host_of(context)
+
+        def signed() -> None:
+            log.info("join.signed")
+            self._audit.signed(name, host, "Join")
+
         try:
             # The secret is part of who asks: a repeat by somebody else is none.
-            made = await self._once(f"join {token} {name}", request, lambda: office.join(token, name, csr))
+            who = f"join {token} {name}"
+            made = await self._once(who, request, lambda: office.join(token, name, csr), signed)
         except CoreError as error:
             log.warning("join.refused", reason=error.reason, detail=error.detail)
             raise
-        log.info("join.signed")
-        self._audit.signed(name, host_of(context), "Join")
         return pb.JoinResponse(certificate=made, authority=self._transport.authority.pem.decode())
 
     async def renew(self, request: pb.RenewRequest, context: Context) -> pb.RenewResponse:
         """Sign for a volunteer that shows a certificate."""
         office, csr = self._transport.office, request.signing_request.encode()
         holder = self._transport.peers.caller(context)
-        made = await self._once(holder.serial, request, lambda: office.sign_again(holder, csr))
-        _log.info("certificate.renewed", volunteer_id=holder.name)
-        self._audit.signed(holder.name, host_of(context), "Renew")
+        host = host_of(context)
+
+        def signed() -> None:
+            _log.info("certificate.renewed", volunteer_id=holder.name)
+            self._audit.signed(holder.name, host, "Renew")
+
+        made = await self._once(holder.serial, request, lambda: office.sign_again(holder, csr), signed)
         return pb.RenewResponse(certificate=made, authority=self._transport.authority.pem.decode())
 
     def _count(self) -> None:
@@ -82,25 +93,40 @@ class Signing:
             )
 
     async def _once(
-        self, who: str, request: pb.JoinRequest | pb.RenewRequest, work: Callable[[], Certificate]
+        self,
+        who: str,
+        request: pb.JoinRequest | pb.RenewRequest,
+        work: Callable[[], Certificate],
+        signed: Callable[[], None],
     ) -> str:
         key = (who, convert.request_id(request.request_id))
-        if (made := self._answers.get(key)) is not None:
-            return made
-        check_clock(request.sent_at)
-        made = (await sign(self._transport, work)).pem.decode()
-        self._answers[key] = made
-        if len(self._answers) > _MOST_REMEMBERED:
-            self._answers.popitem(last=False)
-        return made
+        task = self._answers.get(key)
+        if task is None:
+            check_clock(request.sent_at)
+            task = self._answers[key] = self._transport.sign(work)
+            task.add_done_callback(lambda done: self._done(key, done, signed))
+            if len(self._answers) > _MOST_REMEMBERED:
+                self._answers.popitem(last=False)
+        return (await told(task)).pem.decode()
+
+    def _done(
+        self, key: tuple[str, str], task: asyncio.Task[Certificate], signed: Callable[[], None]
+    ) -> None:
+        """Also where nobody waits for the answer any more: it was signed all the same."""
+        if task.cancelled() or task.exception() is not None:
+            self._answers.pop(key, None)
+        else:
+            signed()
 
 
-async def sign(transport: Transport, work: Callable[[], Certificate]) -> Certificate:
-    """Raises CoreError for what the office refuses."""
+async def told(signing: asyncio.Task[Certificate]) -> Certificate:
+    """What was signed. Raises CoreError for what the office refuses."""
     try:
-        return await transport.sign(work)
+        return await asyncio.shield(signing)
     except TokenRefused as error:
         raise NotAllowed("BAD_JOIN_TOKEN", str(error)) from None
+    except Revoked as error:
+        raise NotAllowed("CERTIFICATE_REVOKED", str(error)) from None
     except BadInput as error:
         raise BadRequest("BAD_FIELD", f"signing_request: {error}") from None
     except Exists as error:

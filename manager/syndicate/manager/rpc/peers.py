@@ -57,9 +57,19 @@ class Peers:
         certificate = self._certificate(context)
         if certificate.kind is not Kind.VOLUNTEER or certificate.cluster != self._cluster:
             raise NotAllowed("WRONG_IDENTITY", "the certificate is none of a volunteer of this cluster")
+        if not certificate.is_strong:
+            text = "the certificate's key is too weak or of another kind; ECDSA on P-256 is needed"
+            raise NotAllowed("WRONG_IDENTITY", text)
         self._must_be_good(certificate)
         self._must_come_from(certificate, context.peer())
         return certificate
+
+    def name_of(self, context: Context) -> str:
+        """The volunteer that a call's certificate names, let in or not; empty where there is none."""
+        try:
+            return self._certificate(context).name
+        except NotAllowed:
+            return ""
 
     def must_be(self, context: Context, volunteer_id: str) -> Certificate:
         """Raises NotAllowed where the caller speaks for another than its certificate names."""

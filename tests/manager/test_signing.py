@@ -1,0 +1,163 @@
+"""Certificates by request and by command: each signed once, and each in the audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from syndicate.manager.control import ManagerStuck
+from syndicate.manager.pki import Office, day
+from syndicate.v1 import registry_pb2 as registry
+from syndicate.v1 import registry_pb2_grpc as registry_grpc
+from syndicate.v1 import scheduler_pb2 as scheduler
+
+from tests.manager import people
+from tests.manager.authorities import Pair, of_bundle, office, request
+from tests.manager.conftest import Start
+from tests.manager.scripted import WAIT_S, stamp
+from tests.manager.test_doors import knock_on
+from tests.manager.test_transport import Place, attach, running
+
+REGISTRY = registry.DESCRIPTOR.services_by_name["Registry"]
+
+
+async def test_who_joined_and_who_was_denied_is_in_the_audit_log(start: Start, tmp_path: Path) -> None:
+    """By name and address, without the token."""
+    async with running(start, tmp_path) as place, place.users() as channel:
+        _, text = place.office.create_token(1, 3600)
+        for token, name in ((text, "node-j"), (text, "node-k")):
+            wish = registry.JoinRequest(
+                request_id=str(uuid.uuid4()), token=token, volunteer_id=name,
+                signing_request=request().decode(), sent_at=stamp(),
+            )  # fmt: skip
+            await knock_on(channel, f"/{REGISTRY.full_name}/Join", (), wish.SerializeToString())
+        denied, signed = (line for line in await people.audit(place.manager) if line.method == "Join")
+    assert (signed.who, signed.subject, signed.allowed, signed.peer) == (
+        "node-j", "node node-j", True, "127.0.0.1",
+    )  # fmt: skip
+    assert (denied.who, denied.subject, denied.allowed, denied.reason) == (
+        "", "node node-k", False, "BAD_JOIN_TOKEN",
+    )  # fmt: skip
+    assert text not in f"{denied}{signed}"
+
+
+async def test_who_renewed_and_who_was_denied_is_in_the_audit_log(start: Start, tmp_path: Path) -> None:
+    """By the name in the certificate; a repeat of the request has no line of its own."""
+    async with running(start, tmp_path) as place:
+        pairs = {name: of_bundle(place.office.add(name, ()).identity) for name in ("node-a", "node-r")}
+        place.office.revoke("node-r")
+        await place.reload()
+        wish = registry.RenewRequest(
+            request_id=str(uuid.uuid4()), signing_request=request().decode(), sent_at=stamp()
+        )
+        for name in ("node-a", "node-a", "node-r"):
+            async with place.volunteers(pairs[name]) as channel:
+                path = f"/{REGISTRY.full_name}/Renew"
+                await knock_on(channel, path, (), wish.SerializeToString())
+        lines = [line for line in await people.audit(place.manager) if line.method == "Renew"]
+    told = [(one.who, one.peer, one.allowed, one.reason) for one in lines]
+    assert told == [
+        ("node-r", "127.0.0.1", False, "CERTIFICATE_REVOKED"),
+        ("node-a", "127.0.0.1", True, ""),
+    ]
+
+
+async def test_a_request_that_comes_twice_at_once_is_signed_once(start: Start, tmp_path: Path) -> None:
+    """Else the second would revoke what the first was given."""
+    async with running(start, tmp_path) as place, place.users() as channel:
+        _, text = place.office.create_token(1, 3600)
+        stub: Any = registry_grpc.RegistryStub(channel)
+        wish = registry.JoinRequest(
+            request_id=str(uuid.uuid4()), token=text, volunteer_id="node-j",
+            signing_request=request().decode(), sent_at=stamp(),
+        )  # fmt: skip
+        answers = await asyncio.gather(*(stub.Join(wish, timeout=WAIT_S) for _ in range(5)))
+    assert len({answer.certificate for answer in answers}) == 1
+    issued = [one for one in place.office.folder.register().issued if one.name == "node-j"]
+    assert [one.revoked_at for one in issued] == [0]
+
+
+async def test_who_gives_up_before_the_answer_changes_nothing(start: Start, tmp_path: Path) -> None:
+    """What was signed meanwhile is known to the manager: the same request gets it, and it is good."""
+    async with running(start, tmp_path) as place, place.users() as channel:
+        _, text = place.office.create_token(1, 3600)
+        stub: Any = registry_grpc.RegistryStub(channel)
+        key = ec.generate_private_key(ec.SECP256R1())
+        wish = registry.JoinRequest(
+            request_id=str(uuid.uuid4()), token=text, volunteer_id="node-j",
+            signing_request=request(key).decode(), sent_at=stamp(),
+        )  # fmt: skip
+        with place.office.folder.locked():
+            hasty = stub.Join(wish, timeout=WAIT_S)
+            await people.until(lambda: _is_signing(place))
+            hasty.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await hasty
+        answer = await stub.Join(wish, timeout=WAIT_S)
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        await attach(place, Pair(answer.certificate.encode(), secret), "node-j")
+    assert len([one for one in place.office.folder.register().issued if one.name == "node-j"]) == 1
+
+
+async def _is_signing(place: Place) -> bool:
+    """Whether somebody waits for the folder's lock: one more than this process's own."""
+    lock = (place.office.folder.path / "lock").stat().st_ino
+    held = [os.stat(f"/proc/self/fd/{each}").st_ino for each in os.listdir("/proc/self/fd") if _is_open(each)]
+    return held.count(lock) > 1
+
+
+def _is_open(descriptor: str) -> bool:
+    return os.path.exists(f"/proc/self/fd/{descriptor}")
+
+
+async def test_what_operators_do_is_in_the_audit_log(start: Start, tmp_path: Path) -> None:
+    """Whether a manager runs at the time or starts later: who, what, from where; each once."""
+    at_work = office(tmp_path / "state")
+    by_hand = Office(at_work.folder, by="ann")
+    by_hand.add("node-a", ())
+    async with start(state_dir=tmp_path / "state", insecure=False) as manager:
+        place = Place(manager, by_hand)
+        token, _ = by_hand.create_token(1, 3600)
+        by_hand.revoke("node-a")
+        await place.reload()
+        await place.reload()
+        lines = [line for line in await people.audit(manager) if line.peer == "local"]
+    told = [(one.who, one.method, one.subject, one.allowed) for one in reversed(lines)]
+    assert told == [
+        ("ann", "certs add", "node node-a", True),
+        ("ann", "join-token create", f"join token {token.token_id}", True),
+        ("ann", "certs revoke", "node node-a", True),
+    ]
+    assert by_hand.folder.register().deeds == ()
+
+
+async def test_what_was_done_long_ago_is_told_with_its_time(start: Start, tmp_path: Path) -> None:
+    """The line is as old as the manager; the deed is older."""
+    at_work = office(tmp_path / "state")
+    then = int(time.time()) - 300
+    Office(at_work.folder, lambda: then, by="ann").create_token(1, 3600)
+    async with start(state_dir=tmp_path / "state", insecure=False) as manager:
+
+        async def look() -> list[Any]:
+            return [line for line in await people.audit(manager) if line.peer == "local"]
+
+        (line,) = await people.until(look)
+    assert line.subject.endswith(f", on {day(then)}")
+
+
+async def test_a_folder_that_cannot_be_read_is_told_to_who_asks(start: Start, tmp_path: Path) -> None:
+    """The command says so; the manager serves on with what it read before."""
+    async with running(start, tmp_path) as place:
+        (place.office.folder.path / "register.json").write_text("{}")
+        with pytest.raises(ManagerStuck, match="the register cannot be read"):
+            await place.reload()
+        assert (
+            await place.manager.scheduler.WhoAmI(scheduler.WhoAmIRequest(), **place.manager.credentials)
+        ).user

@@ -1,0 +1,253 @@
+"""A server in a process of its own, over TCP."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import time
+
+import pytest
+
+from tests.sync.clients import INIT, WAIT, Client, cut_off, init, request, waiter
+from tests.sync.daemon import WAIT_S, Daemon, daemon
+
+
+def test_all_go_on_when_the_last_has_come(server: Daemon) -> None:
+    """Each is answered the largest error, and its connection is ended."""
+    one, two, three = init(server.port, 2, 10), waiter(server.port, 30), waiter(server.port)
+    assert [each.answer() for each in (one, two, three)] == [30, 30, 30]
+
+
+def test_an_init_that_does_not_wait_is_answered_at_once(server: Daemon) -> None:
+    """The others open the barrier without it."""
+    assert Client(server.port, request(INIT, 1, flags=1)).answer() == 0
+    assert waiter(server.port).answer() == 0
+
+
+def test_a_request_may_come_in_pieces(server: Daemon) -> None:
+    """Byte by byte; what comes after it is nobody's."""
+    piecemeal = Client(server.port)
+    piecemeal.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in request(WAIT):
+        piecemeal.socket.send(bytes([byte]))
+    server.until("came")
+    piecemeal.socket.sendall(b"and more")
+    assert init(server.port, 1).answer() == 0 and piecemeal.answer() == 0
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_waiter_that_goes_away_is_uncounted(server: Daemon, how: str) -> None:
+    """Whether it says so or not."""
+    lost = waiter(server.port)
+    server.until("came")
+    getattr(lost, how)()
+    left = server.until("left")
+    assert (left["why"], left["remaining"]) == ("closed" if how == "close" else "lost", 0)
+    one, two = init(server.port, 1), waiter(server.port)
+    assert (one.answer(), two.answer()) == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_who_is_gone_before_the_next_one_comes_opens_nothing(server: Daemon, how: str) -> None:
+    """Its request may be heard with its end, or after it: it is no member of what comes later."""
+    for _ in range(50):
+        getattr(waiter(server.port), how)()
+    last = init(server.port, 1)
+    server.until("init")
+    assert server.listed()[0]["remaining"] == 1
+    assert waiter(server.port).answer() == 0 and last.answer() == 0
+
+
+def test_a_waiter_that_is_cut_off_is_uncounted() -> None:
+    """Its machine answers no probe: the server takes it for gone after a while, here two seconds."""
+    with daemon("--keepalive", "1") as server:
+        lost = waiter(server.port)
+        server.until("came")
+        cut_off(lost.socket)
+        left = server.until("left")
+        assert (left["why"], left["remaining"]) == ("lost", 0)
+        lost.close()
+
+
+def test_half_a_request_stalls_nobody_and_neither_do_a_thousand_silent(server: Daemon) -> None:
+    """Others are served all the while; after five seconds the server has given them up."""
+    base = server.descriptors()
+    begin = time.monotonic()
+    half = Client(server.port, request()[:40])
+    silent = [Client(server.port) for _ in range(1_000)]
+    one, two = init(server.port, 1), waiter(server.port)
+    assert (one.answer(), two.answer()) == (0, 0)
+    assert server.descriptors() - base == 1_001
+    assert half.answer() is None
+    assert 4 < time.monotonic() - begin < 8
+    assert all(each.answer() is None for each in silent)
+    assert_descriptors(server, base)
+
+
+def test_requests_may_come_long_after_their_connections(server: Daemon) -> None:
+    """Two thousand connect first, and then ask: within five seconds nobody is too late."""
+    clients = [Client(server.port) for _ in range(2_000)]
+    first = init(server.port, 2_000)
+    for client in clients:
+        client.socket.sendall(request())
+    assert first.answer() == 0 and all(each.answer() == 0 for each in clients)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"GET / HTTP/1.1\r\n".ljust(76, b"x"), "neither init nor wait"),
+        (b"\xff" * 1000, "neither init nor wait"),
+        (request(INIT, 0), "an init of 0 waiters"),
+        (request(INIT, -(2**31)), "an init of -2147483648 waiters"),
+        (request(WAIT, error=240), "error 240"),
+        (bytes(76), "neither init nor wait"),
+    ],
+)
+def test_what_makes_no_sense_ends_without_an_answer(server: Daemon, data: bytes, why: str) -> None:
+    """Which the original client takes for a failure of the protocol; the owner is told."""
+    assert Client(server.port, data).answer() is None
+    told = server.until("refused")
+    assert why in told["why"] and told["task"] == "127.0.0.1"
+
+
+def test_counts_that_overflow_are_refused(server: Daemon) -> None:
+    """What stood stands."""
+    first = init(server.port, 2**31 - 1)
+    server.until("init")
+    assert init(server.port, 1).answer() is None
+    assert server.listed()[0]["remaining"] == 2**31 - 1
+    first.close()
+
+
+def test_a_name_of_64_bytes_without_a_nul_is_one_of_63(server: Daemon) -> None:
+    """And a barrier like any other."""
+    one, two = init(server.port, 1, name=b"n" * 64), waiter(server.port, name=b"n" * 63)
+    assert (one.answer(), two.answer()) == (0, 0)
+
+
+def test_a_waiter_that_never_stops_talking_is_ended(server: Daemon) -> None:
+    """After 64 KiB that nobody asked for."""
+    loud = waiter(server.port)
+    with pytest.raises(ConnectionError):
+        loud.socket.sendall(bytes(16 << 20))
+    loud.close()
+    assert server.until("left")["remaining"] == 0
+
+
+def test_random_bytes_are_harmless(server: Daemon) -> None:
+    """Of a seed that is told; connections end in any state."""
+    seed = int.from_bytes(os.urandom(4), "little")
+    chance = random.Random(seed)
+    base = server.descriptors()
+    for _ in range(300):
+        client = Client(server.port, chance.randbytes(chance.randrange(200)))
+        if chance.random() < 0.3:
+            client.reset()
+        else:
+            client.close()
+    one, two = init(server.port, 1, name=b"after"), waiter(server.port, name=b"after")
+    assert (one.answer(), two.answer()) == (0, 0), f"seed {seed}"
+    server.ask("drop")
+    assert_descriptors(server, base)
+
+
+def test_waiters_are_known_as_tasks_by_their_addresses(server: Daemon) -> None:
+    """In all that is told, and in the list, which also says who is missing."""
+    one = init(server.port, 2, source="127.0.0.1")
+    server.until("init", task="127.0.0.1", count=2, waits=True)
+    two = waiter(server.port, source="127.0.0.2")
+    server.until("came", task="slave-0", remaining=1)
+    assert server.listed() == [
+        {
+            "barrier": "b",
+            "state": "counting",
+            "remaining": 1,
+            "held": 0,
+            "owners": {"127.0.0.1": 1},
+            "waiters": {"slave-0": 1},
+            "missing": ["slave-1"],
+        }
+    ]
+    three = waiter(server.port, error=3, source="127.0.0.3")
+    opened = server.until("opened")
+    assert (opened["error"], opened["tasks"]) == (3, {"127.0.0.1": 1, "slave-0": 1, "slave-1": 1})
+    assert [each.answer() for each in (one, two, three)] == [3, 3, 3]
+
+
+def test_the_owner_may_name_the_tasks_later() -> None:
+    """A server may stand ready before its job is known."""
+    with daemon() as server:
+        server.say(b'{"ask": "members", "members": {"127.0.0.1": "master"}}\n')
+        assert server.until("members")["members"] == {"127.0.0.1": "master"}
+        with_name = waiter(server.port)
+        assert server.until("came")["task"] == "master"
+        with_name.close()
+
+
+def test_an_owner_that_says_no_lines_is_none() -> None:
+    """After 64 KiB without an end of line the server ends, as when the owner is gone."""
+    with daemon() as server:
+        client = waiter(server.port)
+        server.until("came")
+        server.say(b"x" * 70_000)
+        assert server.process.wait(WAIT_S) == 0
+        assert client.answer() is None
+
+
+def test_what_is_told_carries_the_time_of_the_boot_clock(server: Daemon) -> None:
+    """In nanoseconds, so that it stands on the job's time line."""
+    before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    client = waiter(server.port)
+    told = server.until("came")
+    assert before < told["at_ns"] < time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    client.close()
+    server.until("left")
+
+
+def test_no_descriptor_is_left_behind(server: Daemon) -> None:
+    """After connections that ended in every way."""
+    base = server.descriptors()
+    for number in range(20):
+        opened = [init(server.port, 2), waiter(server.port), waiter(server.port)]
+        assert [each.answer() for each in opened] == [0, 0, 0]
+        Client(server.port, b"x" * number).close()
+        waiter(server.port).reset()
+        assert Client(server.port, bytes(76)).answer() is None
+    assert_descriptors(server, base)
+
+
+def assert_descriptors(server: Daemon, base: int) -> None:
+    """The server has no more files open than before, soon."""
+    deadline = time.monotonic() + WAIT_S
+    while server.descriptors() > base and time.monotonic() < deadline:
+        server.listed()  # its answer comes after all that it has heard before
+    assert server.descriptors() == base
+
+
+def test_what_the_owner_says_may_be_nonsense(server: Daemon) -> None:
+    """It is told so."""
+    for nonsense in (b"x\n", b"[]\n", b'{"ask": 1}\n', b'{"ask": "members", "members": 1}\n', b"\xff\n"):
+        server.say(nonsense)
+        server.until("not-understood")
+
+
+def test_the_server_ends_with_its_owner() -> None:
+    """Nobody else would end it."""
+    with daemon() as server:
+        client = waiter(server.port)
+        server.until("came")
+        server.hang_up()
+        assert server.process.wait(WAIT_S) == 0
+        assert client.answer() is None
+
+
+def test_an_owner_that_does_not_read_stops_nobody() -> None:
+    """What it missed is counted, and told when it reads again."""
+    with daemon() as server:
+        for _ in range(6_000):
+            one, two = init(server.port, 1, name=b"x" * 63), waiter(server.port, name=b"x" * 63)
+            assert (one.answer(), two.answer()) == (0, 0)
+        assert server.until("lost")["lines"] > 0
+        assert server.listed() == []

@@ -1,0 +1,231 @@
+"""Waiters over UDP, without a socket: packets lost, repeated and reordered at will."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from syndicate.client_api import sync, sync_wire
+from syndicate.volunteer.sync.core.barriers import Barriers
+from syndicate.volunteer.sync.core.effects import Refuse, Release
+from syndicate.volunteer.sync.core.events import Arrived, Gone, Why
+from syndicate.volunteer.sync.core.sessions import Garbage, Join, Leave, Peer, Send, Session, Sessions
+from syndicate.volunteer.sync.core.wire import MAGIC, REPLY, VERSION, ReplyKind
+
+PEER: Peer = ("10.0.0.1", 5000)
+WAITING, ANSWER = ReplyKind.WAITING, ReplyKind.ANSWER
+
+
+def asked(request_id: int = 1, count: int = 0, flags: int = 0, error: int = 0) -> bytes:
+    """What our own client sends."""
+    return sync_wire.packed(sync.checked("b", count=count, error=error), request_id, flags, None)
+
+
+ACKNOWLEDGED = asked(flags=sync_wire.ACKNOWLEDGE)
+LEFT = asked(flags=sync_wire.LEAVE)
+PLAIN = struct.pack("=64shhii", b"b", 2, 0, 0, 0)
+
+
+def replies(effects: list[object]) -> list[tuple[int, int]]:
+    """Kind and value of each packet that is sent."""
+    said = [REPLY.unpack(effect.data) for effect in effects if isinstance(effect, Send)]
+    assert all(each[:2] == (MAGIC, VERSION) for each in said)
+    return [(each[2], each[4]) for each in said]
+
+
+def joined(sessions: Sessions, data: bytes, now: float = 0.0) -> Session:
+    """The session of a first request."""
+    (join,) = [each for each in sessions.received(PEER, data, now) if isinstance(each, Join)]
+    return join.session
+
+
+@pytest.fixture
+def sessions() -> Sessions:
+    """Nobody has asked yet; at most three may wait."""
+    return Sessions(most=3)
+
+
+def test_a_request_is_acknowledged_and_counted_once(sessions: Sessions) -> None:
+    """However often it comes."""
+    first = sessions.received(PEER, asked(), 0.0)
+    assert replies(first) == [(WAITING, 0)] and any(isinstance(each, Join) for each in first)
+    again = sessions.received(PEER, asked(), 0.1)
+    assert replies(again) == [(WAITING, 0)] and not any(isinstance(each, Join) for each in again)
+
+
+def test_requests_differ_by_their_id(sessions: Sessions) -> None:
+    """One socket may have several under way."""
+    assert joined(sessions, asked(1)) is not joined(sessions, asked(2))
+
+
+def test_an_answer_is_repeated_until_it_is_acknowledged(sessions: Sessions) -> None:
+    """Ever more slowly."""
+    session = joined(sessions, asked())
+    assert replies(sessions.answered(session, 7, 1.0)) == [(ANSWER, 7)]
+    assert sessions.tick(1.04) == []
+    assert replies(sessions.tick(1.06)) == [(ANSWER, 7)]
+    assert replies(sessions.tick(1.2)) == [(ANSWER, 7)]
+    assert sessions.received(PEER, ACKNOWLEDGED, 1.3) == []
+    assert sessions.tick(5.0) == []
+
+
+def test_an_answer_is_not_repeated_for_ever(sessions: Sessions) -> None:
+    """Its client has ended; what is kept of it goes after a minute."""
+    session = joined(sessions, asked())
+    sessions.answered(session, 7, 0.0)
+    sent = sum(len(sessions.tick(tenth / 10)) for tenth in range(1, 300))
+    assert sent == 11 and len(sessions) == 1
+    assert sessions.tick(100.0) == [] and len(sessions) == 0 and sessions.next_due() is None
+
+
+def test_a_late_copy_of_a_request_is_answered_and_not_counted(sessions: Sessions) -> None:
+    """Also after the acknowledgement."""
+    session = joined(sessions, asked())
+    sessions.answered(session, 7, 0.0)
+    sessions.received(PEER, ACKNOWLEDGED, 0.1)
+    assert replies(sessions.received(PEER, asked(), 30.0)) == [(ANSWER, 7)]
+
+
+def test_who_leaves_is_uncounted_once(sessions: Sessions) -> None:
+    """And a request that the network held back counts nothing."""
+    session = joined(sessions, asked())
+    assert sessions.received(PEER, LEFT, 1.0) == [Leave(session, Why.CLOSED)]
+    assert sessions.received(PEER, LEFT, 1.0) == []
+    assert sessions.received(PEER, asked(), 1.1) == []
+
+
+def test_a_leave_that_overtakes_its_request_says_nothing(sessions: Sessions) -> None:
+    """There is nobody to leave yet; the ghost that comes after it is un-counted for its silence."""
+    assert sessions.received(PEER, LEFT, 0.0) == []
+    session = joined(sessions, asked(), 0.0)
+    assert sessions.tick(10.0) == [Leave(session, Why.LOST)]
+
+
+def test_who_is_silent_is_uncounted(sessions: Sessions) -> None:
+    """Ten seconds after its last packet; comes it back, it is counted again."""
+    session = joined(sessions, asked(), 0.0)
+    sessions.received(PEER, asked(), 5.0)
+    assert sessions.tick(14.9) == []
+    assert sessions.tick(15.1) == [Leave(session, Why.LOST)]
+    assert joined(sessions, asked(), 16.0) is not session
+
+
+def test_an_acknowledgement_of_nothing_is_ignored(sessions: Sessions) -> None:
+    """Before the answer, and of a request that never came."""
+    assert sessions.received(PEER, ACKNOWLEDGED, 0.0) == []
+    session = joined(sessions, asked())
+    assert sessions.received(PEER, ACKNOWLEDGED, 0.1) == []
+    assert replies(sessions.answered(session, 1, 0.2)) == [(ANSWER, 1)]
+
+
+def test_the_original_client_is_answered_once_at_its_port(sessions: Sessions) -> None:
+    """With four bytes; a copy of its packet counts nothing, and its silence neither."""
+    session = joined(sessions, PLAIN)
+    assert sessions.received(PEER, PLAIN, 0.1) == []
+    assert sessions.tick(3600.0) == []
+    assert sessions.answered(session, 7, 3600.0) == [Send(PEER, struct.pack("=i", 7))]
+    assert len(sessions) == 0
+    assert joined(sessions, PLAIN, 3601.0) is not session
+
+
+def test_a_refusal_is_told_to_our_own_client_only(sessions: Sessions) -> None:
+    """To the original it would be an error of a participant."""
+    assert replies(sessions.answered(joined(sessions, asked()), 243, 0.0)) == [(ANSWER, 243)]
+    assert sessions.answered(joined(sessions, PLAIN), 243, 0.0) == []
+
+
+def test_sessions_are_bounded(sessions: Sessions) -> None:
+    """The oldest that is over makes room; where all wait, there is none."""
+    waiting = [joined(sessions, asked(number)) for number in range(3)]
+    assert isinstance(sessions.received(PEER, asked(3), 0.0)[0], Garbage)
+    sessions.received(PEER, asked(0, flags=sync_wire.LEAVE), 0.0)
+    joined(sessions, asked(3))
+    assert len(sessions) == 3 and waiting[0].state == "absent"
+
+
+def test_garbage_is_told(sessions: Sessions) -> None:
+    """And nothing is kept of it."""
+    assert sessions.received(PEER, b"hello", 0.0) == [Garbage(PEER, "5 bytes instead of 76")]
+    assert len(sessions) == 0 and sessions.next_due() is None
+
+
+@given(st.lists(st.one_of(st.binary(max_size=100), st.sampled_from([asked(), LEFT, ACKNOWLEDGED, PLAIN]))))
+def test_no_packets_confuse_it(packets: list[bytes]) -> None:
+    """Whatever comes, no session is kept beyond its time."""
+    sessions = Sessions()
+    for number, packet in enumerate(packets):
+        for effect in sessions.received(PEER, packet, number / 10):
+            if isinstance(effect, Join):
+                sessions.answered(effect.session, 0, number / 10)
+    for hour in range(1, 20):
+        sessions.tick(hour * 3600.0)
+    assert len(sessions) == 0 and sessions.next_due() is None
+
+
+class World:
+    """A barrier, its sessions and clients that send again, over a network that does as it likes."""
+
+    def __init__(self, seed: int, loss: float, waiters: int) -> None:
+        self.random = random.Random(seed)
+        self.loss = loss
+        self.sessions = Sessions()
+        self.barriers: Barriers[Session] = Barriers()
+        self.clients = {number: asked(number, waiters if number == 0 else 0) for number in range(waiters + 1)}
+        self.answers: dict[int, int] = {}
+        self.under_way: list[tuple[float, int, bytes]] = []  # when, whose, what; to the server
+        self.back: list[tuple[float, bytes]] = []
+        self.counted = 0
+
+    def carry(self, now: float, whose: int, data: bytes) -> None:
+        for _ in range(self.random.choice([1, 1, 2])):
+            if self.random.random() >= self.loss:
+                self.under_way.append((now + self.random.random(), whose, data))
+
+    def perform(self, effects: list[object], now: float) -> None:
+        for effect in effects:
+            match effect:
+                case Send(_, data) if self.random.random() >= self.loss:
+                    self.back.append((now + self.random.random(), data))
+                case Join(session, request):
+                    self.counted += 1
+                    self.handle(Arrived(session, "s", request), now)
+                case Leave(session, why):
+                    self.handle(Gone(session, why), now)
+
+    def handle(self, event: Arrived[Session] | Gone[Session], now: float) -> None:
+        for effect in self.barriers.handle(event):
+            assert not isinstance(effect, Refuse)
+            if isinstance(effect, Release):
+                for session in effect.parties:
+                    self.perform(self.sessions.answered(session, effect.value, now), now)
+
+    def step(self, now: float) -> None:
+        for number, data in self.clients.items():
+            if number not in self.answers:
+                self.carry(now, number, data)
+        for packet in [each for each in self.under_way if each[0] <= now]:
+            self.under_way.remove(packet)
+            self.perform(self.sessions.received(("10.0.0.1", packet[1]), packet[2], now), now)
+        for at, data in [each for each in self.back if each[0] <= now]:
+            self.back.remove((at, data))
+            _, _, kind, request_id, value = REPLY.unpack(data)
+            if kind == ANSWER:
+                self.answers[request_id] = value
+                self.carry(now, request_id, asked(request_id, flags=sync_wire.ACKNOWLEDGE))
+        self.perform(self.sessions.tick(now), now)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.2, 0.5]), st.integers(1, 5))
+def test_a_lossy_network_loses_and_doubles_nobody(seed: int, loss: float, waiters: int) -> None:
+    """All are answered once the network was kind often enough, each was counted once, and nothing stays."""
+    world = World(seed, loss, waiters)
+    now = 0.0
+    while len(world.answers) <= waiters and now < 60.0:
+        now += 0.25
+        world.step(now)
+    assert world.answers == dict.fromkeys(range(waiters + 1), 0)
+    assert world.counted == waiters + 1 and world.barriers.standing() == []

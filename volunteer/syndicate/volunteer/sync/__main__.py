@@ -1,0 +1,147 @@
+"""`syndicate-syncd`: the command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from . import descriptors, log
+from .background import to_background
+from .doors import Doors, Keepalive, opened
+from .notices import Document
+from .options import USAGE, BadUsage, Options, parse
+from .owner import Owner
+from .server import Bounds, Server
+from .standby import BadHandover, handed_over
+
+EX_USAGE: Final = 64
+EX_OSERR: Final = 71
+EX_CANTCREAT: Final = 73
+EX_PROTOCOL: Final = 76
+VERSION: Final = "syndicate-syncd: protocol 2 of emulab-sync, extension 1"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until told to end; returns the exit status."""
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv)
+    except BadUsage as error:
+        sys.stderr.write(f"error: {error}\n{USAGE}")
+        return EX_USAGE
+    if options.help or options.version:
+        sys.stdout.write(USAGE if options.help else f"{VERSION}\n")
+        return 0
+    try:
+        write = _log(options)
+    except OSError as error:
+        return _fail(f"{options.log_file} cannot be written: {error.strerror}", EX_CANTCREAT)
+    most = descriptors.raise_limit()
+    owner = None if options.owner is None else socket.socket(fileno=options.owner)
+    try:
+        found = handed_over(owner) if owner is not None and options.standby else _opened(options)
+    except OSError as error:
+        return _fail(f"{options.address}:{options.port} cannot be listened on: {error.strerror}", EX_OSERR)
+    except BadHandover as error:
+        return _fail(str(error), EX_PROTOCOL)
+    if found is None:
+        return 0
+    doors, names = found
+    try:
+        bounds = Bounds(most, names)
+        if options.foreground or to_background(_announcement(doors, bounds)):
+            asyncio.run(serve(doors, bounds, log.Log(write, verbose=options.verbose), owner))
+    finally:
+        doors.close()
+    return 0
+
+
+def _opened(options: Options) -> tuple[Doors, Mapping[str, str]]:
+    probes = Keepalive().probes
+    keepalive = Keepalive(options.keepalive_s, max(1, options.keepalive_s // probes), probes)
+    return opened(options.address, options.port, keepalive), options.names
+
+
+async def serve(doors: Doors, bounds: Bounds, lines: log.Log, owner: socket.socket | None) -> None:
+    """Serve at these doors until SIGTERM or SIGINT, or the owner's end. Raises what breaks it."""
+    loop = asyncio.get_running_loop()
+    end: asyncio.Future[None] = loop.create_future()
+
+    def stop() -> None:
+        if not end.done():
+            end.set_result(None)
+
+    def broken(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # A server that miscounts must not go on: its owner sees that it is gone.
+        error = context.get("exception") or RuntimeError(context["message"])
+        lines.info("failed", why=repr(error))
+        if not end.done():
+            end.set_exception(error)
+
+    loop.set_exception_handler(broken)
+    server = Server(doors, bounds, lines)
+    _obey_signals(loop, server, lines, stop)
+    told = None if owner is None else Owner(owner, server.answer, stop)
+    if told is not None:
+        server.tell(told)
+        told.tell(_ready(doors, bounds))
+    lines.info("listening", port=doors.port, waiters=bounds.waiters, descriptors=bounds.descriptors)
+    try:
+        await end
+    finally:
+        server.stop()
+        if told is not None:
+            told.stop()
+        lines.settle()
+        lines.info("ended")
+
+
+def _obey_signals(
+    loop: asyncio.AbstractEventLoop, server: Server, lines: log.Log, stop: Callable[[], None]
+) -> None:
+    def verbose(on: bool) -> None:
+        lines.verbose = on
+        lines.info("verbose", on=on)
+
+    def drop() -> None:
+        lines.info("dropping", waiters=server.waiting)
+        server.drop_all()
+
+    loop.add_signal_handler(signal.SIGHUP, drop)
+    loop.add_signal_handler(signal.SIGUSR1, verbose, True)
+    loop.add_signal_handler(signal.SIGUSR2, verbose, False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+
+
+def _ready(doors: Doors, bounds: Bounds) -> Document:
+    return {
+        "event": "ready",
+        "port": doors.port,
+        "waiters": bounds.waiters,
+        "descriptors": bounds.descriptors,
+        "pid": os.getpid(),
+    }
+
+
+def _announcement(doors: Doors, bounds: Bounds) -> str:
+    return f"syndicate-syncd: port {doors.port}, up to {bounds.waiters:,} waiters over TCP, process "
+
+
+def _log(options: Options) -> log.Write:
+    if options.log_file:
+        return log.to_file(options.log_file)
+    return log.to_stderr() if options.foreground else log.to_syslog()
+
+
+def _fail(what: str, status: int) -> int:
+    sys.stderr.write(f"error: {what}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""The server: the two doors, the barriers between them, and who is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from . import descriptors
+from .core import wire
+from .core.barriers import Barriers
+from .core.effects import Effect, Notice, Refuse, Refused, Release, Tell, Watch
+from .core.events import Arrived, DropAll, Event, Expired, Gone, Why
+from .core.sessions import Session, Sessions
+from .core.wire import Malformed, Request, Value
+from .doors import Doors
+from .log import Log
+from .notices import Document, document, listing
+from .owner import Owner
+from .tcp import READ_DEADLINE_S, Connection, Tcp
+from .udp import Udp
+
+Party = Connection | Session
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """`descriptors` is how many files the process may open; `names` are of tasks, by address."""
+
+    descriptors: int
+    names: Mapping[str, str] = field(default_factory=dict)
+    read_deadline_s: float = READ_DEADLINE_S
+
+    @property
+    def waiters(self) -> int:
+        """How many may wait over TCP."""
+        return max(1, self.descriptors - descriptors.RESERVED)
+
+
+class Server:
+    """Serves from its making until `stop`; the loop must run. It does not own the doors."""
+
+    def __init__(self, doors: Doors, bounds: Bounds, log: Log) -> None:
+        self._names = dict(bounds.names)
+        self._log = log
+        self._barriers: Barriers[Party] = Barriers()
+        self._timers: dict[Party, asyncio.TimerHandle] = {}
+        self._owner: Owner | None = None
+        self._loop = asyncio.get_running_loop()
+        self._tcp = Tcp(
+            doors.tcp,
+            bounds.waiters,
+            self._heard,
+            self._gone,
+            read_deadline_s=bounds.read_deadline_s,
+        )
+        self._udp = Udp(doors.udp, Sessions(), self._arrived, self._gone, self._strange)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait at all barriers."""
+        return len(self._barriers)
+
+    def tell(self, owner: Owner) -> None:
+        """From now on tell this owner what happens."""
+        self._owner = owner
+
+    def drop_all(self) -> None:
+        """Drop all barriers; their waiters get 240."""
+        self._handle(DropAll())
+
+    def answer(self, ask: Document) -> Document | None:
+        """What the owner asks; None where nothing is to be said."""
+        match ask:
+            case {"ask": "list"}:
+                return {"event": "list", "barriers": listing(self._barriers.standing(), self._names)}
+            case {"ask": "members", "members": dict(names)}:
+                self._names = {str(address): str(task) for address, task in names.items()}
+                return {"event": "members", "members": self._names}
+            case {"ask": "drop"}:
+                self.drop_all()
+                return None
+            case _:
+                return {"event": "not-understood"}
+
+    def stop(self) -> None:
+        """End all connections."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._tcp.stop()
+        self._udp.stop()
+
+    # ---- from the doors ---------------------------------------------------------------------------------
+
+    def _heard(self, connection: Connection, data: bytes) -> None:
+        try:
+            request = wire.decode(data)
+        except Malformed as error:
+            self._tcp.close(connection)
+            self._strange(connection.source, str(error))
+            return
+        if request.extension is not None and request.extension.flags & ~wire.Flag.ABANDON:
+            # Over TCP a client leaves by closing, and acknowledges nothing.
+            self._tcp.close(connection)
+            self._strange(connection.source, "a flag of UDP")
+            return
+        self._handle(Arrived(connection, connection.source, request))
+
+    def _arrived(self, session: Session, source: str, request: Request) -> None:
+        self._handle(Arrived(session, source, request))
+
+    def _gone(self, party: Party, why: Why) -> None:
+        self._forget_timer(party)
+        self._handle(Gone(party, why))
+
+    def _strange(self, source: str, why: str) -> None:
+        self._told(Refused(source, why))
+
+    # ---- the machine ------------------------------------------------------------------------------------
+
+    def _handle(self, event: Event[Party]) -> None:
+        self._perform(self._barriers.handle(event))
+
+    def _perform(self, effects: Iterable[Effect[Party]]) -> None:
+        for effect in effects:
+            match effect:
+                case Release(parties, value):
+                    self._release(parties, value)
+                case Tell(notice):
+                    self._told(notice)
+                case Watch(party, timeout_ms):
+                    self._timers[party] = self._loop.call_later(timeout_ms / 1000, self._expired, party)
+                case Refuse(party, _):
+                    self._refuse(party)
+
+    def _release(self, parties: Iterable[Party], value: int) -> None:
+        answer = wire.answer(value)
+        for party in parties:
+            if self._timers:
+                self._forget_timer(party)
+            if isinstance(party, Connection):
+                self._tcp.release(party, answer)
+            else:
+                self._udp.release(party, value)
+
+    def _refuse(self, party: Party) -> None:
+        if isinstance(party, Connection):
+            # The original client takes a connection without an answer for a failure of the protocol, and so
+            # does ours; 76 is what both end with.
+            self._tcp.close(party)
+        else:
+            self._udp.release(party, Value.REFUSED)
+
+    def _expired(self, party: Party) -> None:
+        del self._timers[party]
+        self._handle(Expired(party))
+
+    def _forget_timer(self, party: Party) -> None:
+        timer = self._timers.pop(party, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _told(self, notice: Notice) -> None:
+        if self._owner is None and not self._log.verbose and not isinstance(notice, Refused):
+            return
+        told = document(notice, self._names)
+        if self._owner is not None:
+            self._owner.tell(told)
+        self._log.notice(str(told["event"]), **{name: told[name] for name in told if name != "event"})
