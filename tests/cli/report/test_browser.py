@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ OPERATIONS = {
 }
 BANDS = {f"latency-{word}-{place}" for word in ("band", "median", "most") for place in range(3)}
 WIDE, NARROW = (1280, 900), (360, 740)
+Show = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +57,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
         yield started
 
 
-def shown(
-    browser: Chromium, folder: Path, made: Run, size: tuple[int, int] = WIDE, *, dark: bool = False
-) -> None:
-    """Opens the page of a run."""
-    path = folder / "report.html"
-    path.write_text(page(made), "utf-8")
-    browser.messages.clear()
-    browser.requests.clear()
-    browser.screen(*size, dark=dark)
-    browser.open(path)
+@pytest.fixture(scope="module")
+def show(browser: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Show:
+    """Opens the page of a run; each is made once."""
+    made, folder = functools.cache(page), tmp_path_factory.mktemp("pages")
+
+    def opened(run: Run, size: tuple[int, int] = WIDE, *, dark: bool = False) -> None:
+        path = folder / "report.html"
+        path.write_text(made(run), "utf-8")
+        browser.messages.clear()
+        browser.requests.clear()
+        browser.screen(*size, dark=dark)
+        browser.open(path)
+
+    return opened
 
 
 def drawn(browser: Chromium) -> dict[str, int]:
@@ -99,10 +105,10 @@ def frame(browser: Chromium, figure: str) -> Any:
     ids=["points", "no-history", "bands"],
 )
 def test_every_mark_is_there_and_the_console_is_silent(
-    browser: Chromium, tmp_path: Path, made: Run, names: set[str]
+    browser: Chromium, show: Show, made: Run, names: set[str]
 ) -> None:
     """All marks by their names, none of them empty; no message, and nothing asked of a network."""
-    shown(browser, tmp_path, made)
+    show(made)
     found = drawn(browser)
     assert names <= found.keys()
     assert not [name for name in names if not found[name]]
@@ -113,24 +119,25 @@ def test_every_mark_is_there_and_the_console_is_silent(
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_a_page_fits_its_window_and_its_readers_taste(
-    browser: Chromium, tmp_path: Path, size: tuple[int, int], dark: bool
+    browser: Chromium, show: Show, tmp_path: Path, size: tuple[int, int], dark: bool
 ) -> None:
-    """Nothing reaches out at the side, and the paper is dark where that is wished for, the ink light."""
-    shown(browser, tmp_path, failed_run(600), size, dark=dark)
+    """Nothing reaches out at the side; paper and the ink of names are as light or dark as is wished for."""
+    show(failed_run(600), size, dark=dark)
     assert browser.value("document.documentElement.scrollWidth") <= size[0]
     picture = Image.open(io.BytesIO(browser.screenshot(tmp_path / "page.png"))).convert("L")
     assert (picture.getpixel((2, 2)) < 64) is dark
-    left, top, width, height = frame(browser, "lanes")
+    left, top, _, height = frame(browser, "lanes")
     offset = browser.value("scrollY")
-    box = (int(left), int(top + offset), int(left + width), int(top + offset + height))
-    darkest, lightest = picture.crop(box).getextrema()
+    top += offset
+    names = picture.crop((int(left), int(top + 40), int(left + 60), int(top + height - 40)))
+    darkest, lightest = names.getextrema()
     assert lightest - darkest > 140
     assert browser.messages == []
 
 
-def test_figures_move_together(browser: Chromium, tmp_path: Path) -> None:
+def test_figures_move_together(browser: Chromium, show: Show) -> None:
     """Who drags one moves the time of all."""
-    shown(browser, tmp_path, failed_run(600))
+    show(failed_run(600))
     before = x_range(browser, "latency")
     left, top, width, height = frame(browser, "throughput")
     start = left + width / 2, top + height / 2
@@ -140,15 +147,15 @@ def test_figures_move_together(browser: Chromium, tmp_path: Path) -> None:
     assert browser.messages == []
 
 
-def test_hovering_tells_a_name(browser: Chromium, tmp_path: Path) -> None:
+def test_hovering_tells_a_name(browser: Chromium, show: Show) -> None:
     """The bar of a fault says which it is."""
-    shown(browser, tmp_path, failed_run(600))
+    show(failed_run(600))
     assert "cut slave-1" in hovered(browser, "faults", "fault-bars", 5.0, 0)
 
 
-def test_hostile_texts_do_nothing(browser: Chromium, tmp_path: Path) -> None:
+def test_hostile_texts_do_nothing(browser: Chromium, show: Show) -> None:
     """On the page and in a tooltip they are letters: no element is made, no script runs, nothing is said."""
-    shown(browser, tmp_path, hostile_run(300))
+    show(hostile_run(300))
     assert "<img src=x onerror=alert(2)>" in hovered(browser, "faults", "fault-bars", 5.0, 0)
     assert browser.value("document.querySelectorAll('img, iframe, object').length") == 0
     assert browser.messages == []

@@ -9,7 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from syndicate.cli.report.documents import KILL_NOTE
 from syndicate.cli.report.page import in_script, page
@@ -56,6 +56,7 @@ def test_a_page_says_what_a_reader_must_know() -> None:
     texts = "\n".join(Seen(page(failed_run(50))).texts)
     assert "First bad operation" in texts
     assert "820.100 ms – 822.000 ms" in texts
+    assert "(◆ at 6.160 s in the pictures)" in texts
     assert "on the manager's own clock" in texts
     assert KILL_NOTE in texts
     assert "1,234 of 1,434 lines of output" in texts
@@ -97,6 +98,7 @@ def test_hostile_texts_are_texts() -> None:
 @given(
     st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
 )
+@example("</script ><!--<script ")
 def test_json_in_a_script_is_the_same_value_and_ends_nothing(value: object) -> None:
     """Whatever texts are in it."""
     told = in_script(value)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from syndicate.cli.report.recorded import counterexample, recording
-from syndicate.client_api.history import HistoryError, Recorded, read
+from syndicate.client_api.checkers import Budget, KeyValue, Linearizable, compose
+from syndicate.client_api.history import History, HistoryError, Recorded, read
 from syndicate.v1.common_pb2 import Stamp
 
 from tests.cli.report.samples import BAD_TEXT
@@ -68,6 +69,25 @@ def test_the_operations_of_a_counterexample_are_found(tmp_path: Path) -> None:
     found = history(tmp_path, "client-0", "boot-m", 0, first + PUT + GET + LOST)
     told = recording([found], START, BAD_TEXT.splitlines())
     assert [told.operations[place].words for place in told.bad] == ["put x 2", "get x → 1"]
+
+
+def test_what_a_checker_says_of_a_recorded_history_is_found(tmp_path: Path) -> None:
+    """From the client's recording to the mark in the picture: the stale read, and the write it missed."""
+    path = tmp_path / "history.jsonl"
+    with History(path, task="client-0") as recorder:
+        for process, kind, argument, result in (
+            (0, "put", 1, None),
+            (1, "put", 2, None),
+            (2, "get", None, 2),
+            (3, "get", None, 1),
+        ):
+            recorder.invoke(process, kind, "x", argument).ok(result)
+    found = read(path)
+    verdict = compose({"kv": Linearizable(KeyValue())}).check(found.operations, Budget(seconds=5))
+    start = Stamp(boot_id=found.header.boot_id, monotonic_ns=found.header.start_ns)
+    told = recording([found], start, verdict.text().splitlines())
+    assert [told.operations[place].words for place in told.bad][-1] == "get x → 1"
+    assert counterexample(verdict.text().splitlines())[-1][3].endswith("process 3  get x  -> 1")
 
 
 def test_very_many_kinds_share_a_name(tmp_path: Path) -> None:

@@ -75,6 +75,16 @@ def test_names_and_texts_cannot_steer() -> None:
     assert "\x1b" not in run.faults[-1].what + run.faults[-1].text
 
 
+def test_a_detail_that_repeats_the_client_is_left_out() -> None:
+    """The manager's detail of a failed client is its name and its first line; another one stays."""
+    job = ended_job()
+    job.result.text = "false: a stale read\nmore"
+    job.detail = "client-0: false: a stale read"
+    assert read_run(job, stamp(99)).verdict.detail == ""
+    job.detail = "it ran out of memory"
+    assert read_run(job, stamp(99)).verdict.detail == "it ran out of memory"
+
+
 def test_output_becomes_lines_with_equal_shares() -> None:
     """A task that says much does not push out one that says little; what is left out is counted."""
     gatherer = LogGatherer(stamp(0), tasks=2, most=20)

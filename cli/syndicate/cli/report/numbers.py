@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from syndicate.cli.report.run import Op
-from syndicate.cli.report.windows import Place, Window, overlaps, places
+from syndicate.cli.report.windows import Place, Window, places
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
@@ -84,23 +84,28 @@ def rows(ops: Sequence[Op], found: Sequence[Window]) -> list[Row]:
 
 
 def recoveries(ops: Sequence[Op], found: Sequence[Window]) -> list[Recovery]:
-    """For each fault and kind; ``ops`` are in the order of their beginnings."""
+    """For each fault and kind, by the faults' numbers."""
     told = []
     for kind in kinds(ops):
         mine = [op for op in ops if op.kind == kind]
-        begins = [op.begin_s for op in mine]
-        longest = max((latency(op) or 0.0 for op in mine), default=0.0)
+        times = [_Times([op for op in mine if op.outcome == outcome]) for outcome in ("ok", "fail", "info")]
         ends = sorted(op.end_s for op in mine if op.outcome == "ok" and op.end_s is not None)
         for window in found:
-            first = bisect_left(begins, window.start_s - longest)
-            last = bisect_left(begins, math.nextafter(window.end_s, math.inf))
-            inside = Counter(
-                op.outcome for op in mine[first:last] if overlaps(op, window.start_s, window.end_s)
-            )
-            told.append(
-                Recovery(window, kind, (inside["ok"], inside["fail"], inside["info"]), _after(window, ends))
-            )
+            ok, fail, info = (one.open_in(window) for one in times)
+            told.append(Recovery(window, kind, (ok, fail, info), _after(window, ends)))
     return sorted(told, key=lambda one: one.window.number)
+
+
+class _Times:
+    """When operations began and ended: how many overlap a window is told without looking at each."""
+
+    def __init__(self, ops: Sequence[Op]) -> None:
+        self._begins = sorted(op.begin_s for op in ops)
+        self._ends = sorted(op.begin_s if op.end_s is None else op.end_s for op in ops)
+
+    def open_in(self, window: Window) -> int:
+        """Those that have begun by its end, without those that ended before it: as `overlaps` says of one."""
+        return bisect_right(self._begins, window.end_s) - bisect_left(self._ends, window.start_s)
 
 
 def _after(window: Window, ends: Sequence[float]) -> float | None:

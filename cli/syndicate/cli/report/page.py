@@ -37,6 +37,7 @@ def page(run: Run) -> str:
         verdict_word=_word(run),
         verdict_rest=_rest(run),
         first_bad=first_bad(run),
+        first_bad_at=_first_bad_at(run),
         figures=drawn,
         tables=tables(run, found),
         notes=_notes(run),
@@ -104,6 +105,15 @@ def _rest(run: Run) -> str:
     if run.verdict.score is not None:
         parts.append(f"score {run.verdict.score:g}")
     return ", ".join(parts)
+
+
+def _first_bad_at(run: Run) -> str:
+    """When the pictures show it: the verdict counts from the history's first operation."""
+    ops = (
+        [run.recording.operations[place] for place in run.recording.bad] if run.recording is not None else []
+    )
+    ended = [op for op in ops if op.end_s is not None]
+    return f"{max(ended, key=lambda op: op.end_s or 0.0).begin_s:.3f} s" if ended else ""
 
 
 def _notes(run: Run) -> list[str]:

@@ -124,14 +124,13 @@ def _told_operations(told: Sequence[str]) -> list[tuple[float, str]]:
 
 
 def counterexample(told: Sequence[str]) -> list[tuple[float, float | None, str, str]]:
-    """(begin in ms, end in ms, process, the line) of the operations that a verdict's text shows to be bad."""
-    found = []
-    meanwhile = False
+    """(begin in ms, end in ms, process, the line) of the operations that a verdict first shows to be bad."""
+    found: list[tuple[float, float | None, str, str]] = []
     for line in told:
         match = _TOLD.match(line)
-        if match is None:
-            meanwhile = line.strip() == "meanwhile:"
-        elif not meanwhile:
+        if match is not None:
             begin, end, process = match.groups()
             found.append((float(begin), float(end) if end else None, process, line.strip()))
+        elif found or line.strip() == "meanwhile:":
+            return found  # of a composed checker the other parts', or what was open at the same time
     return found

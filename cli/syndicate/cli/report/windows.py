@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from syndicate.cli.report.run import FaultLine, Op, Run
@@ -18,6 +19,7 @@ FAMILIES = {
     "disk_full": "disk full",
 }
 """Kinds of faults that last, and what those that suffer one are."""
+_ENDED_BY = {"kill": "revive", "disconnect": "reconnect"}
 _MOST_NAMED = 3
 
 
@@ -54,28 +56,15 @@ def windows(run: Run) -> tuple[Window, ...]:
     for fault in run.faults:
         if fault.kind in FAMILIES and fault.applied_s is not None:
             calls.setdefault((fault.call_id, fault.kind), []).append(fault)
-    found = [_window(run, faults) for faults in calls.values()]
+    endings = _Endings(run.faults)
+    found = [_window(run, faults, endings) for faults in calls.values()]
     found.sort(key=lambda window: (window.start_s, window.end_s))
-    return tuple(_numbered(number, window) for number, window in enumerate(found, 1))
+    return tuple(replace(window, number=number) for number, window in enumerate(found, 1))
 
 
-def _numbered(number: int, window: Window) -> Window:
-    return Window(
-        number,
-        window.name,
-        window.family,
-        window.start_s,
-        window.end_s,
-        window.start_error_s,
-        window.end_error_s,
-        window.healed,
-        window.healed_by,
-    )
-
-
-def _window(run: Run, faults: Sequence[FaultLine]) -> Window:
+def _window(run: Run, faults: Sequence[FaultLine], endings: _Endings) -> Window:
     first = min(faults, key=lambda one: one.applied_s or 0.0)
-    ends = [_end(run, fault) for fault in faults]
+    ends = [endings.end(fault) for fault in faults]
     known = [end for end in ends if end is not None]
     start = min(first.applied_s or 0.0, run.length_s)
     last = max(known, default=(run.length_s, 0.0, ""))
@@ -101,16 +90,25 @@ def _name(faults: Sequence[FaultLine]) -> str:
     return f"{faults[0].what} {named}".strip()
 
 
-def _end(run: Run, fault: FaultLine) -> tuple[float, float, str] | None:
-    """(when, half-width, by whom) a fault ended; None where it did not. A kill ends with the revival."""
-    if fault.healed_s is not None:
-        return fault.healed_s, fault.healed_error_s, fault.healed_by
-    ending = {"kill": "revive", "disconnect": "reconnect"}.get(fault.kind)
-    for other in run.faults:
-        later = other.kind == ending and other.task == fault.task and other.fault_id > fault.fault_id
-        if later and other.applied_s is not None:
-            return other.applied_s, other.error_s, other.by
-    return None
+class _Endings:
+    """Revivals and reconnections by task: what ends kills, and the cuts that tell no end themselves."""
+
+    def __init__(self, faults: Iterable[FaultLine]) -> None:
+        self._of: dict[tuple[str, str], list[FaultLine]] = {}
+        for fault in faults:
+            if fault.kind in _ENDED_BY.values() and fault.applied_s is not None:
+                self._of.setdefault((fault.kind, fault.task), []).append(fault)
+
+    def end(self, fault: FaultLine) -> tuple[float, float, str] | None:
+        """(when, half-width, by whom) a fault ended; None where it did not."""
+        if fault.healed_s is not None:
+            return fault.healed_s, fault.healed_error_s, fault.healed_by
+        later = self._of.get((_ENDED_BY.get(fault.kind, ""), fault.task), [])
+        place = bisect_right(later, fault.fault_id, key=lambda one: one.fault_id)
+        if place == len(later):
+            return None
+        ending = later[place]
+        return ending.applied_s or 0.0, ending.error_s, ending.by
 
 
 def united(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

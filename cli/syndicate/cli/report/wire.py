@@ -68,7 +68,8 @@ def _verdict(job: Job, start: Stamp) -> Verdict:
         state=words.job_state(job.state),
         outcome=words.outcome(result.outcome) if result is not None else "",
         reason=words.reason(job.reason),
-        detail="" if detail in text else detail,  # the manager may tell what the client said
+        # Of a client's failure it is the client's name and first line.
+        detail="" if text and text[0] and detail.endswith(text[0]) else detail,
         score=score,
         text=text,
         metrics=tuple((neutralise_text(name), value) for name, value in sorted(result.metrics.items()))
