@@ -11,12 +11,23 @@ from typing import Any, Final, Literal
 import grpc
 import structlog
 
-from .pki import Authority, Certificate, Deed, Folder, Kind, Office, PkiError, Register, day, renewal_due
+from .pki import (
+    SOON_S,
+    Authority,
+    Certificate,
+    Deed,
+    Folder,
+    Kind,
+    Office,
+    PkiError,
+    Register,
+    day,
+    renewal_due,
+)
 from .rpc.peers import Peers
 from .rpc.threads import off
 
 _LOOK_EVERY_S: Final = 3600.0
-_SOON_S: Final = 14 * 86_400
 _log = structlog.get_logger()
 
 Who = Literal["users", "volunteers"]
@@ -158,7 +169,7 @@ class Transport:
         names = {one.name for one in register.issued if one.kind is Kind.VOLUNTEER and one.is_live(now)}
         ends = [(name, register.until(name, now)) for name in sorted(names)]
         ends.append(("authority", self.authority.not_after))
-        return [(name, until) for name, until in ends if until < now + _SOON_S]
+        return [(name, until) for name, until in ends if until < now + SOON_S]
 
 
 def _certificates(pem: bytes) -> bytes:
