@@ -6,6 +6,7 @@ from typing import Any
 
 from syndicate.cli.render.follow import FollowView
 from syndicate.cli.render.lanes import ASCII_GLYPHS, draw_lanes
+from syndicate.cli.render.log_marks import LogMarks
 from syndicate.cli.render.show import Page, show_job, story_lines
 from syndicate.cli.render.timeline import timeline
 from syndicate.v1 import common_pb2 as common
@@ -77,7 +78,7 @@ def test_a_degradation_says_how_to_whom_and_what_ended_it() -> None:
     healed.requested_by = "lease"
     job = broken_job(worse, healed)
     story = "\n".join(story_lines(job))
-    assert "degraded: loss 10 % to slave-1, for 5.0 s  by client-0" in story
+    assert "degraded: loss 10 % to slave-1, lease 5.0 s  by client-0" in story
     assert "healed  by lease" in story
     assert "loss 10 % to slave-1 2.00-7.00 (lease)" in lane(job, 1)
     assert any("healed    slave-0 (lease)" in row for row in FollowView(120).see(job))
@@ -160,3 +161,18 @@ def test_followed_logs_place_faults_too(ctl: Ctl, manager: FakeManager) -> None:
         "*         * killed slave-0 (4 processes)",
     ]
     assert len(rows) == 6
+
+
+def test_one_heal_of_several_members_is_one_row() -> None:
+    """In `show`, `follow` and `logs`, with all their names; one of a single member stands under its own."""
+    job = broken_job(
+        *(line(n, "HEAL", who, 6, call_id=1) for n, who in enumerate(("master", "slave-0"), 1)),
+        line(3, "HEAL", "slave-0", 7, call_id=3),
+    )
+    told = [row.split("  by ")[0].split(maxsplit=2)[2] for row in story_lines(job) if "healed" in row]
+    assert told == ["job        healed master, slave-0", "slave-0    healed"]
+    followed = [row for row in FollowView(120).see(job) if "healed" in row]
+    assert ["healed    master, slave-0" in row for row in followed] == [True, False]
+    assert [text for _, text in LogMarks().see(job)] == ["healed master, slave-0", "healed slave-0"]
+    assert next(text for _, text in LogMarks(["slave-0"]).see(job)) == "healed master, slave-0"
+    assert LogMarks(["client-0"]).see(job) == []

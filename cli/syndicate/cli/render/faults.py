@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import islice, takewhile
 
 from syndicate.cli.render.fault_words import NOBODY_ASKED, fault_word, peers_text, signal_word
 from syndicate.cli.render.neutralise import neutralise_text
@@ -12,6 +14,8 @@ from syndicate.v1.common_pb2 import Fault, FaultKind, Role
 from syndicate.v1.scheduler_pb2 import Job
 
 _CUTS = (FaultKind.FAULT_KIND_DISCONNECT, FaultKind.FAULT_KIND_RESET)
+_HEALS = (FaultKind.FAULT_KIND_HEAL, FaultKind.FAULT_KIND_RECONNECT, FaultKind.FAULT_KIND_RESUME)
+_TOLD_ONCE = (FaultKind.FAULT_KIND_PARTITION, *_HEALS)
 
 
 def fault_text(fault: Fault, peers: Sequence[str]) -> str:
@@ -33,7 +37,7 @@ def fault_text(fault: Fault, peers: Sequence[str]) -> str:
         sent_to = plural(fault.processes, "process", "processes")
         text = f" {signal_word(fault.signal)} ({sent_to})"
     if fault.lease_s:
-        text += f", for {duration_text(fault.lease_s)}"
+        text += f", lease {duration_text(fault.lease_s)}"
     return text
 
 
@@ -61,12 +65,36 @@ def fault_line(job: Job, fault: Fault) -> str:
     return f"{fault_word(fault)} {fault.task}{text}{by_itself(fault)}"
 
 
+def told_members(job: Job, fault: Fault) -> list[str]:
+    """Whom the line that is told of a fault is about: of what heals, all members of its call."""
+    if fault.kind not in _HEALS or not fault.call_id:
+        return [fault.task]
+    # The lines of a call are written together: they follow each other.
+    first = bisect_left(job.faults, fault.call_id, key=lambda one: one.fault_id)
+    of_call = takewhile(lambda one: one.call_id == fault.call_id, islice(job.faults, first, None))
+    wanted = {one.task for one in of_call if not one.error} | {fault.task}
+    return [task.ref.task for task in in_order(job.tasks) if task.ref.task in wanted] or [fault.task]
+
+
+def told_line(job: Job, fault: Fault) -> str:
+    """As `fault_line`; of what heals the one line for all members of its call."""
+    members = told_members(job, fault)
+    if len(members) == 1:
+        return fault_line(job, fault)
+    return f"{fault_word(fault)} {', '.join(members)}{by_itself(fault)}"
+
+
+def once_of_call(fault: Fault) -> bool:
+    """Whether one line stands for all that its call did: of a partition, and of what heals."""
+    return fault.kind in _TOLD_ONCE and fault.HasField("applied_at") and bool(fault.call_id)
+
+
 def without_repeats(faults: Iterable[Fault]) -> list[Fault]:
-    """The lines, but of a partition that held only the first: it says what was done to all of its members."""
+    """The lines, but only the first that held of those for which one line stands."""
     told: set[int] = set()
     kept = []
     for fault in faults:
-        if fault.kind == FaultKind.FAULT_KIND_PARTITION and fault.HasField("applied_at") and fault.call_id:
+        if once_of_call(fault):
             if fault.call_id in told:
                 continue
             told.add(fault.call_id)

@@ -12,6 +12,8 @@ from syndicate.cli.render.faults import (
     by_itself,
     cut_peers,
     fault_text,
+    once_of_call,
+    told_members,
 )
 from syndicate.cli.render.fit import UNLIMITED, hung
 from syndicate.cli.render.job_lines import (
@@ -142,16 +144,15 @@ class FollowView:
         took = applied_text(fault)
         text = fault_text(fault, cut_peers(job, fault.task)).lstrip()
         if fault.kind != FaultKind.FAULT_KIND_PARTITION:  # which names its members itself
-            text = fault.task + fault_text(fault, cut_peers(job, fault.task)) + by_itself(fault)
+            whom = ", ".join(told_members(job, fault))
+            text = whom + fault_text(fault, cut_peers(job, fault.task)) + by_itself(fault)
         # Below each other where there are columns for it.
         column = min(_TEXT, self._room - _BEFORE_TEXT - len(took) - 1)
         return f"{text:<{max(0, column)}} {took}" if took else text
 
     def _first_of_call(self, fault: Fault) -> bool:
-        """Whether a fault is to be told: of a partition one line stands for all of its members."""
-        if fault.kind != FaultKind.FAULT_KIND_PARTITION:
-            return True
-        return self._first("partition", fault.call_id or fault.fault_id)
+        """Whether a fault is to be told: one line may stand for all that its call did."""
+        return not once_of_call(fault) or self._first("call", fault.call_id)
 
     def _first(self, kind: str, what: object) -> bool:
         key = (kind, what)

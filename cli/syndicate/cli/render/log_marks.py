@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from syndicate.cli.render.faults import fault_line, without_repeats
+from syndicate.cli.render.faults import told_line, told_members, without_repeats
 from syndicate.cli.render.quantities import seconds_between
 from syndicate.cli.render.timeline import fault_time
 from syndicate.v1.common_pb2 import FaultKind, Stamp
@@ -28,10 +28,12 @@ class LogMarks:
         for fault in without_repeats(job.faults):
             at = fault_time(fault)
             about_all = fault.kind == FaultKind.FAULT_KIND_PARTITION
-            if at is None or fault.fault_id in self._told or not (about_all or self._is_wanted(fault.task)):
+            if at is None or fault.fault_id in self._told:
+                continue
+            if not about_all and not any(map(self._is_wanted, told_members(job, fault))):
                 continue
             self._told.add(fault.fault_id)
-            fresh.append((at, fault_line(job, fault)))
+            fresh.append((at, told_line(job, fault)))
         self._waiting = sorted(self._waiting + fresh, key=lambda mark: mark[0].monotonic_ns)
         return fresh
 

@@ -12,6 +12,7 @@ from syndicate.cli.render.faults import (
     applied_text,
     cut_peers,
     fault_text,
+    told_members,
     without_repeats,
 )
 from syndicate.cli.render.fit import UNLIMITED, hung
@@ -212,6 +213,8 @@ def _fault_row(job: Job, fault: Fault, zero: Stamp) -> tuple[float, str, str] | 
     by = f"by {neutralise_text(fault.requested_by)}" if fault.requested_by else ""
     text = fault_word(fault) + fault_text(fault, cut_peers(job, fault.task))
     whom = "job" if fault.kind == FaultKind.FAULT_KIND_PARTITION else fault.task
+    if len(members := told_members(job, fault)) > 1:
+        whom, text = "job", f"{fault_word(fault)} {', '.join(members)}"
     asked = seconds_between(zero, fault.requested_at)
     if fault.error:
         why = neutralise_text(fault.error)

@@ -1,4 +1,4 @@
-"""Makes every call of ChaosControl and asks the members what they suffer; prints what it found, a line each."""
+"""Makes every call of ChaosControl, asks the members what they suffer, and prints what it found."""
 
 import itertools
 import json
@@ -42,6 +42,9 @@ class Job:
         self.ip = {member.task: member.address for member in chaos.members() if member.role != "client"}
         self.name = {ip: name for name, ip in self.ip.items()}
 
+    def some(self, *names):
+        return [self.ip[name] for name in names]
+
     def reach(self):
         """Of each member those that hear it: a datagram on a veth is there when its sender goes on."""
         number = next(rounds)
@@ -61,7 +64,9 @@ class Job:
 
 
 def groups(job):
-    held = job.chaos.partition([[job.ip["master"], job.ip["slave-0"]], [job.ip["slave-1"], job.ip["slave-2"]]])
+    held = job.chaos.partition(
+        [[job.ip["master"], job.ip["slave-0"]], [job.ip["slave-1"], job.ip["slave-2"]]]
+    )
     found = {"groups": job.groups(held), "reach": job.reach()}
     healed = job.chaos.heal(held.fault_ids[0])
     return {**found, "healed": len(healed.healed), "lines": len(held.fault_ids), "after": job.reach()}
@@ -281,7 +286,7 @@ def main():
                 found = scenario(job)
             except CannotDoIt as error:
                 found = {"cannot": str(error)}
-            except Exception:
+            except Exception:  # noqa: BLE001 - told in the scenario's line, and the others go on
                 found = {"error": traceback.format_exc()}
                 failed.append(scenario.__name__)
             print(f"{scenario.__name__} took {time.monotonic() - begun:.2f} s", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""All that stands on one slot, and the blocking work on it. Used in the slot's worker thread only.
+"""All that stands on one slot, and the blocking work on it. Used in the slot's worker thread only, but for
+`network`.
 
 A free slot keeps the next task's network, disk and sandbox ready: their making takes most of the time of a
 start, and depends on nothing of the task but its bounds.
@@ -15,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..local import ErrorCode, Limits, NetworkState, Prepare
+from ..local import ErrorCode, Limits, Prepare
 from . import mounts
 from .audit import Standing
 from .box import Box, Cancelled, Site
@@ -364,14 +365,12 @@ class Ground:
             self._remains.free()
             self._remains = None
 
-    def set_network(self, state: NetworkState) -> None:
-        """Let the slot's network suffer exactly this; raises KeeperError."""
+    @property
+    def network(self) -> SlotNetwork:
+        """The task's network; from any thread, while nothing is being done on the slot."""
         if self._network is None:
             raise RuntimeError("a task has a network")
-        try:
-            self._network.set_state(state)
-        except NetworkError as error:
-            raise failed(str(error)) from error
+        return self._network
 
     def set_disk_full(self, full: bool) -> None:
         """Leave no room on the task's disk, and on those after it, or give it back; raises KeeperError."""

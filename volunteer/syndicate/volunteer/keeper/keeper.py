@@ -60,6 +60,7 @@ from .seccomp import open_filter
 from .server import Server
 from .skeleton import build
 from .slots import Slot
+from .together import Together
 from .trees import remove_tree
 from .trials import OK
 from .undertaker import Undertaker
@@ -171,7 +172,8 @@ class Keeper:
         calm = Calm()
         self._stack.callback(calm.close)
         company = Company(
-            *(self._clock, pump, self._epochs, self._leases, calm, self._tell, self._spawn),
+            *(self._clock, pump, self._epochs, self._leases, calm),
+            *(Together(network), self._tell, self._spawn),
             lambda slot, what: self._log.warning("slot.trouble", slot=slot, detail=what),
         )
         for number in range(settings.slots):

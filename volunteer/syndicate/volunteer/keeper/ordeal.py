@@ -14,6 +14,7 @@ from .freezing import frozen
 from .generation import Generation
 from .ground import Ground
 from .runs import Runs
+from .together import Together
 from .worker import Worker
 
 _FREEZE_SECONDS = 2.0
@@ -35,10 +36,11 @@ class Ordeal:
     What the network and the disk suffer stays over generations; what stands still ends with its generation.
     """
 
-    def __init__(self, worker: Worker, ground: Ground, runs: Runs) -> None:
+    def __init__(self, worker: Worker, ground: Ground, runs: Runs, networks: Together) -> None:
         self._worker = worker
         self._ground = ground
         self._runs = runs
+        self._networks = networks
         self._stop: asyncio.Event | None = None  # while processes are being frozen
         self.forget()
 
@@ -68,7 +70,7 @@ class Ordeal:
         if wanted == self.network and self._network_is_sure:
             return Undergone(already=True)
         self._network_is_sure = False  # an error may come after the kernel took it
-        await self._worker.run(lambda: self._ground.set_network(wanted))
+        await self._networks.set_state(self._worker, self._ground.network, wanted)
         self.network, self._network_is_sure = wanted, True
         return Undergone(already=False)
 

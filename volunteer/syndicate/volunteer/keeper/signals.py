@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Collection
@@ -12,6 +13,7 @@ from .cgroups import Cgroup
 
 _MAKES = frozenset({"make", "gmake"})
 _SHELLS = frozenset({"sh", "dash", "bash"})
+_TO_FIRST_THREAD = 1  # PIDFD_SIGNAL_THREAD, since Linux 6.9
 _CGROUP_PARTS = 3  # of its path: the instance, the slot, the generation
 
 
@@ -74,12 +76,38 @@ def _send(process: Seen, cgroup: Cgroup, number: int) -> bool:
         again = look(process.pid)
         if again is None or again.began != process.began or not _is_in(process.pid, cgroup):
             return False
-        signal.pidfd_send_signal(held, number)
+        _send_held(held, process.pid, number)
     except ProcessLookupError:
         return False
     finally:
         os.close(held)
     return True
+
+
+def _send_held(held: int, pid: int, number: int) -> None:
+    """To the first thread, if it takes the signal, and else to whichever does: as of a process that runs.
+
+    Of a frozen one the kernel takes no thread for better than another, and any may get it as they thaw. A
+    program whose first thread waits, as of Python, where that one alone runs handlers, would not notice.
+    """
+    if _first_thread_takes(pid, number):
+        try:
+            signal.pidfd_send_signal(held, number, None, _TO_FIRST_THREAD)
+            return
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # of a kernel that knows no threads here
+                raise
+    signal.pidfd_send_signal(held, number)
+
+
+def _first_thread_takes(pid: int, number: int) -> bool:
+    """Whether a process's first thread does not block a signal."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    blocked = next((line.split()[1] for line in lines if line.startswith("SigBlk:")), "0")
+    return not int(blocked, 16) >> (number - 1) & 1
 
 
 def _is_in(pid: int, cgroup: Cgroup) -> bool:

@@ -65,7 +65,7 @@ class Slot:
         self._oom = OomWatch.open(limiter, number)
         self._gauges = Gauges(Meter.of(limiter, number), self._oom, ground.disk_full)
         self._runs = Runs(number, folder, self._worker, company, self._gauges, lambda: self._step(Step.END))
-        self._ordeal = Ordeal(self._worker, ground, self._runs)
+        self._ordeal = Ordeal(self._worker, ground, self._runs, company.networks)
 
     # ---- what it holds
 
