@@ -234,6 +234,16 @@ def test_who_was_dead_already_is_left_so(job: FakeJob) -> None:
     assert at(job, "slave-0").state is TaskState.EXITED
 
 
+def test_who_ended_before_its_signal_is_left_so(job: FakeJob) -> None:
+    """A signal that nobody was there to get is no fault of the nemesis, and revives nobody."""
+    job.exit(FIVE[1])
+    events = of(Event(0, 20, "signal", ("slave-0",), {"signal": 3}))
+    monkey = Nemesis.replaying(FakeChaos(job=job), events)
+    assert monkey.run() == ()
+    assert [refused.targets for refused in monkey.refused()] == [("slave-0",)]
+    assert at(job, "slave-0").state is TaskState.EXITED
+
+
 def test_targets_may_be_addresses(job: FakeJob) -> None:
     """Or what ``members`` said; windows have their names."""
     chaos = FakeChaos(job=job)

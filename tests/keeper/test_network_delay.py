@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 from keeper.network_helpers import Slot, pending, slots_of_a_job, until
 from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError
+from syndicate.volunteer.keeper.network._delay_process import MOST_BYTES, Line
 from syndicate.volunteer.local import WHOLE, Degradation, LinkState, NetworkState
 
 A, B, C = "10.77.0.1", "10.77.0.2", "10.77.0.3"
@@ -228,6 +230,41 @@ def test_delay_is_asked_for_again_after_the_line_died(job: tuple[FabricNetwork, 
 
     assert statistics.median(delays(one, three, 20)) == pytest.approx(50, abs=5)
     assert statistics.median(delays(two, three, 20)) == pytest.approx(20, abs=5)
+
+
+def test_links_to_as_many_peers_as_a_job_may_have(slots: list[Slot]) -> None:
+    """Each is degraded in every way, in both directions, and all of them are whole again."""
+    one, two, _ = slots
+    worse = Degradation(33.333333333333, 10**6, 12345.678901234, 1234.5678901234, *[33.333333333333] * 3)
+    peers = [f"10.78.{number // 250}.{number % 250 + 1}" for number in range(999)]
+    links = (LinkState("", worse, worse), *(LinkState(peer, worse, worse) for peer in sorted(peers)))
+
+    one.network.set_state(NetworkState(links=links))
+    one.network.set_state(WHOLE)
+
+    assert statistics.median(delays(one, two, 20)) < 1
+
+
+def test_flood_of_one_slot_leaves_room_for_another() -> None:
+    """A slot that sends more under a long delay than the line can hold loses packets; others lose none."""
+    ours, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    flooding, other, size = b"\2ooooo", b"\2xxxxx", 60_000
+    with ours, device:
+        device.setblocking(False)
+        ours.settimeout(5)
+        line = Line([device.fileno()])
+        line.obey(json.dumps([0, flooding.hex(), {"": [[60_000, 0, 0, 0, 0]]}]).encode())
+
+        for _ in range(MOST_BYTES // size + 10):
+            ours.send(bytes(6) + flooding + bytes(size))
+            line.read(0)
+        for _ in range(3):  # as they go the line keeps count
+            ours.send(bytes(6) + other + bytes(size))
+            line.read(0)
+            line.send()
+
+            assert ours.recv(2 * size)[6:12] == other
+        assert set(line._held) == {(0, flooding)}
 
 
 def test_heal_and_close_leave_no_profile_and_no_process(job: tuple[FabricNetwork, list[Slot]]) -> None:

@@ -47,6 +47,7 @@ def wrong(cluster: Cluster, call: int, text: str, field: str = "") -> CoreError:
         ({"reorder_percent": 10.0}, "reorder_percent"),
         ({"rate_bps": -1}, "rate_bps"),
         ({"rate_bps": 7_999}, "rate_bps"),
+        ({"rate_bps": (1 << 50) + 1}, "rate_bps"),
         ({"delay_ms": -1.0}, "delay_ms"),
         ({"delay_ms": 60_000.1}, "delay_ms"),
         ({"delay_ms": NAN}, "delay_ms"),

@@ -117,6 +117,8 @@ class Checks:
                 raise refusal("BAD_FIELD", f"{name} is {getattr(how, name):g}: it must be 0 to 100")
         if how.rate_bps < 0 or 0 < how.rate_bps < 8000:
             raise refusal("BAD_FIELD", f"rate_bps is {how.rate_bps}: it must be at least 8,000")
+        if how.rate_bps > 1 << 50:
+            raise refusal("BAD_FIELD", f"rate_bps is {how.rate_bps}: it must be at most {1 << 50:,}")
         if not 0 <= how.delay_ms <= 60_000:
             raise refusal("BAD_FIELD", f"delay_ms is {how.delay_ms:g}: it must be 0 to 60,000")
         if not 0 <= how.jitter_ms <= how.delay_ms:

@@ -193,7 +193,9 @@ class Actor:
             answer, exchange = yield Do(call, min(_LONGEST_START_S, max(1.0, length_s)))
         except _NOT_NOW as error:
             strike.why = str(error)
-            if isinstance(error, _MAY_HOLD) or event.kind in _LIVES:
+            # At a single member these say that nothing was done: one that ended by itself is to stay so.
+            nothing = len(event.targets) == 1 and isinstance(error, TaskDead | TooManyFaults)
+            if isinstance(error, _MAY_HOLD) or (event.kind in _LIVES and not nothing):
                 return  # a half-failed kill, or one that nobody knows of, is taken back as a whole one
             self._over(strike)
             self._refuse(strike)

@@ -37,6 +37,8 @@ MAX_MEMBERS: Final = 1000
 LEAST_LEASE_S: Final = 0.001
 MAX_LEASE_S: Final = 86_400.0
 LEAST_RATE_BPS: Final = 8_000
+# What the volunteers' side takes at most.
+MOST_RATE_BPS: Final = 1 << 50
 MAX_SIGNAL: Final = 64
 # What Kill, Pause and Resume are for.
 _OWN_CALLS: Final = {9: "Kill", 19: "Pause", 18: "Resume"}
@@ -206,6 +208,8 @@ def _check_degradation(worse: Degradation) -> None:
             _bad(f"{name}_percent", f"is {value:g}: it must be 0 to 100")
     if worse.rate_bps and worse.rate_bps < LEAST_RATE_BPS:
         _bad("rate_bps", f"is {worse.rate_bps}: it must be at least {LEAST_RATE_BPS:,}, or 0 for no bound")
+    if worse.rate_bps > MOST_RATE_BPS:
+        _bad("rate_bps", f"is {worse.rate_bps}: it must be at most {MOST_RATE_BPS:,}, or 0 for no bound")
     if not 0.0 <= worse.delay_ms <= MAX_DELAY_MS:
         _bad("delay_ms", f"is {worse.delay_ms:g}: it must be 0 to {MAX_DELAY_MS:,.0f}")
     if not 0.0 <= worse.jitter_ms <= worse.delay_ms:

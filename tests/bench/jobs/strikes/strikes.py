@@ -42,6 +42,7 @@ with Chaos.from_env() as chaos:
         "resume": lambda: chaos.resume(one),
     }
     together = {
+        "settle": chaos.ping,  # what a heal of twenty leaves to do is not of the next
         "one": lambda: chaos.disconnect(one),
         "one_back": lambda: chaos.reconnect(one),
         "partition": lambda: chaos.partition(halves),

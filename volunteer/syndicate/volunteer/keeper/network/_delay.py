@@ -24,6 +24,7 @@ _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _PROCESS = Path(__file__).with_name("_delay_process.py")
 _PATIENCE = 5.0  # seconds that it may take to obey
 _END = 2.0  # and to end
+_LONGEST_ORDER = 1 << 18  # as the process takes it
 
 Entry = tuple[float, float, float, float, float]
 """Delay and jitter in milliseconds; duplicate, corrupt and reorder in percent."""
@@ -114,6 +115,7 @@ class DelayLine:
                 ours.close()
                 raise NetworkError.refused("start the delay line", error.errno or 0) from error
         ours.settimeout(_PATIENCE)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_ORDER)
         self._control = ours
         for key in self._orders:
             self._order(*key)

@@ -30,6 +30,7 @@ _NS = 1_000_000  # in a millisecond
 _HEADERS = 34  # Ethernet and IPv4: what is behind them is corrupted
 _SENT = slice(6, 12), slice(30, 34)  # where the slot's hardware address and the peer's IPv4 address stand
 _HEARD = slice(0, 6), slice(26, 30)
+_MAC_OF = _SENT[0], _HEARD[0]
 
 Entry = tuple[float, float, float, float, float]
 """Delay and jitter in milliseconds; duplicate, corrupt and reorder in percent."""
@@ -38,7 +39,11 @@ Profile = dict[bytes, list[Entry]]
 
 
 class Line:
-    """Packets by the time they are due. What comes while it is full is lost."""
+    """Packets by the time they are due. What comes while it is full is lost.
+
+    A slot's direction holds at most as much as is left free, so that a flood under a long delay, of whichever
+    job, leaves room for the packets of others.
+    """
 
     def __init__(self, devices: list[int]) -> None:
         self._dice = random.Random()  # noqa: S311  # no secret hangs on it
@@ -46,6 +51,7 @@ class Line:
         self._profiles: tuple[dict[bytes, Profile], dict[bytes, Profile]] = ({}, {})
         self._waiting: list[tuple[int, int, int, bytes]] = []  # due, number, direction, frame
         self._bytes = 0
+        self._held: dict[tuple[int, bytes], tuple[int, int]] = {}  # packets and bytes that wait
         self._number = 0
         self._slice_end = 0
         self._left = 0
@@ -82,11 +88,12 @@ class Line:
             except BlockingIOError:
                 return
             self._left -= 1
-            profile = self._profiles[direction].get(frame[mac_of], {})
+            mac = frame[mac_of]
+            profile = self._profiles[direction].get(mac, {})
             entries = profile.get(frame[peer_of]) or profile.get(b"", [])
-            self._take(direction, frame, entries)
+            self._take((direction, mac), frame, entries)
 
-    def _take(self, direction: int, frame: bytes, entries: list[Entry]) -> None:
+    def _take(self, slot: tuple[int, bytes], frame: bytes, entries: list[Entry]) -> None:
         due, copies = monotonic_ns(), 1
         for delay, jitter, duplicate, corrupt, reorder in entries:
             if not self._happens(reorder):
@@ -96,11 +103,23 @@ class Line:
             if self._happens(corrupt):
                 frame = self._corrupted(frame)
         for _ in range(copies):
-            if len(self._waiting) >= MOST_PACKETS or self._bytes + len(frame) > MOST_BYTES:
+            packets, size = self._held.get(slot, (0, 0))
+            free = MOST_BYTES - self._bytes - len(frame)
+            if packets >= MOST_PACKETS - len(self._waiting) or size > free:
                 return
             self._number += 1
             self._bytes += len(frame)
-            heapq.heappush(self._waiting, (due, self._number, direction, frame))
+            self._held[slot] = packets + 1, size + len(frame)
+            heapq.heappush(self._waiting, (due, self._number, slot[0], frame))
+
+    def _let_go(self, direction: int, frame: bytes) -> None:
+        self._bytes -= len(frame)
+        slot = direction, frame[_MAC_OF[direction]]
+        packets, size = self._held[slot]
+        if packets > 1:
+            self._held[slot] = packets - 1, size - len(frame)
+        else:
+            del self._held[slot]
 
     def _happens(self, percent: float) -> bool:
         return percent > 0 and self._dice.random() * 100 < percent
@@ -118,7 +137,7 @@ class Line:
         waiting = self._waiting
         while waiting and waiting[0][0] <= monotonic_ns():
             _, _, direction, frame = heapq.heappop(waiting)
-            self._bytes -= len(frame)
+            self._let_go(direction, frame)
             with contextlib.suppress(OSError):  # the device is down or full, and the packet is lost
                 os.write(self._devices[direction], frame)
 

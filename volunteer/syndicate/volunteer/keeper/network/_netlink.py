@@ -6,6 +6,7 @@ deadline. A socket belongs to the namespace of the thread that opened it and may
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -20,6 +21,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, N
 from ._contract import NetworkError
 
 _SOL_NETLINK = 270
+_SO_SNDBUFFORCE = 32
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NLM_F_DUMP_INTR = 0x10
@@ -31,6 +33,8 @@ _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 _FLAGS, _FLAGS_OFFSET, _SEQUENCE_OFFSET = struct.Struct("=H"), 6, 8
 _MAX_SEQUENCE = 0x7FFFFFFF
 _DUMP_ATTEMPTS = 20
+_AT_ONCE = 64  # messages whose answers may wait to be read
+_LARGEST_DATAGRAM = 16 << 20
 _BUFFER_SIZE = 1 << 16  # the kernel sends dumps in pieces of at most 32 KiB
 
 
@@ -89,15 +93,25 @@ class NetlinkSocket:
             self._socket.bind((0, 0))
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+            with contextlib.suppress(PermissionError):  # a transaction is one datagram
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _LARGEST_DATAGRAM)
         except OSError as error:
             self._socket.close()
             raise NetworkError.refused(f"set up netlink socket {protocol}", error.errno or 0) from error
 
     def request(self, messages: Sequence[Message]) -> None:
         """Have each message done in turn; the first refusal is raised after all were tried."""
+        refusals: list[NetworkError] = []
         with _Exchange(self) as exchange:
-            first = exchange.send(messages)
-            exchange.collect(messages, first)
+            for start in range(0, len(messages), _AT_ONCE):  # their answers must fit into the socket
+                some = messages[start : start + _AT_ONCE]
+                first = exchange.send(some)
+                try:
+                    exchange.collect(some, first)
+                except NetworkError as error:
+                    refusals.append(error)
+        if refusals:
+            raise refusals[0]
 
     def transaction(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
         """Have all messages done or none.
