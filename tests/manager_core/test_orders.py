@@ -15,6 +15,7 @@ from syndicate.manager.core.access import Caller, Origin, check_chaos
 from syndicate.manager.core.errors import BadRequest, CoreError, NotAllowed, NotFound, Refused
 from syndicate.manager.core.model import (
     Degradation,
+    JobSpec,
     PartitionShape,
     Source,
     TokenScope,
@@ -291,11 +292,28 @@ def test_a_users_job_must_be_there_and_run() -> None:
 
 
 def test_a_graded_job_is_broken_by_its_client_alone() -> None:
-    """GRADED for students where the client is the manager's own; staff may, and so may all with another."""
-    graded, own = Source("c" * 64, 1), Source("d" * 64, 1)
-    with pytest.raises(NotAllowed, match="graded"):
-        check_chaos(person(), 1, graded, graded)
-    check_chaos(person(UserRole.STAFF), 1, graded, graded)
-    check_chaos(person(), 1, own, graded)
-    check_chaos(person(), 1, None, graded)
-    check_chaos(person(), 1, graded, None)
+    """GRADED for students where the client is, or was, the manager's own; not for staff, nor with another."""
+    default, own = Source("c" * 64, 1), Source("d" * 64, 1)
+
+    def spec(client: Source | None, graded: bool = False) -> JobSpec:
+        return JobSpec("job", own, 1, client, int(client is not None), 60.0, graded=graded)
+
+    for graded in (spec(default), spec(own, graded=True)):
+        with pytest.raises(NotAllowed, match="graded"):
+            check_chaos(person(), 1, graded, default)
+        check_chaos(person(UserRole.STAFF), 1, graded, default)
+    check_chaos(person(), 1, spec(own), default)
+    check_chaos(person(), 1, spec(None), default)
+    check_chaos(person(), 1, spec(default), None)
+
+
+def test_what_is_graded_stays_so() -> None:
+    """Whether it is, is settled when it is submitted."""
+    default = Source("c" * 64, 1)
+    cluster = Cluster(default_client=default, default_clients=1)
+    cluster.volunteer(slots=9)
+    graded, own = cluster.submit(1), cluster.submit(1, client=Source("d" * 64, 1))
+
+    assert [cluster.job(job).job.spec.graded for job in (graded, own)] == [True, False]
+    cluster.restart(default_client=None)
+    assert cluster.job(graded).job.spec.graded

@@ -17,6 +17,8 @@ from .world import World
 
 __all__ = ["MAX_MEMBERS", "answered", "reply_of", "requested"]
 
+_MENDS = frozenset({FaultKind.HEAL, FaultKind.RECONNECT, FaultKind.RESUME, FaultKind.REVIVE})
+
 
 def requested(world: World, event: ChaosRequest) -> None:
     """Somebody asks for a fault: it is answered at once where nothing is to be done, else when it holds.
@@ -42,10 +44,10 @@ def requested(world: World, event: ChaosRequest) -> None:
             # What it failed with is not known any more since a restart.
             raise Away("MANAGER_BUSY", "what this call did is being taken back; try again")
         require_running(job, client)
-        _require_room(job, len(rest))
+        _require_room(job, len(rest), order.what.kind)
     else:
         rest = order.parts
-        _require_room(job, len(rest))
+        _require_room(job, len(rest), order.what.kind)
         _require_able(world, order)
         asked = make(world, job, event.request_id, order.what, order.names, order.extra)
         ops = _ops(world, asked, rest, by)
@@ -86,7 +88,7 @@ def _heal(
     else:
         asked = make(world, job, event.request_id, order.what, (), order.extra)
         asked.tasks = order.names
-    _require_room(job, len(parts))
+    _require_room(job, len(parts), order.what.kind)
     _audit(world, job, event, order)
     ledger.add(world, job, _ops(world, asked, parts, by), asked, event.call)
 
@@ -196,13 +198,15 @@ def _failed(world: World, job: LiveJob, task: LiveTask, op: FaultOp, code: Answe
     world.touch(job)
 
 
-def _require_room(job: LiveJob, more: int) -> None:
+def _require_room(job: LiveJob, more: int, kind: FaultKind) -> None:
     if job.ops_waiting + more > ledger.MAX_WAITING:
         waiting = f"{job.ops_waiting:,} faults of this job wait already"
         raise Exhausted("TOO_MANY_FAULTS", f"{waiting}: at most {ledger.MAX_WAITING:,} may")
-    if len(job.faults) + more > ledger.MAX_LINES:
+    # What was done can still be taken back when the ledger is full for everything else.
+    most = ledger.MAX_LINES + (ledger.LINES_TO_MEND if kind in _MENDS else 0)
+    if len(job.faults) + more > most:
         lines = f"the ledger of this job has {len(job.faults):,} lines"
-        raise Exhausted("TOO_MANY_FAULTS", f"{lines}: at most {ledger.MAX_LINES:,} may be in it")
+        raise Exhausted("TOO_MANY_FAULTS", f"{lines}: at most {most:,} may be in it")
 
 
 def _require_able(world: World, order: Order) -> None:

@@ -28,9 +28,11 @@ from .records import FaultRecord, changed
 from .state import Asked, FaultOp, LiveJob, LiveTask, Node, Plane, What
 from .world import World, nanoseconds
 
-# Operations that may wait in one job, lines that one attempt may have.
+# Operations that may wait in one job, lines that one attempt may have, and how many more to mend what
+# they did.
 MAX_WAITING = 1000
 MAX_LINES = 10_000
+LINES_TO_MEND = 2_000
 # An operation waits while its target is on the way to its first start.
 _READY_FOR_FAULTS = frozenset({TaskState.RUNNING, TaskState.KILLED, TaskState.EXITED, TaskState.LOST})
 _AT_PROCESSES = frozenset({FaultKind.KILL, FaultKind.REVIVE, FaultKind.SIGNAL})

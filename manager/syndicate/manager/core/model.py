@@ -229,7 +229,8 @@ MAX_LIMITS: Final = Limits(
 class JobSpec:
     """What to run, with every default filled in.
 
-    `clients` is 0 exactly where `client` is None. `time_limit_s` is in seconds and above 0.
+    `clients` is 0 exactly where `client` is None. `time_limit_s` is in seconds and above 0. Of one that is
+    `graded` the client was the manager's default one when it was submitted.
     """
 
     name: str
@@ -239,6 +240,7 @@ class JobSpec:
     clients: int
     time_limit_s: float
     limits: Limits = Limits()
+    graded: bool = False
 
     @property
     def slots(self) -> int:

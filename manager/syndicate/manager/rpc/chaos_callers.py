@@ -73,7 +73,7 @@ class ByUsers:
             raise no_such_job(job_id, hidden=True)
         check_job(origin.caller, job_id, record.owner, rule.whose)
         if rule.changes:
-            check_chaos(origin.caller, job_id, record.spec.client, self._engine.config.default_client)
+            check_chaos(origin.caller, job_id, record.spec, self._engine.config.default_client)
             if record.state > JobState.STOPPING:
                 # The machine may have let it go.
                 raise Refused("JOB_NOT_RUNNING", f"job {job_id} is {record.state.name}")

@@ -106,6 +106,8 @@ def _spec(s: JobSpec) -> Doc:
     if s.client is not None:
         doc["client"] = [s.client.sha256, s.client.size]
         doc["clients"] = s.clients
+    if s.graded:
+        doc["graded"] = True
     return doc
 
 
@@ -119,6 +121,7 @@ def _read_spec(v: Doc) -> JobSpec:
         clients=v.get("clients", 0),
         time_limit_s=v["time_limit_s"],
         limits=Limits(*v["limits"]),
+        graded=v.get("graded", False),
     )
 
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ...local import NetworkState
 from . import _nft as nft
 from . import _route as route
 from ._common import Releases, check_addresses, check_interface
-from ._contract import Counters, NetworkError
-from ._faults import Plan, SlotFaults
+from ._contract import Counters, NetworkError, SlotNetwork
+from ._faults import Means, Plan, SlotFaults
 from ._links import LOST
 from ._namespace import Sockets, make_namespace, write_sysctl
 from ._netlink import Message, NetlinkSocket
 from ._slot_table import FORGED, FROM_SLOT, REFUSED, TO_SLOT, label
-
-if TYPE_CHECKING:
-    from ._fabric import FabricNetwork
 
 BRIDGE_INDEX = 1000  # above whatever devices a kernel puts into each new namespace
 _FIRST_PORT_INDEX = BRIDGE_INDEX + 10  # those between are of detours
@@ -44,10 +41,46 @@ def disable_ipv6() -> None:
     write_sysctl("ipv6/conf/default/disable_ipv6", "1")
 
 
+class Fabric(Protocol):
+    """What a slot asks of the fabric that it is in; `FabricNetwork` is one."""
+
+    @property
+    def instance(self) -> str:
+        """The id in all names."""
+
+    @property
+    def bridge(self) -> route.Device:
+        """What the slots' devices are joined by."""
+
+    @property
+    def links(self) -> NetlinkSocket:
+        """For devices."""
+
+    @property
+    def chains(self) -> nft.NftSocket:
+        """For chains."""
+
+    @property
+    def means(self) -> Means:
+        """By what slots suffer."""
+
+    def set_states(self, changes: Sequence[tuple[SlotNetwork, NetworkState]]) -> None:
+        """Let slots suffer exactly this, all of them or none. Raises NetworkError."""
+
+    def adopt_namespace(self, netns_fd: int) -> None:
+        """A namespace is in use."""
+
+    def release_namespace(self, netns_fd: int) -> None:
+        """It is not any more."""
+
+    def forget(self, number: int) -> None:
+        """A slot is closed."""
+
+
 class FabricSlot:
     """A slot in its own namespace; made by `FabricNetwork.make_slot`, which see."""
 
-    def __init__(self, fabric: FabricNetwork, name: str, number: int, mac: str) -> None:
+    def __init__(self, fabric: Fabric, name: str, number: int, mac: str) -> None:
         self._fabric = fabric
         self._name = name
         self._number = number
