@@ -49,6 +49,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--state-dir", type=Path, metavar="DIR", help="holds everything that survives a restart")
     add("--listen-users", metavar="HOST:PORT", help="default 127.0.0.1:7000; port 0 for any")
     add("--listen-volunteers", metavar="HOST:PORT", help="default 127.0.0.1:7001; port 0 for any")
+    add("--metrics-listen", metavar="HOST:PORT", help="serves metrics there, at /metrics; default nowhere")
     add("--client", type=Path, metavar="CLIENT.tgz", help="the client of jobs that bring none")
     add("--clients", type=int, metavar="K", help="how many of it such a job has; default 1")
     add("--allow-unsafe", action="store_true", default=None, help="use volunteers that lack isolation too")
