@@ -55,7 +55,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--allow-unsafe", action="store_true", default=None, help="use volunteers that lack isolation too")
     add("--insecure", action="store_true", default=None, help="clear text, on loopback addresses only")
     add("--config", type=Path, metavar="FILE", help="settings in TOML, see below")
-    add("--log-format", choices=["json", "console"], help="of the log; default console")
+    add("--log-format", choices=["auto", "json", "console"], help="of the log; default auto")
     add("--version", action="store_true", help="print the version and exit")
     return parser.parse_args(arguments)
 
@@ -91,9 +91,9 @@ def _run(flags: dict[str, object]) -> int:
         settings = load(flags, config if isinstance(config, Path) else None)
     except BadSettings as error:
         return _say(error, EX_CONFIG)
-    configure(settings.log_format)
+    ids = configure(settings.log_format)
     try:
-        asyncio.run(serve(settings, _announce))
+        asyncio.run(serve(settings, _announce, ids.bind))
     except BadClient as error:
         return _say(error, EX_DATAERR)
     except PortInUse as error:

@@ -27,6 +27,7 @@ from syndicate.v1 import (
     scheduler_pb2_grpc,
 )
 
+from . import job_log
 from .blobs import BlobDirectory, check_source
 from .clock import Clock
 from .control import Control
@@ -78,14 +79,20 @@ def software_version() -> str:
     return version("syndicate-cluster")
 
 
-async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+async def serve(
+    settings: Settings, announce: Callable[[str], None], identify: Callable[..., None] | None = None
+) -> None:
     """Run a manager until SIGTERM or SIGINT. `announce` gets the line that says that it is ready.
+
+    `identify` is told, by name, what each line of the log should say of this manager.
 
     Raises StoreError, PortInUse, BadClient, PkiError and OSError where it cannot start, and what went wrong
     where it cannot go on (InvariantError, CommitFailed).
     """
     _raise_open_files()
     store = SqliteStore.open(settings.state_dir)
+    if identify is not None:
+        identify(cluster_id=store.cluster_id, epoch=store.epoch)
     files = ThreadPoolExecutor(4, thread_name_prefix="files")
     checks = ThreadPoolExecutor(2, thread_name_prefix="checks")
     try:
@@ -111,6 +118,7 @@ async def _serve(
     requests = store.requests(REMEMBERED_SUBMITS)
     machine = Machine.restore(config, store.restore(config.keep_ended), clock.now(), requests)
     engine = Engine(machine, config, store, clock)
+    engine.watchers.append(job_log.tell)
     watching = Watching(settings.metrics_listen, engine, store) if settings.metrics_listen else None
     logs = LogStore(settings.state_dir / "logs", settings.log_cap_bytes)
     logs_changed = Wakers()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from .clock import Clock
@@ -30,8 +30,8 @@ from .core.effects import (
 from .core.errors import Away, CoreError
 from .core.events import CallGone, Event, Tick
 from .core.machine import Machine
-from .core.model import Config
-from .core.observer import Observer
+from .core.model import Config, Stamp
+from .core.records import Record
 from .store import Store
 from .wakers import Wakers
 
@@ -75,8 +75,8 @@ class Engine:
         self.changed: Wakers = Wakers()
         # Called when users or tokens changed.
         self.on_access_changed: Callable[[], None] = lambda: None
-        # Sees what each step saves; None where nobody asks for figures.
-        self.observer: Observer | None = None
+        # They see what each step saves, and when it was made.
+        self.watchers: list[Callable[[Sequence[Record], Stamp], None]] = []
         # Set with what went wrong when the manager cannot go on.
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = store
@@ -129,8 +129,9 @@ class Engine:
                 self._hold(ticket, step.effects)
         if self.machine.next_wake() != self._timer_for:
             self._set_timer()
-        if self.observer is not None and step.saves:
-            self.observer.saw(step.saves, now)
+        if step.saves:
+            for watcher in self.watchers:
+                watcher(step.saves, now)
 
     async def call(self, make: Callable[[int], Event]) -> Answer:
         """Handle the event that `make` builds around a call's number, and wait for its reply.

@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     metrics_listen: str = ""
     client: Path | None = None
     clients: int | None = Field(None, ge=0)
-    log_format: Literal["json", "console"] = "console"
+    log_format: Literal["auto", "json", "console"] = "auto"
     stop_grace_s: float = Field(3.0, ge=0)
 
     max_source_bytes: int = Field(10 << 20, gt=0)

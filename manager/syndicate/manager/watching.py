@@ -34,7 +34,8 @@ class Watching:
 
         self._address = address
         self._engine = engine
-        self._observer = engine.observer = Observer(engine.machine.next_job_id)
+        self._observer = Observer(engine.machine.next_job_id)
+        engine.watchers.append(self._observer.saw)
         self._commits: CommitMeter = CommitMeter()
         store.took = self._commits
 

@@ -54,7 +54,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     run.add_argument("--id", metavar="NAME", help="lasting name; default the host's")
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
     run.add_argument("--metrics-listen", metavar="HOST:PORT", help="serves metrics there; default nowhere")
-    run.add_argument("--log-format", choices=["json", "console"], help="default console")
+    run.add_argument("--log-format", choices=["auto", "json", "console"], help="default auto")
     run.add_argument("--allow-root", action="store_true", default=None, help="run as root all the same")
     audit = commands.add_parser("audit", help="list what is left of tasks; status 0 when nothing is")
     audit.add_argument("--keeper", type=Path, metavar="SOCKET", default=DEFAULT_KEEPER)

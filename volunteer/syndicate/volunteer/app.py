@@ -293,7 +293,7 @@ class App:
                 memory_file.save(self._memory_path, effect.memory)
             case effects.Note():
                 say = _log.info if effect.routine else _log.warning
-                say(effect.event, **dict(effect.fields))
+                say(effect.event, **{name: _number(name, value) for name, value in effect.fields})
             case _:
                 raise TypeError(f"not an effect: {effect!r}")
 
@@ -385,6 +385,11 @@ class App:
 
     def _free_resources(self) -> Any:
         return resources.free(self._settings.state_dir)
+
+
+def _number(name: str, value: str) -> str | int:
+    """Ids that are numbers as such, so that a log's reader finds them alike in manager and volunteer."""
+    return int(value) if name in ("job_id", "attempt", "epoch", "slot") and value.isdecimal() else value
 
 
 def _is_good(folder: Path, clock: Clock) -> bool:

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     keeper: Path = DEFAULT_KEEPER
     run_dir: Path = DEFAULT_RUN_DIR
     id: str = Field(default_factory=_own_name, pattern=r"^[a-z0-9-]{1,63}$")
-    log_format: Literal["json", "console"] = "console"
+    log_format: Literal["auto", "json", "console"] = "auto"
     allow_root: bool = False
     metrics_listen: str = ""
 
