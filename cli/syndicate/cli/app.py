@@ -9,6 +9,7 @@ import typer
 from syndicate.cli import exit_codes, identity_app, job_commands, local_commands, login_app, node_commands
 from syndicate.cli.certs_app import certs_app, join_app
 from syndicate.cli.context import Given
+from syndicate.cli.debug_app import debug_app
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.follow import follow
 from syndicate.cli.options import (
@@ -56,6 +57,7 @@ node_app = typer.Typer(
 app.add_typer(node_app, name="node")
 app.add_typer(certs_app, name="certs")
 app.add_typer(join_app, name="join-token")
+app.add_typer(debug_app, name="debug")
 
 
 def _print_version(wanted: bool) -> None:
