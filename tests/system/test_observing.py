@@ -75,7 +75,7 @@ def test_watching_fits_into_the_memory_that_daemons_may_have(watched: Cluster) -
     """120 MB each, as the bench holds them to without it."""
     for part in ("manager", "volunteer"):
         found = families(scrape(address(watched, part))[0])
-        assert value(found, "process_resident_memory_bytes") < 130e6
+        assert value(found, "process_resident_memory_bytes") < 120e6
 
 
 def test_a_bundle_has_all_of_it_and_no_secret(watched: Cluster, tmp_path: Path) -> None:
