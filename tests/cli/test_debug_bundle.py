@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from syndicate.cli import debug_items
 from syndicate.cli.secrets_out import (
     REMOVED,
     settings_without_secrets,
@@ -62,6 +64,34 @@ def test_a_manager_that_is_away_costs_the_bundle_no_more_than_its_answers(
     assert "machine.json" in told["files"] and "jobs.json" not in told["files"]
     (why,) = (one["why"] for one in told["left_out"] if "jobs.json" in one["what"])
     assert "127.0.0.1:1" in why
+
+
+def test_units_of_systemd_are_looked_at_where_up_has_started_nothing(
+    ctl: Ctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their lines in journald, from the end, and their configuration without its secrets."""
+    journalctl = tmp_path / "journalctl"
+    journalctl.write_text(
+        '#!/bin/sh\nfor n in 1 2 3 4; do echo "$2 line $n syn_eve_0123456789abcdef"; done\n'
+    )
+    journalctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "manager.toml").write_text(
+        'state_dir = "/x"\nsome_token = "hush"\nmetrics_listen = "127.0.0.1:1"\n'
+    )
+    monkeypatch.setattr(debug_items, "_CONFIGURATION", etc)
+    path = tmp_path / "b.tar.gz"
+    assert ctl("debug", "bundle", "-o", str(path), "--log-size", "130").code == 0
+    files = read(path)
+    left = {one["what"]: one["why"] for one in json.loads(files["contents.json"])["left_out"]}
+
+    assert files["logs/manager.log"].splitlines() == [
+        f"syndicate-manager line {number} syn_eve_{REMOVED}" for number in (3, 4)
+    ]
+    assert json.loads(files["settings.json"])[str(etc / "manager.toml")]["some_token"] == REMOVED
+    assert "127.0.0.1:1 does not answer" in left["metrics/manager.txt"]
 
 
 def test_a_file_that_is_there_is_not_overwritten(ctl: Ctl, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import re
 import tarfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, ended, free_port
+from tests.support.cluster import Cluster, ended, eventually, free_port
 from tests.support.metrics import families, offences, scrape, value
 
 pytestmark = pytest.mark.system
@@ -41,9 +40,7 @@ def _record(cluster: Cluster) -> None:
 
 
 def _until_ready(cluster: Cluster) -> None:
-    for _ in itertools.count():
-        if cluster.users.cluster().free_slots == cluster.slots:
-            return
+    eventually("all slots are free", lambda: cluster.users.cluster().free_slots == cluster.slots)
 
 
 def address(cluster: Cluster, part: str) -> str:
