@@ -34,7 +34,7 @@ from syndicate.manager.pki import (
     renewal_due,
     requested_key,
 )
-from syndicate.manager.pki.register import MOST_DEEDS
+from syndicate.manager.pki.register import MOST_DEEDS, MOST_OF_ONE
 
 from tests.manager.authorities import DAY, office, request
 
@@ -369,6 +369,18 @@ def test_a_join_token_lets_in_as_many_machines_as_it_says(at_work: Office) -> No
     assert [one.serial for one in register.live("node-a", 0)] == [again.serial] != [first.serial]
     assert {one.token_id for one in register.live("node-a", 0)} == {token.token_id}
     assert register.live("node-c", 0) == []
+
+
+def test_of_one_name_the_oldest_of_very_many_are_forgotten(at_work: Office) -> None:
+    """And refused, as all that the register does not have; those of others stay."""
+    other = at_work.add("node-b", ()).certificate
+    _, text = at_work.create_token(1, 3600)
+    made = [at_work.join(text, "node-a", request()).serial for _ in range(MOST_OF_ONE + 2)]
+
+    register = at_work.folder.register()
+    assert [one.serial for one in register.issued if one.name == "node-a"] == made[2:]
+    assert register.find(made[0]) is None and register.live("node-b", 0)[0].serial == other.serial
+    assert [one.serial for one in register.live("node-a", 0)] == made[-1:]
 
 
 def test_a_join_token_cannot_take_the_name_of_a_machine_that_did_not_join_by_it(at_work: Office) -> None:

@@ -143,6 +143,7 @@ class Settings(BaseSettings):
     team_quota: Quota = Quota()
     user_calls_per_s: float = Field(50.0, gt=0)
     user_calls_burst: float = Field(500.0, ge=1)
+    user_changes_per_day: float = Field(5_000.0, ge=1)
     user_streams: int = Field(64, ge=1)
     user_uploads: int = Field(4, ge=1)
     user_upload_bytes_per_s: float = Field(32 << 20, gt=0)
@@ -240,6 +241,7 @@ class Settings(BaseSettings):
         return UserLimits(
             calls_per_s=self.user_calls_per_s,
             calls_burst=self.user_calls_burst,
+            changes_per_day=self.user_changes_per_day,
             streams=self.user_streams,
             uploads=self.user_uploads,
             upload_bytes_per_s=self.user_upload_bytes_per_s,

@@ -12,6 +12,7 @@ import grpc
 import structlog
 
 from .pki import (
+    SOON_S,
     Authority,
     Certificate,
     Deed,
@@ -28,7 +29,6 @@ from .rpc.peers import Peers
 from .rpc.threads import off
 
 _LOOK_EVERY_S: Final = 3600.0
-_SOON_S: Final = 14 * 86_400
 _log = structlog.get_logger()
 
 Who = Literal["users", "volunteers"]
@@ -179,7 +179,7 @@ class Transport:
         names = {one.name for one in register.issued if one.kind is Kind.VOLUNTEER and one.is_live(now)}
         ends = [(name, register.until(name, now)) for name in sorted(names)]
         ends.append(("authority", self.authority.not_after))
-        return [(name, until) for name, until in ends if until < now + _SOON_S]
+        return [(name, until) for name, until in ends if until < now + SOON_S]
 
 
 def _certificates(pem: bytes) -> bytes:

@@ -114,8 +114,9 @@ class RegistryServicer(object):
         (VOLUNTEER_EXISTS). Revoke it first, or take another name.
         FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
         sign (CANNOT_SIGN).
-        RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
-        metadata `most`, `retry_after_s`). Try again.
+        RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
+        certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
+        `retry_after_s`). Try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,6 +127,7 @@ class RegistryServicer(object):
         until it expires; streams go on.
         INVALID_ARGUMENT     as for Join (BAD_FIELD).
         FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+        RESOURCE_EXHAUSTED   more than one certificate a minute of one name, after 60 at once (TOO_MANY_CALLS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

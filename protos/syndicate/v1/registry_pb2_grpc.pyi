@@ -68,8 +68,9 @@ class RegistryStub:
                            (VOLUNTEER_EXISTS). Revoke it first, or take another name.
       FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
                            sign (CANNOT_SIGN).
-      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
-                           metadata `most`, `retry_after_s`). Try again.
+      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
+                           certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
+                           `retry_after_s`). Try again.
     """
 
     Renew: grpc.UnaryUnaryMultiCallable[
@@ -80,6 +81,7 @@ class RegistryStub:
     until it expires; streams go on.
       INVALID_ARGUMENT     as for Join (BAD_FIELD).
       FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+      RESOURCE_EXHAUSTED   more than one certificate a minute of one name, after 60 at once (TOO_MANY_CALLS).
     """
 
 class RegistryAsyncStub:
@@ -132,8 +134,9 @@ class RegistryAsyncStub:
                            (VOLUNTEER_EXISTS). Revoke it first, or take another name.
       FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
                            sign (CANNOT_SIGN).
-      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
-                           metadata `most`, `retry_after_s`). Try again.
+      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
+                           certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
+                           `retry_after_s`). Try again.
     """
 
     Renew: grpc.aio.UnaryUnaryMultiCallable[
@@ -144,6 +147,7 @@ class RegistryAsyncStub:
     until it expires; streams go on.
       INVALID_ARGUMENT     as for Join (BAD_FIELD).
       FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+      RESOURCE_EXHAUSTED   more than one certificate a minute of one name, after 60 at once (TOO_MANY_CALLS).
     """
 
 class RegistryServicer(metaclass=abc.ABCMeta):
@@ -202,8 +206,9 @@ class RegistryServicer(metaclass=abc.ABCMeta):
                                (VOLUNTEER_EXISTS). Revoke it first, or take another name.
           FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
                                sign (CANNOT_SIGN).
-          RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
-                               metadata `most`, `retry_after_s`). Try again.
+          RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
+                               certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
+                               `retry_after_s`). Try again.
         """
 
     @abc.abstractmethod
@@ -216,6 +221,7 @@ class RegistryServicer(metaclass=abc.ABCMeta):
         until it expires; streams go on.
           INVALID_ARGUMENT     as for Join (BAD_FIELD).
           FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+          RESOURCE_EXHAUSTED   more than one certificate a minute of one name, after 60 at once (TOO_MANY_CALLS).
         """
 
 def add_RegistryServicer_to_server(servicer: RegistryServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

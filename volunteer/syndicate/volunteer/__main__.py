@@ -128,8 +128,10 @@ def _serve(settings: Settings) -> int:
         return _say(error, EX_TEMPFAIL)
     except JoinRefused as error:
         return _say(error, EX_NOPERM)
-    except (MemoryDamaged, OSError) as error:
+    except MemoryDamaged as error:
         return _say(error, EX_IOERR)
+    except OSError as error:
+        return _say(_plain(error), EX_IOERR)
     return 0
 
 
@@ -152,6 +154,16 @@ def _announce(ready: Ready) -> None:
     sys.stdout.write(f"ready  {ready.volunteer_id}  cluster {ready.cluster_id} at {ready.manager}{network}\n")
     sys.stdout.flush()
     notify.ready()
+
+
+def _plain(error: OSError) -> Exception:
+    """Which file it is about, and what is wrong with it; without Python's number."""
+    if error.filename is None or error.strerror is None:
+        return error
+    text = f"{error.filename} cannot be used ({error.strerror.lower()})"
+    if isinstance(error, PermissionError):
+        text += ": it is to be there, and the volunteer's own"
+    return OSError(text)
 
 
 def _say(error: Exception, status: int) -> int:

@@ -128,7 +128,7 @@ class App:
 
     def _open(self) -> None:
         settings = self._settings
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(settings.state_dir / "lock")
         self._memory_path = settings.state_dir / "memory.json"
         self._core = Volunteer(self._config())

@@ -66,6 +66,7 @@ class UserLimits:
     uploads: int = 4
     upload_bytes_per_s: float = float(32 << 20)
     upload_bytes_per_day: float = float(2 << 30)
+    changes_per_day: float = 5_000.0
 
 
 _STUDENT, _STAFF = UserRole.STUDENT, UserRole.STAFF

@@ -48,7 +48,7 @@ class AuditLog:
         subject, job_id = subject_of(request)
         if self._engine.machine.token(token_id) is None:
             token_id = ""  # whatever was sent: the log holds what is known
-        who = caller.name if caller is not None else volunteer or self._user_of(token_id)
+        who = caller.name if caller is not None else _node(volunteer) or self._user_of(token_id)
         denial = Audited(who, token_id, peer, method, subject, False, error.reason, job_id)
         self._write(self._denials.note(denial, self._now_ns()))
 
@@ -58,7 +58,8 @@ class AuditLog:
 
     def signed(self, volunteer_id: str, peer: str, method: str) -> None:
         """A volunteer was given a certificate."""
-        self._write([Audited(volunteer_id, "", peer, method, f"node {volunteer_id}", True)])
+        node = _node(volunteer_id)
+        self._write([Audited(node, "", peer, method, node, True)])
 
     async def did(self, deeds: Sequence[Deed]) -> bool:
         """Operators did this by commands on this machine; whether it is written down for good."""
@@ -95,6 +96,11 @@ class AuditLog:
         if self._engine.stopping is None:
             for line in lines:
                 self._engine.handle(line)
+
+
+def _node(volunteer_id: str) -> str:
+    """A volunteer as somebody who did something: a user's name has no space, so it looks like nobody's."""
+    return f"node {volunteer_id}" if volunteer_id else ""
 
 
 def _when(at: int, now: int) -> str:

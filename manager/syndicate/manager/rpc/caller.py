@@ -37,7 +37,8 @@ def origin(context: Context) -> Origin:
 
 def host_of(context: Context) -> str:
     """The address that a call comes from, without the port: `127.0.0.1`, `::1`, `unix`."""
-    kind, _, rest = unquote(context.peer()).partition(":")
+    # A listener on [::] sees IPv4 as addresses that begin with ::ffff:.
+    kind, _, rest = unquote(context.peer()).replace("[::ffff:", "[").partition(":")
     if kind not in ("ipv4", "ipv6"):
         return kind
     return rest.rpartition(":")[0].strip("[]")

@@ -38,8 +38,11 @@ class Door(Protocol):
     def known(self, token: str) -> Caller | None:
         """Whose token it is; None where those who come in have no names. Raises NotKnown."""
 
-    def check(self, caller: Caller | None, method: str) -> None:
-        """Raises NotAllowed where the caller may not call the method (`/package.Service/Method`)."""
+    def check(self, caller: Caller | None, method: str) -> bool:
+        """Whether the method (`/package.Service/Method`) is one of a user that changes something.
+
+        Raises NotAllowed where the caller may not call it.
+        """
 
     def admit(self, context: Context) -> None:
         """Raises NotAllowed where the connection does not let the call in. Each call begins with it."""
@@ -54,8 +57,9 @@ class CertifiedDoor:
     def known(self, token: str) -> None:
         """Nobody yet: what a call shows is seen where it begins."""
 
-    def check(self, caller: Caller | None, method: str) -> None:
-        """Every method of the listener is theirs."""
+    def check(self, caller: Caller | None, method: str) -> bool:
+        """Every method of the listener is theirs, and none is a user's."""
+        return False
 
     def admit(self, context: Context) -> None:
         """Raises NotAllowed for a certificate that is none of a volunteer's here, revoked, or expired."""
@@ -73,8 +77,9 @@ class VolunteersDoor:
         if not hmac.compare_digest(digest_of(token), self._digest):
             raise bad_token()
 
-    def check(self, caller: Caller | None, method: str) -> None:
-        """Every method of the listener is theirs."""
+    def check(self, caller: Caller | None, method: str) -> bool:
+        """Every method of the listener is theirs, and none is a user's."""
+        return False
 
     def admit(self, context: Context) -> None:
         """Any connection will do."""
@@ -102,7 +107,7 @@ class UsersDoor:
         self._used.add(token_id)
         return caller
 
-    def check(self, caller: Caller | None, method: str) -> None:
+    def check(self, caller: Caller | None, method: str) -> bool:
         """Raises NotAllowed (ROLE_TOO_LOW, OUT_OF_SCOPE)."""
         rule = self._rules.get(method)
         if caller is None or rule is None:
@@ -111,6 +116,7 @@ class UsersDoor:
             )
         if (refusal := may(caller, rule)) is not None:
             raise refusal
+        return rule.changes
 
     def admit(self, context: Context) -> None:
         """Any connection will do."""

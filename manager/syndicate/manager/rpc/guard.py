@@ -108,10 +108,12 @@ class Guard(grpc.GenericRpcHandler):
             handler = self._methods.get(method)
             if handler is None:
                 return None
-            if caller is not None and self._watch.usage is not None:
-                self._watch.usage.call(caller)
-            if not is_open:
-                self._door.check(caller, method)
+            usage = self._watch.usage
+            if caller is not None and usage is not None:
+                usage.call(caller)
+            changes = not is_open and self._door.check(caller, method)
+            if changes and caller is not None and usage is not None:
+                usage.change(caller)
             if caller is not None:
                 callers.enter(caller, named)
         except CoreError as error:

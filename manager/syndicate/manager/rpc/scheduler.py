@@ -362,8 +362,7 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
 
     def _hide(self, job: JobRecord, picture: pb.Job) -> None:
         """Takes out of a picture what the caller is not shown."""
-        if not callers.current().is_staff:
-            viewing.hide_source(picture)
+        viewing.hide_sources(callers.current(), job, picture)
         if self._hides_clients(job):
             viewing.hide_words(picture)
 
