@@ -167,9 +167,8 @@ class Transport:
 
     def ends(self) -> list[tuple[str, int]]:
         """When the certificates in use expire, by name, in seconds since 1970; the soonest first."""
-        register, now = self.peers.register, _utc()
-        names = {one.name for one in register.issued if one.kind is Kind.VOLUNTEER and one.is_live(now)}
-        ends = [(f"volunteer/{name}", register.until(name, now)) for name in names]
+        # Also those that have expired: what watches them must not fall silent then.
+        ends = [(f"volunteer/{name}", until) for name, until in self.peers.register.ends().items()]
         ends += [("authority", self.authority.not_after), ("manager", self._manager_until)]
         return sorted(ends, key=lambda end: (end[1], end[0]))
 
