@@ -43,6 +43,7 @@ from .pki import Folder
 from .retention import keep_newest
 from .rpc import (
     AuditLog,
+    ByUsers,
     CertifiedDoor,
     ChaosControl,
     Desk,
@@ -50,9 +51,11 @@ from .rpc import (
     Guard,
     Listener,
     Registry,
+    Relayed,
     Scheduler,
     Uploads,
     Usage,
+    UsersChaosControl,
     UsersDoor,
     VolunteersDoor,
     Watch,
@@ -65,6 +68,7 @@ from .transport import Transport
 from .wakers import Wakers
 from .watching import Watching
 
+_CHAOS: Final = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name
 _REGISTRY: Final = registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name
 
 _log = structlog.get_logger()
@@ -145,13 +149,17 @@ async def _serve(
     if transport is not None:
         peers, desk = transport.peers, replace(desk, expires=transport.expires)
     registry = Registry(engine, blobs, logs, logs_changed, files, transport, audit)
-    users = _users_listener(Guard(door, lambda: engine.stopping, Watch(audit, usage)), Scheduler(desk))
+    users = _users_listener(
+        Guard(door, lambda: engine.stopping, Watch(audit, usage)),
+        Scheduler(desk),
+        UsersChaosControl(engine, ByUsers(engine, store)),
+    )
     if transport is not None:
         # A machine that joins has no certificate, and the volunteers' listener lets nobody in without one.
         users.add_open(_REGISTRY, "Join", registry.join_handler())
     watch = Watch(audit, name_of=None if peers is None else peers.name_of)
     guard = Guard(_volunteers_door(settings, transport), lambda: engine.stopping, watch)
-    volunteers = _volunteers_listener(guard, registry, ChaosControl(engine, peers))
+    volunteers = _volunteers_listener(guard, registry, ChaosControl(engine, Relayed(engine, peers)))
     users.bind(settings.listen_users, transport and transport.credentials("users"))
     volunteers.bind(settings.listen_volunteers, transport and transport.credentials("volunteers"))
 
@@ -215,13 +223,14 @@ def _volunteers_door(settings: Settings, transport: Transport | None) -> Door:
     return CertifiedDoor(transport.peers)
 
 
-def _users_listener(guard: Guard, scheduler: Scheduler) -> Listener:
+def _users_listener(guard: Guard, scheduler: Scheduler, chaos: ChaosControl) -> Listener:
     users = Listener("users", "--listen-users", guard, USERS_OPTIONS, LARGEST_FROM_USERS)
     users.add(
         scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].full_name,
         scheduler_pb2_grpc.add_SchedulerServicer_to_server,
         scheduler,
     )
+    users.add(_CHAOS, chaos_pb2_grpc.add_ChaosControlServicer_to_server, chaos)
     return users
 
 
@@ -229,7 +238,7 @@ def _volunteers_listener(guard: Guard, registry: Registry, chaos: ChaosControl) 
     volunteers = Listener("volunteers", "--listen-volunteers", guard, VOLUNTEERS_OPTIONS)
     volunteers.add(_REGISTRY, registry_pb2_grpc.add_RegistryServicer_to_server, registry)
     volunteers.add(
-        chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name,
+        _CHAOS,
         chaos_pb2_grpc.add_ChaosControlServicer_to_server,
         chaos,
     )

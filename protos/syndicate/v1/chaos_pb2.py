@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from syndicate.v1 import common_pb2 as syndicate_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18syndicate/v1/chaos.proto\x12\x0csyndicate.v1\x1a\x19syndicate/v1/common.proto\"\x83\x01\n\x0c\x46\x61ultApplied\x12\x10\n\x08\x66\x61ult_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\'\n\napplied_at\x18\x03 \x01(\x0b\x32\x13.syndicate.v1.Stamp\x12\'\n\x05\x63lock\x18\x04 \x01(\x0b\x32\x18.syndicate.v1.ClockBound\"o\n\rMemberApplied\x12\n\n\x02ip\x18\x01 \x01(\t\x12+\n\x07\x61pplied\x18\x02 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x11\n\tprocesses\x18\x03 \x01(\x05\x12\x12\n\ngeneration\x18\x04 \x01(\x05\":\n\x0bKillRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"|\n\x0cKillResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x11\n\tprocesses\x18\x02 \x01(\x05\x12,\n\x07members\x18\x03 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"b\n\rReviveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x16\n\twith_disk\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x0b\n\x03ips\x18\x04 \x03(\tB\x0c\n\n_with_disk\"\x7f\n\x0eReviveResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x12\n\ngeneration\x18\x02 \x01(\x05\x12,\n\x07members\x18\x03 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"@\n\x11\x44isconnectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"o\n\x12\x44isconnectResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"?\n\x10ReconnectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"n\n\x11ReconnectResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"I\n\rFinishRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06result\x18\x02 \x01(\x0b\x32\x14.syndicate.v1.Result\"P\n\x0e\x46inishResponse\x12(\n\x0b\x66inished_at\x18\x01 \x01(\x0b\x32\x13.syndicate.v1.Stamp\x12\x14\n\x0c\x63lients_left\x18\x02 \x01(\x05\"\x14\n\x12ListMembersRequest\"\x85\x01\n\x0bMemberState\x12$\n\x06member\x18\x01 \x01(\x0b\x32\x14.syndicate.v1.Member\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.syndicate.v1.TaskState\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x14\n\x0c\x64isconnected\x18\x04 \x01(\x08\"A\n\x13ListMembersResponse\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.syndicate.v1.MemberState\"\r\n\x0bPingRequest\"7\n\x0cPingResponse\x12\'\n\nmanager_at\x18\x01 \x01(\x0b\x32\x13.syndicate.v1.Stamp2\x89\x04\n\x0c\x43haosControl\x12=\n\x04Kill\x12\x19.syndicate.v1.KillRequest\x1a\x1a.syndicate.v1.KillResponse\x12\x43\n\x06Revive\x12\x1b.syndicate.v1.ReviveRequest\x1a\x1c.syndicate.v1.ReviveResponse\x12O\n\nDisconnect\x12\x1f.syndicate.v1.DisconnectRequest\x1a .syndicate.v1.DisconnectResponse\x12L\n\tReconnect\x12\x1e.syndicate.v1.ReconnectRequest\x1a\x1f.syndicate.v1.ReconnectResponse\x12\x43\n\x06\x46inish\x12\x1b.syndicate.v1.FinishRequest\x1a\x1c.syndicate.v1.FinishResponse\x12R\n\x0bListMembers\x12 .syndicate.v1.ListMembersRequest\x1a!.syndicate.v1.ListMembersResponse\x12=\n\x04Ping\x12\x19.syndicate.v1.PingRequest\x1a\x1a.syndicate.v1.PingResponseB0Z.syndicate.example/gen/syndicate/v1;syndicatev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18syndicate/v1/chaos.proto\x12\x0csyndicate.v1\x1a\x19syndicate/v1/common.proto\"\x83\x01\n\x0c\x46\x61ultApplied\x12\x10\n\x08\x66\x61ult_id\x18\x01 \x01(\x03\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\'\n\napplied_at\x18\x03 \x01(\x0b\x32\x13.syndicate.v1.Stamp\x12\'\n\x05\x63lock\x18\x04 \x01(\x0b\x32\x18.syndicate.v1.ClockBound\"o\n\rMemberApplied\x12\n\n\x02ip\x18\x01 \x01(\t\x12+\n\x07\x61pplied\x18\x02 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x11\n\tprocesses\x18\x03 \x01(\x05\x12\x12\n\ngeneration\x18\x04 \x01(\x05\":\n\x0bKillRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"|\n\x0cKillResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x11\n\tprocesses\x18\x02 \x01(\x05\x12,\n\x07members\x18\x03 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"b\n\rReviveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x16\n\twith_disk\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x0b\n\x03ips\x18\x04 \x03(\tB\x0c\n\n_with_disk\"\x7f\n\x0eReviveResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12\x12\n\ngeneration\x18\x02 \x01(\x05\x12,\n\x07members\x18\x03 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"b\n\x11\x44isconnectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\x12\x14\n\x07lease_s\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_lease_s\"o\n\x12\x44isconnectResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"?\n\x10ReconnectRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"n\n\x11ReconnectResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"]\n\x0cResetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\x12\x14\n\x07lease_s\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_lease_s\"j\n\rResetResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"\x1d\n\x0ePartitionGroup\x12\x0b\n\x03ips\x18\x01 \x03(\t\"\xce\x01\n\x10PartitionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x06groups\x18\x02 \x03(\x0b\x32\x1c.syndicate.v1.PartitionGroup\x12+\n\x05shape\x18\x03 \x01(\x0e\x32\x1c.syndicate.v1.PartitionShape\x12\n\n\x02ip\x18\x04 \x01(\t\x12\x0f\n\x07one_way\x18\x05 \x01(\x08\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x14\n\x07lease_s\x18\x07 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_lease_s\"\x9c\x01\n\x11PartitionResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\x12,\n\x06groups\x18\x03 \x03(\x0b\x32\x1c.syndicate.v1.PartitionGroup\"\xaf\x01\n\x0e\x44\x65gradeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\x12\x14\n\x07lease_s\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05peers\x18\x05 \x03(\t\x12.\n\x0b\x64\x65gradation\x18\x06 \x01(\x0b\x32\x19.syndicate.v1.Degradation\x12\x0f\n\x07one_way\x18\x07 \x01(\x08\x42\n\n\x08_lease_s\"l\n\x0f\x44\x65gradeResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"]\n\x0cPauseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\x12\x14\n\x07lease_s\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_lease_s\"j\n\rPauseResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"<\n\rResumeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\"k\n\x0eResumeResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"`\n\x0f\x44iskFullRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\x12\x14\n\x07lease_s\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_lease_s\"m\n\x10\x44iskFullResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"L\n\rSignalRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\n\n\x02ip\x18\x02 \x01(\t\x12\x0b\n\x03ips\x18\x03 \x03(\t\x12\x0e\n\x06signal\x18\x04 \x01(\x05\"k\n\x0eSignalResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\"4\n\x0bHealRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tfault_ids\x18\x02 \x03(\x03\"y\n\x0cHealResponse\x12+\n\x07\x61pplied\x18\x01 \x01(\x0b\x32\x1a.syndicate.v1.FaultApplied\x12,\n\x07members\x18\x02 \x03(\x0b\x32\x1b.syndicate.v1.MemberApplied\x12\x0e\n\x06healed\x18\x03 \x03(\x03\"L\n\x11ListFaultsRequest\x12\x10\n\x08in_force\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListFaultsResponse\x12#\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x13.syndicate.v1.Fault\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\rFinishRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x06result\x18\x02 \x01(\x0b\x32\x14.syndicate.v1.Result\"P\n\x0e\x46inishResponse\x12(\n\x0b\x66inished_at\x18\x01 \x01(\x0b\x32\x13.syndicate.v1.Stamp\x12\x14\n\x0c\x63lients_left\x18\x02 \x01(\x05\"\x14\n\x12ListMembersRequest\"\xa5\x01\n\x0bMemberState\x12$\n\x06member\x18\x01 \x01(\x0b\x32\x14.syndicate.v1.Member\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.syndicate.v1.TaskState\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12\x14\n\x0c\x64isconnected\x18\x04 \x01(\x08\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x12\x0e\n\x06\x66\x61ults\x18\x06 \x03(\x03\"A\n\x13ListMembersResponse\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.syndicate.v1.MemberState\"\r\n\x0bPingRequest\"7\n\x0cPingResponse\x12\'\n\nmanager_at\x18\x01 \x01(\x0b\x32\x13.syndicate.v1.Stamp*\xd0\x01\n\x0ePartitionShape\x12\x1f\n\x1bPARTITION_SHAPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARTITION_SHAPE_HALVES\x10\x01\x12!\n\x1dPARTITION_SHAPE_RANDOM_HALVES\x10\x02\x12!\n\x1dPARTITION_SHAPE_MAJORITY_RING\x10\x03\x12\x1a\n\x16PARTITION_SHAPE_BRIDGE\x10\x04\x12\x1f\n\x1bPARTITION_SHAPE_ISOLATE_ONE\x10\x05\x32\x88\t\n\x0c\x43haosControl\x12=\n\x04Kill\x12\x19.syndicate.v1.KillRequest\x1a\x1a.syndicate.v1.KillResponse\x12\x43\n\x06Revive\x12\x1b.syndicate.v1.ReviveRequest\x1a\x1c.syndicate.v1.ReviveResponse\x12O\n\nDisconnect\x12\x1f.syndicate.v1.DisconnectRequest\x1a .syndicate.v1.DisconnectResponse\x12L\n\tReconnect\x12\x1e.syndicate.v1.ReconnectRequest\x1a\x1f.syndicate.v1.ReconnectResponse\x12@\n\x05Reset\x12\x1a.syndicate.v1.ResetRequest\x1a\x1b.syndicate.v1.ResetResponse\x12L\n\tPartition\x12\x1e.syndicate.v1.PartitionRequest\x1a\x1f.syndicate.v1.PartitionResponse\x12\x46\n\x07\x44\x65grade\x12\x1c.syndicate.v1.DegradeRequest\x1a\x1d.syndicate.v1.DegradeResponse\x12@\n\x05Pause\x12\x1a.syndicate.v1.PauseRequest\x1a\x1b.syndicate.v1.PauseResponse\x12\x43\n\x06Resume\x12\x1b.syndicate.v1.ResumeRequest\x1a\x1c.syndicate.v1.ResumeResponse\x12I\n\x08\x44iskFull\x12\x1d.syndicate.v1.DiskFullRequest\x1a\x1e.syndicate.v1.DiskFullResponse\x12\x43\n\x06Signal\x12\x1b.syndicate.v1.SignalRequest\x1a\x1c.syndicate.v1.SignalResponse\x12=\n\x04Heal\x12\x19.syndicate.v1.HealRequest\x1a\x1a.syndicate.v1.HealResponse\x12O\n\nListFaults\x12\x1f.syndicate.v1.ListFaultsRequest\x1a .syndicate.v1.ListFaultsResponse\x12\x43\n\x06\x46inish\x12\x1b.syndicate.v1.FinishRequest\x1a\x1c.syndicate.v1.FinishResponse\x12R\n\x0bListMembers\x12 .syndicate.v1.ListMembersRequest\x1a!.syndicate.v1.ListMembersResponse\x12=\n\x04Ping\x12\x19.syndicate.v1.PingRequest\x1a\x1a.syndicate.v1.PingResponseB0Z.syndicate.example/gen/syndicate/v1;syndicatev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,6 +33,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'syndicate.v1.chaos_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z.syndicate.example/gen/syndicate/v1;syndicatev1'
+  _globals['_PARTITIONSHAPE']._serialized_start=3607
+  _globals['_PARTITIONSHAPE']._serialized_end=3815
   _globals['_FAULTAPPLIED']._serialized_start=70
   _globals['_FAULTAPPLIED']._serialized_end=201
   _globals['_MEMBERAPPLIED']._serialized_start=203
@@ -46,27 +48,65 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVIVERESPONSE']._serialized_start=602
   _globals['_REVIVERESPONSE']._serialized_end=729
   _globals['_DISCONNECTREQUEST']._serialized_start=731
-  _globals['_DISCONNECTREQUEST']._serialized_end=795
-  _globals['_DISCONNECTRESPONSE']._serialized_start=797
-  _globals['_DISCONNECTRESPONSE']._serialized_end=908
-  _globals['_RECONNECTREQUEST']._serialized_start=910
-  _globals['_RECONNECTREQUEST']._serialized_end=973
-  _globals['_RECONNECTRESPONSE']._serialized_start=975
-  _globals['_RECONNECTRESPONSE']._serialized_end=1085
-  _globals['_FINISHREQUEST']._serialized_start=1087
-  _globals['_FINISHREQUEST']._serialized_end=1160
-  _globals['_FINISHRESPONSE']._serialized_start=1162
-  _globals['_FINISHRESPONSE']._serialized_end=1242
-  _globals['_LISTMEMBERSREQUEST']._serialized_start=1244
-  _globals['_LISTMEMBERSREQUEST']._serialized_end=1264
-  _globals['_MEMBERSTATE']._serialized_start=1267
-  _globals['_MEMBERSTATE']._serialized_end=1400
-  _globals['_LISTMEMBERSRESPONSE']._serialized_start=1402
-  _globals['_LISTMEMBERSRESPONSE']._serialized_end=1467
-  _globals['_PINGREQUEST']._serialized_start=1469
-  _globals['_PINGREQUEST']._serialized_end=1482
-  _globals['_PINGRESPONSE']._serialized_start=1484
-  _globals['_PINGRESPONSE']._serialized_end=1539
-  _globals['_CHAOSCONTROL']._serialized_start=1542
-  _globals['_CHAOSCONTROL']._serialized_end=2063
+  _globals['_DISCONNECTREQUEST']._serialized_end=829
+  _globals['_DISCONNECTRESPONSE']._serialized_start=831
+  _globals['_DISCONNECTRESPONSE']._serialized_end=942
+  _globals['_RECONNECTREQUEST']._serialized_start=944
+  _globals['_RECONNECTREQUEST']._serialized_end=1007
+  _globals['_RECONNECTRESPONSE']._serialized_start=1009
+  _globals['_RECONNECTRESPONSE']._serialized_end=1119
+  _globals['_RESETREQUEST']._serialized_start=1121
+  _globals['_RESETREQUEST']._serialized_end=1214
+  _globals['_RESETRESPONSE']._serialized_start=1216
+  _globals['_RESETRESPONSE']._serialized_end=1322
+  _globals['_PARTITIONGROUP']._serialized_start=1324
+  _globals['_PARTITIONGROUP']._serialized_end=1353
+  _globals['_PARTITIONREQUEST']._serialized_start=1356
+  _globals['_PARTITIONREQUEST']._serialized_end=1562
+  _globals['_PARTITIONRESPONSE']._serialized_start=1565
+  _globals['_PARTITIONRESPONSE']._serialized_end=1721
+  _globals['_DEGRADEREQUEST']._serialized_start=1724
+  _globals['_DEGRADEREQUEST']._serialized_end=1899
+  _globals['_DEGRADERESPONSE']._serialized_start=1901
+  _globals['_DEGRADERESPONSE']._serialized_end=2009
+  _globals['_PAUSEREQUEST']._serialized_start=2011
+  _globals['_PAUSEREQUEST']._serialized_end=2104
+  _globals['_PAUSERESPONSE']._serialized_start=2106
+  _globals['_PAUSERESPONSE']._serialized_end=2212
+  _globals['_RESUMEREQUEST']._serialized_start=2214
+  _globals['_RESUMEREQUEST']._serialized_end=2274
+  _globals['_RESUMERESPONSE']._serialized_start=2276
+  _globals['_RESUMERESPONSE']._serialized_end=2383
+  _globals['_DISKFULLREQUEST']._serialized_start=2385
+  _globals['_DISKFULLREQUEST']._serialized_end=2481
+  _globals['_DISKFULLRESPONSE']._serialized_start=2483
+  _globals['_DISKFULLRESPONSE']._serialized_end=2592
+  _globals['_SIGNALREQUEST']._serialized_start=2594
+  _globals['_SIGNALREQUEST']._serialized_end=2670
+  _globals['_SIGNALRESPONSE']._serialized_start=2672
+  _globals['_SIGNALRESPONSE']._serialized_end=2779
+  _globals['_HEALREQUEST']._serialized_start=2781
+  _globals['_HEALREQUEST']._serialized_end=2833
+  _globals['_HEALRESPONSE']._serialized_start=2835
+  _globals['_HEALRESPONSE']._serialized_end=2956
+  _globals['_LISTFAULTSREQUEST']._serialized_start=2958
+  _globals['_LISTFAULTSREQUEST']._serialized_end=3034
+  _globals['_LISTFAULTSRESPONSE']._serialized_start=3036
+  _globals['_LISTFAULTSRESPONSE']._serialized_end=3118
+  _globals['_FINISHREQUEST']._serialized_start=3120
+  _globals['_FINISHREQUEST']._serialized_end=3193
+  _globals['_FINISHRESPONSE']._serialized_start=3195
+  _globals['_FINISHRESPONSE']._serialized_end=3275
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=3277
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=3297
+  _globals['_MEMBERSTATE']._serialized_start=3300
+  _globals['_MEMBERSTATE']._serialized_end=3465
+  _globals['_LISTMEMBERSRESPONSE']._serialized_start=3467
+  _globals['_LISTMEMBERSRESPONSE']._serialized_end=3532
+  _globals['_PINGREQUEST']._serialized_start=3534
+  _globals['_PINGREQUEST']._serialized_end=3547
+  _globals['_PINGRESPONSE']._serialized_start=3549
+  _globals['_PINGRESPONSE']._serialized_end=3604
+  _globals['_CHAOSCONTROL']._serialized_start=3818
+  _globals['_CHAOSCONTROL']._serialized_end=4978
 # @@protoc_insertion_point(module_scope)

@@ -846,6 +846,7 @@ class Node(google.protobuf.message.Message):
     BOOT_ID_FIELD_NUMBER: builtins.int
     UNSAFE_FIELD_NUMBER: builtins.int
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: builtins.int
+    CANNOT_FIELD_NUMBER: builtins.int
     volunteer_id: builtins.str
     """Its id."""
     state: global___NodeState.ValueType
@@ -890,6 +891,10 @@ class Node(google.protobuf.message.Message):
     def certificate_expires_at(self) -> syndicate.v1.common_pb2.Stamp:
         """When its certificate expires, of which `utc_ns` alone is set; unset where it has none."""
 
+    @property
+    def cannot(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[syndicate.v1.common_pb2.Incapability]:
+        """What it cannot do, and why."""
+
     def __init__(
         self,
         *,
@@ -907,9 +912,10 @@ class Node(google.protobuf.message.Message):
         boot_id: builtins.str = ...,
         unsafe: collections.abc.Iterable[builtins.str] | None = ...,
         certificate_expires_at: syndicate.v1.common_pb2.Stamp | None = ...,
+        cannot: collections.abc.Iterable[syndicate.v1.common_pb2.Incapability] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["certificate_expires_at", b"certificate_expires_at", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "total", b"total"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "certificate_expires_at", b"certificate_expires_at", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "network", b"network", "prefix", b"prefix", "slots", b"slots", "state", b"state", "total", b"total", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "cannot", b"cannot", "capabilities", b"capabilities", "certificate_expires_at", b"certificate_expires_at", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "network", b"network", "prefix", b"prefix", "slots", b"slots", "state", b"state", "total", b"total", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
 
 global___Node = Node
 

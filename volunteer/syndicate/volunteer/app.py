@@ -78,6 +78,7 @@ class App:
         self._pending: deque[events.Event] = deque()
         self._handling = False
         self._wake_at: int | None = None
+        self._looking = False
         self._rearm = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._lock: int | None = None
@@ -236,6 +237,13 @@ class App:
                     self._perform(effect)
         finally:
             self._handling = False
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        """Sees to the next tick, once for all events of one turn of the loop: it looks at every slot."""
+        self._looking = False
         wake = self._core.next_wake()
         if wake is not None and (self._wake_at is None or wake < self._wake_at):
             self._rearm.set()

@@ -12,9 +12,9 @@ SOMETHING_MISSING = 1
 def run(as_json: bool, network: str, uid_base: int | None = None) -> int:
     """Tries everything that a keeper needs and prints how it went."""
     # The keeper's side of the package is heavy, and nothing else here needs it.
-    from .keeper.requirements import Level, check, unmet
+    from .keeper.requirements import Level, check, faults, unmet
 
-    found = check(network=network, uid_base=uid_base)
+    found = [*check(network=network, uid_base=uid_base), *faults(network)]
     if as_json:
         lines = [
             {

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final
 
 from .errors import NotAllowed, NotFound
-from .model import TokenScope, UserRole
+from .model import Source, TokenScope, UserRole
 
 
 class Whose(Enum):
@@ -96,6 +96,29 @@ RULES: Final[dict[str, Rule]] = {
 }
 """Scheduler's methods. A method without a row is open to nobody."""
 
+_CHAOS: Final = Rule(_STUDENT, _ALL, changes=True, whose=Whose.OWN)
+_CHAOS_LOOK: Final = Rule(_STUDENT, _READ, whose=Whose.SEEN)
+
+CHAOS_RULES: Final[dict[str, Rule]] = {
+    "Kill": _CHAOS,
+    "Revive": _CHAOS,
+    "Disconnect": _CHAOS,
+    "Reconnect": _CHAOS,
+    "Reset": _CHAOS,
+    "Partition": _CHAOS,
+    "Degrade": _CHAOS,
+    "Pause": _CHAOS,
+    "Resume": _CHAOS,
+    "DiskFull": _CHAOS,
+    "Signal": _CHAOS,
+    "Heal": _CHAOS,
+    "ListFaults": _CHAOS_LOOK,
+    "Finish": Rule(_STUDENT, _ALL, changes=True),
+    "ListMembers": _CHAOS_LOOK,
+    "Ping": _CHAOS_LOOK,
+}
+"""ChaosControl's methods, as users may call them about the job that they name. Finish refuses all of them."""
+
 LOOK_AROUND: Final = Rule(_STUDENT, _READ)
 """What tools ask: which methods there are, and whether they are served."""
 
@@ -134,3 +157,17 @@ def check_job(caller: Caller, job_id: int, owner: str, whose: Whose) -> None:
     """Raises NotAllowed where a job that the caller sees is not the caller's to change."""
     if whose is Whose.OWN and not caller.is_staff and caller.name != owner:
         raise role_too_low(UserRole.STAFF, f"job {job_id} is {owner}'s: to change it")
+
+
+def check_chaos(caller: Caller, job_id: int, client: Source | None, default_client: Source | None) -> None:
+    """Raises NotAllowed where a student would break a job whose client is the manager's default one.
+
+    What that client finds is a grade, and it may not depend on what else was done to the job.
+    """
+    if caller.is_staff or client is None or default_client is None or client.sha256 != default_client.sha256:
+        return
+    raise NotAllowed(
+        "GRADED",
+        f"job {job_id} is graded: its client is the one of this manager, and only that may break it. Submit "
+        "it with a client of your own, or with none, to break it by hand",
+    )

@@ -59,6 +59,7 @@ from .events import (
     Event,
     FinishRequested,
     HeartbeatReceived,
+    LinesRequested,
     MembersRequested,
     SubmitJob,
     TaskExited,
@@ -88,7 +89,7 @@ from .verdict import verdict
 from .views import ClusterView, JobView, NodeView
 from .world import REMEMBERED_ANSWERS, World
 
-_Call = SubmitJob | CancelJob | DrainNode | FinishRequested | MembersRequested | UserCall
+_Call = SubmitJob | CancelJob | DrainNode | FinishRequested | MembersRequested | LinesRequested | UserCall
 
 
 # Of what a volunteer says of a failure, for people.
@@ -248,7 +249,9 @@ class Machine:
                 self._answer(event)
             case TaskExited():
                 self._exited(event)
-            case SubmitJob() | CancelJob() | DrainNode() | FinishRequested() | MembersRequested():
+            case SubmitJob() | CancelJob() | DrainNode():
+                self._answer_call(event)
+            case FinishRequested() | MembersRequested() | LinesRequested():
                 self._answer_call(event)
             case PutUsers() | PutTeam() | CreateToken() | RevokeToken() | PublishJob():
                 self._answer_call(event)
@@ -301,6 +304,8 @@ class Machine:
                 return clients.finish(world, event)
             case MembersRequested():
                 return clients.members(world, event)
+            case LinesRequested():
+                return clients.lines(world, event)
             case _:
                 return self._user_call(event)
 
@@ -440,6 +445,8 @@ class Machine:
                 world.write_audit()
             case ("fault", int(number)):
                 ledger.overdue(world, number)
+            case ("lease", int(job_id), int(number)):
+                ledger.lease_over(world, job_id, number)
 
     def _job_timer(self, job: LiveJob) -> None:
         match job.record.state:

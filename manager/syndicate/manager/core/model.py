@@ -98,6 +98,24 @@ class FaultKind(IntEnum):
     REVIVE = 2
     DISCONNECT = 3
     RECONNECT = 4
+    PARTITION = 5
+    PAUSE = 6
+    RESUME = 7
+    DEGRADE = 8
+    RESET = 9
+    DISK_FULL = 10
+    SIGNAL = 11
+    HEAL = 12
+
+
+class PartitionShape(IntEnum):
+    """How masters and slaves are put into groups; `shapes` does it."""
+
+    HALVES = 1
+    RANDOM_HALVES = 2
+    MAJORITY_RING = 3
+    BRIDGE = 4
+    ISOLATE_ONE = 5
 
 
 class AnswerCode(IntEnum):
@@ -243,6 +261,26 @@ class TaskExit:
 
 
 @dataclass(frozen=True, slots=True)
+class Degradation:
+    """What packets suffer; 0 where it is left as it is. Percentages are of packets, 0 to 100.
+
+    `rate_bps` is in bits a second. `jitter_ms` is to both sides of `delay_ms`. `reorder_percent` of the
+    packets are not delayed.
+    """
+
+    loss_percent: float = 0.0
+    rate_bps: int = 0
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    duplicate_percent: float = 0.0
+    corrupt_percent: float = 0.0
+    reorder_percent: float = 0.0
+
+
+UNDEGRADED: Final = Degradation()
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a client said when it finished."""
 
@@ -300,6 +338,7 @@ class Hello:
     version: str
     unsafe: tuple[str, ...] = ()  # what its isolation of tasks lacks
     instance: str = ""  # tells two volunteers of one id apart
+    cannot: tuple[tuple[str, str], ...] = ()  # capabilities that it does not have, and why
 
 
 @dataclass(frozen=True, slots=True)

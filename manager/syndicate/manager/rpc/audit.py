@@ -37,15 +37,18 @@ class AuditLog:
         peer: str,
         method: str,
         request: object = None,
+        named: int = 0,
         volunteer: str = "",
     ) -> None:
         """A call was denied.
 
-        `token_id` is of the token where that is known and its user is not let in, `volunteer` the name in the
-        certificate that a call came with.
+        `token_id` is of the token where that is known and its user is not let in, `named` the job that the
+        call names beside its request (0 for none), `volunteer` the name in the certificate that it came with.
         """
         self.by_reason.add(error.reason)
         subject, job_id = subject_of(request)
+        if not subject and named > 0:
+            subject, job_id = f"job {named}", named
         if self._engine.machine.token(token_id) is None:
             token_id = ""  # whatever was sent: the log holds what is known
         who = caller.name if caller is not None else _node(volunteer) or self._user_of(token_id)

@@ -42,3 +42,12 @@ def host_of(context: Context) -> str:
     if kind not in ("ipv4", "ipv6"):
         return kind
     return rest.rpartition(":")[0].strip("[]")
+
+
+def job_named(context: Context) -> int | None:
+    """The job that a user's call is about, by its metadata; None where that names none."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "syndicate-job":
+            text = str(value)
+            return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+    return None

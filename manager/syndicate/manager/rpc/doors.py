@@ -11,9 +11,9 @@ from typing import Final, Protocol
 
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
-from syndicate.v1 import scheduler_pb2
+from syndicate.v1 import chaos_pb2, scheduler_pb2
 
-from ..core.access import LOOK_AROUND, RULES, Caller, Rule, may
+from ..core.access import CHAOS_RULES, LOOK_AROUND, RULES, Caller, Rule, may
 from ..core.errors import Away, CoreError, NotAllowed, NotKnown
 from ..core.model import UserRole
 from ..core.records import TokenRecord, UserRecord
@@ -23,6 +23,7 @@ from .peers import Peers
 from .types import Context
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_CHAOS: Final = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name
 _SCHEDULER: Final = scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].full_name
 
 
@@ -91,6 +92,7 @@ class UsersDoor:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._rules: dict[str, Rule] = {f"/{_SCHEDULER}/{name}": rule for name, rule in RULES.items()}
+        self._rules.update({f"/{_CHAOS}/{name}": rule for name, rule in CHAOS_RULES.items()})
         self._rules[f"/{REFLECTION}/ServerReflectionInfo"] = LOOK_AROUND
         self._rules[f"/{_HEALTH}/Watch"] = LOOK_AROUND
         # Callers by token, with what they were made of: records are replaced, never changed.

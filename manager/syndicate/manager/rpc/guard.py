@@ -154,8 +154,9 @@ def _tell_denied(
 ) -> None:
     if watch.audit is not None and error.denied:
         name = method.rpartition("/")[2]
+        job_id = callers.job_named(context) or 0
         who = watch.name_of(context) if watch.name_of is not None else ""
-        watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request, who)
+        watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request, job_id, who)
 
 
 def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Handler:

@@ -38,6 +38,7 @@ class State:
     network: Network = Network.FABRIC
     capabilities: tuple[str, ...] = ()
     unsafe: tuple[str, ...] = ()
+    cannot: tuple[local.Incapability, ...] = ()
     last_call: int = 0
     last_event: int = 0
     cluster_of_link: dict[str, str] = field(default_factory=dict)

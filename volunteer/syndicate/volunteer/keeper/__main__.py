@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from .errors import one_line
 from .requirements import Level, Requirement, check, lacking, unmet
 from .settings import load
+from .trials import OK, try_faults
 from .usage import HELP
 
 EXIT_UNMET = 78  # EX_CONFIG of sysexits.h: an operator must mend something, a restart does not help
@@ -52,7 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     without = lacking(requirements)
     if without:
         _warn(without)
-    config = settings.settled(tuple(each.name for each in degraded), tuple(each.name for each in without))
+    tried = try_faults()
+    config = settings.settled(
+        tuple(each.name for each in degraded),
+        tuple(each.name for each in without),
+        tuple(name for name, said in tried.items() if said == OK),
+        tuple((name, said) for name, said in tried.items() if said != OK),
+    )
     sys.stderr.flush()
     # -P: a root process must not import from the folder that it happens to be started in.
     serve = [sys.executable, "-P", "-m", "syndicate.volunteer.keeper.serve", config.encode()]

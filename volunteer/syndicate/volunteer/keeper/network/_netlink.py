@@ -28,7 +28,7 @@ _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
-_SEQUENCE_OFFSET = 8
+_FLAGS, _FLAGS_OFFSET, _SEQUENCE_OFFSET = struct.Struct("=H"), 6, 8
 _MAX_SEQUENCE = 0x7FFFFFFF
 _DUMP_ATTEMPTS = 20
 _BUFFER_SIZE = 1 << 16  # the kernel sends dumps in pieces of at most 32 KiB
@@ -56,6 +56,13 @@ def encode(what: str, message: Any, kind: int, flags: int = 0) -> Message:
     message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | flags
     message.encode()
     return Message(what, bytes(message.data))
+
+
+def _unacknowledged(message: Message) -> Message:
+    data = bytearray(message.data)
+    (flags,) = _FLAGS.unpack_from(data, _FLAGS_OFFSET)
+    _FLAGS.pack_into(data, _FLAGS_OFFSET, flags & ~NLM_F_ACK)
+    return Message(message.what, bytes(data))
 
 
 class NetlinkSocket:
@@ -93,9 +100,16 @@ class NetlinkSocket:
             exchange.collect(messages, first)
 
     def transaction(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
-        """Have all messages done or none: the brackets themselves are not acknowledged."""
+        """Have all messages done or none.
+
+        The kernel tells of each refusal whether it was asked or not, in the order of the messages; so only
+        the last is to be acknowledged, which is much less to read.
+        """
+        if not messages:
+            return
+        *others, last = messages
         with _Exchange(self) as exchange:
-            first = exchange.send([begin, *messages, end])
+            first = exchange.send([begin, *map(_unacknowledged, others), last, end])
             exchange.collect(messages, first + 1, bracket=first)
 
     def dump(self, message: Message) -> list[bytes]:
@@ -151,11 +165,12 @@ class _Exchange:
 
         A refusal of `bracket` speaks for the whole transaction and is the last answer that matters.
         """
-        outstanding = set(range(first, first + len(messages)))
+        end = first + len(messages)
+        outstanding = set(range(first, end)) if bracket is None else {end - 1}
         refusals: dict[int, NetworkError] = {}
         while outstanding:
             for answer in self._receive(messages[-1].what):
-                known = answer.sequence in outstanding or answer.sequence == bracket
+                known = first <= answer.sequence < end or answer.sequence == bracket
                 if answer.kind != NLMSG_ERROR or not known:
                     continue  # an answer to an exchange that was given up earlier
                 whole = answer.sequence == bracket
