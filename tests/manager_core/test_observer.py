@@ -64,6 +64,7 @@ def test_a_fault_counts_when_it_holds_and_not_when_it_is_meant() -> None:
     meant = FaultRecord(7, 1, 1, "r", FaultKind.KILL, "slave-0", "client-0", at(1))
     observer.saw([meant], at(1))
     observer.saw([replace(meant, applied_at=at(1.5))], at(1.5))
+    observer.saw([replace(meant, applied_at=at(1.5), healed_at_manager=at(9))], at(9))
     observer.saw([replace(meant, kind=FaultKind.REVIVE, error="no")], at(2))
 
     assert (observer.faults[FaultKind.KILL].seen, observer.faults[FaultKind.KILL].total) == (1, 0.5)

@@ -83,6 +83,8 @@ class Observer:
                 self.phases["release"].see(took_s)
 
     def _fault(self, fault: FaultRecord, now: Stamp) -> None:
+        if fault.healed_at_manager is not None:
+            return  # saved once more when it was taken back: it was counted when it came about
         if fault.error:
             self.failed_faults.add(fault.kind.name.lower())
         elif fault.applied_at is not None:
