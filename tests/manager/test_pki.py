@@ -34,7 +34,7 @@ from syndicate.manager.pki import (
     renewal_due,
     requested_key,
 )
-from syndicate.manager.pki.register import MOST_DEEDS, MOST_OF_ONE
+from syndicate.manager.pki.register import MOST_DEEDS, MOST_OF_ONE, Issued
 
 from tests.manager.authorities import DAY, office, request
 
@@ -423,3 +423,17 @@ def test_any_other_text_is_no_join_token(text: str) -> None:
     for given_text in (text, f"abcd1234.{text}"):
         with pytest.raises(TokenRefused, match=r"^no such join token$"):
             register.joined(given_text, "node-a", NOW)
+
+
+def test_the_end_of_each_volunteers_last_certificate_is_told_also_when_it_is_over() -> None:
+    """By name; what was revoked has none, and the manager's own is not among them."""
+    issued = (
+        Issued("1", Kind.VOLUNTEER, "node-a", 0, 100),
+        Issued("2", Kind.VOLUNTEER, "node-a", 50, 300),
+        Issued("3", Kind.VOLUNTEER, "node-b", 0, 100),
+        Issued("4", Kind.VOLUNTEER, "node-c", 0, 900, revoked_at=5),
+        Issued("5", Kind.MANAGER, "manager", 0, 900),
+    )
+    register = Register(issued)
+
+    assert register.ends() == {"node-a": 300, "node-b": 100}

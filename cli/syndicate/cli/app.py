@@ -10,6 +10,7 @@ from syndicate.cli import exit_codes, identity_app, job_commands, local_commands
 from syndicate.cli.certs_app import certs_app, join_app
 from syndicate.cli.chaos_app import chaos_app
 from syndicate.cli.context import Given
+from syndicate.cli.debug_app import debug_app
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.fetch_commands import fetch
 from syndicate.cli.follow import follow
@@ -60,6 +61,7 @@ app.add_typer(chaos_app, name="chaos")
 app.add_typer(node_app, name="node")
 app.add_typer(certs_app, name="certs")
 app.add_typer(join_app, name="join-token")
+app.add_typer(debug_app, name="debug")
 
 
 def _print_version(wanted: bool) -> None:

@@ -78,6 +78,20 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        try:
+            number = metadata.version("syndicate-cluster")
+        except metadata.PackageNotFoundError:  # in a sandbox its files lie without it
+            number = "unknown"
+        sys.stdout.write(f"{parser.prog} {number}\n")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     # SUPPRESS keeps the sub-command's default from undoing an option that stood before it.
@@ -94,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[shared],
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, text: str, do: Callable[[Chaos, argparse.Namespace], Answer]) -> Any:

@@ -22,6 +22,7 @@ from .pki import (
     PkiError,
     Register,
     day,
+    read,
     renewal_due,
 )
 from .rpc.peers import Peers
@@ -85,6 +86,7 @@ class Transport:
             "volunteers": grpc.ssl_server_certificate_configuration(shown, self.authority.pem),
         }
         self._fresh = {"users", "volunteers"}
+        self._manager_until = read(_certificates(pem)).not_after
 
     async def reload(self) -> list[str]:
         """Read register and certificate again; the volunteers that were cut off."""
@@ -162,6 +164,13 @@ class Transport:
         authority: Authority = self._folder.authority()
         if authority.certificate.fingerprint != self.authority.fingerprint:
             _log.error("certificates.trouble", detail="ca.pem was replaced; restart the manager")
+
+    def ends(self) -> list[tuple[str, int]]:
+        """When the certificates in use expire, by name, in seconds since 1970; the soonest first."""
+        # Also those that have expired: what watches them must not fall silent then.
+        ends = [(f"volunteer/{name}", until) for name, until in self.peers.register.ends().items()]
+        ends += [("authority", self.authority.not_after), ("manager", self._manager_until)]
+        return sorted(ends, key=lambda end: (end[1], end[0]))
 
     def _expiring(self, now: int) -> list[tuple[str, int]]:
         """What expires within two weeks, though it should have been renewed before."""

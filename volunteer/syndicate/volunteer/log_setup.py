@@ -53,13 +53,24 @@ class Restraint:
             self._arm()
 
 
-def configure(form: Literal["json", "console"], volunteer_id: str) -> None:
+Form = Literal["auto", "json", "console"]
+
+
+def form_for(wanted: Form, is_terminal: bool) -> Literal["json", "console"]:
+    """`auto` is for people at a terminal, and JSON for whatever keeps lines: a pipe, a file, journald."""
+    if wanted == "auto":
+        return "console" if is_terminal else "json"
+    return wanted
+
+
+def configure(form: Form, volunteer_id: str) -> None:
     """Sets structlog up; called once, before anything logs."""
+    is_terminal = sys.stderr.isatty()
     last: list[structlog.typing.Processor]
-    if form == "json":
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    if form_for(form, is_terminal) == "json":
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        last = [structlog.dev.ConsoleRenderer(colors=is_terminal)]
     structlog.configure(
         processors=[
             Restraint(_tell_held),

@@ -21,6 +21,7 @@ from . import (
     clients,
     commands,
     faults,
+    figures,
     gang,
     ledger,
     nodes,
@@ -66,6 +67,7 @@ from .events import (
     VolunteerAttached,
     VolunteerDetached,
 )
+from .figures import Figures
 from .lives import exited
 from .model import ClockBound, Config, JobState, Stamp, TaskRef
 from .records import JobRecord, Record, TeamRecord, TokenRecord, UserRecord
@@ -165,6 +167,15 @@ class Machine:
     def cluster(self) -> ClusterView:
         """The cluster in numbers."""
         return show.cluster(self._world)
+
+    def figures(self, now: Stamp) -> Figures:
+        """The cluster in numbers, for whoever watches it."""
+        return figures.figures(self._world, now)
+
+    @property
+    def next_job_id(self) -> int:
+        """The id that the next job gets."""
+        return self._world.next_job_id
 
     def check_submit(self, event: SubmitJob) -> None:
         """Raises what this Submit would be refused with (BadRequest, Refused, Exhausted); queues nothing."""

@@ -104,6 +104,14 @@ class Register:
         """When the last of a volunteer's certificates expires; 0 where it has none."""
         return max((one.not_after for one in self.live(name, now)), default=0)
 
+    def ends(self) -> dict[str, int]:
+        """When the last certificate of each volunteer expires or did, without those that were revoked."""
+        found: dict[str, int] = {}
+        for one in self.issued:
+            if one.kind is Kind.VOLUNTEER and not one.revoked_at:
+                found[one.name] = max(one.not_after, found.get(one.name, 0))
+        return found
+
     def with_issued(self, certificate: Certificate, now: int, token_id: str = "") -> Register:
         """Another one was signed; those that expired long ago are forgotten, and the oldest of very many."""
         whose = (certificate.kind, certificate.name)

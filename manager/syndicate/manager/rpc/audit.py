@@ -11,6 +11,7 @@ from ..core.access import Caller
 from ..core.audit import Denials
 from ..core.errors import CoreError
 from ..core.names import is_name
+from ..core.tally import Count
 from ..core.user_events import Audited, WriteAudit
 from ..engine import Engine
 from ..pki import Deed, day
@@ -26,6 +27,7 @@ class AuditLog:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._denials = Denials()
+        self.by_reason = Count()
 
     def denied(
         self,
@@ -43,6 +45,7 @@ class AuditLog:
         `token_id` is of the token where that is known and its user is not let in, `named` the job that the
         call names beside its request (0 for none), `volunteer` the name in the certificate that it came with.
         """
+        self.by_reason.add(error.reason)
         subject, job_id = subject_of(request)
         if not subject and named > 0:
             subject, job_id = f"job {named}", named

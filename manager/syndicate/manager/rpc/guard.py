@@ -35,6 +35,7 @@ from .types import Context, Handler
 _OPEN: Final = "/grpc.health.v1.Health/Check"
 _BEARER: Final = "Bearer "
 _FIRST_WORD_WITHIN_S: Final = 1.0
+_LONGEST_ID: Final = 64
 
 _log = structlog.get_logger()
 
@@ -174,9 +175,9 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
     )
     usage = watch.usage
 
-    async def unexpected(context: Context, error: Exception) -> None:
+    async def unexpected(context: Context, error: Exception, request: object) -> None:
         number = secrets.token_hex(6)
-        _log.error("rpc.failed", method=method, request_id=number, exc_info=error)
+        _log.error("rpc.failed", method=method, incident=number, **_ids_of(request), exc_info=error)
         await context.abort(
             grpc.StatusCode.INTERNAL, f"the manager failed in this call; its log tells why at {number}"
         )
@@ -211,7 +212,7 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost frame: it is logged and told
-            await unexpected(context, error)
+            await unexpected(context, error, request)
 
     async def counted(data: Any, context: Context) -> Any:
         """A stream of a user: one of so many, and over when its token is."""
@@ -235,7 +236,7 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            await unexpected(context, error)
+            await unexpected(context, error, request)
 
     async def stream(data: Any, context: Context) -> Any:
         try:
@@ -250,7 +251,7 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            await unexpected(context, error)
+            await unexpected(context, error, None)
 
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
@@ -270,6 +271,14 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
     # text. Messages of a stream are decoded where they are read.
     deserializer = _lenient(handler.request_deserializer) if handler.request_streaming else None
     return make(told, deserializer, handler.response_serializer)
+
+
+def _ids_of(request: object) -> dict[str, object]:
+    """What a request names, for the log; a text is cut, since its sender chose it."""
+    names = ("request_id", "job_id", "volunteer_id")
+    found = {name: getattr(request, name, None) for name in names}
+    texts = {name: value[:_LONGEST_ID] for name, value in found.items() if isinstance(value, str)}
+    return {name: value for name, value in {**found, **texts}.items() if value}
 
 
 def _nobody_asks(_context: Context) -> None:

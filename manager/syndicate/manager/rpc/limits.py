@@ -154,6 +154,11 @@ class Usage:
         rate = self._limits.upload_bytes_per_s * share
         return self._use(caller).uploaded.owe(self._now_ns(), rate, rate, size)
 
+    @property
+    def streams(self) -> int:
+        """How many streams users have open."""
+        return len(self._live)
+
     def sweep(self) -> None:
         """Ends the streams of those who would not be let in any more; to be called now and then."""
         now = asyncio.get_running_loop().time()

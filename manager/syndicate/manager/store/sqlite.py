@@ -65,6 +65,8 @@ class SqliteStore:
         self._waiting = 0
         self._group_writer: GroupWriter | None = None
         self._failed = False
+        # Told of each commit, in the writer's thread: seconds and records. To be set before `start`.
+        self.took: Callable[[float, int], None] | None = None
 
     @classmethod
     def open(cls, state_dir: Path, max_waiting: int = 50_000) -> SqliteStore:
@@ -124,6 +126,7 @@ class SqliteStore:
             self._commit,
             lambda ticket, records: _tell(loop, on_loop, ticket, records),
             lambda error: _tell(loop, failed_on_loop, error),
+            self.took,
         )
 
     def submit(self, records: Sequence[Record], patience_s: float = 0.0) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from pydantic import ValidationError
 
@@ -29,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     if "-h" in given or "--help" in given:
         sys.stdout.write(HELP)
+        return 0
+    if "--version" in given:
+        sys.stdout.write(f"syndicate-keeper {version('syndicate-cluster')}\n")
         return 0
     try:
         settings = load(given)
