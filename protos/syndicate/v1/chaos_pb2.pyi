@@ -997,6 +997,176 @@ class FinishResponse(google.protobuf.message.Message):
 global___FinishResponse = FinishResponse
 
 @typing.final
+class PutHistoryRequest(google.protobuf.message.Message):
+    """A piece of a history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    FINAL_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Of its task's histories: `[a-z0-9.-]`, at most 63 characters; empty for `history`."""
+    offset: builtins.int
+    """Where in the history the piece begins, in bytes."""
+    data: builtins.bytes
+    """At most 192 KiB."""
+    sha256: builtins.str
+    """SHA-256 of the whole, 64 hexadecimal digits, with its last piece only, which closes it."""
+    final: builtins.bool
+    """With the last piece of its last history: this client hands over nothing more."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        offset: builtins.int = ...,
+        data: builtins.bytes = ...,
+        sha256: builtins.str = ...,
+        final: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "final", b"final", "name", b"name", "offset", b"offset", "sha256", b"sha256"]) -> None: ...
+
+global___PutHistoryRequest = PutHistoryRequest
+
+@typing.final
+class PutHistoryResponse(google.protobuf.message.Message):
+    """It is kept."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: builtins.int
+    size: builtins.int
+    """How many bytes of it the manager has."""
+    def __init__(
+        self,
+        *,
+        size: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["size", b"size"]) -> None: ...
+
+global___PutHistoryResponse = PutHistoryResponse
+
+@typing.final
+class GatherHistoriesRequest(google.protobuf.message.Message):
+    """Everybody's histories are wanted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WAIT_S_FIELD_NUMBER: builtins.int
+    wait_s: builtins.float
+    """Seconds to wait at most, up to 60; ask again to wait longer."""
+    def __init__(
+        self,
+        *,
+        wait_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["wait_s", b"wait_s"]) -> None: ...
+
+global___GatherHistoriesRequest = GatherHistoriesRequest
+
+@typing.final
+class HistoryInfo(google.protobuf.message.Message):
+    """A history that was handed over."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    """By whom."""
+    name: builtins.str
+    """Its name."""
+    size: builtins.int
+    """Bytes."""
+    sha256: builtins.str
+    """SHA-256 of it, 64 hexadecimal digits; empty for one that was not handed over whole."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+        name: builtins.str = ...,
+        size: builtins.int = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "sha256", b"sha256", "size", b"size", "task", b"task"]) -> None: ...
+
+global___HistoryInfo = HistoryInfo
+
+@typing.final
+class GatherHistoriesResponse(google.protobuf.message.Message):
+    """What there is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HISTORIES_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    @property
+    def histories(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HistoryInfo]:
+        """By task and name."""
+
+    @property
+    def missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Clients that ended or finished and did not hand everything over."""
+
+    def __init__(
+        self,
+        *,
+        histories: collections.abc.Iterable[global___HistoryInfo] | None = ...,
+        missing: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["histories", b"histories", "missing", b"missing"]) -> None: ...
+
+global___GatherHistoriesResponse = GatherHistoriesResponse
+
+@typing.final
+class ReadHistoryRequest(google.protobuf.message.Message):
+    """Which piece."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    """Whose."""
+    name: builtins.str
+    """Its name."""
+    offset: builtins.int
+    """From which byte."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+        name: builtins.str = ...,
+        offset: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "offset", b"offset", "task", b"task"]) -> None: ...
+
+global___ReadHistoryRequest = ReadHistoryRequest
+
+@typing.final
+class ReadHistoryResponse(google.protobuf.message.Message):
+    """A piece of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: builtins.int
+    data: builtins.bytes
+    """At most 192 KiB; empty at the end."""
+    def __init__(
+        self,
+        *,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data"]) -> None: ...
+
+global___ReadHistoryResponse = ReadHistoryResponse
+
+@typing.final
 class ListMembersRequest(google.protobuf.message.Message):
     """Nothing to say."""
 

@@ -139,6 +139,21 @@ class ChaosControlStub(object):
                 request_serializer=syndicate_dot_v1_dot_chaos__pb2.FinishRequest.SerializeToString,
                 response_deserializer=syndicate_dot_v1_dot_chaos__pb2.FinishResponse.FromString,
                 _registered_method=True)
+        self.PutHistory = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/PutHistory',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.PutHistoryRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.PutHistoryResponse.FromString,
+                _registered_method=True)
+        self.GatherHistories = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/GatherHistories',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesResponse.FromString,
+                _registered_method=True)
+        self.ReadHistory = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/ReadHistory',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.ReadHistoryRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.ReadHistoryResponse.FromString,
+                _registered_method=True)
         self.ListMembers = channel.unary_unary(
                 '/syndicate.v1.ChaosControl/ListMembers',
                 request_serializer=syndicate_dot_v1_dot_chaos__pb2.ListMembersRequest.SerializeToString,
@@ -299,6 +314,33 @@ class ChaosControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutHistory(self, request, context):
+        """Hands a piece of a history over, which the manager keeps with the job: its clients may read it, and after the job
+        its owner and staff. Pieces go one after the other; one that is there already is left as it is. For clients.
+        INVALID_ARGUMENT     a malformed name, a piece that leaves a gap, another digest (BAD_FIELD).
+        RESOURCE_EXHAUSTED   more bytes or more histories than a job may hand over (HISTORY_TOO_LARGE; metadata `most`).
+        FAILED_PRECONDITION  the history is whole already, and this is not a repeat (HISTORY_CLOSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GatherHistories(self, request, context):
+        """Waits until no client is left that runs and has not handed everything over, and tells what there is. For clients.
+        DEADLINE_EXCEEDED    not in the time that was given (HISTORIES_MISSING; the text names who is missing).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadHistory(self, request, context):
+        """A piece of a history of the caller's job. Allowed after Finish. For clients.
+        NOT_FOUND            no such history (NO_SUCH_HISTORY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMembers(self, request, context):
         """Lists the members of the caller's job with their states. Changes nothing; allowed after Finish.
         """
@@ -385,6 +427,21 @@ def add_ChaosControlServicer_to_server(servicer, server):
                     servicer.Finish,
                     request_deserializer=syndicate_dot_v1_dot_chaos__pb2.FinishRequest.FromString,
                     response_serializer=syndicate_dot_v1_dot_chaos__pb2.FinishResponse.SerializeToString,
+            ),
+            'PutHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutHistory,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.PutHistoryRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.PutHistoryResponse.SerializeToString,
+            ),
+            'GatherHistories': grpc.unary_unary_rpc_method_handler(
+                    servicer.GatherHistories,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesResponse.SerializeToString,
+            ),
+            'ReadHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadHistory,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.ReadHistoryRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.ReadHistoryResponse.SerializeToString,
             ),
             'ListMembers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMembers,
@@ -810,6 +867,87 @@ class ChaosControl(object):
             '/syndicate.v1.ChaosControl/Finish',
             syndicate_dot_v1_dot_chaos__pb2.FinishRequest.SerializeToString,
             syndicate_dot_v1_dot_chaos__pb2.FinishResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/PutHistory',
+            syndicate_dot_v1_dot_chaos__pb2.PutHistoryRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.PutHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GatherHistories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/GatherHistories',
+            syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/ReadHistory',
+            syndicate_dot_v1_dot_chaos__pb2.ReadHistoryRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.ReadHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

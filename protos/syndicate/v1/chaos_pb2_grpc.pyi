@@ -159,6 +159,33 @@ class ChaosControlStub:
     client may call it once; the same request_id again gets the first answer.
     """
 
+    PutHistory: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.PutHistoryRequest,
+        syndicate.v1.chaos_pb2.PutHistoryResponse,
+    ]
+    """Hands a piece of a history over, which the manager keeps with the job: its clients may read it, and after the job
+    its owner and staff. Pieces go one after the other; one that is there already is left as it is. For clients.
+      INVALID_ARGUMENT     a malformed name, a piece that leaves a gap, another digest (BAD_FIELD).
+      RESOURCE_EXHAUSTED   more bytes or more histories than a job may hand over (HISTORY_TOO_LARGE; metadata `most`).
+      FAILED_PRECONDITION  the history is whole already, and this is not a repeat (HISTORY_CLOSED).
+    """
+
+    GatherHistories: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.GatherHistoriesRequest,
+        syndicate.v1.chaos_pb2.GatherHistoriesResponse,
+    ]
+    """Waits until no client is left that runs and has not handed everything over, and tells what there is. For clients.
+      DEADLINE_EXCEEDED    not in the time that was given (HISTORIES_MISSING; the text names who is missing).
+    """
+
+    ReadHistory: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ReadHistoryRequest,
+        syndicate.v1.chaos_pb2.ReadHistoryResponse,
+    ]
+    """A piece of a history of the caller's job. Allowed after Finish. For clients.
+      NOT_FOUND            no such history (NO_SUCH_HISTORY).
+    """
+
     ListMembers: grpc.UnaryUnaryMultiCallable[
         syndicate.v1.chaos_pb2.ListMembersRequest,
         syndicate.v1.chaos_pb2.ListMembersResponse,
@@ -310,6 +337,33 @@ class ChaosControlAsyncStub:
     ]
     """Says that this client is done, and what it found. When the last client has finished, the job ends. A
     client may call it once; the same request_id again gets the first answer.
+    """
+
+    PutHistory: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.PutHistoryRequest,
+        syndicate.v1.chaos_pb2.PutHistoryResponse,
+    ]
+    """Hands a piece of a history over, which the manager keeps with the job: its clients may read it, and after the job
+    its owner and staff. Pieces go one after the other; one that is there already is left as it is. For clients.
+      INVALID_ARGUMENT     a malformed name, a piece that leaves a gap, another digest (BAD_FIELD).
+      RESOURCE_EXHAUSTED   more bytes or more histories than a job may hand over (HISTORY_TOO_LARGE; metadata `most`).
+      FAILED_PRECONDITION  the history is whole already, and this is not a repeat (HISTORY_CLOSED).
+    """
+
+    GatherHistories: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.GatherHistoriesRequest,
+        syndicate.v1.chaos_pb2.GatherHistoriesResponse,
+    ]
+    """Waits until no client is left that runs and has not handed everything over, and tells what there is. For clients.
+      DEADLINE_EXCEEDED    not in the time that was given (HISTORIES_MISSING; the text names who is missing).
+    """
+
+    ReadHistory: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ReadHistoryRequest,
+        syndicate.v1.chaos_pb2.ReadHistoryResponse,
+    ]
+    """A piece of a history of the caller's job. Allowed after Finish. For clients.
+      NOT_FOUND            no such history (NO_SUCH_HISTORY).
     """
 
     ListMembers: grpc.aio.UnaryUnaryMultiCallable[
@@ -491,6 +545,39 @@ class ChaosControlServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[syndicate.v1.chaos_pb2.FinishResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.FinishResponse]]:
         """Says that this client is done, and what it found. When the last client has finished, the job ends. A
         client may call it once; the same request_id again gets the first answer.
+        """
+
+    @abc.abstractmethod
+    def PutHistory(
+        self,
+        request: syndicate.v1.chaos_pb2.PutHistoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.PutHistoryResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.PutHistoryResponse]]:
+        """Hands a piece of a history over, which the manager keeps with the job: its clients may read it, and after the job
+        its owner and staff. Pieces go one after the other; one that is there already is left as it is. For clients.
+          INVALID_ARGUMENT     a malformed name, a piece that leaves a gap, another digest (BAD_FIELD).
+          RESOURCE_EXHAUSTED   more bytes or more histories than a job may hand over (HISTORY_TOO_LARGE; metadata `most`).
+          FAILED_PRECONDITION  the history is whole already, and this is not a repeat (HISTORY_CLOSED).
+        """
+
+    @abc.abstractmethod
+    def GatherHistories(
+        self,
+        request: syndicate.v1.chaos_pb2.GatherHistoriesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.GatherHistoriesResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.GatherHistoriesResponse]]:
+        """Waits until no client is left that runs and has not handed everything over, and tells what there is. For clients.
+          DEADLINE_EXCEEDED    not in the time that was given (HISTORIES_MISSING; the text names who is missing).
+        """
+
+    @abc.abstractmethod
+    def ReadHistory(
+        self,
+        request: syndicate.v1.chaos_pb2.ReadHistoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.ReadHistoryResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.ReadHistoryResponse]]:
+        """A piece of a history of the caller's job. Allowed after Finish. For clients.
+          NOT_FOUND            no such history (NO_SUCH_HISTORY).
         """
 
     @abc.abstractmethod

@@ -889,9 +889,15 @@ class Release(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    KEEP_DISK_FIELD_NUMBER: builtins.int
+    keep_disk: builtins.bool
+    """Its disk is sent by PutDisk first, as far as that goes; a disk that cannot be sent holds nothing up."""
     def __init__(
         self,
+        *,
+        keep_disk: builtins.bool = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["keep_disk", b"keep_disk"]) -> None: ...
 
 global___Release = Release
 
@@ -1103,6 +1109,69 @@ class FetchSourceResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["chunk", b"chunk"]) -> None: ...
 
 global___FetchSourceResponse = FetchSourceResponse
+
+@typing.final
+class PutDiskRequest(google.protobuf.message.Message):
+    """A disk, in pieces."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    chunk: builtins.bytes
+    """Of a tar, compressed by gzip; at most 512 KiB."""
+    @property
+    def header(self) -> global___PutDiskHeader:
+        """First, once."""
+
+    def __init__(
+        self,
+        *,
+        header: global___PutDiskHeader | None = ...,
+        chunk: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["header", "chunk"] | None: ...
+
+global___PutDiskRequest = PutDiskRequest
+
+@typing.final
+class PutDiskHeader(google.protobuf.message.Message):
+    """What will come."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    missing: builtins.str
+    """Why there is none: no chunk follows then."""
+    @property
+    def task(self) -> syndicate.v1.common_pb2.TaskRef:
+        """Whose disk."""
+
+    def __init__(
+        self,
+        *,
+        task: syndicate.v1.common_pb2.TaskRef | None = ...,
+        missing: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["missing", b"missing", "task", b"task"]) -> None: ...
+
+global___PutDiskHeader = PutDiskHeader
+
+@typing.final
+class PutDiskResponse(google.protobuf.message.Message):
+    """It is kept."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___PutDiskResponse = PutDiskResponse
 
 @typing.final
 class JoinRequest(google.protobuf.message.Message):

@@ -56,6 +56,16 @@ class RegistryStub:
       NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
     """
 
+    PutDisk: grpc.StreamUnaryMultiCallable[
+        syndicate.v1.registry_pb2.PutDiskRequest,
+        syndicate.v1.registry_pb2.PutDiskResponse,
+    ]
+    """The disk of a task that is being released with `keep_disk`: first its header, then chunks of at most 512 KiB.
+      INVALID_ARGUMENT     a malformed message (BAD_FIELD).
+      FAILED_PRECONDITION  the volunteer does not hold the task, or its job keeps no disks (NO_SUCH_TASK).
+      RESOURCE_EXHAUSTED   more bytes than the manager keeps of a disk (DISK_TOO_LARGE; metadata `most`).
+    """
+
     Join: grpc.UnaryUnaryMultiCallable[
         syndicate.v1.registry_pb2.JoinRequest,
         syndicate.v1.registry_pb2.JoinResponse,
@@ -120,6 +130,16 @@ class RegistryAsyncStub:
     """A source, by its digest, in chunks of at most 512 KiB.
       INVALID_ARGUMENT     not a digest (BAD_FIELD).
       NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
+    """
+
+    PutDisk: grpc.aio.StreamUnaryMultiCallable[
+        syndicate.v1.registry_pb2.PutDiskRequest,
+        syndicate.v1.registry_pb2.PutDiskResponse,
+    ]
+    """The disk of a task that is being released with `keep_disk`: first its header, then chunks of at most 512 KiB.
+      INVALID_ARGUMENT     a malformed message (BAD_FIELD).
+      FAILED_PRECONDITION  the volunteer does not hold the task, or its job keeps no disks (NO_SUCH_TASK).
+      RESOURCE_EXHAUSTED   more bytes than the manager keeps of a disk (DISK_TOO_LARGE; metadata `most`).
     """
 
     Join: grpc.aio.UnaryUnaryMultiCallable[
@@ -190,6 +210,18 @@ class RegistryServicer(metaclass=abc.ABCMeta):
         """A source, by its digest, in chunks of at most 512 KiB.
           INVALID_ARGUMENT     not a digest (BAD_FIELD).
           NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
+        """
+
+    @abc.abstractmethod
+    def PutDisk(
+        self,
+        request_iterator: _MaybeAsyncIterator[syndicate.v1.registry_pb2.PutDiskRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.registry_pb2.PutDiskResponse, collections.abc.Awaitable[syndicate.v1.registry_pb2.PutDiskResponse]]:
+        """The disk of a task that is being released with `keep_disk`: first its header, then chunks of at most 512 KiB.
+          INVALID_ARGUMENT     a malformed message (BAD_FIELD).
+          FAILED_PRECONDITION  the volunteer does not hold the task, or its job keeps no disks (NO_SUCH_TASK).
+          RESOURCE_EXHAUSTED   more bytes than the manager keeps of a disk (DISK_TOO_LARGE; metadata `most`).
         """
 
     @abc.abstractmethod

@@ -100,6 +100,23 @@ class SchedulerStub:
       PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
     """
 
+    ReadHistories: grpc.UnaryStreamMultiCallable[
+        syndicate.v1.scheduler_pb2.ReadHistoriesRequest,
+        syndicate.v1.scheduler_pb2.ReadHistoriesResponse,
+    ]
+    """The histories that a job's clients handed over, one after the other. For whom ReadLogs shows clients' output.
+      PERMISSION_DENIED    the clients' output is not published (NOT_PUBLISHED).
+    """
+
+    ReadDisks: grpc.UnaryStreamMultiCallable[
+        syndicate.v1.scheduler_pb2.ReadDisksRequest,
+        syndicate.v1.scheduler_pb2.ReadDisksResponse,
+    ]
+    """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
+    ReadLogs shows that task's output: for students without those of clients.
+      NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
+    """
+
     ListNodes: grpc.UnaryUnaryMultiCallable[
         syndicate.v1.scheduler_pb2.ListNodesRequest,
         syndicate.v1.scheduler_pb2.ListNodesResponse,
@@ -272,6 +289,23 @@ class SchedulerAsyncStub:
     """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
     students without that of clients, unless the job is published or the operator publishes clients' output.
       PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
+    """
+
+    ReadHistories: grpc.aio.UnaryStreamMultiCallable[
+        syndicate.v1.scheduler_pb2.ReadHistoriesRequest,
+        syndicate.v1.scheduler_pb2.ReadHistoriesResponse,
+    ]
+    """The histories that a job's clients handed over, one after the other. For whom ReadLogs shows clients' output.
+      PERMISSION_DENIED    the clients' output is not published (NOT_PUBLISHED).
+    """
+
+    ReadDisks: grpc.aio.UnaryStreamMultiCallable[
+        syndicate.v1.scheduler_pb2.ReadDisksRequest,
+        syndicate.v1.scheduler_pb2.ReadDisksResponse,
+    ]
+    """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
+    ReadLogs shows that task's output: for students without those of clients.
+      NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
     """
 
     ListNodes: grpc.aio.UnaryUnaryMultiCallable[
@@ -460,6 +494,27 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
         """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
         students without that of clients, unless the job is published or the operator publishes clients' output.
           PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
+        """
+
+    @abc.abstractmethod
+    def ReadHistories(
+        self,
+        request: syndicate.v1.scheduler_pb2.ReadHistoriesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[syndicate.v1.scheduler_pb2.ReadHistoriesResponse], collections.abc.AsyncIterator[syndicate.v1.scheduler_pb2.ReadHistoriesResponse]]:
+        """The histories that a job's clients handed over, one after the other. For whom ReadLogs shows clients' output.
+          PERMISSION_DENIED    the clients' output is not published (NOT_PUBLISHED).
+        """
+
+    @abc.abstractmethod
+    def ReadDisks(
+        self,
+        request: syndicate.v1.scheduler_pb2.ReadDisksRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[syndicate.v1.scheduler_pb2.ReadDisksResponse], collections.abc.AsyncIterator[syndicate.v1.scheduler_pb2.ReadDisksResponse]]:
+        """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
+        ReadLogs shows that task's output: for students without those of clients.
+          NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
         """
 
     @abc.abstractmethod
