@@ -18,6 +18,7 @@ from ..core.events import ChaosRequest, WhoCalls
 from ..core.model import UNDEGRADED
 from ..engine import Engine
 from . import convert, pictures
+from .histories import ClientsHistories
 from .pages import page, page_number
 from .types import Context
 
@@ -57,7 +58,7 @@ class Callers(Protocol):
         """The caller of this method, and the job. Raises CoreError where it may not call it."""
 
 
-class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
+class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
     def __init__(self, engine: Engine, callers: Callers) -> None:

@@ -30,6 +30,8 @@ from . import caller as callers
 from . import convert, pictures, viewing
 from .accounts import Accounts
 from .audit import AuditLog
+from .disks import UsersDisks
+from .histories import UsersHistories
 from .pace import Pace
 from .pages import page, page_number, page_size
 from .threads import off
@@ -67,7 +69,7 @@ class Desk:
     """When a volunteer's certificate does, in seconds since 1970; 0 where it has none."""
 
 
-class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
+class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.SchedulerServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
     def __init__(self, desk: Desk) -> None:
