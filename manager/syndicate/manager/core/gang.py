@@ -191,7 +191,9 @@ def _prepare(world: World, job: LiveJob) -> None:
     for task in job.tasks.values():
         world.move_task(job, task, TaskCause.PREPARE)
         source = _source_of(job, task)
-        action = Prepare(source, task.record.role, members, record.spec.limits, record.spec.name)
+        role, spec = task.record.role, record.spec
+        loses = spec.lose_unsynced and role is not Role.CLIENT  # clients are never killed
+        action = Prepare(source, role, members, spec.limits, spec.name, loses)
         task.command_id = commands.issue(
             world, world.node_of(task), world.ref(task), task.record.slot, action
         )
