@@ -217,7 +217,8 @@ class JobSpec(google.protobuf.message.Message):
     """Keeps each task's disk when the job ends, for ReadDisks."""
     replay_of: builtins.int
     """The faults of this job come again, each at its time after the start, and its clients' own calls stand for them.
-    0 for none.
+    0 for none. What else is left open is then as in that job: source, client, machines, clients, time limit, limits,
+    name. Another gang is BAD_FIELD.
     """
     lose_unsynced: builtins.bool
     """A kill is a loss of power to its masters and slaves: what they wrote and did not sync is gone when they are revived
