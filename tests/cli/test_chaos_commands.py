@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from syndicate.cli import options
+from syndicate.cli.terminal import this_terminal
 from syndicate.client_api.testing import FakeJob
 from syndicate.v1.common_pb2 import Stamp
 
@@ -26,7 +30,9 @@ def test_members_are_named_as_show_names_them(ctl: Ctl, job: FakeJob) -> None:
         "killed        slave-1    (2 processes)",
     ]
     assert len(job.calls) == 1
-    assert ctl("chaos", "revive", "12", "slave-0").out == "revived       slave-0    (generation 2)\n"
+    assert (
+        ctl("chaos", "revive", "12", "slave-0").out == "revived       slave-0    (generation 2, disk kept)\n"
+    )
     assert ctl("chaos", "revive", "12", "slave-0").out == "revived       slave-0    (already so)\n"
 
 
@@ -91,6 +97,34 @@ def test_heal_and_the_ledger(ctl: Ctl, manager: FakeManager, job: FakeJob) -> No
     assert ctl("chaos", "heal", "12").out == "healed        slave-0  (1 fault)\n"
     assert ctl("chaos", "heal", "12").out == "healed        (nothing was in force)\n"
     assert ctl("chaos", "faults", "12", "--in-force").out == "no faults are in force\n"
+
+
+def test_the_ledger_at_80_columns(
+    ctl: Ctl, manager: FakeManager, job: FakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line fits and says when; who asked, which is mostly one and the same, goes first."""
+    manager.scheduler.jobs[12].started_at.CopyFrom(Stamp(boot_id="fake-boot"))
+    job.advance(1.5)
+    ctl("chaos", "degrade", "12", "slave-0", "--loss", "10", "--peer", "slave-1", "--lease", "30")
+    ctl("chaos", "heal", "12")
+    monkeypatch.setattr(
+        options, "this_terminal", lambda: replace(this_terminal(), width=80, out_is_terminal=True)
+    )
+    lines = ctl("chaos", "faults", "12").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split()[:4] == ["ID", "AT", "FAULT", "MEMBER"]
+    assert all("2.50 s" in line for line in lines[1:])
+
+
+def test_a_revival_says_what_became_of_the_disk(ctl: Ctl, job: FakeJob) -> None:
+    """In its answer, and in the ledger."""
+    ctl("chaos", "kill", "12", "slave-0", "slave-1")
+    assert ctl("chaos", "revive", "12", "slave-0").out.endswith("(generation 2, disk kept)\n")
+    fresh = ctl("chaos", "revive", "12", "slave-1", "--without-disk")
+    assert fresh.out.endswith("(generation 2, fresh disk)\n")
+    told = [line for line in ctl("chaos", "faults", "12").out.splitlines() if "revive" in line]
+    assert ["disk kept" in line for line in told] == [True, False]
+    assert ["fresh disk" in line for line in told] == [False, True]
 
 
 def test_json_has_all_of_it(ctl: Ctl, job: FakeJob) -> None:

@@ -9,7 +9,7 @@ from syndicate.cli.render.log_lines import MAX_LINE_BYTES, LineCutter
 from syndicate.cli.render.neutralise import neutralise, neutralise_lines, neutralise_text
 from syndicate.cli.render.palette import Palette
 from syndicate.cli.render.plain import as_plain, document
-from syndicate.cli.render.quantities import age_text, bytes_text, duration_text, seconds_between
+from syndicate.cli.render.quantities import age_text, bytes_text, duration_text, figure_text, seconds_between
 from syndicate.cli.render.show import Page, show_job, story_lines
 from syndicate.cli.render.tables import table
 from syndicate.cli.render.timeline import in_order, timeline
@@ -249,6 +249,28 @@ def test_no_time_is_below_zero_by_a_rounding() -> None:
 def test_durations(seconds: float, text: str) -> None:
     """Durations have the unit that suits them."""
     assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3780.0, "3780"),
+        (-12.0, "-12"),
+        (9007199254740991.0, "9007199254740991"),
+        (0.97, "0.97"),
+        (0.0003214890021, "0.0003215"),
+        (0.0000012344, "0.000001234"),
+        (3.14159265, "3.142"),
+        (1234.5678, "1234.6"),
+        (1e20, "1e+20"),
+        (1e-12, "1e-12"),
+        (0.0, "0"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_figures_of_clients(value: float, text: str) -> None:
+    """A seed with its digits and nothing between them; of others as many as say enough, and no more."""
+    assert figure_text(value) == text
 
 
 def test_sizes_and_ages() -> None:

@@ -32,11 +32,20 @@ def test_it_leaves_the_rest_to_the_manager(ctl: Ctl, manager: FakeManager) -> No
 
 def test_what_is_given_is_passed_on(ctl: Ctl, manager: FakeManager) -> None:
     """Name, time limit, disks; JSON names what is replayed."""
+    manager.scheduler.jobs[9] = ended_job(9)
     ended = ctl("replay", "9", "--name", "again", "--time-limit", "5m", "--keep-disks", "--json")
     assert ended.document == {"job_id": 12, "replay_of": 9}
     assert manager.scheduler.submitted[0].spec == scheduler.JobSpec(
         replay_of=9, name="again", time_limit_s=300, keep_disks=True
     )
+
+
+def test_another_time_limit_is_told_beside_the_old_one(ctl: Ctl, manager: FakeManager) -> None:
+    """Ten hours where the job had two minutes are not taken without a word."""
+    manager.scheduler.jobs[9] = ended_job(9)
+    manager.scheduler.jobs[9].spec.time_limit_s = 120
+    assert "time limit 10 h; of job 9 it was 2 min\n" in ctl("replay", "9", "--time-limit", "10h").err
+    assert "time limit" not in ctl("replay", "9").err
 
 
 def test_it_is_followed_to_its_end(ctl: Ctl, manager: FakeManager) -> None:

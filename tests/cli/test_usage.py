@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,32 @@ def test_numbers_that_cannot_be(ctl: Ctl, words: tuple[str, ...], says: str) -> 
     """A number that is none, or out of its range, is answered with what it may be."""
     ended = ctl(*words)
     assert (ended.code, ended.err.splitlines()[0]) == (64, f"error: {says}")
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "argument"),
+    [
+        (("show",), "show [OPTIONS] JOB", "  JOB  The job's id."),
+        (("chaos", "kill"), "chaos kill [OPTIONS] JOB MEMBER...", "  MEMBER...  master, slave-0"),
+        (("chaos", "heal"), "chaos heal [OPTIONS] JOB [FAULT...]", "  FAULT...  Lines of the ledger"),
+        (("chaos", "partition"), "chaos partition [OPTIONS] JOB [GROUP...]", "  GROUP...  Members with"),
+        (("node", "drain"), "node drain [OPTIONS] ID...", "  ID...  The volunteers' ids."),
+    ],
+)  # fmt: skip
+def test_help_calls_arguments_by_our_words(
+    ctl: Ctl, words: tuple[str, ...], usage: str, argument: str
+) -> None:
+    """Without the types that Typer adds; those that take several end in dots."""
+    told = ctl(*words, "--help").out
+    assert told.splitlines()[0] == f"Usage: syndicatectl {usage}"
+    assert any(line.startswith(argument) for line in told.splitlines())
+
+
+def test_no_help_names_a_type(ctl: Ctl) -> None:
+    """Of any command."""
+    for name in leaves():
+        told = ctl(*name.split(), "--help").out
+        assert not re.search(r"<(int|str|list|float|bool|path)", told), name
 
 
 def test_help_lists_the_exit_codes(ctl: Ctl) -> None:

@@ -330,6 +330,42 @@ def test_strangers_are_refused_before_anything_is_done(job: FakeJob) -> None:
     assert calls(job, "Kill") == []
 
 
+def test_a_plan_that_cannot_be_is_told_before_the_block(job: FakeJob) -> None:
+    """Without targets too: a partition of 8 s has no place in 5 s, and nothing is begun or measured."""
+    monkey = Nemesis(FakeChaos(job=job), seed=1, faults=[nemesis.partition("halves", duration=8)])
+    entered = []
+    with pytest.raises(ValueError, match="holds for 8000 ms"), monkey.running(5):
+        entered.append("the block")
+    with pytest.raises(ValueError, match="holds for 8000 ms"):
+        monkey.start(5)
+    assert entered == []
+    assert {call.rpc for call in job.calls} == {"ListMembers"}
+
+
+async def test_aio_tells_a_plan_that_cannot_be_before_the_block(job: FakeJob) -> None:
+    """As the other one does."""
+    monkey = AioNemesis(AioFakeChaos(job=job), seed=1, faults=[nemesis.partition("halves", duration=8)])
+    entered = []
+    with pytest.raises(ValueError, match="holds for 8000 ms"):
+        async with monkey.running(5):
+            entered.append("the block")
+    assert entered == []
+    assert {call.rpc for call in job.calls} == {"ListMembers"}
+    with pytest.raises(ValueError, match="is no member"):
+        await AioNemesis(
+            AioFakeChaos(job=job), seed=1, faults=[nemesis.kill(duration=0.1)], targets=["slave-9"]
+        ).run(1)
+
+
+def test_a_kept_schedule_is_looked_through_before_anything_is_done(job: FakeJob) -> None:
+    """Its last event is of a kind that there is not: the first one is not played."""
+    events = [Event(0, 20, "kill", ("slave-0",)), Event(30, 60, "flood", ("slave-1",))]
+    monkey = Nemesis.replaying(FakeChaos(job=job), of(*events))
+    with pytest.raises(ValueError, match="flood"):
+        monkey.start()
+    assert calls(job, "Kill") == []
+
+
 def test_one_run_at_a_time(job: FakeJob) -> None:
     """A second one is a bug of the caller; one after the other is none."""
     monkey = Nemesis.replaying(FakeChaos(job=job), of(Event(0, 50, "pause", ("slave-0",))))

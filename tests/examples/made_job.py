@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,17 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 STOP_S = 5.0
 
 
-class MadeJob(FakeJob):
+class RealTimeJob(FakeJob):
+    """The fake job of client_api, whose ledger is on this machine's clock: its members really run."""
+
+    def answer(self, caller: str, rpc: str, request: Any) -> Any:
+        """What the fake answers, now."""
+        behind_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self._ledger.now_ns
+        self.advance(max(0, behind_ns) / 1e9)
+        return super().answer(caller, rpc, request)
+
+
+class MadeJob(RealTimeJob):
     """The fake job of client_api, whose kills and revivals also happen.
 
     Args:
@@ -42,9 +53,11 @@ class MadeJob(FakeJob):
     def answer(self, caller: str, rpc: str, request: Any) -> Any:
         """What the fake answers, after the effect."""
         if rpc == "Kill":
-            self.stop(request.ip)
+            for ip in request.ips or [request.ip]:
+                self.stop(ip)
         elif rpc == "Revive":
-            self.start(request.ip, with_disk=request.with_disk or not request.HasField("with_disk"))
+            for ip in request.ips or [request.ip]:
+                self.start(ip, with_disk=request.with_disk or not request.HasField("with_disk"))
         return super().answer(caller, rpc, request)
 
     def start(self, ip: str, with_disk: bool) -> None:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from made_job import RealTimeJob
 from raftkv.node import Node, Settings
 from raftkv.raft import Timing
 from syndicate.client_api.testing import FakeChaos
@@ -83,7 +84,7 @@ class LocalChaos(FakeChaos):
     """The fake of client_api, whose faults also happen to a cluster in this process."""
 
     def __init__(self, cluster: Cluster) -> None:
-        super().__init__(members=cluster.members)
+        super().__init__(job=RealTimeJob(members=list(cluster.members)))
         self._cluster = cluster
 
     def kill(self, ip: str, *args: Any, **kwargs: Any) -> Any:

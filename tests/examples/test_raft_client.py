@@ -25,6 +25,7 @@ class Checked:
         self.path = folder / "history.jsonl"
         with Cluster(folder, net, **bugs) as cluster, History(self.path) as history:
             self.chaos = LocalChaos(cluster)
+            history.set_clock(self.chaos.ping())
             names = {member: f"n{number}" for number, member in enumerate(cluster.members)}
             run = Run(self.chaos, names, history, seed, successes=5, pace=0.01)
             self.verdict: Verdict = run.work()
@@ -60,6 +61,8 @@ def test_each_fault_is_healed(sound: Checked) -> None:
     partitions = 0
     for call in sound.chaos.job.calls:
         request: Any = call.request
+        if call.rpc in ("Ping", "ListFaults"):
+            continue
         if call.rpc in ("Partition", "Heal"):
             partitions += 1 if call.rpc == "Partition" else -1
             continue
@@ -113,6 +116,26 @@ def test_a_forgotten_vote_is_found(forgetful: Checked) -> None:
 def test_one_seed_breaks_the_same_things_in_the_same_order(sound: Checked, forgetful: Checked) -> None:
     """The kinds of faults and their order come from the seed alone, whoever leads."""
     assert [call.rpc for call in sound.chaos.job.calls] == [call.rpc for call in forgetful.chaos.job.calls]
+
+
+def test_a_call_that_the_replayed_job_had_not_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line with the manager's sentence, and in the verdict; what was seen is judged all the same."""
+    text = "this job replays job 12, and there is no KILL of slave-0 left there: nothing was done"
+    with Cluster(tmp_path, "127.77.4") as cluster, History(tmp_path / "history.jsonl") as history:
+        chaos = LocalChaos(cluster)
+        history.set_clock(chaos.ping())
+        for rpc in ("Kill", "Pause", "Partition", "Disconnect"):
+            chaos.job.fail_next(rpc, "NOT_IN_REPLAY", text)
+        names = {member: f"n{number}" for number, member in enumerate(cluster.members)}
+
+        verdict = Run(chaos, names, history, seed=1, successes=5, pace=0.01).work()
+
+    assert (verdict.answer, verdict.reason) == (Answer.UNKNOWN, f"completed: {text}")
+    assert verdict.parts["linearizable"].answer is Answer.TRUE
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition("  stopped: ")[2] for line in said if text in line] == [text]
 
 
 def test_a_plan_that_stopped_is_no_pass() -> None:

@@ -6,13 +6,16 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from redis_pair import Pair
 from redischeck.judge import judge
 from redischeck.plan import Plan, UndecidedError
-from redischeck.resp import Redis, RedisError, SilentError
+from redischeck.resp import Redis, RedisError, Reply, SilentError
+from syndicate.client_api import Fault
 from syndicate.client_api.checkers import Answer
 from syndicate.client_api.history import History, read
 from syndicate.client_api.testing import FakeChaos
@@ -23,11 +26,14 @@ def test_the_counterexample_is_the_stale_read_and_nothing_else(tmp_path: Path) -
     said: list[str] = []
     with Pair(tmp_path, "127.78.1") as pair, History(tmp_path / "history.jsonl") as history:
         names = {pair.master: "master", pair.slaves[0]: "slave-0"}
-        plan = Plan(FakeChaos(job=pair), names, history, said.append)
+        chaos = FakeChaos(job=pair)
+        history.set_clock(chaos.ping())
+        plan = Plan(chaos, names, history, said.append)
 
         plan.run()
 
-    verdict = judge(read(history.path).operations, plan.windows)
+    recorded = read(history.path)
+    verdict = judge(recorded.operations, plan.windows(chaos.faults(), recorded))
     assert verdict.answer is Answer.FALSE, said
     assert 'get stale returned "old" (process slave-0,' in verdict.reason
     assert 'after put stale "new" had been acknowledged' in verdict.reason
@@ -43,6 +49,50 @@ def test_the_counterexample_is_the_stale_read_and_nothing_else(tmp_path: Path) -
         "writes_lost_with_disk": 0,  # the append-only file has everything
         "lost_writes": 1,
     }
+    assert verdict.parts["tested"].answer is Answer.TRUE
+
+    # As in a replay whose cut came and went before the client asked for it: nothing was done under it.
+    earlier = [shifted(fault, -60) for fault in chaos.faults()]
+    verdict = judge(recorded.operations, plan.windows(earlier, recorded))
+    assert verdict.parts["tested"].answer is Answer.UNKNOWN
+
+
+def shifted(fault: Fault, seconds: int) -> Fault:
+    """A line of the ledger at another time."""
+    applied, healed = (
+        stamp and replace(stamp, monotonic_ns=stamp.monotonic_ns + seconds * 10**9)
+        for stamp in (fault.applied_at_manager, fault.healed_at_manager)
+    )
+    return replace(fault, applied_at_manager=applied, healed_at_manager=healed)
+
+
+def test_a_call_that_the_replayed_job_had_not_is_undecided(tmp_path: Path) -> None:
+    """With the manager's sentence, and no traceback."""
+    chaos = FakeChaos(members=["127.78.4.1", "127.78.4.2"])
+    text = "this job replays job 12, and there is no DISCONNECT of slave-0 left there: nothing was done"
+    chaos.job.fail_next("Disconnect", "NOT_IN_REPLAY", text)
+    with History(tmp_path / "history.jsonl") as history:
+        plan = Plan(chaos, {"127.78.4.1": "master", "127.78.4.2": "slave-0"}, history, print, Obeying)
+        with pytest.raises(UndecidedError, match=text):
+            plan.run()
+
+
+class Obeying(Redis):
+    """A server that is linked and has all that was ever written."""
+
+    kept: ClassVar[dict[str, str]] = {}
+
+    def call(self, *words: str | int, seconds: float = 2.0) -> Reply:
+        """PING, GET and SET."""
+        if words[0] == "SET":
+            self.kept[str(words[1])] = str(words[2])
+        return self.kept.get(str(words[1])) if words[0] == "GET" else "PONG"
+
+    def info(self, section: str) -> dict[str, str]:
+        """Of a replica that has everything."""
+        return {"master_link_status": "up", "master_replid": "x", "slave_repl_offset": "0"} | {
+            "master_repl_offset": "0"
+        }
 
 
 def test_without_a_replica_there_is_nothing_to_tell(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from made_job import EXAMPLES, MadeJob
 from syndicate.client_api.testing import FakeChaosServer
+from syndicate.v1 import common_pb2 as common
 
 
-def _client(example: str, job: MadeJob) -> str:
-    """Runs an example's client to its end against a job; what it printed."""
+def _client(example: str, job: MadeJob, **settings: str) -> str:
+    """Runs an example's client to its end against a job; what it printed. Settings are its Makefile's."""
     with FakeChaosServer(job=job) as chaos:
         environment = {
             **chaos.environ,
@@ -21,7 +22,8 @@ def _client(example: str, job: MadeJob) -> str:
             "SYNDICATE_MASTER": job.master,
             "SYNDICATE_SLAVES": ",".join(job.slaves),
         }
-        target = [f"MASTER={job.master}", f"SLAVES={','.join(job.slaves)}", "client"]
+        target = [f"MASTER={job.master}", f"SLAVES={','.join(job.slaves)}"]
+        target += [*(f"{name}={value}" for name, value in settings.items()), "client"]
         done = subprocess.run(
             ["make", "-s", "-C", str(EXAMPLES / example), *target],
             env=environment,
@@ -70,3 +72,20 @@ def test_shell_client_makes_every_call(tmp_path: Path) -> None:
     assert [call.rpc for call in job.calls] == ["Disconnect", "Reconnect", "Kill", "Revive", "Finish"]
     result = job.results["client-0"]
     assert (result.score, dict(result.metrics), result.text) == (1.0, {"starts": 1.0}, "the disk was fresh")
+
+
+def test_nemesis_breaks_slaves_by_its_seed(tmp_path: Path) -> None:
+    """Each kind of fault comes, the slaves live again, and what was seen passes, faults and all."""
+    net = "127.79.4"
+    slaves = {f"{net}.{number}": [f"MASTER={net}.1", "slave"] for number in (2, 3)}
+    with MadeJob(tmp_path, EXAMPLES / "nemesis", {f"{net}.1": ["master"], **slaves}) as job:
+        printed = _client("nemesis/client", job, SEED="7", SECONDS="4", LEAD="1")
+
+    rpcs = [call.rpc for call in job.calls]
+    assert {"Kill", "Revive", "Pause", "Disconnect", "Heal"} <= set(rpcs)
+    assert rpcs.count("Kill") == rpcs.count("Revive")
+    assert not any(fault.in_force for fault in job.faults)
+    result = job.results["client-0"]
+    assert result.outcome == common.OUTCOME_PASS, printed
+    assert result.text.startswith("true: all hold: linearizable, available, tested\n"), printed
+    assert "\n0 refused\n" in printed

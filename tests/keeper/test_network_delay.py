@@ -9,14 +9,16 @@ import signal
 import socket
 import statistics
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 from keeper.network_helpers import Slot, pending, slots_of_a_job, until
-from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError, _delay
+from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError, _delay, _delay_process
 from syndicate.volunteer.keeper.network._delay import DelayLine
-from syndicate.volunteer.keeper.network._delay_process import MOST_BYTES, Line
+from syndicate.volunteer.keeper.network._delay_process import MOST_BYTES, READ, Line
 from syndicate.volunteer.local import WHOLE, Degradation, LinkState, NetworkState
 
 A, B, C = "10.77.0.1", "10.77.0.2", "10.77.0.3"
@@ -333,6 +335,37 @@ def test_flood_of_one_slot_leaves_room_for_another() -> None:
 
             assert ours.recv(2 * size)[6:12] == other
         assert set(line._held) == {(0, flooding)}
+
+
+def test_what_waits_is_not_read_before_all_orders_are_there() -> None:
+    """A packet that was there before the line is late as its slot's order says, which came after others."""
+    ours, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    unused, heard = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    orders, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    slot, other = b"\2ooooo", b"\2xxxxx"
+    with ours, device, unused, heard, orders, control:
+        for each in (device, heard):
+            each.setblocking(False)
+        for each in (ours, orders):
+            each.settimeout(10)
+        ours.send(bytes(6) + slot + bytes(60))
+        given = [end.fileno() for end in (control, device, heard)]
+        with subprocess.Popen(
+            [sys.executable, _delay_process.__file__, *map(str, given)], pass_fds=given
+        ) as line:
+            control.close()
+            for mac in (other, slot):
+                orders.send(json.dumps([0, mac.hex(), {"": [[300, 0, 0, 0, 0]]}]).encode())
+                assert orders.recv(16) == b"done"
+            start = time.monotonic()
+            orders.send(READ)
+            assert orders.recv(16) == b"done"
+
+            assert ours.recv(200)[6:12] == slot
+            took = time.monotonic() - start
+            orders.close()
+            assert line.wait(10) == 0
+        assert took >= 0.3
 
 
 def test_heal_and_close_leave_no_profile_and_no_process(job: tuple[FabricNetwork, list[Slot]]) -> None:

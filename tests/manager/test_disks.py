@@ -336,9 +336,9 @@ async def test_disks_outlive_the_manager(start: Start) -> None:
 # ---- the store ------------------------------------------------------------------------------------------
 
 
-def kept(store: DiskStore, job_id: int, task: str, size: int) -> None:
+def kept(store: DiskStore, job_id: int, task: str, size: int, owner: str = "alice") -> None:
     """A disk of so many bytes."""
-    upload = store.begin(job_id, task)
+    upload = store.begin(job_id, task, owner)
     try:
         upload.add(b"x" * size)
         upload.finish()
@@ -361,7 +361,7 @@ def test_disks_of_one_job_have_a_bound_together(tmp_path: Path) -> None:
 def test_a_disk_that_was_taken_counts_once(tmp_path: Path) -> None:
     """From the moment at which it is kept, also before its upload is let go."""
     store = DiskStore(tmp_path / "disks", DiskBounds(100, 20, 1000))
-    one, other = store.begin(1, "master"), store.begin(1, "slave-0")
+    one, other = store.begin(1, "master", "alice"), store.begin(1, "slave-0", "alice")
     one.add(b"x" * 10)
     one.finish()
 
@@ -372,7 +372,7 @@ def test_a_disk_that_was_taken_counts_once(tmp_path: Path) -> None:
 
     assert store.total == 20
     with pytest.raises(Exhausted):
-        store.begin(1, "slave-1").add(b"x")
+        store.begin(1, "slave-1", "alice").add(b"x")
 
 
 def test_the_oldest_jobs_make_room_and_say_so(tmp_path: Path) -> None:
@@ -386,6 +386,30 @@ def test_the_oldest_jobs_make_room_and_say_so(tmp_path: Path) -> None:
     assert (store.look(2, "master"), store.look(3, "master")) == (Kept(100), Kept(50))
     with pytest.raises(Exhausted, match="of all disks"):
         kept(store, 1, "slave-0", 100)
+
+
+def holds(store: DiskStore, jobs: int) -> list[int]:
+    """The jobs whose disks are there."""
+    told = ((job_id, store.look(job_id, "master")) for job_id in range(1, jobs + 1))
+    return [job_id for job_id, one in told if one is not None and not one.missing]
+
+
+def test_who_has_most_makes_room(tmp_path: Path) -> None:
+    """However many jobs one owner has, the older disks of who has less stay; also over a restart."""
+    bounds = DiskBounds(100, 100, 400)
+    store = DiskStore(tmp_path, bounds)
+    kept(store, 1, "master", 100, "bob")
+    for job_id in range(2, 9):
+        kept(store, job_id, "master", 100, "alice")
+    before = holds(store, 8)
+    store = DiskStore(tmp_path, bounds)
+    for job_id in range(9, 18):
+        kept(store, job_id, "master", 100, "alice")
+    assert (before, holds(store, 17)) == ([1, 6, 7, 8], [1, 15, 16, 17])
+
+    kept(store, 18, "master", 100, "carol")
+    kept(store, 19, "master", 100, "bob")
+    assert holds(store, 19) == [16, 17, 18, 19]  # bob had as much as alice: his own go first
 
 
 def test_what_was_kept_counts_after_a_restart(tmp_path: Path) -> None:
@@ -416,4 +440,4 @@ def test_no_name_leads_elsewhere(tmp_path: Path, task: str) -> None:
     """A name that no task has is refused before it becomes a path."""
     store = DiskStore(tmp_path, DiskBounds())
     with pytest.raises(ValueError, match="no name of a task"):
-        store.begin(1, task)
+        store.begin(1, task, "alice")

@@ -107,7 +107,7 @@ async def test_histories_of_the_oldest_ended_jobs_make_room(
             sweeping = asyncio.create_task(keep_newest(store, parts, Keep(100, 4, 300)))
             await asyncio.wait_for(swept.wait(), WAIT_S)
             left = await store.list_jobs(None, 10, "", [])
-            kept, _ = await shelves.kept(2, 1)
+            kept = await shelves.kept(2, 1)
             sweeping.cancel()
             await asyncio.wait([sweeping])
             held = await shelves.jobs()

@@ -64,22 +64,22 @@ def test_a_wrong_digest_costs_no_more_than_its_piece(shelf: Shelf, monkeypatch: 
     assert all_of(shelf) == b"onetwo"
 
 
-async def test_only_a_last_word_wakes_who_waits(tmp_path: Path) -> None:
-    """And that once: neither whole histories nor repeats do, which a client sends as often as it likes."""
+async def test_only_a_last_word_is_told_to_who_waits(tmp_path: Path) -> None:
+    """And that once: neither whole histories nor repeats are, which a client sends as often as it likes."""
     with ThreadPoolExecutor(1) as files:
         shelves = Shelves(tmp_path, files)
-        woken = []
+        told = []
         for last in (
             piece(b"a", sha256=digest(b"a")),
             piece(b"b", name="more", sha256=digest(b"b"), final=True),
             piece(b"b", name="more", sha256=digest(b"b"), final=True),
         ):
-            with shelves.changed.watch(7) as changed:
-                changed.clear()
+            words: list[tuple[str, int]] = []
+            with shelves.watch(7, 1, lambda task, generation, to=words: to.append((task, generation))):
                 await shelves.put(7, 1, last)
-                woken.append(changed.is_set())
+            told.append(words)
 
-    assert woken == [False, True, False]
+    assert told == [[], [("client-0", 1)], []]
 
 
 def test_pieces_follow_each_other_and_the_last_one_closes(shelf: Shelf) -> None:
@@ -296,9 +296,9 @@ async def test_calls_on_one_shelf_do_not_meet(tmp_path: Path) -> None:
         shelves = Shelves(tmp_path, files, BOUNDS)
         sizes = await asyncio.gather(*(shelves.put(7, 1, piece(b"one")) for _ in range(20)))
         await asyncio.gather(*(shelves.kept(job_id, 1) for job_id in range(100, 500)))
-        kept, _ = await shelves.kept(7, 1)
+        kept = await shelves.kept(7, 1)
         await shelves.remove_job(7)
-        gone, _ = await shelves.kept(7, 1)
+        gone = await shelves.kept(7, 1)
     assert (set(sizes), [one.size for one in kept], gone) == ({3}, [3], ())
 
 

@@ -522,6 +522,15 @@ def test_what_is_said_is_taken() -> None:
     assert (spec.name, spec.time_limit_s, spec.limits.pids) == ("once-more", 77.0, 99)
 
 
+def test_a_time_limit_above_the_managers_is_refused_as_in_any_job() -> None:
+    """What may be submitted is bounded alike, whether it is new or comes again."""
+    cluster = original()
+    most = cluster.config.max_time_limit_s
+    error = cluster.try_submit(0, replays=cluster.job(1), time_limit_s=most + 1, request_id="more")
+    assert (type(error), error.metadata["field"]) == (BadRequest, "time_limit_s")
+    assert f"at most {most:.10g} s" in error.detail
+
+
 def test_only_what_has_ended_and_was_broken_is_replayed() -> None:
     """One that runs may yet be broken; one without a fault is no replay."""
     cluster = running(2, 1, slots=10)

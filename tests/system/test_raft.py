@@ -44,7 +44,7 @@ def test_a_right_store_comes_out_true(cluster: Cluster, tmp_path: Path) -> None:
 
     text = output(cluster, job, "client-0")
     assert ended(job) == "succeeded" and job.result.outcome == common.OUTCOME_PASS, text
-    assert job.result.text.startswith("true: all hold: linearizable, available, tested, completed\n"), text
+    assert job.result.text.startswith("true: all hold: linearizable, completed, available, tested\n"), text
     metrics = job.result.metrics
     assert metrics["elections"] >= 3 and metrics["leaders_isolated"] >= 1, text
     assert (metrics["terms_with_two_leaders"], metrics["seed"]) == (0, 1), text
@@ -59,6 +59,17 @@ def test_a_right_store_comes_out_true(cluster: Cluster, tmp_path: Path) -> None:
     assert {fault.healed_by for fault in lasting} == {"client-0"}, "not all healed"
     last = {fault.task: fault.kind for fault in job.faults if fault.kind in (common.FAULT_KIND_KILL, REVIVE)}
     assert set(last.values()) == {REVIVE}, "not all live again"
+
+
+def test_a_replay_ends_in_a_verdict(cluster: Cluster, tmp_path: Path) -> None:
+    """Who leads is another one: what the client asks for may be in no ledger, and it says so in a line."""
+    first = run(cluster, tmp_path, SEED="1")
+
+    second = cluster.wait(cluster.users.replay(first.job_id))
+
+    text = output(cluster, second, "client-0")
+    assert "Traceback" not in text
+    assert second.result.text.startswith(("unknown: ", "true: ")), text
 
 
 @pytest.mark.parametrize("seed", ["2", "3"])

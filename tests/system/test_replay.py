@@ -10,7 +10,7 @@ import pytest
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1.scheduler_pb2 import Job
 
-from tests.support.cluster import Cluster, ended, output
+from tests.support.cluster import EXAMPLES, Cluster, ended, output
 from tests.system.conftest import assert_nothing_is_left
 
 pytestmark = pytest.mark.system
@@ -99,6 +99,42 @@ def test_the_same_faults_come_at_the_same_times(cluster: Cluster) -> None:
     told = json.loads(cluster.ctl("result", str(second.job_id), "--json").stdout)
     assert told["replay_of"] == first.job_id
     assert "faults applied, worst offset" in told["replay"]
+
+
+def test_an_example_comes_out_as_it_did(cluster: Cluster) -> None:
+    """The nemesis' seed, kinds and targets are fixed: the same faults, the same lines, a pass that counts."""
+    source = EXAMPLES / "nemesis"
+    first = cluster.run(source, machines=3, client=source / "client", time_limit_s=120)
+    assert ended(first) == "succeeded", output(cluster, first) + cluster.story(first.job_id)
+
+    second = replay(cluster, first.job_id)
+    if late(first, second):
+        second = replay(cluster, first.job_id)  # others share this machine: measured once more
+
+    assert late(first, second) == {}
+    for job in (first, second):
+        text = job.result.text
+        assert job.result.outcome == common.OUTCOME_PASS, text
+        assert text.startswith("true: all hold: linearizable, available, tested\n"), text
+    lines = [output(cluster, job, "client-0").partition("true: ")[0] for job in (first, second)]
+    assert lines[0] == lines[1]
+    assert lines[0].splitlines()[-1] == "0 refused"
+    assert not [line for line in second.faults if line.error]
+
+
+def test_a_replay_that_does_not_suit_ends_in_a_verdict(cluster: Cluster) -> None:
+    """Redis: whatever its replay finds, it ends with a verdict and without a traceback."""
+    source = EXAMPLES / "redis"
+    first = cluster.run(source, machines=2, client=source / "client", time_limit_s=120)
+    assert first.result.metrics["stale_reads"] == 1, output(cluster, first)
+    assert "tested: true" in first.result.text, first.result.text
+
+    second = cluster.wait(cluster.users.replay(first.job_id))
+
+    text = output(cluster, second, "client-0")
+    assert "Traceback" not in text
+    assert second.result.outcome in (common.OUTCOME_FAIL, common.OUTCOME_UNKNOWN), text
+    assert second.result.text.startswith(("false: ", "unknown: ")), text
 
 
 def test_a_manager_that_is_killed_goes_on(own_cluster: Cluster) -> None:

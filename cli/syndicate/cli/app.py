@@ -14,6 +14,7 @@ from syndicate.cli.debug_app import debug_app
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.fetch_commands import fetch
 from syndicate.cli.follow import follow
+from syndicate.cli.groups import Group
 from syndicate.cli.options import (
     CaOption,
     ContextOption,
@@ -47,17 +48,13 @@ Exit codes:
 {exit_codes.table()}
 """
 
-app = typer.Typer(
+app = Group(
     name="syndicatectl",
     help=_HELP,
-    no_args_is_help=True,
-    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-node_app = typer.Typer(
-    help="Takes a volunteer out of use, or back.", no_args_is_help=True, rich_markup_mode=None
-)
+node_app = Group(help="Takes a volunteer out of use, or back.")
 app.add_typer(chaos_app, name="chaos")
 app.add_typer(node_app, name="node")
 app.add_typer(certs_app, name="certs")

@@ -6,18 +6,11 @@ from typing import Annotated
 
 import typer
 from syndicate.cli.certs_commands import REMOTE_FOLDER, HostWish, hand_over, run_certs, state_dir
+from syndicate.cli.groups import Group
 from syndicate.cli.terminal import this_terminal
 
-certs_app = typer.Typer(
-    help="The cluster's own certificates. On the manager's machine.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-join_app = typer.Typer(
-    help="Tokens by which machines join. On the manager's machine.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+certs_app = Group(help="The cluster's own certificates. On the manager's machine.")
+join_app = Group(help="Tokens by which machines join. On the manager's machine.")
 
 StateOption = Annotated[
     str | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from syndicate.cli import chaos_commands
 from syndicate.cli.chaos_commands import Asked
+from syndicate.cli.groups import Group
 from syndicate.cli.options import JobArgument, JsonOption, connected
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import Chaos, SchedulerClient, Shape
@@ -18,7 +19,7 @@ once. What lasts (disconnect, reset, partition, degrade, pause, disk-full) ends 
 by its --lease, or with the job.
 """
 
-chaos_app = typer.Typer(help=_HELP, no_args_is_help=True, rich_markup_mode=None)
+chaos_app = Group(help=_HELP)
 
 _SIGNALS = ("HUP", "INT", "QUIT", "ABRT", "USR1", "USR2", "ALRM", "TERM")
 
@@ -32,7 +33,7 @@ def _signals(incomplete: str) -> list[str]:
 
 
 MembersArgument = Annotated[
-    list[str], typer.Argument(metavar="MEMBER", help="master, slave-0 … or an address.")
+    list[str], typer.Argument(metavar="MEMBER...", help="master, slave-0 … or an address.")
 ]
 LeaseOption = Annotated[
     str | None, typer.Option("--lease", metavar="TIME", help="End it by itself after: 30, 500ms, 2m.")
@@ -72,7 +73,7 @@ def revive(
 ) -> int:
     """Starts tasks again. A live one is left alone."""
     with_disk = False if without_disk else None
-    asked = Asked("revive", job, members, json)
+    asked = Asked("revive", job, members, json, "fresh disk" if without_disk else "disk kept")
     return chaos_commands.do(client, terminal, asked, lambda chaos, ips: chaos.revive(ips, with_disk))
 
 

@@ -17,7 +17,16 @@ from syndicate.cli.render.quantities import plural
 from syndicate.cli.render.tables import Fit, table
 from syndicate.cli.render.timeline import in_order, job_start
 from syndicate.cli.terminal import Terminal
-from syndicate.client_api import Chaos, Fault, Killed, Partitioned, Revived, SchedulerClient, Signalled
+from syndicate.client_api import (
+    Chaos,
+    Fault,
+    FaultKind,
+    Killed,
+    Partitioned,
+    Revived,
+    SchedulerClient,
+    Signalled,
+)
 from syndicate.v1.common_pb2 import Stamp
 
 _TIMEOUT_S = 30.0
@@ -46,6 +55,8 @@ class Asked:
     job_id: int
     members: Sequence[str]
     as_json: bool
+    disk: str = "disk kept"
+    """Of a revival what becomes of the disk."""
 
 
 def do(
@@ -63,7 +74,7 @@ def do(
         terminal.say(document({"action": asked.action, "job_id": asked.job_id, **dataclasses.asdict(answer)}))
         return exit_codes.OK
     by_address = {address: name for name, address in names.items()}
-    terminal.say(_lines(asked.action, answer, by_address))
+    terminal.say(_lines(asked, answer, by_address))
     return exit_codes.OK
 
 
@@ -99,7 +110,7 @@ def list_faults(
     start = job_start(client.job(job_id))
     rows = [_row(fault, start) for fault in faults]
     header = ("ID", "AT", "FAULT", "MEMBER", "WHAT", "BY", "STATE")
-    fit = Fit(terminal.room, terminal.glyphs.more, dispensable=("AT",), elastic=("WHAT", "STATE"))
+    fit = Fit(terminal.room, terminal.glyphs.more, dispensable=("BY",), elastic=("WHAT", "STATE", "MEMBER"))
     terminal.say(table(header, rows, fit))
     return exit_codes.OK
 
@@ -121,7 +132,7 @@ def _address(names: dict[str, str], member: str, job_id: int) -> str:
     raise CliError(f"job {job_id} has no member `{member}`", known, code=exit_codes.NOT_FOUND)
 
 
-def _lines(action: str, answer: Any, names: dict[str, str]) -> list[str]:
+def _lines(asked: Asked, answer: Any, names: dict[str, str]) -> list[str]:
     if isinstance(answer, Partitioned):
         groups = [", ".join(names.get(ip, ip) for ip in group) for group in answer.groups]
         fault = f"  (fault {answer.fault_ids[0]})" if answer.fault_ids else ""
@@ -133,8 +144,8 @@ def _lines(action: str, answer: Any, names: dict[str, str]) -> list[str]:
         if isinstance(answer, (Killed, Signalled)) and not member.already:
             more = plural(member.processes, "process", "processes")
         elif isinstance(answer, Revived) and not member.already:
-            more = f"generation {member.generation}"
-        lines.append(f"{_DONE[action]:<{_WORD}}{names.get(member.ip, member.ip):<{_WHO}}({more})")
+            more = f"generation {member.generation}, {asked.disk}"
+        lines.append(f"{_DONE[asked.action]:<{_WORD}}{names.get(member.ip, member.ip):<{_WHO}}({more})")
     return lines
 
 
@@ -148,6 +159,8 @@ def _at(fault: Fault, start: Stamp | None) -> str:
 
 def _row(fault: Fault, start: Stamp | None) -> tuple[str, ...]:
     what = f"signal {signal_word(fault.signal)}" if fault.signal else neutralise_text(fault.text)
+    if fault.kind is FaultKind.REVIVE and not fault.error:
+        what = "disk kept" if fault.with_disk else "fresh disk"
     if fault.peers:
         what += f" {'to' if fault.one_way else 'with'} {', '.join(fault.peers)}"
     if fault.lease_s:

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 from syndicate.cli import debug_bundle
 from syndicate.cli.context import Given
+from syndicate.cli.groups import Group
 from syndicate.cli.options import JsonOption, unconnected
 from syndicate.cli.sizes import parse_size
 from syndicate.cli.terminal import Terminal
 
-debug_app = typer.Typer(help="For those who look for a fault.", no_args_is_help=True, rich_markup_mode=None)
+debug_app = Group(help="For those who look for a fault.")
 
 
 @unconnected

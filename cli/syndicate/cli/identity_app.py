@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from syndicate.cli import token_commands, user_commands
 from syndicate.cli.context import Target
+from syndicate.cli.groups import Group
 from syndicate.cli.options import JobArgument, JsonOption, connected
 from syndicate.cli.quotas import QuotaWish
 from syndicate.cli.roster import ROLES
@@ -18,7 +19,7 @@ from syndicate.client_api import SchedulerClient
 
 
 def _group(text: str) -> typer.Typer:
-    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
+    return Group(help=text)
 
 
 user_app = _group("Adds and changes users. For staff.")

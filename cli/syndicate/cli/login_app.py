@@ -7,13 +7,12 @@ from typing import Annotated
 import typer
 from syndicate.cli import login_commands
 from syndicate.cli.context import Given, Target
+from syndicate.cli.groups import Group
 from syndicate.cli.options import JsonOption, connected, context_names, unconnected
 from syndicate.cli.terminal import Terminal, this_terminal
 from syndicate.client_api import SchedulerClient
 
-context_app = typer.Typer(
-    help="Chooses among the clusters you have logged in to.", no_args_is_help=True, rich_markup_mode=None
-)
+context_app = Group(help="Chooses among the clusters you have logged in to.")
 
 ContextArgument = Annotated[
     str,

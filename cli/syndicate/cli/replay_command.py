@@ -11,6 +11,7 @@ from syndicate.cli.durations import parse_duration
 from syndicate.cli.failure import NOTHING, CliError
 from syndicate.cli.options import JobArgument, JsonOption, connected
 from syndicate.cli.render.job_lines import labelled_text
+from syndicate.cli.render.quantities import duration_text
 from syndicate.cli.submission import tell_submitted
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient
@@ -45,7 +46,11 @@ def replay(
         note = f"It is written with a-z, 0-9 and -, at most 63 of them. {NOTHING}"
         raise CliError(f"--name {name!r} is no name of a job", note, code=exit_codes.USAGE)
     seconds = parse_duration(time_limit, "--time-limit") if time_limit else 0.0
+    was = client.job(job).spec.time_limit_s if seconds else 0.0
     made = client.replay(job, name=name, time_limit=seconds, keep_disks=keep_disks)
+    if seconds:
+        limit = f"{duration_text(seconds)}; of job {job} it was {duration_text(was)}"
+        terminal.note(labelled_text("time limit", limit, terminal.err_room))
     text = f"the faults of job {job} come at their times, within 20 ms; {NOT_THE_STUDENTS}"
     terminal.note(labelled_text("replay", text, terminal.err_room))
     return tell_submitted(client, made, {"replay_of": job}, terminal, following=follow, as_json=json)

@@ -120,8 +120,14 @@ def page_maker() -> Callable[[Run], str]:
 class Histories:
     """What clients recorded. Where it cannot be put together, `leave_out` says so, if it is there."""
 
-    recorded: Sequence[Recorded]
+    recorded: list[Recorded]
     leave_out: Callable[[str], None] | None = None
+
+    def take(self) -> list[Recorded]:
+        """All of them, once: they are too large to lie in memory beside what is made of them."""
+        taken = self.recorded[:]
+        self.recorded.clear()
+        return taken
 
 
 @contextmanager
@@ -176,7 +182,7 @@ def whole_run(
 
 def _recording(histories: Histories, start: Stamp, run: Run) -> Recording | None:
     try:
-        return recording(histories.recorded, start, run.verdict.text)
+        return recording(histories.take(), start, run.verdict.text)
     except HistoryError as error:
         text = f"the histories cannot be put on one time line: {neutralise_text(str(error))}"
         if histories.leave_out is None:

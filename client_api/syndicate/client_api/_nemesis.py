@@ -23,6 +23,7 @@ from syndicate.client_api._nemesis_script import (
     Wait,
     Window,
     default_targets,
+    require_possible,
     seconds_until,
 )
 from syndicate.client_api._results import MemberState
@@ -109,15 +110,16 @@ class _Common:
             return self._given
         if duration is None:
             raise ValueError("a duration is needed, unless a schedule is replayed")
-        targets = self._targets if self._targets is not None else default_targets(members or ())
         if self._targets is None and members is None:
             raise ValueError("targets are needed: without them a schedule is made once the members are known")
+        targets = self._targets if self._targets is not None else default_targets(members or ())
         return plan(self.seed, self._faults, targets, round(_units.seconds(duration, "duration") * 1000))
 
-    def _script(self, duration: Duration | None) -> Script:
-        if self._targets is not None or self._given is not None:
-            self._plan(duration, None)  # what is wrong with it is told before anything is done
-        return self._actor.script(lambda members: self._plan(duration, members))
+    def _script(self, duration: Duration | None, members: Sequence[MemberState]) -> Script:
+        """Raises ValueError for a plan that cannot be: before anything is done, not in the script."""
+        schedule = self._plan(duration, members)
+        require_possible(schedule, members)
+        return self._actor.script(schedule, members)
 
 
 class Nemesis(_Common):
@@ -178,10 +180,14 @@ class Nemesis(_Common):
                 self.stop()
 
     def start(self, duration: Duration | None = None) -> None:
-        """Begins in a thread. Raises RuntimeError while it runs already."""
+        """Begins in a thread, once the members are known.
+
+        Raises RuntimeError while it runs already, ValueError for a plan that cannot be, and ChaosError where
+        nobody tells the members: nothing has been done then.
+        """
         if self._thread is not None:
             raise RuntimeError("this nemesis runs already")
-        script = self._script(duration)
+        script = self._script(duration, self._chaos.members())
         self._stop.clear()
         self._error = None
         self._thread = threading.Thread(target=self._drive, args=(script,), name="nemesis")
@@ -248,7 +254,7 @@ class AioNemesis(_Common):
 
     async def run(self, duration: Duration | None = None) -> tuple[Window, ...]:
         """As ``Nemesis.run``."""
-        task = self._begin(duration)
+        task = await self._begin(duration)
         try:
             await asyncio.shield(task)
         finally:
@@ -259,17 +265,21 @@ class AioNemesis(_Common):
     async def running(self, duration: Duration | None = None) -> AsyncIterator[Self]:
         """As ``Nemesis.running``."""
         with _unwinding_on_sigterm():
-            task = self._begin(duration)
+            task = await self._begin(duration)
             try:
                 yield self
             finally:
                 await self._finish(task)
 
-    def _begin(self, duration: Duration | None) -> asyncio.Task[None]:
+    async def _begin(self, duration: Duration | None) -> asyncio.Task[None]:
         if self._runs:
             raise RuntimeError("this nemesis runs already")
-        script = self._script(duration)
         self._runs = True
+        try:
+            script = self._script(duration, await self._chaos.members())
+        except BaseException:
+            self._runs = False
+            raise
         self._stop.clear()
         return asyncio.create_task(self._drive(script), name="nemesis")
 

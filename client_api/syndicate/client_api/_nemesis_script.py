@@ -6,7 +6,7 @@ True is sent back once the nemesis is to stop). However it goes on, it ends by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -134,17 +134,16 @@ class Actor:
         self._clock: ClockBound | None = None
         self._clock_ns = 0
 
-    def script(self, make: Callable[[Sequence[MemberState]], Schedule]) -> Script:
-        """Plays the schedule that is made of the job's members; heals whatever happens meanwhile.
+    def script(self, schedule: Schedule, members: Sequence[MemberState]) -> Script:
+        """Plays a schedule upon the job's members, of whom it must be; heals whatever happens meanwhile.
 
         Raises NotHealed, and what no later event could do better: CannotDoIt, NoSuchMember, JobNotRunning.
         """
         self.played, self._open = Played(), []
         failed: Exception | None = None
         try:
-            members = yield Do(_calls.members(), _LONGEST_START_S)
             self._know(members)
-            yield from self._play(make(members))
+            yield from self._play(schedule)
         except Exception as error:  # noqa: BLE001 - raised again below, once all is healed
             failed = error
         for strike in self._open:
@@ -166,11 +165,6 @@ class Actor:
         self._addresses.update((address, address) for address in self._names)
 
     def _play(self, schedule: Schedule) -> Script:
-        missing = [name for name in schedule.targets if name not in self._addresses]
-        if missing:
-            raise ValueError(
-                f"{missing[0]} is no member of this job: there are {', '.join(self._names.values())}"
-            )
         for _ in range(_PINGS):
             yield from self._ping()
         self.played.started_ns = zero = monotonic_now()
@@ -380,6 +374,17 @@ class Actor:
         return told
 
 
+def require_possible(schedule: Schedule, members: Sequence[MemberState]) -> None:
+    """Raises ValueError for a target that is no member of the job, and for a fault that there is not."""
+    addresses = {name: member.address for member in members for name in (member.task, member.address)}
+    for name in (*schedule.targets, *(name for event in schedule for name in event.targets)):
+        if name not in addresses:
+            there = ", ".join(member.task for member in members)
+            raise ValueError(f"{name} is no member of this job: there are {there}")
+    for event in schedule:
+        call_of(event, addresses, LEASE_BEYOND_S)
+
+
 def call_of(event: Event, addresses: Mapping[str, str], lease_s: float) -> Call[Any]:
     """The call that begins an event. Raises ValueError for a kind that there is not."""
     options = dict(event.options)
@@ -441,4 +446,15 @@ def seconds_until(ns: int) -> float:
     return max(0.0, (ns - monotonic_now()) / 1e9)
 
 
-__all__ = ["Actor", "Do", "Played", "Refused", "Script", "Wait", "Window", "default_targets", "seconds_until"]
+__all__ = [
+    "Actor",
+    "Do",
+    "Played",
+    "Refused",
+    "Script",
+    "Wait",
+    "Window",
+    "default_targets",
+    "require_possible",
+    "seconds_until",
+]

@@ -28,7 +28,7 @@ settings:
   history_all_bytes      of all, those of the oldest jobs go; 8589934592
   disk_bytes             kept of one task's disk (--keep-disks); 67108864
   disk_job_bytes         of the disks of one job; 536870912
-  disk_all_bytes         of all disks, the oldest go; 8589934592
+  disk_all_bytes         of all disks, the oldest go of who has most; 8589934592
   default_time_limit_s   of a job that asks for none; 600
   max_time_limit_s       that a job may ask for; 86400
   max_attempts           tries of a job whose machines fail; 3

@@ -53,6 +53,23 @@ def test_junit_tells_unknown_as_an_error() -> None:
     assert (root.get("failures"), root.get("errors")) == ("0", "1")
 
 
+def test_junit_says_how_a_client_ended_that_never_finished() -> None:
+    """What `show` knows of it; and of one that finished without a text no such thing."""
+    said = (
+        Said("client-0", "", None, (), 1.0, "make exited with status 0"),
+        Said("client-1", "", None, (), 1.0),
+        Said("client-2", "fail", None, (), 1.0),
+    )
+    told = replace(run(), verdict=replace(verdict("unknown"), clients=said))
+    root = ElementTree.fromstring(junit(told))
+    found = [one.get("message") for case in root.iter("testcase") for one in case]
+    assert found == [
+        "ended without a result: make exited with status 0",
+        "ended without a result",
+        "finished without a text",
+    ]
+
+
 def test_junit_of_a_job_without_clients_is_its_end() -> None:
     """One case: the job."""
     alone = replace(run(), verdict=replace(run().verdict, clients=(), state="TIMED_OUT"))

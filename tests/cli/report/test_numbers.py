@@ -6,7 +6,7 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
-from syndicate.cli.report.numbers import quantile, recoveries, row, rows
+from syndicate.cli.report.numbers import quantile, recoveries, rows
 from syndicate.cli.report.run import Op
 from syndicate.cli.report.windows import Window, overlaps
 
@@ -31,13 +31,14 @@ def test_a_quantile_is_a_value_with_its_share_below(values: list[float], share: 
 
 def test_latencies_are_those_of_successes() -> None:
     """A time-out is no latency: failures and unknown ends are counted only."""
-    told = row("all of it", "get", [get(0, 1), get(0, 3), get(0, 99, "fail"), get(0, None, "info")])
+    (told,) = rows([get(0, 1), get(0, 3), get(0, 99, "fail"), get(0, None, "info")], [])
     assert (told.ok, told.fail, told.info, told.latencies_s) == (2, 1, 1, (1, 3, 3, 3))
 
 
 def test_nothing_that_succeeded_has_no_quantiles() -> None:
     """No number is made of nothing."""
-    assert row("all of it", "get", [get(0, 1, "fail")]).latencies_s == ()
+    (told,) = rows([get(0, 1, "fail")], [])
+    assert told.latencies_s == ()
 
 
 def test_each_operation_is_counted_in_one_part_of_the_run() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from syndicate.cli.report.numbers import rows
 from syndicate.cli.report.recorded import counterexample, recording
+from syndicate.cli.report.run import Recording
+from syndicate.cli.report.series import MOST_POINTS, one_by_one
 from syndicate.client_api.checkers import Budget, KeyValue, Linearizable, compose
 from syndicate.client_api.history import History, HistoryError, Recorded, read
 from syndicate.v1.common_pb2 import Stamp
@@ -72,6 +77,47 @@ def test_the_operations_of_a_counterexample_are_found(tmp_path: Path) -> None:
     assert [told.operations[place].words for place in told.bad] == ["put x 2", "get x → 1"]
 
 
+def many(ok: int, failed: int) -> str:
+    """Successes, and then failures, of one process."""
+    lines = []
+    for number in range(ok + failed):
+        end = f'"ok":{number}' if number < ok else f'"fail":{number},"e":"no"'
+        lines.append(f'{{"i":{number},"t":{number * 1000},"p":1,"f":"put","k":"x","v":{number}}}')
+        lines.append(f'{{{end},"t":{number * 1000 + 500}}}')
+    return "\n".join(lines) + "\n"
+
+
+def test_beyond_a_bound_only_what_is_drawn_has_words(tmp_path: Path) -> None:
+    """Successes become bands, and of failures some are drawn; but each counts, and so do its microseconds."""
+    found = history(tmp_path, "client-0", "boot-m", 0, many(MOST_POINTS + 1, 2500))
+    told = recording([found], START)
+
+    good = [op for op in told.operations if op.outcome == "ok"]
+    bad = [op for op in told.operations if op.outcome == "fail"]
+    assert (len(good), len(bad)) == (MOST_POINTS + 1, 2500)
+    assert {op.words for op in good} == {""}
+    assert [op for op in bad if op.words] == one_by_one("fail", bad)
+    (row,) = rows(told.operations, [])
+    assert (row.ok, row.fail, row.info) == (MOST_POINTS + 1, 2500, 0)
+    assert row.latencies_s == pytest.approx((0.0000005,) * 4)
+
+
+def test_as_many_as_are_drawn_have_words(tmp_path: Path) -> None:
+    """Each of them, up to the bound."""
+    found = history(tmp_path, "client-0", "boot-m", 0, many(MOST_POINTS, 10))
+    assert all(op.words for op in recording([found], START).operations)
+
+
+def test_an_operation_takes_little_memory(tmp_path: Path) -> None:
+    """Of many, few have a text of their own: process, kind and words are shared or left out."""
+    found = [history(tmp_path, "client-0", "boot-m", 0, many(MOST_POINTS + 6000, 0))]
+    tracemalloc.start()
+    told = recording(found, START)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size / len(told.operations) < 165  # bytes
+
+
 def test_what_a_checker_says_of_a_recorded_history_is_found(tmp_path: Path) -> None:
     """From the client's recording to the mark in the picture: the stale read, and the write it missed."""
     path = tmp_path / "history.jsonl"
@@ -98,13 +144,19 @@ def test_very_many_kinds_share_a_name(tmp_path: Path) -> None:
     assert len({op.kind for op in told.operations}) == 17
 
 
+def deeper(frames: int, call: Callable[[], Recording]) -> Recording:
+    """What a call gives from so many frames further down."""
+    return deeper(frames - 1, call) if frames else call()
+
+
 def test_a_value_that_is_too_deep_to_be_shown_is_left_out(tmp_path: Path) -> None:
     """What was just not too deep to be read is for a deeper stack; a server's answer breaks no report."""
     told = None
     for depth in range(999, 900, -1):
         put = PUT.replace('"v":2', f'"v":{"[" * depth}{"]" * depth}')
         with suppress(HistoryError):
-            told = recording([history(tmp_path, "client-0", "boot-m", 0, put)], START)
+            found = history(tmp_path, "client-0", "boot-m", 0, put)
+            told = deeper(20, lambda found=found: recording([found], START))
             break
     assert told is not None
     assert told.operations[0].words == "put x …"

@@ -35,7 +35,7 @@ def test_rates_count_every_end() -> None:
 def test_a_band_holds_the_quantiles_of_its_slice() -> None:
     """Median, 0.95 and slowest of what began in it; a slice without operations has no band."""
     ops = [Op(place / 100, place / 100 + place, "get", "ok", "p", "get") for place in range(1, 101)]
-    first, second = bands(points(ops, 200.0), 1.0)
+    first, second = bands(ops, 200.0, 1.0)
     assert (first.at_s, first.median_s, first.high_s, first.most_s, first.count) == pytest.approx(
         (0.5, 50, 95, 99, 99)
     )

@@ -25,6 +25,26 @@ def test_a_job_is_read_whole() -> None:
     assert [one.healed for one in windows(run)] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (common.TaskExit(reason=common.REASON_EXITED_ZERO), "make exited with status 0"),
+        (common.TaskExit(reason=common.REASON_EXITED_NONZERO, exit_status=2), "make exited with status 2"),
+        (common.TaskExit(reason=common.REASON_SIGNALED, exit_status=139), "make was ended by signal 11"),
+        (common.TaskExit(reason=common.REASON_EXITED_NONZERO, detail="no\x1b rule"), "no\\x1b rule"),
+        (common.TaskExit(reason=common.REASON_OUT_OF_MEMORY), "out of memory"),
+    ],
+)
+def test_how_a_client_ended_that_said_nothing(end: common.TaskExit, told: str) -> None:
+    """In the words that the job's page has for it; nothing of one that finished."""
+    job = ended_job()
+    client = job.tasks[3]
+    assert read_run(job, stamp(99)).verdict.clients[0].ending == ""
+    client.ClearField("result")
+    client.runs[0].exit.CopyFrom(end)
+    assert read_run(job, stamp(99)).verdict.clients[0].ending == told
+
+
 def test_a_fault_with_all_that_a_ledger_tells() -> None:
     """Shape, heal, its error and who healed."""
     job = ended_job()

@@ -8,15 +8,13 @@ from syndicate.cli.render import words
 from syndicate.cli.render.fit import UNLIMITED, hung, laid_out
 from syndicate.cli.render.neutralise import neutralise_lines, neutralise_text
 from syndicate.cli.render.palette import Palette
-from syndicate.cli.render.quantities import duration_text, plural, seconds_between
+from syndicate.cli.render.quantities import duration_text, figure_text, plural, seconds_between
 from syndicate.cli.render.timeline import in_order
 from syndicate.v1.common_pb2 import JobState, Outcome, Reason, Result, Stamp
 from syndicate.v1.scheduler_pb2 import Job
 
 LABEL = 11
 """Columns of the first word of a line (``job 12     ``)."""
-_EXACT = 1 << 53
-"""Below it a float holds each whole number."""
 _GOOD = (JobState.JOB_STATE_SUCCEEDED,)
 _BAD = (
     JobState.JOB_STATE_FAILED,
@@ -158,18 +156,13 @@ def result_lines(job: Job, palette: Palette, room: int = UNLIMITED) -> list[str]
     names = sorted(result.metrics)
     longest = max(map(len, names), default=0)
     for index, name in enumerate(names):
-        value = f"{neutralise_text(name):<{longest}}  {_number(result.metrics[name])}"
+        value = f"{neutralise_text(name):<{longest}}  {figure_text(result.metrics[name])}"
         lines.append(labelled("metrics" if index == 0 else "", value))
     for index, line in enumerate(neutralise_lines(result.text)):
         lines += labelled_text("text" if index == 0 else "", line, room)
     if not job.HasField("result"):
         lines += [row for line in detail_lines(job) if line for row in labelled_text("", line.strip(), room)]
     return lines
-
-
-def _number(value: float) -> str:
-    """``42,310``, ``0.97``; a whole number, such as a seed, with all of its digits."""
-    return f"{value:,.0f}" if value.is_integer() and abs(value) < _EXACT else f"{value:,.10g}"
 
 
 def time_of_day(stamp: Stamp, zone: tzinfo | None) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from syndicate.v1 import common_pb2
 
 _NS = 1_000_000_000
+_EXACT = 1 << 53
+"""Whole numbers below it are exact in a float."""
 
 
 def bytes_text(count: int) -> str:
@@ -25,6 +29,20 @@ def binary_text(count: int) -> str:
         if count >= 1 << power and count * 10 % (1 << power) == 0:
             return f"{count / (1 << power):,.10g} {unit}"
     return f"{count:,} B"
+
+
+def figure_text(value: float) -> str:
+    """A figure of a client's: ``42310``, ``0.9712``, ``0.0003215``, ``1234.6``.
+
+    A whole number, such as a seed, has all of its digits and nothing between them; of others some four say
+    enough. JSON has the rest.
+    """
+    if value.is_integer() and abs(value) < _EXACT:
+        return f"{value:.0f}"
+    if 1000 <= abs(value) < _EXACT:
+        return f"{value:.1f}"
+    text = f"{value:.4g}"
+    return format(Decimal(text), "f") if 1e-9 < abs(value) < 1 else text
 
 
 def duration_text(seconds: float) -> str:

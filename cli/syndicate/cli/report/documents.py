@@ -10,7 +10,7 @@ from xml.etree import ElementTree  # it only writes here: nothing of others is p
 
 from syndicate.cli.report.numbers import QUANTILES, recoveries, rows
 from syndicate.cli.report.recorded import counterexample
-from syndicate.cli.report.run import Run
+from syndicate.cli.report.run import Run, Said
 from syndicate.cli.report.windows import windows
 
 KILL_NOTE = (
@@ -144,12 +144,19 @@ def _cases(run: Run) -> list[tuple[str, str, str]]:
     """(name, outcome, text): one for each client, or for the job where it has none."""
     if run.verdict.clients:
         return [
-            (said.task, said.outcome or "unknown", "\n".join(said.text) or "ended without a result")
+            (said.task, said.outcome or "unknown", "\n".join(said.text) or _silence(said))
             for said in run.verdict.clients
         ]
     state = run.verdict.state
     outcome = {"SUCCEEDED": "pass", "FAILED": "fail", "TIMED_OUT": "fail"}.get(state, "unknown")
     return [(run.name or f"job {run.job_id}", outcome, run.verdict.detail or run.verdict.reason or state)]
+
+
+def _silence(said: Said) -> str:
+    """Of a client without a text: how it ended, where it never finished."""
+    if said.outcome or not said.ending:
+        return "finished without a text" if said.outcome else "ended without a result"
+    return f"ended without a result: {said.ending}"
 
 
 def junit(run: Run) -> bytes:

@@ -10,8 +10,8 @@ from bokeh.plotting import figure
 from syndicate.cli.report import colours
 from syndicate.cli.report.canvas import Canvas, Drawn, floats, hover, shade
 from syndicate.cli.report.numbers import kinds, latency
-from syndicate.cli.report.run import Recording
-from syndicate.cli.report.series import MOST_POINTS, Point, bands, points, rates, slice_s, thinned
+from syndicate.cli.report.run import Op, Recording
+from syndicate.cli.report.series import Point, bands, one_by_one, points, rates, slice_s
 
 
 def latency_figure(canvas: Canvas, recording: Recording) -> Drawn:
@@ -19,35 +19,35 @@ def latency_figure(canvas: Canvas, recording: Recording) -> Drawn:
     made = canvas.figure("latency", "latency (ms)", 320, y_axis_type="log")
     made.yaxis.formatter = NumeralTickFormatter(format="0,0.[000]")
     shade(canvas, made, "latency")
-    found = points(recording.operations, canvas.run.length_s)
-    good = [point for point in found if point.op.outcome == "ok"]
-    one_by_one = len(good) <= MOST_POINTS
+    length_s = canvas.run.length_s
+    good = [op for op in recording.operations if op.outcome == "ok"]
+    each = bool(one_by_one("ok", good)) or not good
     legend = []
     for place, kind in enumerate(kinds(recording.operations)):
-        mine = [point for point in good if point.op.kind == kind]
+        mine = [op for op in good if op.kind == kind]
         colour = colours.of_kind(place)
         if not mine:
             continue
-        if one_by_one:
-            _points(made, mine, colour, f"latency-ok-{place}", "circle")
+        if each:
+            _points(made, points(mine, length_s), colour, f"latency-ok-{place}", "circle")
             legend.append(("dot", colour, kind))
         else:
             _bands(canvas, made, mine, colour, place, kind)
             legend.append(("line", colour, kind))
-    note = "" if one_by_one else "Lines: median; shaded up to the 0.95 quantile; dots: the slowest."
+    note = "" if each else "Lines: median; shaded up to the 0.95 quantile; dots: the slowest."
     for outcome, marker, sign in (("fail", "x", "✕"), ("info", "triangle", "▲")):
-        odd = [point for point in found if point.op.outcome == outcome]
+        odd = [op for op in recording.operations if op.outcome == outcome]
         if odd:
-            shown = thinned(odd)
-            _points(made, shown, colours.OUTCOMES[outcome], f"latency-{outcome}", marker)
+            shown = one_by_one(outcome, odd)
+            _points(made, points(shown, length_s), colours.OUTCOMES[outcome], f"latency-{outcome}", marker)
             legend.append((sign, colours.OUTCOMES[outcome], colours.WORDS[outcome]))
             if len(shown) < len(odd):
                 note += (
                     f" {len(odd) - len(shown):,} of {len(odd):,} ({colours.WORDS[outcome]}) are not drawn."
                 )
-    bad = [found[place] for place in recording.bad]
+    bad = [recording.operations[place] for place in recording.bad]
     if bad:
-        _points(made, bad, colours.BAD, "latency-bad", "diamond", 14)
+        _points(made, points(bad, length_s), colours.BAD, "latency-bad", "diamond", 14)
         legend.append(("◆", colours.BAD, "counterexample"))
     return Drawn("latency", "Latency by kind and outcome", note.strip(), tuple(legend), made)
 
@@ -85,8 +85,8 @@ def _points(made: figure, found: Sequence[Point], colour: str, name: str, marker
     hover(made, [marks], *tips)
 
 
-def _bands(canvas: Canvas, made: figure, found: Sequence[Point], colour: str, place: int, kind: str) -> None:
-    told = bands(found, slice_s(canvas.run.length_s))
+def _bands(canvas: Canvas, made: figure, found: Sequence[Op], colour: str, place: int, kind: str) -> None:
+    told = bands(found, canvas.run.length_s, slice_s(canvas.run.length_s))
     source = ColumnDataSource(
         {
             "x": floats([band.at_s for band in told]),

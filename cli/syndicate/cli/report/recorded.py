@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from syndicate.cli.render.neutralise import neutralise_text
 from syndicate.cli.report.logs import shortened
 from syndicate.cli.report.run import Op, Recording
-from syndicate.client_api.history import Merged, Operation, Recorded, merge
+from syndicate.cli.report.series import one_by_one
+from syndicate.client_api.history import Header, Merged, Operation, Outcome, Recorded, merge
 from syndicate.v1.common_pb2 import Stamp
 
 _MOST_CHARACTERS = 60
@@ -25,28 +27,47 @@ _ROUNDED_NS = 501
 def recording(histories: Sequence[Recorded], start: Stamp, told: Sequence[str] = ()) -> Recording:
     """Operations of all histories; ``told`` is the verdict's text, whose operations are looked up.
 
-    Raises HistoryError where histories of several machines cannot be put on one time line.
+    Only those have words that a page draws one by one: of very many, few. Raises HistoryError where histories
+    of several machines cannot be put on one time line.
     """
     merged = merge(histories)
-    clients, clocks = _zeros(histories, merged, start)
-    zeros = _Zeros(clients)
-    operations = sorted(merged.operations, key=lambda one: one.invoked_ns - zeros[str(one.process)])
+    headers = [history.header for history in histories]
+    # Large: what was made into something else is let go at once, where the caller holds it no more either.
+    del histories
+    clients, clocks = _zeros(headers, merged, start)
+    operations = list(merged.operations)
+    del merged
+    zeros, names = _Zeros(clients), _Names()
+    operations.sort(key=lambda one: one.invoked_ns - zeros[str(one.process)])
     kinds = _Kinds(operations)
-    ops = tuple(_op(one, zeros[str(one.process)], kinds[one.kind]) for one in operations)
-    return Recording(ops, clocks, _places(told, operations))
+    bad = _places(told, operations)
+    shown = _shown(operations) | set(bad)
+    ops: list[Op] = []
+    operations.reverse()
+    while operations:
+        one = operations.pop()
+        process = str(one.process)
+        words = _words(one) if len(ops) in shown else ""
+        ops.append(_op(one, zeros[process], kinds[one.kind], names[process], words))
+    return Recording(tuple(ops), clocks, bad)
 
 
-def _zeros(
-    histories: Sequence[Recorded], merged: Merged, start: Stamp
-) -> tuple[dict[str, int], tuple[str, ...]]:
+def _shown(operations: Sequence[Operation]) -> set[int]:
+    """The places of those that a page draws one by one."""
+    places = {outcome: array("l") for outcome in Outcome}
+    for place, one in enumerate(operations):
+        places[one.outcome].append(place)
+    return {place for outcome, found in places.items() for place in one_by_one(outcome.value, found)}
+
+
+def _zeros(headers: Sequence[Header], merged: Merged, start: Stamp) -> tuple[dict[str, int], tuple[str, ...]]:
     """For each client the job's start on the clock of its operations, and the clocks in words."""
     zeros, told = {}, []
-    for history, clock in zip(histories, merged.clocks, strict=True):
+    for header, clock in zip(headers, merged.clocks, strict=True):
         zeros[clock.client] = start.monotonic_ns
         if clock.offset_ns is None and clock.boot_id == start.boot_id:
             told.append(f"{clock.client}: on the manager's own clock, intervals exact")
         elif clock.offset_ns is None:
-            header = history.header
             zeros[clock.client] = header.start_ns - (header.start_utc_ns - start.utc_ns)
             told.append(f"{clock}: placed by the time of day, against faults known to no bound")
         else:
@@ -65,6 +86,13 @@ class _Kinds(dict[str, str]):
         return "other kinds"
 
 
+class _Names(dict[str, str]):
+    """What each process is called, fit for display: one text for all of its operations."""
+
+    def __missing__(self, process: str) -> str:
+        return self.setdefault(process, neutralise_text(process))
+
+
 class _Zeros(dict[str, int]):
     """By process; a client's processes are named `CLIENT/…`, and clients name themselves."""
 
@@ -77,15 +105,15 @@ class _Zeros(dict[str, int]):
         return self[process]
 
 
-def _op(operation: Operation, zero_ns: int, kind: str) -> Op:
+def _op(operation: Operation, zero_ns: int, kind: str, process: str, words: str) -> Op:
     ended = operation.completed_ns
     return Op(
         (operation.invoked_ns - zero_ns) / _NS,
         None if ended is None else (ended - zero_ns) / _NS,
         kind,
         operation.outcome.value,
-        neutralise_text(str(operation.process)),
-        _words(operation),
+        process,
+        words,
     )
 
 

@@ -20,6 +20,8 @@ class Said:
     score: float | None
     text: tuple[str, ...]
     duration_s: float
+    ending: str = ""
+    """How one ended that said nothing: ``make exited with status 0``; empty where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Op:
     """``ok``, ``fail``, ``info``."""
     process: str
     words: str
-    """What it did: ``put x 5``."""
+    """What it did: ``put x 5``; empty where no page shows it."""
 
 
 @dataclass(frozen=True, slots=True)

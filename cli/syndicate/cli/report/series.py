@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeVar
 
 from syndicate.cli.report.numbers import latency, quantile
 from syndicate.cli.report.run import Op
@@ -17,6 +19,7 @@ _MOST_ODD = 1000
 _MOST_BINS = 160
 _LEAST_LATENCY_S = 1e-6
 MOST_ROWS = 14
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +61,36 @@ def slice_s(length_s: float, most: int = _MOST_BINS) -> float:
 
 def points(ops: Sequence[Op], length_s: float) -> list[Point]:
     """One for each operation."""
-    told = []
-    for op in ops:
-        taken = latency(op)
-        told.append(Point(op, max(_LEAST_LATENCY_S, length_s - op.begin_s if taken is None else taken)))
-    return told
+    return [Point(op, _height(op, length_s)) for op in ops]
 
 
-def thinned(found: Sequence[Point], most: int = _MOST_ODD) -> list[Point]:
+def _height(op: Op, length_s: float) -> float:
+    taken = latency(op)
+    return max(_LEAST_LATENCY_S, length_s - op.begin_s if taken is None else taken)
+
+
+def thinned(found: Sequence[T], most: int = _MOST_ODD) -> list[T]:
     """At most so many, evenly taken."""
     if len(found) <= most:
         return list(found)
     return [found[place * len(found) // most] for place in range(most)]
 
 
-def bands(found: Sequence[Point], width_s: float) -> list[Band]:
-    """Of the points of each slice of time by their operations' beginnings; none of a slice without any."""
-    slices: dict[int, list[float]] = {}
-    for point in found:
-        slices.setdefault(int(point.op.begin_s // width_s), []).append(point.latency_s)
+def one_by_one(outcome: str, found: Sequence[T]) -> list[T]:
+    """Of all that ended so, those that are drawn one by one; of very many successes none, but their bands."""
+    if outcome == "ok":
+        return list(found) if len(found) <= MOST_POINTS else []
+    return thinned(found)
+
+
+def bands(ops: Iterable[Op], length_s: float, width_s: float) -> list[Band]:
+    """Of all operations that began in each slice of time; none of a slice without any."""
+    slices: dict[int, array[float]] = {}
+    for op in ops:
+        slices.setdefault(int(op.begin_s // width_s), array("d")).append(_height(op, length_s))
     told = []
-    for place, latencies in sorted(slices.items()):
-        latencies.sort()
+    for place, heights in sorted(slices.items()):
+        latencies = sorted(heights)
         told.append(
             Band(
                 (place + 0.5) * width_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from syndicate.cli.render.quantities import duration_text
+from syndicate.cli.render.quantities import duration_text, figure_text
 from syndicate.cli.report.logs import shortened
 from syndicate.cli.report.numbers import QUANTILES, recoveries, rows
 from syndicate.cli.report.run import FaultLine, Run
@@ -130,7 +130,7 @@ def _recoveries(run: Run, found: Sequence[Window]) -> Table:
 
 
 def _metrics(run: Run) -> Table:
-    told = tuple((Cell(name), number(f"{value:,.10g}")) for name, value in run.verdict.metrics)
+    told = tuple((Cell(name), number(figure_text(value))) for name, value in run.verdict.metrics)
     return Table("metrics", "Metrics", "", (Head("name"), Head("value", True)), told, folded=len(told) > 20)
 
 

@@ -91,6 +91,25 @@ def _said(task: Task, start: Stamp) -> Said:
         score=result.score if result is not None and result.HasField("score") else None,
         text=tuple(neutralise_lines(result.text)) if result is not None else (),
         duration_s=since(start, end) if end is not None else 0.0,
+        ending=_how(task) if result is None else "",
+    )
+
+
+def _how(task: Task) -> str:
+    """``make exited with status 0``: how a client ended that said nothing."""
+    ends = [run.exit for run in task.runs if run.HasField("ended_at")]
+    if not ends:
+        return ""
+    end = ends[-1]
+    said = {
+        Reason.REASON_EXITED_ZERO: "make exited with status 0",
+        Reason.REASON_EXITED_NONZERO: f"make exited with status {end.exit_status}",
+        Reason.REASON_SIGNALED: f"make was ended by signal {max(0, end.exit_status - 128)}",
+        Reason.REASON_KILLED_BY_FAULT: "killed by a fault",
+        Reason.REASON_STOPPED: "stopped with its job",
+    }
+    return neutralise_text(
+        end.detail or said.get(end.reason, words.reason(end.reason).lower().replace("_", " "))
     )
 
 

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from syndicate.client_api._results import LASTING, Fault, FaultKind
 from syndicate.client_api.checkers._windows import FaultWindow
+from syndicate.client_api.history import HistoryError, Recorded, merge
 
 
-def fault_windows(faults: Iterable[Fault]) -> list[FaultWindow]:
+def fault_windows(faults: Iterable[Fault], history: Recorded | None = None) -> list[FaultWindow]:
     """When each fault that took hold was in force, on the manager's clock; one window for each call.
 
     A kill lasts until its task was revived, if it ever was; signals last no time and have no window. For
-    ``NotVacuous`` and ``AvailableAgain`` beside a history that was merged onto the manager's clock.
+    ``NotVacuous`` and ``AvailableAgain`` beside a history that was merged onto the manager's clock, or, where
+    ``history`` is given, beside that one alone, as ``read`` gives it: then they are on its own clock. Raises
+    HistoryError where that was never compared to the manager's (``history.set_clock(chaos.ping())``).
     """
+    faults = list(faults)
+    by_ns = 0 if history is None else _offset_ns(faults, history)
+    return [
+        FaultWindow(kind, start + by_ns, None if end is None else end + by_ns)
+        for kind, start, end in _on_the_managers_clock(faults)
+    ]
+
+
+def _offset_ns(faults: list[Fault], history: Recorded) -> int:
+    """What a history's clock is ahead of the one that the ledger is on."""
+    managers = {fault.requested_at.boot_id for fault in faults}
+    (clock,) = merge([replace(history, operations=())]).clocks
+    if managers <= {clock.boot_id}:
+        return 0
+    if clock.offset_ns is None:
+        raise HistoryError(
+            f"the clock of {clock.client} was never compared to the manager's, on which the faults stand:"
+            " record history.set_clock(chaos.ping())"
+        )
+    return clock.offset_ns
+
+
+def _on_the_managers_clock(faults: list[Fault]) -> list[FaultWindow]:
     lines = sorted((fault for fault in faults if _held(fault)), key=lambda fault: fault.fault_id)
     revived = [fault for fault in lines if fault.kind is FaultKind.REVIVE]
     calls: dict[int, list[Fault]] = {}

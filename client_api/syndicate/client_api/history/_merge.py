@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from syndicate.client_api.history._clock import DRIFT_PPM, ClockReading, Offsets
 from syndicate.client_api.history._error import HistoryError
@@ -76,14 +77,22 @@ def merge(
     if len(machines) > 1:
         _require_one_manager(known)
     place = _place_among if len(machines) > 1 else _place_alone
-    moved: list[_Moved] = []
+    moved: list[Iterator[_Moved]] = []
     clocks = []
     for name, history in zip(_names(histories), histories, strict=True):
         at, clock = place(name, history, known.get(history.header.boot_id, []), drift_ppm)
         clocks.append(clock)
-        moved += _moved(name, history, at)
-    moved.sort(key=lambda one: one[0])
-    return Merged(tuple(_renewed(index, one) for index, one in enumerate(moved)), tuple(clocks))
+        moved.append(_moved(name, history, at))
+    in_order = moved[0] if len(moved) == 1 else _in_order(chain.from_iterable(moved))
+    return Merged(tuple(_renewed(index, one) for index, one in enumerate(in_order)), tuple(clocks))
+
+
+def _in_order(moved: Iterable[_Moved]) -> Iterator[_Moved]:
+    """By their invocations. Each is let go as it is given: there may be very many."""
+    found = sorted(moved, key=lambda one: one[0])
+    found.reverse()
+    while found:
+        yield found.pop()
 
 
 _At = Callable[[int], tuple[int, int]]
@@ -134,12 +143,15 @@ def _unmoved(name: str, history: Recorded) -> tuple[_At, UsedClock]:
 
 def _moved(name: str, history: Recorded, at: _At) -> Iterator[_Moved]:
     """(beginning, end, process, operation): the offset's bounds at each end say how early and how late."""
+    names: dict[int | str, str] = {}
     for operation in history.operations:
-        begun, ended = operation.invoked_ns, operation.completed_ns
+        begun, ended, process = operation.invoked_ns, operation.completed_ns, operation.process
+        if process not in names:
+            names[process] = f"{name}/{_told(process)}"
         yield (
             begun - at(begun)[1],
             None if ended is None else ended - at(ended)[0],
-            f"{name}/{_told(operation.process)}",
+            names[process],
             operation,
         )
 

@@ -22,6 +22,21 @@ class _Row:
     error: str = ""
 
 
+def _operation(index: int, row: _Row) -> Operation:
+    return Operation(
+        index,
+        row.process,
+        row.kind,
+        row.key,
+        row.argument,
+        row.outcome,
+        row.result,
+        row.invoked_ns,
+        row.completed_ns,
+        row.error,
+    )
+
+
 @dataclass(slots=True)
 class Pairing:
     """Takes events one after the other; `where` of each call names the event in an error's text."""
@@ -78,22 +93,19 @@ class Pairing:
         self._end(where, row, outcome, result, error, at_ns)
 
     def operations(self) -> tuple[Operation, ...]:
-        """All of them in the order of their invocations' times; what was never completed is INFO."""
-        return tuple(
-            Operation(
-                index,
-                row.process,
-                row.kind,
-                row.key,
-                row.argument,
-                row.outcome,
-                row.result,
-                row.invoked_ns,
-                row.completed_ns,
-                row.error,
-            )
-            for index, row in enumerate(sorted(self._rows, key=lambda row: row.invoked_ns))
-        )
+        """All of them in the order of their invocations' times; what was never completed is INFO.
+
+        Nothing can be told of them afterwards: each row is let go as its operation is made.
+        """
+        self._by_id.clear()
+        self._open.clear()
+        rows, self._rows = self._rows, []
+        rows.sort(key=lambda row: row.invoked_ns)
+        rows.reverse()
+        operations: list[Operation] = []
+        while rows:
+            operations.append(_operation(len(operations), rows.pop()))
+        return tuple(operations)
 
     def _end(self, where: str, row: _Row, outcome: Outcome, result: Any, error: str, at_ns: int) -> None:
         if at_ns < row.invoked_ns:

@@ -14,6 +14,10 @@ from syndicate.client_api.history._operation import Operation, Outcome
 from syndicate.client_api.history._pairing import Pairing
 
 _BLOCK = 1 << 20
+_MOST_TEXTS = 10_000
+_OUTCOMES = tuple((outcome.value, outcome) for outcome in Outcome)
+_INVOCATION = {"i", "t", "p", "f", "k", "v"}
+_COMPLETIONS = {outcome: {outcome.value, "t", "v" if outcome is Outcome.OK else "e"} for outcome in Outcome}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ class _Reading:
         self._header: Header | None = None
         self._pairing = Pairing()
         self._clocks: list[ClockReading] = []
+        self._texts: dict[str, str] = {}
 
     def take(self, number: int, raw: bytes) -> None:
         where = f"{self._source}:{number}"
@@ -101,23 +106,30 @@ class _Reading:
             self._completion(where, line, at_ns)
 
     def _invocation(self, where: str, line: dict[str, Any], at_ns: int) -> None:
-        _require_only(where, line, {"i", "t", "p", "f", "k", "v"})
+        _require_only(where, line, _INVOCATION)
         process, kind = line.get("p"), line.get("f")
         if type(process) is not int and type(process) is not str:
             raise HistoryError(f"{where}: the process 'p' must be a number or a name, not {shown(process)}")
         if type(kind) is not str or not kind:
             raise HistoryError(f"{where}: the kind 'f' must be a name, not {shown(kind)}")
         ident = number_of(where, line, "i")
-        self._pairing.invoke(where, process, kind, line.get("k"), line.get("v"), at_ns, ident)
+        process, kind, key = self._once(process), self._once(kind), self._once(line.get("k"))
+        self._pairing.invoke(where, process, kind, key, line.get("v"), at_ns, ident)
+
+    def _once(self, value: Any) -> Any:
+        """The same text for the same words, of which a history has few and repeats them in each line."""
+        if type(value) is not str or len(self._texts) >= _MOST_TEXTS:
+            return value
+        return self._texts.setdefault(value, value)
 
     def _completion(self, where: str, line: dict[str, Any], at_ns: int) -> None:
-        outcomes = [outcome for outcome in Outcome if outcome.value in line]
+        outcomes = [outcome for word, outcome in _OUTCOMES if word in line]
         if len(outcomes) != 1:
             raise HistoryError(f"{where}: neither an invocation, nor one completion, nor a clock's reading")
         outcome = outcomes[0]
-        _require_only(where, line, {outcome.value, "t", "v" if outcome is Outcome.OK else "e"})
+        _require_only(where, line, _COMPLETIONS[outcome])
         ident = number_of(where, line, outcome.value)
-        error = text_of(where, line, "e", "")
+        error = self._once(text_of(where, line, "e", ""))
         self._pairing.complete_by_id(where, ident, outcome, line.get("v"), error, at_ns)
 
     def recorded(self) -> Recorded:

@@ -7,16 +7,18 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 
-from syndicate.client_api import Chaos
+from syndicate.client_api import Chaos, ChaosError
 from syndicate.client_api.checkers import (
     Answer,
     AvailableAgain,
     Budget,
+    FaultWindow,
     KeyValue,
     Linearizable,
     NotVacuous,
     Verdict,
     compose,
+    fault_windows,
 )
 from syndicate.client_api.history import History, Operation, Outcome, read
 
@@ -64,12 +66,14 @@ class Run:
         pace: float,
     ) -> None:
         self._start = time.monotonic()
+        self._chaos = chaos
         self._history = history
         self._seed = seed
         self._cluster = Cluster(names)
         self._workload = Workload(self._cluster.members, history, seed, pace)
         self._plan = Plan(chaos, self._cluster, self._workload, history, seed, self.say, successes)
         self._elections: set[tuple[int, str]] = set()
+        self._windows: list[FaultWindow] = []
 
     def say(self, text: str) -> None:
         """Prints a line with the time since the start."""
@@ -88,7 +92,7 @@ class Run:
             self._plan.run()
             self._workload.stop()
             self._read_all()
-        except (UndecidedError, UnansweredError) as error:
+        except (UndecidedError, UnansweredError, ChaosError) as error:  # NotInReplay among them
             self.say(f"stopped: {error}")
             stopped = error
             self._workload.stop()
@@ -106,14 +110,16 @@ class Run:
             "elections": len(self._elections),
             "terms_with_two_leaders": len(self._elections) - len({term for term, _ in self._elections}),
             "leaders_isolated": self._plan.isolated,
-            "fault_windows": len(self._plan.windows),
+            "fault_windows": len(self._windows),
         }
 
     def table(self) -> list[str]:
         """How many operations of each kind began, ended and succeeded in each window of a fault."""
         operations = read(self._history.path).operations
         lines = []
-        for name, start, end in self._plan.windows:
+        last = max((one.completed_ns or one.invoked_ns for one in operations), default=0)
+        for name, start, healed in self._windows:
+            end = max(start, last) if healed is None else healed
             inside = [
                 one.kind
                 for one in operations
@@ -124,16 +130,17 @@ class Run:
         return lines
 
     def _judge(self, stopped: Exception | None) -> Verdict:
-        windows = self._plan.windows
+        recorded, faults = read(self._history.path), self._chaos.faults()
+        self._windows = self._plan.windows(faults, recorded)
         checker = compose(
             {
                 "linearizable": Linearizable(KeyValue([])),  # a key that nobody wrote is an empty list
-                "available": AvailableAgain(AVAILABLE_AGAIN_S, windows),
-                "tested": NotVacuous(windows),
                 "completed": Completed(stopped),
+                "available": AvailableAgain(AVAILABLE_AGAIN_S, fault_windows(faults, recorded)),
+                "tested": NotVacuous(self._windows),
             }
         )
-        return checker.check(read(self._history.path).operations, Budget(seconds=CHECK_S))
+        return checker.check(recorded.operations, Budget(seconds=CHECK_S))
 
     def _read_all(self) -> None:
         """A last read of each key, so that no write is lost unseen."""

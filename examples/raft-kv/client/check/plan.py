@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from syndicate.client_api.history import History
+from syndicate.client_api import Fault, FaultKind
+from syndicate.client_api.checkers import FaultWindow, fault_windows
+from syndicate.client_api.history import History, Recorded
 
 from check.cluster import DEADLINE_S, Cluster, UndecidedError
 from check.kv import Session
@@ -35,6 +37,7 @@ class ChaosCalls(Protocol):
     def heal(self, *fault_ids: int) -> Any: ...
     def pause(self, ip: Any) -> Any: ...
     def resume(self, ip: Any) -> Any: ...
+    def faults(self) -> Sequence[Fault]: ...
 
 
 class Plan:
@@ -62,11 +65,22 @@ class Plan:
         self._dice = random.Random(seed)
         self._say = say
         self._successes = successes
-        self.windows: list[tuple[str, int, int]] = []  # kind, from, to: the history's clock, nanoseconds
+        self._held: list[tuple[str, tuple[int, ...]]] = []  # what it is called, its lines of the ledger
         self.isolated = 0  # leaders that were cut off from a majority
 
+    def windows(self, faults: Sequence[Fault], history: Recorded) -> list[FaultWindow]:
+        """When each fault held under which the store must serve, on the history's clock.
+
+        By the ledger, and not by when calls were answered: in a replay that says nothing of when they held.
+        """
+        found = []
+        for name, lines in self._held:
+            mine = [one for one in faults if one.fault_id in lines or one.kind is FaultKind.REVIVE]
+            found += [window._replace(kind=name) for window in fault_windows(mine, history)]
+        return found
+
     def run(self) -> None:
-        """All steps. Raises UndecidedError when one of them does not come to its end."""
+        """All steps. Raises UndecidedError when one of them does not come to its end, and ChaosError."""
         steps = [self._cut_leader, self._kill_leader, self._lose_disk, self._cut_follower]
         steps += [self._halve, self._ring, self._pause_leader]
         self._dice.shuffle(steps)
@@ -81,10 +95,10 @@ class Plan:
         """Another is elected, and the one that was cut off must not answer reads any more."""
         leader, term = self._cluster.leader()
         with self._probes() as session:
-            self._chaos.disconnect(leader)
+            cut = self._chaos.disconnect(leader)
             self._say(f"cut {self._cluster.named(leader)} off, the leader of term {term}")
             self.isolated += 1
-            with self._window("leader cut off"):
+            with self._window("leader cut off", cut):
                 self._new_leader(leader, term)
                 self._overwrite(session)
                 # A right leader has stepped down, or waits for a majority in vain: then others are asked.
@@ -103,7 +117,7 @@ class Plan:
             cut = self._chaos.partition([smaller, larger])
             self._say(f"cut {self._names(smaller)} from {self._names(larger)}; the first led term {term}")
             self.isolated += 1
-            with self._window("leader in the smaller half"):
+            with self._window("leader in the smaller half", cut):
                 self._new_leader(leader, term)
                 self._overwrite(session)
                 self._read_at(session, leader)
@@ -118,7 +132,7 @@ class Plan:
             return
         cut = self._chaos.partition(shape="majority-ring")
         self._say("each reaches a majority, and no two the same")
-        with self._window("majority ring"):
+        with self._window("majority ring", cut):
             pass
         self._chaos.heal(*cut.fault_ids)
         for member in self._cluster.members:
@@ -128,9 +142,9 @@ class Plan:
         """It stands still and then goes on where it was, while another one leads."""
         leader, term = self._cluster.leader()
         with self._probes() as session:
-            self._chaos.pause(leader)
+            pause = self._chaos.pause(leader)
             self._say(f"paused {self._cluster.named(leader)}, the leader of term {term}")
-            with self._window("leader paused"):
+            with self._window("leader paused", pause):
                 self._new_leader(leader, term)
                 self._overwrite(session)
             self._chaos.resume(leader)
@@ -139,9 +153,9 @@ class Plan:
 
     def _kill_leader(self) -> None:
         leader, term = self._cluster.leader()
-        self._chaos.kill(leader)
+        kill = self._chaos.kill(leader)
         self._say(f"killed {self._cluster.named(leader)}, the leader of term {term}")
-        with self._window("leader killed"):
+        with self._window("leader killed", kill):
             self._new_leader(leader, term)
         self._chaos.revive(leader, with_disk=True)
         self._healed(leader, "revived with its disk")
@@ -149,9 +163,9 @@ class Plan:
     def _lose_disk(self) -> None:
         """What a lost disk had promised must not be forgotten by all: see raftkv/rejoin.py."""
         follower = self._follower()
-        self._chaos.kill(follower)
+        kill = self._chaos.kill(follower)
         self._say(f"killed {self._cluster.named(follower)}, a follower")
-        with self._window("follower killed"):
+        with self._window("follower killed", kill):
             pass
         self._chaos.revive(follower, with_disk=False)
         self._cluster.until_all_vote()
@@ -159,9 +173,9 @@ class Plan:
 
     def _cut_follower(self) -> None:
         follower = self._follower()
-        self._chaos.disconnect(follower)
+        cut = self._chaos.disconnect(follower)
         self._say(f"cut {self._cluster.named(follower)} off, a follower")
-        with self._window("follower cut off"):
+        with self._window("follower cut off", cut):
             pass
         self._chaos.reconnect(follower)
         self._healed(follower, "reconnected")
@@ -182,10 +196,10 @@ class Plan:
         self._cluster.until_settled()
         roles = self._dice.sample(self._cluster.members, 5)
         split = Split(self._chaos, self._cluster, self._history, self._say, roles)
-        # No window: for most of it no majority is linked, so nothing can succeed and nothing needs to.
-        split.vote()
+        # No window of the other faults: for most of it no majority is linked, so nothing needs to succeed.
+        cut = split.vote()
         self._workload.resume()
-        with self._window("first candidate cut off"):
+        with self._window("first candidate cut off", cut):
             pass
         self._rest()
         split.compare()
@@ -195,13 +209,13 @@ class Plan:
     # What they have in common.
 
     @contextmanager
-    def _window(self, name: str) -> Iterator[None]:
-        """A fault is in force: it goes on for a while, and until each kind of operation has succeeded."""
+    def _window(self, name: str, call: Any) -> Iterator[None]:
+        """A call's fault holds: for a while, and until each kind of operation has succeeded."""
         start, hold = _now_ns(), self._dice.uniform(1.0, 1.2)
         yield
         self._serve(name, self._successes)
         self._cluster.wait(hold - (_now_ns() - start) / 1e9)
-        self.windows.append((name, start, _now_ns()))
+        self._held.append((name, call.fault_ids))
 
     def _rest(self) -> None:
         if not self._workload.pause():

@@ -61,12 +61,13 @@ class Split:
         self._twice = 0  # the term that has two leaders
         self.missed = False
 
-    def vote(self) -> None:
-        """Steps 1 to 5."""
+    def vote(self) -> Any:
+        """Steps 1 to 5. Gives the call that has cut the first candidate off, which it still is."""
         self._elect_first()
         self._write_at_first()
-        self._let_second_ask()
+        cut = self._let_second_ask()
         self._write_elsewhere()
+        return cut
 
     def compare(self) -> None:
         """Links all, makes `first` the leader, and reads there what step 5 wrote."""
@@ -101,8 +102,8 @@ class Split:
         session.close()
         self._cluster.until("its entry", lambda: self._cluster.status(self._first).get("last", 0) > before)
 
-    def _let_second_ask(self) -> None:
-        self._chaos.disconnect([self._first, self._first_helper])
+    def _let_second_ask(self) -> Any:
+        cut = self._chaos.disconnect([self._first, self._first_helper])
         term = self._cluster.stand(self._second, STANDS_S)
         self._chaos.reconnect(self._second)
         self._chaos.revive(self._voter, with_disk=True)
@@ -119,6 +120,7 @@ class Split:
             self._say(f"{self._name(self._second)} leads, term {term}: two leaders of one term")
             self._twice = term
         self._chaos.revive(self._voter, with_disk=True)
+        return cut
 
     def _write_elsewhere(self) -> None:
         linked = (self._second, self._second_helper, self._voter)

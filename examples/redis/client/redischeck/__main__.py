@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
@@ -29,9 +28,11 @@ def main() -> None:
             plan.run()
         except UndecidedError as error:
             print(f"unknown: {error}", flush=True)
-            chaos.finish(outcome="unknown", text=str(error))
-            sys.exit(1)
-        verdict = judge(read(history.path).operations, plan.windows)
+            chaos.hand_over(history)
+            chaos.finish(outcome="unknown", text=f"unknown: {error}")
+            return
+        recorded = read(history.path)
+        verdict = judge(recorded.operations, plan.windows(chaos.faults(), recorded))
         print(verdict.text(), flush=True)
         chaos.hand_over(history)  # for the report
         chaos.finish(**verdict.finish_arguments())

@@ -16,7 +16,7 @@ KEYS = {"stale": "stale_reads", "kept": "writes_lost_with_disk", "lost": "lost_w
 """What a violation at each key is counted as: each key is used in one step of the plan."""
 
 
-def judge(operations: Sequence[Operation], windows: Sequence[tuple[str, int, int]]) -> Verdict:
+def judge(operations: Sequence[Operation], windows: Sequence[tuple[str, int, int | None]]) -> Verdict:
     """The verdict on the whole history; its metrics count violations, each step's key for itself."""
     register = Linearizable(KeyValue())
     # A cut of some milliseconds is enough for the one read of the plan, so no window is too short to count.

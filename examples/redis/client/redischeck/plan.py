@@ -7,11 +7,12 @@ primary is missing there: the order of the steps alone makes the violation. Each
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from syndicate.client_api.history import History
+from syndicate.client_api import ChaosError, Fault
+from syndicate.client_api.checkers import FaultWindow, fault_windows
+from syndicate.client_api.history import History, Recorded
 
 from redischeck.resp import Redis, RedisError, SilentError
 
@@ -60,16 +61,23 @@ class Plan:
         self._primary = connect(primary)
         self._replicas = [connect(replica) for replica in replicas]
         self._replica = self._replicas[-1]
-        self.windows: list[tuple[str, int, int]] = []  # fault, from, to: the history's clock, nanoseconds
+        self._tested: tuple[int, ...] = ()  # lines of the ledger: of the fault that is to be tested
+
+    def windows(self, faults: Sequence[Fault], history: Recorded) -> list[FaultWindow]:
+        """When the replica was cut off, on the history's clock.
+
+        By the ledger, and not by when the call was answered: in a replay that says nothing of when it held.
+        """
+        return fault_windows([fault for fault in faults if fault.fault_id in self._tested], history)
 
     def run(self) -> None:
-        """All steps. Raises UndecidedError when one of them does not come to its end."""
+        """All steps. Raises UndecidedError when one of them does not come to its end, or is refused."""
         try:
             self._until_linked()
             self._read_where_it_is_old()
             self._kill_with_disk()
             self._kill_without_disk()
-        except (SilentError, RedisError) as error:
+        except (SilentError, RedisError, ChaosError) as error:
             raise UndecidedError(str(error)) from error
         finally:
             for server in (self._primary, *self._replicas):
@@ -82,12 +90,10 @@ class Plan:
         replica = self._replica
         self._put("stale", "old")
         self._until("the replica to have it", lambda: replica.text("GET", "stale") == "old")
-        self._chaos.disconnect(replica.address)
-        cut_at = _now_ns()
+        self._tested = self._chaos.disconnect(replica.address).fault_ids
         self._say(f"cut {self._named(replica)} off")
         self._put("stale", "new")
         self._get("stale", replica)
-        self.windows.append(("replica cut off", cut_at, _now_ns()))
         self._chaos.reconnect(replica.address)
         self._until("the replica to catch up", lambda: replica.text("GET", "stale") == "new")
         self._say(f"reconnected {self._named(replica)}: it caught up")
@@ -167,8 +173,3 @@ class Plan:
 
     def _named(self, server: Redis) -> str:
         return self._names[server.address]
-
-
-def _now_ns() -> int:
-    """The history's clock."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

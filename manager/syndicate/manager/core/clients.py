@@ -101,6 +101,8 @@ def clients(world: World, event: ClientsRequested) -> ClientsReply:
     job, client = _client(world, event.caller)
     if event.acts:
         require_running(job, client)
+    if not event.everybody:
+        return ClientsReply(())
     found = (task.record for task in job.tasks.values() if task.record.role is Role.CLIENT)
     return ClientsReply(tuple(ClientView(one.task, one.generation, is_over(one)) for one in found))
 

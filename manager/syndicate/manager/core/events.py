@@ -289,12 +289,14 @@ class MembersRequested:
 class ClientsRequested:
     """What calls about histories ask: who the clients of the caller's job are. Reply: ClientsReply.
 
-    With `acts` the caller must be one that may still act.
+    With `acts` the caller must be one that may still act. Without `everybody` only that is asked: the answer
+    names nobody, and costs the same however many there are.
     """
 
     call: int
     caller: ChaosCaller
     acts: bool
+    everybody: bool = True
 
 
 @dataclass(frozen=True, slots=True)

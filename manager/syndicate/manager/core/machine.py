@@ -248,6 +248,11 @@ class Machine:
         ends = job.record.state is JobState.STOPPING and job.record.verdict is not JobState.QUEUED
         return ends and job.record.spec.keep_disks and task.record.state not in FINAL_TASK_STATES
 
+    def owner_of(self, job_id: int) -> str:
+        """Whose job it is; empty for one that is not in memory."""
+        job = self._world.jobs.get(job_id)
+        return "" if job is None else job.record.owner
+
     def story(self, job_id: int) -> str:
         """The job's history as text, for a crash message or a failing test."""
         job = self._world.jobs.get(job_id)

@@ -4,7 +4,9 @@ What arrives lies in `disks/incoming/` until it is whole; it is fsynced and rena
 most a file there, which the next start removes. Nobody looks into a disk here: what is in it is its task's.
 
 Three bounds: of a disk, of all disks of a job, and of all there are. Beyond the last one the disks of the
-oldest jobs go. Methods block unless they say otherwise, and may be called from any thread.
+oldest job go of the owner who has most, with what arrives: so nobody's jobs, however many, push out those of
+who has less. `.owner` in a job's folder says whose they are. Methods block unless they say otherwise, and may
+be called from any thread.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -57,9 +60,11 @@ class DiskStore:
         # Bytes by job: of what is kept, and of what arrives.
         self._kept: dict[int, int] = {}
         self._arriving: dict[int, int] = {}
+        self._owners: dict[int, str] = {}
         for folder in root.iterdir():
             if folder.name.isdecimal() and (total := _bytes_in(folder)):
                 self._kept[int(folder.name)] = total
+                self._owners[int(folder.name)] = _owner_of(folder)
 
     @property
     def total(self) -> int:
@@ -93,10 +98,10 @@ class DiskStore:
             line = "".join(each if each.isprintable() else "?" for each in why[:_MOST_WHY])
             self._write_whole(missing, line)
 
-    def begin(self, job_id: int, task: str) -> DiskUpload:
-        """Begin to take a disk. Does not block. Raises ValueError."""
+    def begin(self, job_id: int, task: str, owner: str) -> DiskUpload:
+        """Begin to take a disk of somebody's job. Does not block. Raises ValueError."""
         disk, _ = self._paths(job_id, task)
-        return DiskUpload(self, job_id, disk, self._incoming)
+        return DiskUpload(self, (job_id, owner), disk, self._incoming)
 
     def remove_job(self, job_id: int) -> None:
         """Remove all of a job. Raises OSError."""
@@ -104,24 +109,42 @@ class DiskStore:
             shutil.rmtree(self._root / str(job_id))
         with self._lock:
             self._kept.pop(job_id, None)
+            if job_id not in self._arriving:
+                self._owners.pop(job_id, None)
 
     # ---- for uploads ------------------------------------------------------------------------------------
 
-    def _reserve(self, job_id: int, more: int, so_far: int) -> None:
+    def _reserve(self, job_id: int, owner: str, more: int, so_far: int) -> None:
         """Room for so many bytes more of a disk. Raises Exhausted (DISK_TOO_LARGE), OSError."""
         bounds = self.bounds
         if so_far + more > bounds.disk_bytes:
             raise _too_large(bounds.disk_bytes, "of a disk")
         with self._lock:
+            self._owners[job_id] = owner
             job = self._kept.get(job_id, 0) + self._arriving.get(job_id, 0) + more
             if job > bounds.job_bytes:
                 raise _too_large(bounds.job_bytes, "of the disks of a job")
             while self.total + sum(self._arriving.values()) + more > bounds.all_bytes:
-                oldest = min((other for other in self._kept if other < job_id), default=None)
-                if oldest is None:
+                going = self._next_to_go(job_id, more)
+                if going is None:
                     raise _too_large(bounds.all_bytes, "of all disks")
-                self._let_go(oldest)
+                self._let_go(going)
             self._arriving[job_id] = self._arriving.get(job_id, 0) + more
+
+    def _next_to_go(self, job_id: int, more: int) -> int | None:
+        """The oldest job of the owner who has most, first of this one's own; of those none that is newer."""
+        mine = self._owners[job_id]
+        owned = Counter({mine: more})
+        for jobs in (self._kept, self._arriving):
+            for other, size in jobs.items():
+                owned[self._owners[other]] += size
+
+        def going(other: int) -> tuple[int, bool, int]:
+            owner = self._owners[other]
+            return -owned[owner], owner != mine, other
+
+        may_go = (other for other in self._kept if other < job_id or self._owners[other] != mine)
+        return min(may_go, key=going, default=None)
 
     def _let_go(self, job_id: int) -> None:
         """The disks of a job make room; that they were there stays written."""
@@ -129,6 +152,8 @@ class DiskStore:
             self._write_whole(disk.with_name(disk.name.removesuffix(".tar.gz") + ".missing"), _GONE)
             disk.unlink(missing_ok=True)
         del self._kept[job_id]
+        if job_id not in self._arriving:
+            del self._owners[job_id]
 
     def _give_back(self, job_id: int, arrived: int) -> None:
         with self._lock:
@@ -140,10 +165,15 @@ class DiskStore:
             self._arriving[job_id] = left
         else:
             self._arriving.pop(job_id, None)
+            if job_id not in self._kept:
+                self._owners.pop(job_id, None)
 
-    def _take(self, job_id: int, temporary: Path, disk: Path, arrived: int) -> None:
+    def _take(self, job_id: int, owner: str, temporary: Path, disk: Path, arrived: int) -> None:
         with self._lock:
             disk.parent.mkdir(mode=0o700, exist_ok=True)
+            self._owners[job_id] = owner
+            if not (said := disk.parent / ".owner").exists():
+                self._write_whole(said, owner)
             before = disk.stat().st_size if disk.exists() else 0
             temporary.rename(disk)
             # In one step: counted as both, it would take the room of another that still arrives.
@@ -175,9 +205,9 @@ class DiskUpload:
     All block.
     """
 
-    def __init__(self, store: DiskStore, job_id: int, target: Path, incoming: Path) -> None:
+    def __init__(self, store: DiskStore, job: tuple[int, str], target: Path, incoming: Path) -> None:
         self._store = store
-        self._job_id = job_id
+        self._job_id, self._owner = job
         self._target = target
         self._incoming = incoming
         self._temporary: Path | None = None
@@ -186,7 +216,7 @@ class DiskUpload:
 
     def add(self, chunk: bytes) -> None:
         """Take the next bytes. Raises Exhausted (DISK_TOO_LARGE), OSError."""
-        self._store._reserve(self._job_id, len(chunk), self.size)
+        self._store._reserve(self._job_id, self._owner, len(chunk), self.size)
         self.size += len(chunk)
         self._opened()[1].write(chunk)
 
@@ -196,7 +226,7 @@ class DiskUpload:
         file.flush()
         os.fsync(file.fileno())
         file.close()
-        self._store._take(self._job_id, temporary, self._target, self.size)
+        self._store._take(self._job_id, self._owner, temporary, self._target, self.size)
         self.size = 0
         self._store._settle(self._target)
 
@@ -214,6 +244,14 @@ class DiskUpload:
             handle, name = tempfile.mkstemp(dir=self._incoming)
             self._temporary, self._file = Path(name), os.fdopen(handle, "wb")
         return self._temporary, self._file
+
+
+def _owner_of(folder: Path) -> str:
+    """Whose job it was; empty where that was never written, which is an owner like any other."""
+    try:
+        return (folder / ".owner").read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _bytes_in(folder: Path) -> int:

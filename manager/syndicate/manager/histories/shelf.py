@@ -100,6 +100,10 @@ class Shelf:
         """By task the generation that said that it hands nothing more over."""
         return dict(self._finals)
 
+    def final_of(self, task: str) -> int | None:
+        """The generation of a task that said that it hands nothing more over."""
+        return self._finals.get(task)
+
     def put(self, piece: Piece) -> int:
         """Keep a piece; answers how many bytes of its history are kept.
 

@@ -18,6 +18,7 @@ from ..core.events import ChaosRequest, WhoCalls
 from ..core.model import UNDEGRADED
 from ..engine import Engine
 from . import convert, pictures
+from .gathering import Gatherings
 from .histories import ClientsHistories
 from .pages import page, page_number
 from .shelves import Shelves
@@ -66,6 +67,7 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         self._engine = engine
         self._callers = callers
         self._shelves = shelves
+        self._gatherings = Gatherings(engine.changed, shelves)
 
     # ---- processes ----------------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class DiskDesk:
         job_id, task = ref.job_id, ref.task
         # By it the volunteer learns that the header was taken: a refusal that met it writing could get lost.
         await context.send_initial_metadata(_TAKEN)
-        upload = self._disks.begin(job_id, task)
+        upload = self._disks.begin(job_id, task, self._engine.machine.owner_of(job_id))
         try:
             size = await self._receive(context, upload)
             # Else a Release that was answered meanwhile could end the job, and somebody else's slot be asked.

@@ -18,6 +18,7 @@ from ..core.records import JobRecord
 from ..engine import Engine
 from ..histories import PIECE_BYTES, Kept, Piece, Shelf
 from . import viewing
+from .gathering import Gatherings
 from .shelves import Shelves
 from .types import Context
 
@@ -32,11 +33,12 @@ _log = structlog.get_logger()
 class ClientsHistories:
     """The part of ChaosControl by which clients hand histories over and gather them.
 
-    A base of the servicer; `_engine` and `_shelves` are its, and `_client` says who calls.
+    A base of the servicer; the attributes are its, and `_client` says who calls.
     """
 
     _engine: Engine
     _shelves: Shelves
+    _gatherings: Gatherings
 
     async def _client(self, context: Context, method: str) -> ChaosCaller:
         raise NotImplementedError
@@ -44,7 +46,7 @@ class ClientsHistories:
     async def PutHistory(self, request: pb.PutHistoryRequest, context: Context) -> pb.PutHistoryResponse:
         """Keep a piece of a history."""
         caller = await self._client(context, "PutHistory")
-        await self._clients(caller, acts=True)
+        await self._must_act(caller)
         ref = caller.ref
         piece = Piece(
             ref.task,
@@ -72,30 +74,26 @@ class ClientsHistories:
             raise BadRequest("BAD_FIELD", text, field="wait_s")
         loop, ref = asyncio.get_running_loop(), caller.ref
         until = loop.time() + request.wait_s
-        clients = await self._clients(caller, acts=True)
-        with (
-            self._engine.changed.watch(ref.job_id) as changed,
-            self._shelves.changed.watch(ref.job_id, changed),
-        ):
+        await self._must_act(caller)
+        with self._gatherings.of(ref.job_id, ref.attempt) as (gathering, changed):
             while True:
                 changed.clear()
-                clients = await self._clients_still(caller)
-                kept, finals = await self._shelves.kept(ref.job_id, ref.attempt)
-                # What an earlier generation said does not count for one that was started since.
-                owing = [one for one in clients if finals.get(one.task, -1) < one.generation]
-                running = [one.task for one in owing if not one.over and one.task != ref.task]
-                if not running:
-                    missing = [one.task for one in owing if one.over]
+                await gathering.look(lambda: self._clients_still(caller))
+                if not gathering.acts(ref.task, ref.generation):
+                    await self._clients_still(caller, everybody=False)
+                if gathering.is_complete(besides=ref.task):
+                    missing = gathering.missing()
+                    kept = await self._shelves.kept(ref.job_id, ref.attempt)
                     return pb.GatherHistoriesResponse(
                         histories=[_info(history) for history in kept], missing=missing
                     )
                 if not await _until(changed, until):
-                    raise _missing(running)
+                    raise _missing(*gathering.left(ref.task, _MOST_NAMED))
 
     async def ReadHistory(self, request: pb.ReadHistoryRequest, context: Context) -> pb.ReadHistoryResponse:
         """Give a piece of a history."""
         caller = await self._client(context, "ReadHistory")
-        await self._clients(caller, acts=False)
+        await self._ask(caller, acts=False, everybody=False)
 
         def read(shelf: Shelf) -> bytes:
             return shelf.read(request.task, request.name, request.offset, PIECE_BYTES)
@@ -103,15 +101,21 @@ class ClientsHistories:
         data = await self._shelves.read(caller.ref.job_id, caller.ref.attempt, read)
         return pb.ReadHistoryResponse(data=data)
 
-    async def _clients(self, caller: ChaosCaller, acts: bool) -> tuple[effects.ClientView, ...]:
-        reply = await self._engine.call(lambda call: events.ClientsRequested(call, caller, acts))
+    async def _must_act(self, caller: ChaosCaller) -> None:
+        """Raises CoreError where it is no client that may still act."""
+        await self._ask(caller, acts=True, everybody=False)
+
+    async def _ask(self, caller: ChaosCaller, acts: bool, everybody: bool) -> tuple[effects.ClientView, ...]:
+        reply = await self._engine.call(lambda call: events.ClientsRequested(call, caller, acts, everybody))
         assert isinstance(reply, effects.ClientsReply)  # noqa: S101 - the event's contract
         return reply.clients
 
-    async def _clients_still(self, caller: ChaosCaller) -> tuple[effects.ClientView, ...]:
-        """The same of one that was a client a moment ago."""
+    async def _clients_still(
+        self, caller: ChaosCaller, everybody: bool = True
+    ) -> tuple[effects.ClientView, ...]:
+        """All clients, asked for by one that was a client a moment ago."""
         try:
-            return await self._clients(caller, acts=True)
+            return await self._ask(caller, acts=True, everybody=everybody)
         except NotAllowed:
             text = f"job {caller.ref.job_id} was requeued meanwhile: this run of it is over"
             raise Ended("ATTEMPT_ENDED", text) from None
@@ -142,7 +146,7 @@ class UsersHistories(scheduler_pb2_grpc.SchedulerServicer):
             raise BadRequest("BAD_FIELD", text, field="attempt")
         wanted = _wanted(job, request)
         await context.send_initial_metadata(())
-        kept, _ = await self._shelves.kept(job.job_id, attempt)
+        kept = await self._shelves.kept(job.job_id, attempt)
         for history in kept:
             if history.task in wanted:
                 await self._shown(job.job_id)  # it may be taken back meanwhile
@@ -197,11 +201,10 @@ async def _until(changed: asyncio.Event, until: float) -> bool:
     return True
 
 
-def _missing(running: list[str]) -> TooLate:
-    named = ", ".join(running[:_MOST_NAMED])
-    more = f" and {len(running) - _MOST_NAMED} more" if len(running) > _MOST_NAMED else ""
-    text = f"{named}{more}: not handed over yet, and still running"
-    return TooLate("HISTORIES_MISSING", text, missing=",".join(running[:_MOST_NAMED]))
+def _missing(some: list[str], number: int) -> TooLate:
+    more = f" and {number - len(some)} more" if number > len(some) else ""
+    text = f"{', '.join(some)}{more}: not handed over yet, and still running"
+    return TooLate("HISTORIES_MISSING", text, missing=",".join(some))
 
 
 def _info(history: Kept) -> pb.HistoryInfo:

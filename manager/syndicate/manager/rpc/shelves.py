@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 from ..histories import Bounds, Kept, Piece, Shelf, remove_job, sizes
-from ..wakers import Wakers
 from .threads import off
 
 T = TypeVar("T")
@@ -32,30 +31,47 @@ class _Open:
 
 
 class Shelves:
-    """Owns `root`. `changed` wakes whoever waits for the last that a job's clients hand over."""
+    """Owns `root`. Whoever watches an attempt is told which clients hand nothing more over."""
 
     def __init__(self, root: Path, files: Executor, bounds: Bounds | None = None) -> None:
-        self.changed = Wakers()
         self._root = root
         self._files = files
         self._bounds = bounds or Bounds()
         self._open: OrderedDict[tuple[int, int], _Open] = OrderedDict()
+        self._watching: dict[tuple[int, int], list[Callable[[str, int], None]]] = {}
 
     async def put(self, job_id: int, attempt: int, piece: Piece) -> int:
         """As `Shelf.put`."""
         async with self._held(job_id, attempt) as shelf:
-            said = shelf.finals.get(piece.task)
+            said = shelf.final_of(piece.task)
             size = await off(self._files, functools.partial(shelf.put, piece))
-            says = shelf.finals.get(piece.task)
-        # A repeat wakes nobody: thousands may wait, and each looks at the whole job then.
-        if says != said:
-            self.changed.wake(job_id)
+            says = shelf.final_of(piece.task)
+        if says != said and says is not None:  # a repeat is no news
+            for tell in self._watching.get((job_id, attempt), ()):
+                tell(piece.task, says)
         return size
 
-    async def kept(self, job_id: int, attempt: int) -> tuple[tuple[Kept, ...], dict[str, int]]:
-        """All histories of an attempt, and by task the generation that hands nothing more over."""
+    @contextmanager
+    def watch(self, job_id: int, attempt: int, tell: Callable[[str, int], None]) -> Iterator[None]:
+        """Tells of each client that hands nothing more over: the task, and its generation."""
+        watching = self._watching.setdefault((job_id, attempt), [])
+        watching.append(tell)
+        try:
+            yield
+        finally:
+            watching.remove(tell)
+            if not watching:
+                del self._watching[job_id, attempt]
+
+    async def kept(self, job_id: int, attempt: int) -> tuple[Kept, ...]:
+        """All histories of an attempt."""
         async with self._held(job_id, attempt) as shelf:
-            return shelf.kept, shelf.finals
+            return shelf.kept
+
+    async def finals(self, job_id: int, attempt: int) -> dict[str, int]:
+        """By task the generation that hands nothing more over."""
+        async with self._held(job_id, attempt) as shelf:
+            return shelf.finals
 
     async def read(self, job_id: int, attempt: int, what: Callable[[Shelf], bytes]) -> bytes:
         """What a read of the shelf gives."""
