@@ -100,6 +100,16 @@ class Barriers(Generic[Party]):
         """The barriers that are open, in the order in which they came to be."""
         return [_pictured(barrier) for barrier in self._named.values()]
 
+    def gathered(self, most: int) -> tuple[list[Standing], int]:
+        """At most so many of those at which anything is counted, and how many there are more."""
+        found = [barrier for barrier in self._named.values() if not _only_marked(barrier)]
+        return [_pictured(barrier) for barrier in found[:most]], max(0, len(found) - most)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether anything is counted at the barrier of this name; a mark alone does not count."""
+        barrier = self._named.get(name) if isinstance(name, bytes) else None
+        return barrier is not None and not _only_marked(barrier)
+
     def handle(self, event: Event[Party]) -> list[Effect[Party]]:
         """What follows from one event. Raises ValueError for the arrival of a party that waits already."""
         match event:
