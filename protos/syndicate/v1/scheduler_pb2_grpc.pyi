@@ -117,6 +117,15 @@ class SchedulerStub:
       NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
     """
 
+    ListBarriers: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListBarriersRequest,
+        syndicate.v1.scheduler_pb2.ListBarriersResponse,
+    ]
+    """The barriers of a running job at which somebody waits, as its sync server told last: it tells of a change within
+    half a second.
+      FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
+    """
+
     ListNodes: grpc.UnaryUnaryMultiCallable[
         syndicate.v1.scheduler_pb2.ListNodesRequest,
         syndicate.v1.scheduler_pb2.ListNodesResponse,
@@ -306,6 +315,15 @@ class SchedulerAsyncStub:
     """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
     ReadLogs shows that task's output: for students without those of clients.
       NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
+    """
+
+    ListBarriers: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListBarriersRequest,
+        syndicate.v1.scheduler_pb2.ListBarriersResponse,
+    ]
+    """The barriers of a running job at which somebody waits, as its sync server told last: it tells of a change within
+    half a second.
+      FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
     """
 
     ListNodes: grpc.aio.UnaryUnaryMultiCallable[
@@ -515,6 +533,17 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
         """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
         ReadLogs shows that task's output: for students without those of clients.
           NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
+        """
+
+    @abc.abstractmethod
+    def ListBarriers(
+        self,
+        request: syndicate.v1.scheduler_pb2.ListBarriersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.ListBarriersResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.ListBarriersResponse]]:
+        """The barriers of a running job at which somebody waits, as its sync server told last: it tells of a change within
+        half a second.
+          FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
         """
 
     @abc.abstractmethod

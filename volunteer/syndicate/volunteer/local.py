@@ -167,7 +167,8 @@ class Prepare:
 
     `epoch` is the manager's; the keeper remembers the highest of each cluster and refuses older ones
     (WRONG_STATE). `source` is the digest: the tarball is `<cache directory>/<digest>.tar`, decompressed, or
-    else `<cache directory>/<digest>`. `prefix_length` is of the slot's network.
+    else `<cache directory>/<digest>`. `prefix_length` is of the slot's network. `sync_server` is the job's,
+    `HOST:PORT`, or empty; with `serve_sync` this slot serves it from now on until Release.
     """
 
     slot: int
@@ -180,6 +181,8 @@ class Prepare:
     source: str
     job_name: str
     limits: Limits
+    sync_server: str = ""
+    serve_sync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,7 +446,79 @@ class LogGrew:
     log_bytes: int
 
 
-Event = Exited | LogGrew
+class BarrierEnd(StrEnum):
+    """How a round of a barrier ended."""
+
+    OPENED = "opened"
+    DROPPED = "dropped"
+    ABANDONED = "abandoned"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class BarrierTask:
+    """Somebody at a barrier: a member, or an address that is none's. Of an init `count` is what it added."""
+
+    task: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BarrierRound:
+    """What became of a barrier: one round, or `rounds` that ended alike, of which the last is told.
+
+    `tasks` were there when it ended, and `others` more; `left` had come and gone.
+    """
+
+    barrier: str
+    end: BarrierEnd
+    began_at: Stamp
+    ended_at: Stamp
+    error: int
+    inits: tuple[BarrierTask, ...]
+    tasks: tuple[BarrierTask, ...]
+    others: int
+    left: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBarrier:
+    """A barrier at which somebody waits. `remaining` is how many are still to come, below 0 before the init.
+
+    `missing` are members that neither wait nor initialised it, and `more_missing` more.
+    """
+
+    barrier: str
+    since: Stamp
+    remaining: int
+    inits: tuple[BarrierTask, ...]
+    tasks: tuple[BarrierTask, ...]
+    others: int
+    missing: tuple[str, ...]
+    more_missing: int
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BarriersTold:
+    """What happened at the barriers of a slot's sync server. Told a few times a second at most.
+
+    `total` counts all rounds since Prepare: what was told while nobody listened is known by it alone.
+    `trouble` is one line where the server itself failed. The `last` one comes before the answer to Release.
+    """
+
+    slot: int
+    task: TaskId
+    rounds: tuple[BarrierRound, ...]
+    total: int
+    open: tuple[OpenBarrier, ...]
+    more_open: int
+    trouble: str = ""
+    last: bool = False
+
+
+Event = Exited | LogGrew | BarriersTold
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,18 +548,25 @@ Frame = RequestFrame | ReplyFrame | EventFrame
 
 MAX_FRAME_BYTES = 4 << 20
 MAX_LOG_READ_BYTES = 256 << 10
+MAX_ROUNDS = 64
+"""Lines about rounds of barriers that are told at once."""
 MAX_WHY = 500
 """Characters of a line that says why a capability is not there."""
 
 __all__ = [
     "MAX_FRAME_BYTES",
     "MAX_LOG_READ_BYTES",
+    "MAX_ROUNDS",
     "MAX_WHY",
     "UNDEGRADED",
     "WHOLE",
     "Annotation",
     "Audit",
     "Audited",
+    "BarrierEnd",
+    "BarrierRound",
+    "BarrierTask",
+    "BarriersTold",
     "Degradation",
     "Done",
     "ErrorCode",
@@ -504,6 +586,7 @@ __all__ = [
     "LogStream",
     "Member",
     "NetworkState",
+    "OpenBarrier",
     "Prepare",
     "ReadLog",
     "Refused",

@@ -235,6 +235,8 @@ def prepare_in_keeper(turn: Turn, slot: Slot) -> None:
             limits.open_files,
             limits.file_bytes,
         ),
+        sync_server=wanted.sync_server,
+        serve_sync=wanted.serve_sync,
     )
     begin(turn, slot, Step.PREPARE, waiting, request, timeout_s=turn.state.config.prepare_timeout_s)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from ..local import Incapability, NetworkState, Stamp, TaskId
+from ..local import BarriersTold, Incapability, NetworkState, Stamp, TaskId
 
 
 class Role(IntEnum):
@@ -166,13 +166,15 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Fetch, unpack, mount, connect."""
+    """Fetch, unpack, mount, connect. `sync_server` is the job's, `HOST:PORT`; `serve_sync`: it is here."""
 
     source: Source
     role: Role
     members: tuple[Member, ...]
     limits: Limits
     job_name: str
+    sync_server: str = ""
+    serve_sync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,12 +314,13 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
-    """A generation ended. `event_id` only grows within one boot."""
+    """A generation ended, or something happened at barriers. `event_id` only grows within one boot."""
 
     event_id: int
     ref: TaskRef
     at: Stamp
-    exit: TaskExit
+    exit: TaskExit | None = None
+    barriers: BarriersTold | None = None
 
 
 @dataclass(frozen=True, slots=True)

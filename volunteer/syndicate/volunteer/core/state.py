@@ -139,6 +139,8 @@ class Slot:
     abandoned: bool = False
     ended: bool = False
     drained: bool = False
+    news: local.BarriersTold | None = None  # of its barriers, not yet told
+    news_told: int = 0  # the event that told the last
     lines: deque[StoryLine] = field(default_factory=lambda: deque(maxlen=_STORY_LINES))
 
     def move(self, line: SlotInput, now: Stamp) -> None:

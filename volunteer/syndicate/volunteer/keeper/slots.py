@@ -27,6 +27,7 @@ from ..local import (
     Start,
     TaskId,
 )
+from ..sync.doors import Doors
 from .box import Box, Cancelled
 from .company import Company
 from .counters import Meter
@@ -40,6 +41,7 @@ from .oom import OomWatch
 from .ordeal import Ordeal
 from .runs import Runs, expected
 from .states import Step, after
+from .sync_server import SyncServer
 from .worker import Worker
 
 _AGAIN_SECONDS = 1.0  # after an end by the lease that came to nothing
@@ -61,6 +63,7 @@ class Slot:
         self._state = SlotState.EMPTY
         self._request: Prepare | None = None
         self._prepared: Done | None = None
+        self._sync: SyncServer | None = None
         self._closing = False
         self._oom = OomWatch.open(limiter, number)
         self._gauges = Gauges(Meter.of(limiter, number), self._oom, ground.disk_full)
@@ -154,10 +157,17 @@ class Slot:
             self._request = request
             self._step(Step.PREPARE)
             generation = self._runs.begin(request.task, 1, prepared.box, store)
+            if prepared.doors is not None:
+                self._serve_sync(request, prepared.doors)
             if prepared.note:
                 generation.note(prepared.note, self._company.clock.stamp())
             self._prepared = self._done(began)
             return self._prepared
+
+    def _serve_sync(self, request: Prepare, doors: Doors) -> None:
+        company = self._company
+        self._sync = SyncServer(self.number, request, self._ground.uid, doors, company.syncs, company)
+        self._sync.open()
 
     def _lay_down(self, request: Prepare) -> tuple[Prepared, LogStore]:
         self._company.epochs.save()
@@ -166,6 +176,8 @@ class Slot:
             return prepared, self._runs.make_store(request.limits, 1)
         except OSError:
             try:
+                if prepared.doors is not None:
+                    prepared.doors.close()
                 prepared.box.destroy()
             finally:
                 self._ground.clear()
@@ -281,6 +293,11 @@ class Slot:
         except KeeperError as error:
             self._company.trouble(self.number, error.detail)
 
+    def retell(self) -> None:
+        """Tell what is known of its barriers once more."""
+        if self._sync is not None:
+            self._sync.retell()
+
     async def things(self, look: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
         """What `look` finds while no work on the slot is half done."""
         return await self._worker.run(look)
@@ -362,6 +379,9 @@ class Slot:
     async def _clear(self, cause: str) -> None:
         """End the task's processes and leave nothing of it."""
         await self._runs.finish(cause)
+        sync, self._sync = self._sync, None
+        if sync is not None:
+            await sync.close()  # before its network, in which its sockets are
         stores = self._runs.stores()
 
         def clear() -> None:

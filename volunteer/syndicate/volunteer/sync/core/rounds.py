@@ -15,7 +15,7 @@ from typing import Final
 from .effects import Abandoned, Came, Dropped, Initialised, Left, Notice, Opened
 
 MOST_ROUNDS: Final = 16
-MOST_TASKS: Final = 64  # named in one line; the others are counted
+MOST_TASKS: Final = 32  # named in one line; the others are counted
 
 
 class RoundEnd(StrEnum):
