@@ -62,13 +62,6 @@ def servers(keeper: KeeperProcess) -> list[Path]:
     return sorted(keeper.cgroup.glob("sync-*"))
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for something that nobody tells; raises TimeoutError."""
-    async with asyncio.timeout(WITHIN_S):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 async def test_a_gang_meets_at_a_barrier(link: Link) -> None:
     """The tool is in each task's PATH and needs nothing: the largest error of all is everybody's."""
     master = link.task(source("syndicate-sync -i 1 -n start -e 3 -t 20; echo got $$?"))
@@ -247,12 +240,7 @@ async def test_a_server_that_dies_is_noticed_and_replaced(keeper: KeeperProcess,
     """Its waiters are told by the end of their connection; who comes then finds another."""
     recipe = "syndicate-sync -t 60; echo got $$?; syndicate-sync -i 1 -t 60; echo got $$?"
     master = link.task(source(recipe))
-    slave = link.task(
-        source("while [ ! -e go ]; do sleep 0.05; done; syndicate-sync -t 60; echo got $$?", Role.SLAVE),
-        Role.SLAVE,
-        1,
-    )
-    await begin(master, slave)
+    await begin(master)
     await told(link, lambda account: len(account.open) == 1)
     serving = await serving_pid(link)
 
@@ -303,9 +291,9 @@ async def test_release_leaves_nothing_of_the_server(keeper: KeeperProcess, link:
 
     await master.release()
 
-    assert not Path(f"/proc/{serving}").exists()
+    assert not alive(serving)
     assert [event.last for event in link.events if isinstance(event, BarriersTold)][-1] is True
-    await until(lambda: len(servers(keeper)) == 1)
+    assert len(servers(keeper)) == 1
     audit = await link.audit()
     assert (audit.in_use, audit.left) == ((), ())
 

@@ -50,6 +50,7 @@ TABLE: dict[str, tuple[Answer, Answer, Answer, Answer, Answer]] = {
     "ListJobs": (OK, OK, OK, OK, OK),
     "WatchJob": (OK, OK, NO_JOB, OK, OK),
     "ReadLogs": (OK, OK, NO_JOB, OK, OK),
+    "ListBarriers": (OVER, OVER, NO_JOB, OVER, OVER),
     "ListNodes": (OK, OK, OK, OK, OK),
     "DrainNode": (LOW, LOW, LOW, OK, OK),
     "GetCluster": (OK, OK, OK, OK, OK),
@@ -87,7 +88,7 @@ CHAOS_TABLE: dict[str, tuple[Answer, Answer, Answer, Answer, Answer]] = {
 }
 # What a token for looking opens; one for submitting opens these too.
 READS = {
-    *("GetJob", "ListJobs", "WatchJob", "ReadLogs", "ListNodes", "GetCluster", "WhoAmI"),
+    *("GetJob", "ListJobs", "WatchJob", "ReadLogs", "ListBarriers", "ListNodes", "GetCluster", "WhoAmI"),
     *("ListUsers", "ListTeams", "ListTokens", "ListAudit"),
 }
 SUBMITS = READS | {"UploadSource", "Submit", "CancelJob"}
@@ -123,6 +124,7 @@ class Stage:
             "ListJobs": lambda: pb.ListJobsRequest(),
             "WatchJob": lambda: pb.WatchJobRequest(job_id=self.job_id),
             "ReadLogs": lambda: pb.ReadLogsRequest(job_id=self.job_id),
+            "ListBarriers": lambda: pb.ListBarriersRequest(job_id=self.job_id),
             "ListNodes": lambda: pb.ListNodesRequest(),
             "DrainNode": lambda: pb.DrainNodeRequest(request_id=fresh, volunteer_id="node-a"),
             "GetCluster": lambda: pb.GetClusterRequest(),

@@ -6,7 +6,15 @@ from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
-from syndicate.cli import exit_codes, identity_app, job_commands, local_commands, login_app, node_commands
+from syndicate.cli import (
+    barrier_commands,
+    exit_codes,
+    identity_app,
+    job_commands,
+    local_commands,
+    login_app,
+    node_commands,
+)
 from syndicate.cli.certs_app import certs_app, join_app
 from syndicate.cli.chaos_app import chaos_app
 from syndicate.cli.context import Given
@@ -138,6 +146,14 @@ def submit(
     log: Annotated[
         str, typer.Option("--log", metavar="SIZE", help="Kept of each task's output, from its beginning.")
     ] = "",
+    sync_server: Annotated[
+        str,
+        typer.Option(
+            "--sync-server",
+            metavar="MEMBER",
+            help="Who has the barriers: master, slave-0, client-0, none; else client-0 or master.",
+        ),
+    ] = "",
     everything: Annotated[
         bool,
         typer.Option("--all", help="Send also .git, __pycache__, .venv, node_modules and the like."),
@@ -158,7 +174,8 @@ def submit(
         log_head_bytes=parse_size(log, "--log") if log else 0,
     )
     wish = Wish(
-        path, machines, client_path, clients, no_client, name, seconds, everything, follow, json, limits
+        *(path, machines, client_path, clients, no_client, name, seconds, everything, follow, json, limits),
+        sync_server=sync_server,
     )
     return submit_job(client, wish, terminal)
 
@@ -225,6 +242,13 @@ def logs(
     return job_commands.logs(
         client, terminal, job, tasks=task or (), follow=follow, attempt=attempt, as_json=json
     )
+
+
+@app.command()
+@connected
+def barriers(client: SchedulerClient, terminal: Terminal, job: JobArgument, json: JsonOption = False) -> int:
+    """Lists the barriers of a job at which somebody waits, and who is missing."""
+    return barrier_commands.barriers(client, terminal, job, json)
 
 
 @app.command("follow")

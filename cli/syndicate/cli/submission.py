@@ -48,6 +48,7 @@ _OPTIONS = {
     "limits.open_files": "--files",
     "limits.file_bytes": "--file-size",
     "limits.log_head_bytes": "--log",
+    "sync_server": "--sync-server",
 }
 """The options that fill the fields of a job."""
 _NAMED = 3
@@ -69,6 +70,8 @@ class Wish:
     as_json: bool = False
     limits: Limits = field(default_factory=Limits)
     """Bounds of each task; 0 for the manager's default."""
+    sync_server: str = ""
+    """The member that has the sync server, or ``none``; empty for the manager's choice."""
 
 
 def submit(client: SchedulerClient, wish: Wish, terminal: Terminal) -> int:
@@ -180,6 +183,7 @@ def _spec(wish: Wish, source: Source, client_source: Source | None) -> JobSpec:
         time_limit_s=wish.time_limit_s,
         no_client=wish.no_client,
         limits=wish.limits,
+        sync_server=wish.sync_server,
     )
 
 

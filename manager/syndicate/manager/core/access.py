@@ -80,6 +80,7 @@ RULES: Final[dict[str, Rule]] = {
     "ListJobs": Rule(_STUDENT, _READ),
     "WatchJob": Rule(_STUDENT, _READ, whose=Whose.SEEN),
     "ReadLogs": Rule(_STUDENT, _READ, whose=Whose.SEEN),
+    "ListBarriers": Rule(_STUDENT, _READ, whose=Whose.SEEN),
     "ListNodes": Rule(_STUDENT, _READ),
     "DrainNode": Rule(_STAFF, _ALL, changes=True),
     "GetCluster": Rule(_STUDENT, _READ),

@@ -7,7 +7,7 @@ from .access import is_default
 from .errors import BadRequest, Exhausted, Refused
 from .events import SubmitJob
 from .limits import granted
-from .model import JobSpec, JobState, Source
+from .model import NO_SYNC, JobSpec, JobState, Source
 from .names import is_name
 from .records import JobRecord
 from .state import LiveJob
@@ -91,7 +91,23 @@ def _spec_of(world: World, event: SubmitJob, job_id: int) -> JobSpec:
     client, clients = _clients_of(world, event)
     bounds = granted(event.limits, config.limits, config.max_limits)
     graded = is_default(client, config.default_client)
-    return JobSpec(name, event.source, event.machines, client, clients, limit, bounds, graded)
+    sync_server = _sync_server(event.sync_server, event.machines, clients)
+    return JobSpec(name, event.source, event.machines, client, clients, limit, bounds, graded, sync_server)
+
+
+def _sync_server(wanted: str, machines: int, clients: int) -> str:
+    """The member on whose slot it is: where there are clients the first, which no fault cuts off."""
+    if not wanted:
+        return "client-0" if clients else "master"
+    if wanted == NO_SYNC or wanted == "master":
+        return wanted
+    role, _, number = wanted.rpartition("-")
+    most = {"slave": machines - 1, "client": clients}.get(role)
+    if most is None or not (number.isascii() and number.isdecimal() and str(int(number[:9])) == number):
+        raise _bad("sync_server", f"must be master, slave-N, client-N or {NO_SYNC}, not {wanted[:63]!r}")
+    if int(number) >= most:
+        raise _bad("sync_server", f"is {wanted}, and the job has {count(most, role)}")
+    return wanted
 
 
 def _clients_of(world: World, event: SubmitJob) -> tuple[Source | None, int]:

@@ -40,13 +40,15 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Fetch, unpack, mount, connect."""
+    """Fetch, unpack, mount, connect. `sync_server` is the job's (`HOST:PORT`); `serve_sync`: on this slot."""
 
     source: Source
     role: Role
     members: tuple[Member, ...]
     limits: Limits
     job_name: str
+    sync_server: str = ""
+    serve_sync: bool = False
 
 
 @dataclass(frozen=True, slots=True)

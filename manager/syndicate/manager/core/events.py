@@ -13,6 +13,7 @@ from .access import Origin
 from .model import (
     NO_LIMITS,
     AnswerCode,
+    BarrierNews,
     Degradation,
     Hello,
     Limits,
@@ -33,7 +34,7 @@ class SubmitJob:
     Errors: BadRequest, Refused(TOO_LARGE, NO_SLOTS), Exhausted(QUEUE_FULL, QUOTA_…).
 
     `source` and `client` are known blobs (the edge has looked them up). `clients` None means: not said; so
-    does 0 in `time_limit_s` and in each of `limits`.
+    does 0 in `time_limit_s` and in each of `limits`, and an empty `sync_server`.
     """
 
     call: int
@@ -47,6 +48,7 @@ class SubmitJob:
     no_client: bool = False
     time_limit_s: float = 0.0
     limits: Limits = NO_LIMITS
+    sync_server: str = ""
     origin: Origin | None = None
 
 
@@ -124,6 +126,17 @@ class TaskExited:
     ref: TaskRef
     at: Stamp
     exit: TaskExit
+
+
+@dataclass(frozen=True, slots=True)
+class BarriersTold:
+    """Something happened at the barriers that a task's slot serves. Repeated until acknowledged."""
+
+    session: str
+    event_id: int
+    ref: TaskRef
+    at: Stamp
+    news: BarrierNews
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +359,7 @@ Event = (
     | HeartbeatReceived
     | AnswerReceived
     | TaskExited
+    | BarriersTold
     | ChaosRequest
     | FinishRequested
     | MembersRequested

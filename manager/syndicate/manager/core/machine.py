@@ -18,6 +18,7 @@ from dataclasses import replace
 from . import (
     admission,
     asked,
+    barriers,
     clients,
     commands,
     faults,
@@ -52,6 +53,7 @@ from .effects import (
 from .errors import BadRequest, CoreError, NotFound
 from .events import (
     AnswerReceived,
+    BarriersTold,
     CallGone,
     CancelJob,
     ChaosRequest,
@@ -160,6 +162,10 @@ class Machine:
         queue = self._world.queue
         return (queue.place(job_id), len(queue)) if job_id in queue else (0, 0)
 
+    def barriers(self, job_id: int) -> barriers.Barriers:
+        """The open barriers of a job. Raises NotFound, or Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER)."""
+        return barriers.listed(self._job(job_id))
+
     def nodes(self) -> list[NodeView]:
         """The volunteers that are known, by id."""
         return [show.node_view(self._world, node) for _, node in sorted(self._world.nodes.items())]
@@ -249,6 +255,8 @@ class Machine:
                 self._answer(event)
             case TaskExited():
                 self._exited(event)
+            case BarriersTold():
+                self._barriers_told(event)
             case SubmitJob() | CancelJob() | DrainNode():
                 self._answer_call(event)
             case FinishRequested() | MembersRequested() | LinesRequested():
@@ -414,6 +422,17 @@ class Machine:
                 stopping.released(world, node, pending, code, at)
             case _:
                 faults.answered(world, node, pending, code, detail, event.processes, at, event.duration_ns)
+
+    def _barriers_told(self, event: BarriersTold) -> None:
+        """As an end: acknowledged in any case."""
+        world = self._world
+        node = world.node_of_session(event.session)
+        if node is None:
+            return
+        world.emit(AckEvent(event.session, event.event_id))
+        found = world.find(event.ref)
+        if found is not None and found[1].record.volunteer_id == node.record.volunteer_id:
+            barriers.told(world, node, found[0], event)
 
     def _exited(self, event: TaskExited) -> None:
         """An end is acknowledged whether it still means something or not, else it would be told for ever."""

@@ -373,6 +373,8 @@ def _prepare_out(prepare: effects.Prepare) -> registry_pb2.Prepare:
         members=[member_out(m) for m in prepare.members],
         limits=limits_out(prepare.limits),
         job_name=prepare.job_name,
+        sync_server=prepare.sync_server,
+        serve_sync=prepare.serve_sync,
     )
 
 

@@ -42,6 +42,7 @@ def spec_out(spec: model.JobSpec) -> scheduler_pb2.JobSpec:
         time_limit_s=spec.time_limit_s,
         no_client=spec.client is None,
         limits=limits_out(spec.limits),
+        sync_server=spec.sync_server,
     )
 
 

@@ -16,7 +16,7 @@ from syndicate.v1 import scheduler_pb2_grpc
 
 from ..core import effects, events, user_events
 from ..core.access import RULES, check_job, no_such_job, sees
-from ..core.errors import BadRequest, NotFound
+from ..core.errors import BadRequest, NotFound, Refused
 from ..core.limits import DEFAULTS
 from ..core.model import JobState, Source, UserRole
 from ..core.names import is_name
@@ -30,6 +30,7 @@ from . import caller as callers
 from . import convert, pictures, viewing
 from .accounts import Accounts
 from .audit import AuditLog
+from .barriers import barriers_out
 from .disks import UsersDisks
 from .histories import UsersHistories
 from .pace import Pace
@@ -107,6 +108,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
             no_client=spec.no_client,
             time_limit_s=spec.time_limit_s,
             limits=convert.limits_in(spec.limits) if spec.HasField("limits") else DEFAULTS,
+            sync_server=spec.sync_server,
             origin=callers.origin(context),
         )
         try:
@@ -298,6 +300,15 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
             self._end_if_stopping()
 
     # ---- the cluster ------------------------------------------------------------------------------------
+
+    async def ListBarriers(
+        self, request: pb.ListBarriersRequest, context: Context
+    ) -> pb.ListBarriersResponse:
+        """The open barriers of a job that runs."""
+        record = await self._seen(request.job_id, "ListBarriers")
+        if _has_ended(record):
+            raise Refused("JOB_NOT_RUNNING", f"job {request.job_id} is {record.state.name}")
+        return barriers_out(self._engine.machine.barriers(request.job_id))
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:
         """Volunteers with their slots, by id."""

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any, Final
 
 from ..core.model import (
+    NO_SYNC,
     Annotation,
     Degradation,
     FaultKind,
@@ -108,6 +109,8 @@ def _spec(s: JobSpec) -> Doc:
         doc["clients"] = s.clients
     if s.graded:
         doc["graded"] = True
+    if s.sync_server != NO_SYNC:
+        doc["sync_server"] = s.sync_server
     return doc
 
 
@@ -122,6 +125,7 @@ def _read_spec(v: Doc) -> JobSpec:
         time_limit_s=v["time_limit_s"],
         limits=Limits(*v["limits"]),
         graded=v.get("graded", False),
+        sync_server=v.get("sync_server", NO_SYNC),  # jobs of older managers had none
     )
 
 

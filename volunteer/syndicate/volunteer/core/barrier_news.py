@@ -26,6 +26,14 @@ def acknowledged(turn: Turn, event_id: int) -> None:
             _tell(turn, slot, slot.news)
 
 
+def tell_again(turn: Turn, cluster_id: str) -> None:
+    """To a manager that has just welcomed the volunteer, and may know nothing of what is open."""
+    for slot in turn.state.slots.values():
+        known = slot.news_known
+        if known is not None and slot.task is not None and slot.task.cluster_id == cluster_id:
+            take_news(turn, slot, replace(known, rounds=(), trouble=""))
+
+
 def joined(first: local.BarriersTold, second: local.BarriersTold) -> local.BarriersTold:
     """Both in one; rounds beyond the most that are told at once are known by `total` alone."""
     return replace(
@@ -36,5 +44,5 @@ def joined(first: local.BarriersTold, second: local.BarriersTold) -> local.Barri
 
 
 def _tell(turn: Turn, slot: Slot, news: local.BarriersTold) -> None:
-    slot.news = None
+    slot.news, slot.news_known = None, news
     slot.news_told = turn.report(slot.ref(), turn.now, barriers=news)

@@ -141,6 +141,7 @@ class Slot:
     drained: bool = False
     news: local.BarriersTold | None = None  # of its barriers, not yet told
     news_told: int = 0  # the event that told the last
+    news_known: local.BarriersTold | None = None  # what that was
     lines: deque[StoryLine] = field(default_factory=lambda: deque(maxlen=_STORY_LINES))
 
     def move(self, line: SlotInput, now: Stamp) -> None:

@@ -1,0 +1,54 @@
+"""``barriers``: what is open in a job, who waits, and who has not come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from syndicate.cli.render.fit import UNLIMITED, hung
+from syndicate.cli.render.neutralise import neutralise_text
+from syndicate.cli.render.quantities import duration_text, plural, seconds_between
+from syndicate.v1.common_pb2 import BarrierTask, OpenBarrier, Stamp
+from syndicate.v1.scheduler_pb2 import ListBarriersResponse
+
+
+def barrier_lines(found: ListBarriersResponse, now: Stamp, room: int = UNLIMITED) -> list[str]:
+    """The server, and three lines for each barrier."""
+    ended = f"{plural(found.rounds, 'round')} ended so far"
+    lines = hung("", f"sync server  {found.server or 'not there yet'} on {found.member}; {ended}", room)
+    if not found.barriers:
+        return [*lines, "no barrier is open"]
+    for one in found.barriers:
+        lines += ["", *_open(one, now, room)]
+    if found.more:
+        lines += ["", f"and {plural(found.more, 'more barrier')}"]
+    return lines
+
+
+def _open(one: OpenBarrier, now: Stamp, room: int) -> list[str]:
+    waited = duration_text(max(0.0, seconds_between(one.since, now)))
+    lines = hung("", f"{neutralise_text(one.barrier)}   {_count(one)}   open for {waited}", room)
+    inits = [f"{neutralise_text(each.task)} (for {each.count:,})" for each in one.inits]
+    if inits:
+        lines += hung("  initialised  ", ", ".join(inits), room)
+    waiting = _tasks(one.tasks) + ([f"{one.others:,} more"] if one.others else [])
+    if waiting:
+        lines += hung("  waiting      ", ", ".join(waiting), room)
+    missing = [neutralise_text(task) for task in one.missing]
+    missing += [f"{one.more_missing:,} more"] if one.more_missing else []
+    if missing:
+        lines += hung("  not there    ", ", ".join(missing), room)
+    return lines
+
+
+def _count(one: OpenBarrier) -> str:
+    if one.abandoned:
+        return "abandoned by whoever initialised it"
+    if one.remaining > 0:
+        return f"{one.remaining:,} missing"
+    return f"not initialised yet, {-one.remaining:,} waiting" if one.remaining else "nobody missing"
+
+
+def _tasks(tasks: Iterable[BarrierTask]) -> list[str]:
+    return [
+        neutralise_text(each.task) + (f" ({each.count:,} times)" if each.count != 1 else "") for each in tasks
+    ]
