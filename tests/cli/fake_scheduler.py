@@ -167,6 +167,7 @@ class FakeScheduler(FakeIdentity):
         self.cluster = scheduler.GetClusterResponse(
             cluster_id="c-1", epoch=3, slots=8, free_slots=6, max_source_bytes=10 << 20, now=stamp(NOW_S)
         )
+        self.barriers = scheduler.ListBarriersResponse()
         self.known: dict[str, bytes] = {}
         self.received_bytes = 0
         self.submitted: list[scheduler.SubmitRequest] = []
@@ -255,6 +256,10 @@ class FakeScheduler(FakeIdentity):
                 continue
             elif not request.tasks or piece.task in request.tasks:
                 yield piece
+
+    def ListBarriers(self, request: scheduler.ListBarriersRequest, context: Any) -> Any:
+        self._job(request.job_id, context)
+        return self.barriers
 
     def ListNodes(self, request: scheduler.ListNodesRequest, context: Any) -> Any:
         self.enter(context)

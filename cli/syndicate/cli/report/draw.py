@@ -482,7 +482,7 @@ def _sufferings(canvas: _Canvas, made: figure) -> list[tuple[str, str, str]]:
 
 
 def _moments(canvas: _Canvas, made: figure) -> list[tuple[str, str, str]]:
-    """Starts, kills, revivals, signals and ends."""
+    """Starts, kills, revivals, signals, barriers and ends."""
     lanes = list(enumerate(canvas.run.lanes))
     groups: list[tuple[str, str, str, str, list[tuple[int, float, str]]]] = [
         ("start", "inverted_triangle", "▼", colours.RUNNING, [
@@ -493,6 +493,9 @@ def _moments(canvas: _Canvas, made: figure) -> list[tuple[str, str, str]]:
         ]),
         ("signal", "diamond", "◆", "#a64ac9", [
             (place, at, text) for place, lane in lanes for at, text in lane.signals
+        ]),
+        ("barrier", "circle", "●", "#c98b1f", [
+            (place, at, text) for place, lane in lanes for at, text in lane.barriers
         ]),
         ("end", "square", "■", colours.NEUTRAL, [
             (place, lane.ended_s, lane.ending) for place, lane in lanes if lane.ended_s is not None

@@ -1,0 +1,99 @@
+"""``barriers``: which are open, who waits, who is missing."""
+
+from __future__ import annotations
+
+import json
+
+from syndicate.cli.render.barriers import barrier_lines
+from syndicate.v1 import scheduler_pb2 as scheduler
+from syndicate.v1.common_pb2 import BarrierTask, OpenBarrier
+
+from tests.cli.conftest import Ctl
+from tests.cli.fake_identity import NOW_S, stamp
+from tests.cli.fake_scheduler import FakeManager, running_job
+
+
+def an_open_one(**fields: object) -> OpenBarrier:
+    """The master waits for two, of whom one came."""
+    found = OpenBarrier(
+        barrier="start",
+        since=stamp(NOW_S - 1.5),
+        remaining=1,
+        inits=[BarrierTask(task="master", count=2)],
+        tasks=[BarrierTask(task="slave-0", count=1)],
+        missing=["slave-1", "client-0"],
+    )
+    found.MergeFrom(OpenBarrier(**fields))  # type: ignore[arg-type]  # as the test names them
+    return found
+
+
+def answer(*barriers: OpenBarrier, more: int = 0) -> scheduler.ListBarriersResponse:
+    """What the manager says."""
+    return scheduler.ListBarriersResponse(
+        server="10.77.0.4:16534",
+        member="client-0",
+        barriers=barriers,
+        more=more,
+        rounds=41,
+        as_of=stamp(NOW_S),
+    )
+
+
+def test_an_open_barrier_is_told_with_who_is_missing(ctl: Ctl, manager: FakeManager) -> None:
+    """The server, and of each barrier how many are missing, who initialised it, who waits and who not."""
+    manager.scheduler.jobs[12] = running_job(12)
+    manager.scheduler.barriers = answer(an_open_one())
+
+    assert ctl("barriers", "12").out.splitlines() == [
+        "sync server  10.77.0.4:16534 on client-0; 41 rounds ended so far",
+        "",
+        "start   1 missing   open for 1.5 s",
+        "  initialised  master (for 2)",
+        "  waiting      slave-0",
+        "  not there    slave-1, client-0",
+    ]
+
+
+def test_barriers_in_json(ctl: Ctl, manager: FakeManager) -> None:
+    """All fields, and the job."""
+    manager.scheduler.jobs[12] = running_job(12)
+    manager.scheduler.barriers = answer(an_open_one())
+
+    told = ctl("barriers", "12", "--json").document
+
+    assert (told["job_id"], told["server"], told["member"]) == (12, "10.77.0.4:16534", "client-0")
+    assert told["barriers"][0]["missing"] == ["slave-1", "client-0"]
+    assert json.dumps(told)
+
+
+def test_where_nobody_waits_that_is_told(ctl: Ctl, manager: FakeManager) -> None:
+    """The server all the same."""
+    manager.scheduler.jobs[12] = running_job(12)
+    manager.scheduler.barriers = answer()
+
+    assert ctl("barriers", "12").out.splitlines()[-1] == "no barrier is open"
+
+
+def test_a_job_that_is_not_there_is_66(ctl: Ctl) -> None:
+    """As with every command about a job."""
+    assert ctl("barriers", "99").code == 66
+
+
+def test_waiters_before_the_init_and_abandoned_barriers() -> None:
+    """The count says so in words; those that have no room are counted."""
+    early = an_open_one(remaining=-3, others=4, more_missing=7)
+    left = an_open_one(barrier="gone", abandoned=True)
+
+    lines = barrier_lines(answer(early, left, more=2), stamp(NOW_S))
+
+    assert "start   not initialised yet, 3 waiting   open for 1.5 s" in lines
+    assert "  waiting      slave-0, 4 more" in lines
+    assert "  not there    slave-1, client-0, 7 more" in lines
+    assert lines[-1] == "and 2 more barriers"
+
+
+def test_a_barriers_name_cannot_steer_a_terminal() -> None:
+    """It is the job's own word."""
+    lines = barrier_lines(answer(an_open_one(barrier="\x1b[2J")), stamp(NOW_S))
+
+    assert not any("\x1b" in line for line in lines)
