@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from keeper.harness import MEMBERS, KeeperProcess, Link, TestTask, linked, makefile
+from syndicate.volunteer.keeper.cgroups import find_mount
+from syndicate.volunteer.keeper.limits import find_version_1
 from syndicate.volunteer.local import (
     BarrierEnd,
     BarriersTold,
@@ -280,6 +282,23 @@ async def test_the_server_is_shut_in(keeper: KeeperProcess, link: Link) -> None:
     groups = (process / "cgroup").read_text()
     assert f"/syndicate-{keeper.instance}/sync-" in groups
     assert f"/syndicate-{keeper.instance}/slot-" not in groups
+    assert bounds_of(groups) == {"memory": 256 << 20, "pids": 4}
+
+
+def bounds_of(groups: str) -> dict[str, int]:
+    """What the process may take, in its own cgroups of either version."""
+    paths = {names: path for _, names, path in (line.split(":", 2) for line in groups.splitlines())}
+    found = {}
+    for name, old, new in (
+        ("memory", "memory.limit_in_bytes", "memory.max"),
+        ("pids", "pids.max", "pids.max"),
+    ):
+        hierarchy = find_version_1(name)
+        root, file = (hierarchy, old) if hierarchy is not None else (find_mount(), new)
+        assert root is not None
+        path = paths[name if hierarchy is not None else ""]
+        found[name] = int((root / path.lstrip("/") / file).read_text())
+    return found
 
 
 async def test_release_leaves_nothing_of_the_server(keeper: KeeperProcess, link: Link) -> None:

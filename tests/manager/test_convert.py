@@ -40,6 +40,7 @@ WORSE_PB = common.Degradation(
         (model.Annotation, common.Annotation, "ANNOTATION_"),
         (model.Outcome, common.Outcome, "OUTCOME_"),
         (model.FaultKind, common.FaultKind, "FAULT_KIND_"),
+        (model.BarrierEnd, common.BarrierEnd, "BARRIER_END_"),
         (model.PartitionShape, chaos.PartitionShape, "PARTITION_SHAPE_"),
         (model.AnswerCode, registry.AnswerCode, "ANSWER_CODE_"),
         (model.NodeState, scheduler.NodeState, "NODE_STATE_"),

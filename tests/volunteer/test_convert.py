@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syndicate.v1 import common_pb2, registry_pb2
 from syndicate.volunteer import frames, local
-from syndicate.volunteer.convert import Malformed, command_in, hello_out
+from syndicate.volunteer.convert import Malformed, command_in, event_out, hello_out
 from syndicate.volunteer.core import model
 
 _TASK = local.TaskId("c1", 7, 1, "master")
@@ -181,3 +181,51 @@ def test_hello_says_what_cannot_be_done_in_short() -> None:
     (told,) = hello_out(hello).hello.cannot
 
     assert (told.capability, len(told.why)) == ("delay", 500)
+
+
+@pytest.mark.parametrize(
+    "server", ["10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "host:1", "10.0.0.1:1 "]
+)
+def test_a_sync_server_that_is_none_is_refused(server: str) -> None:
+    """It becomes a line of the tasks' environment."""
+    prepare = pb.Prepare(source=pb.SourceRef(sha256="ab" * 32), role=common.ROLE_MASTER, sync_server=server)
+
+    with pytest.raises(Malformed, match="sync server"):
+        command_in(pb.Command(command_id="c", prepare=prepare))
+
+
+@pytest.mark.parametrize("server", ["", "10.0.0.1:16534"])
+def test_the_sync_server_is_handed_on(server: str) -> None:
+    """With whether it is here."""
+    prepare = pb.Prepare(
+        source=pb.SourceRef(sha256="ab" * 32), role=common.ROLE_MASTER, sync_server=server, serve_sync=True
+    )
+
+    action = command_in(pb.Command(command_id="c", prepare=prepare)).action
+
+    assert isinstance(action, model.Prepare)
+    assert (action.sync_server, action.serve_sync) == (server, True)
+
+
+def test_news_of_barriers_go_out_whole() -> None:
+    """Each field of a round and of what is open."""
+    at = local.Stamp("b", 7, 9)
+    tasks = (local.BarrierTask("master", 2),)
+    ended = local.BarrierRound("a", local.BarrierEnd.LEFT, at, at, 3, tasks, tasks, 4, 5, 6)
+    waits = local.OpenBarrier("b", at, -1, tasks, tasks, 7, ("slave-0",), 8, True)
+    news = local.BarriersTold(0, local.TaskId("c", 1, 1, "master"), (ended,), 9, (waits,), 10, "oh", True)
+    ref = model.TaskRef("c", 1, 1, "master", 1)
+
+    told = event_out(model.TaskEvent(11, ref, at, barriers=news)).event
+
+    assert told.WhichOneof("event") == "barriers"
+    (line,) = told.barriers.rounds
+    assert (line.barrier, line.end, line.error, line.others, line.left, line.rounds) == (
+        *("a", common.BARRIER_END_LEFT, 3, 4, 5, 6),
+    )
+    assert [(one.task, one.count) for one in (*line.inits, *line.tasks)] == [("master", 2)] * 2
+    (open_one,) = told.barriers.open
+    assert (open_one.barrier, open_one.remaining, open_one.others) == ("b", -1, 7)
+    assert (list(open_one.missing), open_one.more_missing, open_one.abandoned) == (["slave-0"], 8, True)
+    news_told = told.barriers
+    assert (news_told.total, news_told.more_open, news_told.trouble, news_told.last) == (9, 10, "oh", True)

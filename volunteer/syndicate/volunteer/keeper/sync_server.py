@@ -79,10 +79,10 @@ class SyncServer:
         if self._again is not None:
             self._again.cancel()
         try:
-            if self._work is not None:
-                await asyncio.wait([self._work])
+            await self._settle()
             if self._process is not None:
                 await self._hear_last(self._process)
+                await self._settle()  # where it ended meanwhile
             if self._last.total or self._last.open:
                 rounds = self._last.rounds
                 self._company.tell(replace(self._last, rounds=rounds, open=(), more_open=0, last=True))
@@ -90,6 +90,11 @@ class SyncServer:
                 await self._processes.end(process)
         finally:
             self._doors.close()
+
+    async def _settle(self) -> None:
+        """Return once no process is being begun or ended."""
+        if self._work is not None:
+            await asyncio.wait([self._work])
 
     # ---- a process
 
