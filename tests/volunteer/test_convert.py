@@ -183,25 +183,26 @@ def test_hello_says_what_cannot_be_done_in_short() -> None:
     assert (told.capability, len(told.why)) == ("delay", 500)
 
 
+def _prepare(server: str) -> registry_pb2.Prepare:
+    source = registry_pb2.SourceRef(sha256="ab" * 32)
+    return registry_pb2.Prepare(
+        source=source, role=common_pb2.ROLE_MASTER, sync_server=server, serve_sync=True
+    )
+
+
 @pytest.mark.parametrize(
     "server", ["10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "host:1", "10.0.0.1:1 "]
 )
 def test_a_sync_server_that_is_none_is_refused(server: str) -> None:
     """It becomes a line of the tasks' environment."""
-    prepare = pb.Prepare(source=pb.SourceRef(sha256="ab" * 32), role=common.ROLE_MASTER, sync_server=server)
-
-    with pytest.raises(Malformed, match="sync server"):
-        command_in(pb.Command(command_id="c", prepare=prepare))
+    with pytest.raises(Malformed, match="IPv4|sync server"):
+        _action(prepare=_prepare(server))
 
 
 @pytest.mark.parametrize("server", ["", "10.0.0.1:16534"])
 def test_the_sync_server_is_handed_on(server: str) -> None:
     """With whether it is here."""
-    prepare = pb.Prepare(
-        source=pb.SourceRef(sha256="ab" * 32), role=common.ROLE_MASTER, sync_server=server, serve_sync=True
-    )
-
-    action = command_in(pb.Command(command_id="c", prepare=prepare)).action
+    action = _action(prepare=_prepare(server))
 
     assert isinstance(action, model.Prepare)
     assert (action.sync_server, action.serve_sync) == (server, True)
@@ -221,7 +222,7 @@ def test_news_of_barriers_go_out_whole() -> None:
     assert told.WhichOneof("event") == "barriers"
     (line,) = told.barriers.rounds
     assert (line.barrier, line.end, line.error, line.others, line.left, line.rounds) == (
-        *("a", common.BARRIER_END_LEFT, 3, 4, 5, 6),
+        *("a", common_pb2.BARRIER_END_LEFT, 3, 4, 5, 6),
     )
     assert [(one.task, one.count) for one in (*line.inits, *line.tasks)] == [("master", 2)] * 2
     (open_one,) = told.barriers.open
