@@ -195,7 +195,7 @@ def _prepare(server: str) -> registry_pb2.Prepare:
 )
 def test_a_sync_server_that_is_none_is_refused(server: str) -> None:
     """It becomes a line of the tasks' environment."""
-    with pytest.raises(Malformed, match="IPv4|sync server"):
+    with pytest.raises(Malformed, match=r"IPv4|sync server"):
         _action(prepare=_prepare(server))
 
 
