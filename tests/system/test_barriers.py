@@ -270,4 +270,6 @@ def test_the_measurement_starts_together(cluster: Cluster) -> None:
     job = cluster.run(EXAMPLES / "barrier-bench", machines=5, client=EXAMPLES / "barrier-bench" / "client")
 
     text = output(cluster, job, "client-0")
+    # How far apart they are is the machine's matter; the client has measured and said what it found.
+    assert ended(job) in ("succeeded", "failed"), text
     assert re.search(r"20 rounds of 5: started within [\d.]+ ms \(median\), [\d.]+ ms \(most\)", text), text

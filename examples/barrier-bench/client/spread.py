@@ -61,7 +61,7 @@ def main() -> None:
         f"{len(spreads)} rounds of {members}: started within {median:.2f} ms (median), {worst:.2f} ms (most)"
     )
     print(text, flush=True)
-    with Chaos() as chaos:
+    with Chaos.from_env() as chaos:
         chaos.finish(
             outcome="pass" if median <= limit else "fail",
             score=median,
