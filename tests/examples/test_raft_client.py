@@ -12,7 +12,7 @@ from raft_cluster import Cluster, LocalChaos
 from syndicate.client_api.checkers import Answer, Verdict
 from syndicate.client_api.history import History, Outcome, read
 
-PLAN_STEPS = 4  # before the split vote, each a fault and its heal
+PLAN_STEPS = 7  # before the split vote, each a fault and its heal
 
 
 class Checked:
@@ -42,7 +42,7 @@ def test_a_sound_store_comes_out_true(sound: Checked) -> None:
 
 
 def test_it_has_elections_isolated_leaders_and_windows(sound: Checked) -> None:
-    """At least three elections and one leader cut off; one leader a term; five windows of a second."""
+    """At least three elections and one leader cut off; one leader a term; eight windows of a second."""
     metrics = sound.metrics
     assert metrics["elections"] >= 3 and metrics["leaders_isolated"] >= 1, metrics
     assert metrics["terms_with_two_leaders"] == 0 and metrics["seed"] == 1, metrics
@@ -50,11 +50,16 @@ def test_it_has_elections_isolated_leaders_and_windows(sound: Checked) -> None:
 
 
 def test_each_fault_is_healed(sound: Checked) -> None:
-    """Nobody is left cut off or dead."""
+    """Nobody is left cut off, apart from others, frozen or dead."""
     cut: set[str] = set()
     dead: set[str] = set()
+    still: set[str] = set()
+    partitions = 0
     for call in sound.chaos.job.calls:
         request: Any = call.request
+        if call.rpc in ("Partition", "Heal"):
+            partitions += 1 if call.rpc == "Partition" else -1
+            continue
         who = set(request.ips) | ({request.ip} if request.ip else set())
         if call.rpc == "Disconnect":
             cut |= who
@@ -64,7 +69,12 @@ def test_each_fault_is_healed(sound: Checked) -> None:
             dead |= who
         elif call.rpc == "Revive":
             dead -= who
-    assert (cut, dead) == (set(), set())
+        elif call.rpc == "Pause":
+            still |= who
+        elif call.rpc == "Resume":
+            still -= who
+    assert (cut, dead, still, partitions) == (set(), set(), set(), 0)
+    assert {"Partition", "Pause"} <= {call.rpc for call in sound.chaos.job.calls}
 
 
 def test_a_write_without_a_majority_is_recorded_as_unknown(sound: Checked) -> None:

@@ -54,7 +54,7 @@ REQUESTS = st.one_of(
         local.Prepare,
         *(_NATURAL, _task_ids, _NATURAL, st.sampled_from(local.Role), _ADDRESSES, st.integers(1, 32)),
         *(_many(_members), st.from_regex("[0-9a-f]{64}", fullmatch=True), _LINES, _limits),
-        *(st.just("") | _ADDRESSES.map(lambda address: f"{address}:16534"), st.booleans()),
+        *(st.booleans(), st.just("") | _ADDRESSES.map(lambda address: f"{address}:16534"), st.booleans()),
     ),
     st.builds(local.Start, _NATURAL, _task_ids, _POSITIVE),
     st.builds(local.Kill, _NATURAL, _task_ids, _POSITIVE),
@@ -65,6 +65,7 @@ REQUESTS = st.one_of(
     st.builds(local.Release, _NATURAL, _task_ids),
     st.builds(local.Renew, _IDS, _NATURAL),
     st.builds(local.ReadLog, _NATURAL, _task_ids, _POSITIVE, _NATURAL, st.integers(1, 1000)),
+    st.builds(local.ReadDisk, _NATURAL, _task_ids, _NATURAL, st.integers(1, 1000)),
 )
 _slots = st.builds(
     local.SlotInfo,
@@ -84,6 +85,7 @@ _replies = st.one_of(
     ),
     st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans()),
     st.builds(local.LogRead, _many(_pieces), _NATURAL, st.booleans()),
+    st.builds(local.DiskRead, st.binary(max_size=300), st.booleans(), _LINES),
     st.builds(local.Audited, _many(_LINES), _many(_LINES)),
     st.builds(local.Refused, st.sampled_from(local.ErrorCode), _LINES),
 )
@@ -142,7 +144,7 @@ def test_every_kind_is_tried() -> None:
     """The strategies of this file know every kind of the protocol."""
     kinds = set(get_args(local.Request)) | set(get_args(local.Reply)) | set(get_args(local.Event))
 
-    assert len(kinds) == 12 + 5 + 3
+    assert len(kinds) == 13 + 6 + 3
 
 
 @given(st.binary(max_size=300))

@@ -66,6 +66,17 @@ def test_every_command_names_epoch_attempt_task_and_a_fresh_id() -> None:
     assert {command.ref.task for command in commands} == {"master", "slave-0", "slave-1", "client-0"}
 
 
+def test_masters_and_slaves_lose_what_is_not_synced_and_clients_do_not() -> None:
+    """The order to prepare says so of those that can be killed, and of nobody in a job that did not ask."""
+    for asked in (True, False):
+        cluster = Cluster()
+        cluster.volunteer()
+        cluster.submit(2, 1, lose_unsynced=asked)
+        cluster.deliver()
+        losing = {c.ref.task for c in cluster.sent(fx.Prepare) if c.action.lose_unsynced}
+        assert losing == ({"master", "slave-0"} if asked else set())
+
+
 def test_prepare_carries_source_role_and_all_members() -> None:
     """Machines get the job's source, clients the client's; everybody knows everybody's address."""
     cluster = running(2, 1)

@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from syndicate.cli import processes
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
 
+from tests.support import shifted_clock
 from tests.support.cluster import BIN, eventually, processes_in
 
 MIDDLE = "synmid"
@@ -50,10 +53,14 @@ class Host:
 
 
 class Hosts:
-    """A switch with a manager at it, and one cable to each machine."""
+    """A switch with a manager at it, and one cable to each machine.
 
-    def __init__(self, folder: Path, names: str) -> None:
+    The clocks of those that `ahead_ns` names are ahead of the manager's by as many nanoseconds.
+    """
+
+    def __init__(self, folder: Path, names: str, ahead_ns: Mapping[str, int] | None = None) -> None:
         self.folder = folder
+        self._ahead_ns = ahead_ns or {}
         self.hosts = [Host(name, number) for number, name in enumerate(names)]
         self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "120"}
         self._stack = ExitStack()
@@ -144,7 +151,8 @@ class Hosts:
             "--never-cut", json.dumps([MANAGER]),
         ]  # fmt: skip
         log = self.folder / f"keeper-{host.name}.log"
-        started = processes.start(inside(host.namespace, *command), log, self._environ())
+        shift = self._shift(host)
+        started = processes.start(inside(host.namespace, *shift, *command), log, self._environ())
         self._stack.callback(processes.stop, started, 20.0)
         eventually(f"the keeper (see {log})", (host.run_dir / "keeper.sock").exists, 20.0)
         # For this address alone: another machine could do nothing with it.
@@ -155,8 +163,13 @@ class Hosts:
             "--run-dir", str(host.run_dir), "--id", f"node-{host.name}",
         ]  # fmt: skip
         self._start_unprivileged(
-            f"volunteer-{host.name}", host.namespace, command, [own, host.run_dir], [BIN]
+            f"volunteer-{host.name}", host.namespace, command, [own, host.run_dir], [BIN], shift
         )
+
+    def _shift(self, host: Host) -> list[str]:
+        """What starts a command of a machine with that machine's clock."""
+        ahead = self._ahead_ns.get(host.name)
+        return [] if ahead is None else [sys.executable, shifted_clock.__file__, str(ahead)]
 
     def _certs(self, *words: str) -> None:
         state = self.folder / "manager"
@@ -166,11 +179,17 @@ class Hosts:
         subprocess.run(line, check=True, timeout=20, capture_output=True)
 
     def _start_unprivileged(
-        self, name: str, namespace: str, command: list[str], writable: list[Path], readable: list[Path]
+        self,
+        name: str,
+        namespace: str,
+        command: list[str],
+        writable: list[Path],
+        readable: list[Path],
+        prefix: Sequence[str] = (),
     ) -> None:
         wrapped = unprivileged_command(command, writable=writable, readable=readable, status_fd=3)
         log = self.folder / f"{name}.log"
-        started = processes.start_wrapped(inside(namespace, *wrapped), log, self._environ(), 20.0)
+        started = processes.start_wrapped(inside(namespace, *prefix, *wrapped), log, self._environ(), 20.0)
         self._stack.callback(processes.stop, started, 20.0)
 
     def _state(self, name: str, owner: int) -> Path:

@@ -35,6 +35,7 @@ from syndicate.cli.options import (
     connected,
 )
 from syndicate.cli.render.plain import document
+from syndicate.cli.replay_command import replay
 from syndicate.cli.report_commands import report
 from syndicate.cli.sizes import parse_count, parse_cpus, parse_size
 from syndicate.cli.submission import Wish
@@ -146,6 +147,13 @@ def submit(
     log: Annotated[
         str, typer.Option("--log", metavar="SIZE", help="Kept of each task's output, from its beginning.")
     ] = "",
+    keep_disks: Annotated[
+        bool, typer.Option("--keep-disks", help="Keep each task's disk at the end, for fetch --disk.")
+    ] = False,
+    lose_unsynced: Annotated[
+        bool,
+        typer.Option("--lose-unsynced", help="A kill is a loss of power: what is not synced is gone."),
+    ] = False,
     sync_server: Annotated[
         str,
         typer.Option(
@@ -175,6 +183,8 @@ def submit(
     )
     wish = Wish(
         *(path, machines, client_path, clients, no_client, name, seconds, everything, follow, json, limits),
+        keep_disks=keep_disks,
+        lose_unsynced=lose_unsynced,
         sync_server=sync_server,
     )
     return submit_job(client, wish, terminal)
@@ -313,6 +323,7 @@ def cluster(client: SchedulerClient, terminal: Terminal, json: JsonOption = Fals
     return node_commands.cluster(client, terminal, json)
 
 
+app.command()(replay)
 app.command()(report)
 app.command()(fetch)
 login_app.add_to(app)

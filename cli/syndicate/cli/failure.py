@@ -13,6 +13,7 @@ from syndicate.client_api import (
     BadField,
     BadRequest,
     CannotDoIt,
+    CannotReplay,
     ChaosError,
     DeadlineExceeded,
     Exhausted,
@@ -102,6 +103,10 @@ def explain(error: SyndicateError) -> CliError:
     if isinstance(error, TooLarge):
         hint = error.metadata.get("hint", "").rstrip(".")
         return CliError(str(error), f"{hint}. {NOTHING}" if hint else NOTHING, code=exit_codes.REFUSED)
+    if isinstance(error, CannotReplay):
+        hint = error.metadata.get("hint", "").rstrip(".")
+        code = exit_codes.TRY_AGAIN if error.reason == "JOB_NOT_ENDED" else exit_codes.REFUSED
+        return CliError(str(error), f"{hint}. {NOTHING}" if hint else NOTHING, code=code)
     if isinstance(error, (TokenExpired, UserDisabled)):
         return CliError(str(error), "Ask the staff of the cluster.", code=exit_codes.NOT_ALLOWED)
     if isinstance(error, NotAuthenticated):

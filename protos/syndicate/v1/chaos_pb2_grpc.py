@@ -59,8 +59,9 @@ class ChaosControlStub(object):
     DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
     the same request_id.
     ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
-    the manager failed in this call, and its log tells why.
+    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
+    `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
+    manager failed in this call, and its log tells why.
     """
 
     def __init__(self, channel):
@@ -200,8 +201,9 @@ class ChaosControlServicer(object):
     DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
     the same request_id.
     ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
-    the manager failed in this call, and its log tells why.
+    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
+    `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
+    manager failed in this call, and its log tells why.
     """
 
     def Kill(self, request, context):
@@ -495,8 +497,9 @@ class ChaosControl(object):
     DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
     the same request_id.
     ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
-    the manager failed in this call, and its log tells why.
+    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
+    `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
+    manager failed in this call, and its log tells why.
     """
 
     @staticmethod

@@ -51,8 +51,9 @@ class ChaosControlStub:
       DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
                            the same request_id.
       ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
-                           the manager failed in this call, and its log tells why.
+      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
+                           `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
+                           manager failed in this call, and its log tells why.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -232,8 +233,9 @@ class ChaosControlAsyncStub:
       DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
                            the same request_id.
       ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
-                           the manager failed in this call, and its log tells why.
+      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
+                           `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
+                           manager failed in this call, and its log tells why.
     """
 
     Kill: grpc.aio.UnaryUnaryMultiCallable[
@@ -412,8 +414,9 @@ class ChaosControlServicer(metaclass=abc.ABCMeta):
       DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
                            the same request_id.
       ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
-                           the manager failed in this call, and its log tells why.
+      INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
+                           `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
+                           manager failed in this call, and its log tells why.
     """
 
     @abc.abstractmethod

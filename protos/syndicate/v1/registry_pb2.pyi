@@ -694,6 +694,7 @@ class Prepare(google.protobuf.message.Message):
     JOB_NAME_FIELD_NUMBER: builtins.int
     SYNC_SERVER_FIELD_NUMBER: builtins.int
     SERVE_SYNC_FIELD_NUMBER: builtins.int
+    LOSE_UNSYNCED_FIELD_NUMBER: builtins.int
     role: syndicate.v1.common_pb2.Role.ValueType
     """What it does."""
     job_name: builtins.str
@@ -702,6 +703,8 @@ class Prepare(google.protobuf.message.Message):
     """Where the job's sync server is, `HOST:PORT`; empty where it has none."""
     serve_sync: builtins.bool
     """Whether this slot serves it: from before DONE until Release."""
+    lose_unsynced: builtins.bool
+    """A Kill takes away what the task did not sync."""
     @property
     def source(self) -> global___SourceRef:
         """Whose source: the job's, or for a client the client's."""
@@ -724,9 +727,10 @@ class Prepare(google.protobuf.message.Message):
         job_name: builtins.str = ...,
         sync_server: builtins.str = ...,
         serve_sync: builtins.bool = ...,
+        lose_unsynced: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["limits", b"limits", "source", b"source"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["job_name", b"job_name", "limits", b"limits", "members", b"members", "role", b"role", "serve_sync", b"serve_sync", "source", b"source", "sync_server", b"sync_server"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_name", b"job_name", "limits", b"limits", "lose_unsynced", b"lose_unsynced", "members", b"members", "role", b"role", "serve_sync", b"serve_sync", "source", b"source", "sync_server", b"sync_server"]) -> None: ...
 
 global___Prepare = Prepare
 
@@ -1177,7 +1181,7 @@ class PutDiskRequest(google.protobuf.message.Message):
     HEADER_FIELD_NUMBER: builtins.int
     CHUNK_FIELD_NUMBER: builtins.int
     chunk: builtins.bytes
-    """Of a tar, compressed by gzip; at most 512 KiB."""
+    """Of a tar, compressed by gzip; at most 512 KiB. An empty one says that it was whole, and is the last."""
     @property
     def header(self) -> global___PutDiskHeader:
         """First, once."""

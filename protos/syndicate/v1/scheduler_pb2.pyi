@@ -199,6 +199,7 @@ class JobSpec(google.protobuf.message.Message):
     KEEP_DISKS_FIELD_NUMBER: builtins.int
     REPLAY_OF_FIELD_NUMBER: builtins.int
     SYNC_SERVER_FIELD_NUMBER: builtins.int
+    LOSE_UNSYNCED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """For people, `[a-z0-9-]`, at most 63 characters; made from the source's name when empty."""
     source_sha256: builtins.str
@@ -223,6 +224,10 @@ class JobSpec(google.protobuf.message.Message):
     """On which member's slot the job's sync server is, for instance `slave-0`; `none` for no server. Empty for the
     first client's, else the master's.
     """
+    lose_unsynced: builtins.bool
+    """A kill is a loss of power to its masters and slaves: what they wrote and did not sync is gone when they are revived
+    with disk. Costs each revival some time, and the machine memory for a second disk. Not every machine can do it.
+    """
     @property
     def limits(self) -> syndicate.v1.common_pb2.Limits:
         """Bounds of each of its tasks; each that is 0 or unset is the manager's default."""
@@ -241,9 +246,10 @@ class JobSpec(google.protobuf.message.Message):
         keep_disks: builtins.bool = ...,
         replay_of: builtins.int = ...,
         sync_server: builtins.str = ...,
+        lose_unsynced: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_clients", b"_clients", "clients", b"clients", "limits", b"limits"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "keep_disks", b"keep_disks", "limits", b"limits", "machines", b"machines", "name", b"name", "no_client", b"no_client", "replay_of", b"replay_of", "source_sha256", b"source_sha256", "sync_server", b"sync_server", "time_limit_s", b"time_limit_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "keep_disks", b"keep_disks", "limits", b"limits", "lose_unsynced", b"lose_unsynced", "machines", b"machines", "name", b"name", "no_client", b"no_client", "replay_of", b"replay_of", "source_sha256", b"source_sha256", "sync_server", b"sync_server", "time_limit_s", b"time_limit_s"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_clients", b"_clients"]) -> typing.Literal["clients"] | None: ...
 
 global___JobSpec = JobSpec

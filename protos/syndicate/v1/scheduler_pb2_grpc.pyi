@@ -60,6 +60,8 @@ class SchedulerStub:
       NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
       FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
                            it has none yet (NO_SLOTS).
+      FAILED_PRECONDITION  a machine that may be used cannot do what the job needs (CANNOT; metadata `capability`,
+                           `volunteer`).
       INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
                            spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
       RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL), or the quota of the user or of the team is used up
@@ -260,6 +262,8 @@ class SchedulerAsyncStub:
       NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
       FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
                            it has none yet (NO_SLOTS).
+      FAILED_PRECONDITION  a machine that may be used cannot do what the job needs (CANNOT; metadata `capability`,
+                           `volunteer`).
       INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
                            spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
       RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL), or the quota of the user or of the team is used up
@@ -464,6 +468,8 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
           NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
           FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
                                it has none yet (NO_SLOTS).
+          FAILED_PRECONDITION  a machine that may be used cannot do what the job needs (CANNOT; metadata `capability`,
+                               `volunteer`).
           INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
                                spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
           RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL), or the quota of the user or of the team is used up

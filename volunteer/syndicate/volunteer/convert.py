@@ -276,7 +276,7 @@ def _action_in(command: pb.Command) -> model.Action:
         case "signal":
             return _signal_in(command.signal)
         case "release":
-            return model.Release()
+            return model.Release(command.release.keep_disk)
     raise Malformed("a command that this volunteer does not know: is the manager newer?")
 
 
@@ -300,6 +300,7 @@ def _prepare_in(prepare: pb.Prepare) -> model.Prepare:
             limits.file_bytes,
         ),
         job_name=prepare.job_name,
+        lose_unsynced=prepare.lose_unsynced,
         sync_server=_server_in(prepare.sync_server),
         serve_sync=prepare.serve_sync,
     )

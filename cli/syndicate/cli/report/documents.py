@@ -17,7 +17,16 @@ KILL_NOTE = (
     "Kill ends processes and keeps the page cache: writes that were not synced are not lost with it, as they"
     " would be when a machine loses its power."
 )
+POWER_NOTE = (
+    "Kill is a loss of power here: what a task had not synced was gone when it was revived, but for what the"
+    " kernel had written by itself."
+)
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def kill_note(run: Run) -> str:
+    """What a kill did to what was not synced."""
+    return POWER_NOTE if run.lose_unsynced else KILL_NOTE
 
 
 def first_bad(run: Run) -> str:
@@ -80,7 +89,7 @@ def summary(run: Run) -> dict[str, Any]:
             for one in recoveries(ops, found)
         ],
         "clocks": list(run.recording.clocks) if run.recording is not None else [],
-        "notes": [KILL_NOTE],
+        "notes": [kill_note(run)],
     }
 
 

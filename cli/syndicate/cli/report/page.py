@@ -13,8 +13,9 @@ from bokeh.embed.util import standalone_docs_json_and_render_items
 from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from syndicate.cli.render.quantities import duration_text
-from syndicate.cli.report.documents import KILL_NOTE, first_bad
-from syndicate.cli.report.draw import Drawn, draw
+from syndicate.cli.report.canvas import Drawn
+from syndicate.cli.report.documents import first_bad, kill_note
+from syndicate.cli.report.draw import draw
 from syndicate.cli.report.run import Run
 from syndicate.cli.report.tables import tables
 from syndicate.cli.report.windows import windows
@@ -117,7 +118,7 @@ def _first_bad_at(run: Run) -> str:
 
 
 def _notes(run: Run) -> list[str]:
-    notes = [KILL_NOTE]
+    notes = [kill_note(run)]
     if run.recording is not None:
         notes += [f"Clock of {line}." for line in run.recording.clocks]
     errors = [fault.error_s for fault in run.faults if fault.applied_s is not None]

@@ -172,3 +172,5 @@ class Run:
     faults: tuple[FaultLine, ...] = ()
     logs: Logs = Logs()
     recording: Recording | None = None
+    lose_unsynced: bool = False
+    """Whether a kill took away what was not synced."""

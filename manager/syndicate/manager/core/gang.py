@@ -193,8 +193,14 @@ def _prepare(world: World, job: LiveJob) -> None:
     job.board = Board()
     for task in job.tasks.values():
         world.move_task(job, task, TaskCause.PREPARE)
-        source, role, spec = _source_of(job, task), task.record.role, record.spec
-        action = Prepare(source, role, members, spec.limits, spec.name, server, serve_sync=task is serves)
+        source = _source_of(job, task)
+        role, spec = task.record.role, record.spec
+        loses = spec.lose_unsynced and role is not Role.CLIENT  # clients are never killed
+        action = Prepare(
+            *(source, role, members, spec.limits, spec.name, loses),
+            sync_server=server,
+            serve_sync=task is serves,
+        )
         task.command_id = commands.issue(
             world, world.node_of(task), world.ref(task), task.record.slot, action
         )

@@ -235,6 +235,7 @@ def prepare_in_keeper(turn: Turn, slot: Slot) -> None:
             limits.open_files,
             limits.file_bytes,
         ),
+        lose_unsynced=wanted.lose_unsynced,
         sync_server=wanted.sync_server,
         serve_sync=wanted.serve_sync,
     )

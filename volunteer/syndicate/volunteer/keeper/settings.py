@@ -66,6 +66,12 @@ class KeeperSettings(BaseSettings):
     never_cut: Annotated[
         tuple[str, ...], Field(description="network=host: addresses of the manager, which no fault may cut")
     ] = ()
+    pack_bytes: Annotated[
+        int, Field(ge=1 << 16, description="largest disk of a task that is handed over, packed")
+    ] = 64 << 20
+    pack_s: Annotated[
+        float, Field(gt=0, le=25, description="seconds that packing and handing over a disk may take")
+    ] = 20.0
     unsafe: Annotated[
         CliImplicitFlag[bool], Field(description="start although isolation of tasks cannot be had")
     ] = False

@@ -1,0 +1,197 @@
+"""A kill that is a loss of power: what a task synced is there when it is revived, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from keeper.harness import KeeperProcess, Link, TestTask, makefile
+from syndicate.volunteer.local import (
+    Done,
+    Limits,
+    SetTask,
+)
+
+from tests.support.cluster import eventually
+
+LIMITS = Limits(disk_bytes=16 << 20)
+# Says what it found, writes one file with and one without a sync, overwrites one that was synced, and tells.
+_WRITES = """
+import os, sys
+print("found", sorted(name for name in os.listdir("data")), flush=True)
+if os.path.exists("data/over"):
+    print("over", open("data/over").read()[:3], os.path.getsize("data/over"), flush=True)
+def write(name, data, sync):
+    file = os.open("data/" + name, os.O_CREAT | os.O_WRONLY, 0o600)
+    os.write(file, data)
+    if sync:
+        os.fsync(file)
+    os.close(file)
+folder = os.open("data", os.O_RDONLY)
+write("synced", b"x" * 100_000, True)
+write("over", b"old" * 1000, True)
+os.fsync(folder)
+write("lost", b"x" * 100_000, False)
+write("over", b"new" * 1000, False)
+print("written", flush=True)
+os.execlp("sleep", "sleep", "1000")
+"""
+_SOURCE = {"Makefile": makefile("@exec python3 it.py"), "it.py": _WRITES, "data/": ""}
+
+
+async def begin(task: TestTask, limits: Limits = LIMITS) -> None:
+    assert isinstance(await task.link.do(replace(task.prepare_request(limits), lose_unsynced=True)), Done)
+    await task.start()
+
+
+async def test_what_was_synced_survives_and_nothing_else(link: Link) -> None:
+    """Each time anew: the file and the bytes that were synced, and the source, which nobody synced."""
+    task = link.task(_SOURCE)
+    await begin(task)
+
+    for generation in (1, 2, 3):
+        await task.said("written", generation)
+        await task.kill(generation)
+        await task.revive(generation + 1)
+
+        await task.said("found ['over', 'synced']", generation + 1)
+        await task.said("over old 3000", generation + 1)
+
+
+async def test_a_kill_without_it_keeps_all(link: Link) -> None:
+    """The usual disk is memory: a kill ends processes and takes nothing away."""
+    task = link.task(_SOURCE)
+    await task.begin(LIMITS)
+    await task.said("written")
+
+    await task.kill()
+    await task.revive(2)
+
+    await task.said("found ['lost', 'over', 'synced']", 2)
+
+
+async def test_without_the_disk_the_source_alone_is_there(link: Link) -> None:
+    """A revival onto a fresh disk finds what the job was submitted with, and loses anew."""
+    task = link.task(_SOURCE)
+    await begin(task)
+    await task.said("written")
+
+    await task.kill()
+    await task.revive(2, with_disk=False)
+    await task.said("found []", 2)
+    await task.said("written", 2)
+    await task.kill(2)
+    await task.revive(3)
+
+    await task.said("found ['over', 'synced']", 3)
+
+
+async def test_what_ended_by_itself_loses_too_when_it_is_killed(link: Link) -> None:
+    """A kill that comes after the end is the end of the power all the same."""
+    ends = {**_SOURCE, "it.py": _WRITES.replace('os.execlp("sleep", "sleep", "1000")', "")}
+    task = link.task(ends)
+    await begin(task)
+    await task.exit()
+
+    assert (await task.kill()).already
+    await task.revive(2)
+
+    await task.said("found ['over', 'synced']", 2)
+
+
+async def test_an_end_of_its_own_loses_nothing(link: Link) -> None:
+    """A program that crashes leaves what it wrote to the kernel, which still has it."""
+    ends = {**_SOURCE, "it.py": _WRITES.replace('os.execlp("sleep", "sleep", "1000")', "")}
+    task = link.task(ends)
+    await begin(task)
+    await task.exit()
+
+    await task.revive(2)
+
+    await task.said("found ['lost', 'over', 'synced']", 2)
+
+
+async def test_its_bounds_hold(link: Link) -> None:
+    """A disk of 16 MiB takes about as much, and says that it is full."""
+    fills = """
+import os
+written = 0
+try:
+    for number in range(20):
+        with open(f"big-{number}", "wb", buffering=0) as file:
+            for _ in range(64):
+                written += file.write(bytes(1 << 16))
+except OSError as error:
+    print(error.strerror, flush=True)
+print("MiB", written >> 20, flush=True)
+"""
+    task = link.task({"Makefile": makefile("@exec python3 it.py"), "it.py": fills})
+    await begin(task)
+    await task.exit()
+
+    output = await task.output()
+
+    assert "No space left on device" in output
+    found = re.search(r"MiB (\d+)", output)
+    assert found is not None
+    assert 14 <= int(found[1]) <= 18, output
+
+
+async def test_a_full_disk_takes_nothing_and_gives_way(link: Link) -> None:
+    """DiskFull holds on it as on others, over a loss of power too, and is taken back."""
+    probes = """
+import os, time
+before = ""
+while True:
+    try:
+        with open("probe", "wb") as file:
+            file.write(b"x" * 8192)
+        now = "room"
+    except OSError as error:
+        now = error.strerror
+    try:
+        os.unlink("probe")
+    except FileNotFoundError:
+        pass
+    if now != before:
+        print(now, flush=True)
+        before = now
+    time.sleep(0.002)
+"""
+    task = link.task({"Makefile": makefile("@exec python3 it.py"), "it.py": probes})
+    await begin(task)
+    await task.said("room")
+
+    await task.link.do(SetTask(task.slot, task.id, False, True))
+    await task.said("No space left on device")
+    await task.kill()
+    await task.revive(2)
+    await task.said("No space left on device", 2)
+    await task.link.do(SetTask(task.slot, task.id, False, False))
+
+    await task.said("room", 2)
+
+
+async def test_nothing_is_left_of_it(link: Link) -> None:
+    """After the release no loop device is the slot's, and the next task finds the usual disk."""
+    task = link.task(_SOURCE)
+    await begin(task)
+    await task.said("written")
+    mine = loops_of(link.keeper)
+    assert len(mine) == 1, mine
+
+    await task.release()
+
+    await asyncio.to_thread(eventually, "the device is nobody's", lambda: not loops_of(link.keeper), 10.0)
+    other = link.task(_SOURCE)
+    await other.begin(LIMITS)
+    await other.said("written")
+    assert not loops_of(link.keeper)
+
+
+def loops_of(keeper: KeeperProcess) -> list[str]:
+    """Files of this keeper that are loop devices."""
+    found = [path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    return [name for name in found if str(keeper.state) in name]
