@@ -139,11 +139,20 @@ def test_an_owner_that_is_killed_ends_the_waiting_of_the_others(cluster: Cluster
     assert any("was abandoned" in line for line in story(cluster.wait(job_id)))
 
 
-@pytest.mark.parametrize(("where", "got"), [("master", "241"), ("slave-0", "241"), ("client-0", "0")])
+@pytest.mark.parametrize(
+    ("fault", "where", "got"),
+    [
+        ("disconnect $slave", "master", "241"),
+        ("disconnect $slave", "slave-0", "241"),
+        ("disconnect $slave", "client-0", "0"),
+        ("partition $SYNDICATE_MASTER $slave", "master", "241"),
+        ("degrade $slave --loss 100", "master", "241"),
+    ],
+)
 def test_a_cut_member_reaches_a_clients_server_alone(
-    cluster: Cluster, tmp_path: Path, where: str, got: str
+    cluster: Cluster, tmp_path: Path, fault: str, where: str, got: str
 ) -> None:
-    """Disconnected from masters and slaves; it comes back with the reconnect."""
+    """Cut off from masters and slaves, it does not reach one of theirs; it comes back when that is healed."""
     source = tree(
         tmp_path,
         {
@@ -161,9 +170,9 @@ def test_a_cut_member_reaches_a_clients_server_alone(
         "slave=${SYNDICATE_SLAVES##*,}\n"
         "syndicate-sync -i 1 -a -n probe\n"
         "syndicate-sync -i 1 -n ready\n"
-        "syndicate-chaos disconnect $slave\n"
+        f"syndicate-chaos {fault}\n"
         "sleep 5\n"
-        "syndicate-chaos reconnect $slave\n"
+        "syndicate-chaos heal\n"
         "syndicate-sync -i 1 -n whole -t 60\n"
         "sleep 0.5\n"
         "syndicate-chaos finish\n",
