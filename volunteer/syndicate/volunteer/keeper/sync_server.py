@@ -70,7 +70,7 @@ class SyncServer:
     def retell(self) -> None:
         """Tell what is open once more: to a volunteer that has just come."""
         if self._last.total or self._last.open:
-            self._company.tell(self._last)
+            self._company.tell(replace(self._last, rounds=()))
 
     async def close(self) -> None:
         """Tell the last account and leave nothing. Raises KeeperError."""
@@ -84,8 +84,7 @@ class SyncServer:
                 await self._hear_last(self._process)
                 await self._settle()  # where it ended meanwhile
             if self._last.total or self._last.open:
-                rounds = self._last.rounds
-                self._company.tell(replace(self._last, rounds=rounds, open=(), more_open=0, last=True))
+                self._company.tell(replace(self._last, open=(), more_open=0, last=True))
             if (process := self._let_go()) is not None:
                 await self._processes.end(process)
         finally:
