@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,13 +223,13 @@ def run(demo: Demo) -> bool:
     return all(reports) and all(verdicts)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Exit status 0 for `demo: ok`, 1 for anything else, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--reports", type=Path, default=Path("demo-reports"), help="the folder that the reports go to"
     )
-    reports: Path = parser.parse_args().reports.absolute()
+    reports: Path = parser.parse_args(arguments).reports.absolute()
     if os.geteuid() != 0:
         say("error: the demo needs root: sudo make demo")
         return 1
@@ -255,4 +255,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -136,6 +136,7 @@ class Arena:
                 limits=attack.limits,
                 no_client=True,
                 keep_disks=attack.keep_disks,
+                lose_unsynced=attack.lose_unsynced,
             )
             if (client := client_source(attack, facts)) is not None:
                 spec.no_client = False

@@ -287,6 +287,19 @@ ATTACKS = (
         without="using_up/packing",
     ),
     Attack(
+        id="disk-synced",
+        tries="a disk of `--lose-unsynced`: the device and the host's folders below it, shutting it down, "
+        "freezing it, more files and bytes than it may hold, and eight processes that sync without end",
+        held_by="neither its device nor its mount is in the sandbox; its orders take capabilities; it is a "
+        "file of a bounded size in a tmpfs that is bounded, too",
+        master=script("synced"),
+        limits=limits(disk_bytes=32 * _MIB),
+        lose_unsynced=True,
+        got=claimed,
+        annotations=frozenset({"disk_full"}),
+        because="its bounds are those of the file that it is made in",
+    ),
+    Attack(
         id="log-flood",
         tries="a gigabyte of output",
         held_by="a log keeps its head and its tail; a flood is read slowly, by a thread of its own",

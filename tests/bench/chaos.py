@@ -29,9 +29,7 @@ def measure() -> Iterator[Figure]:
     yield Figure("disconnect20_p99", slowest, "ms", None, f"p99 of an {PING}", p99(pings), len(cuts))
     # The harder reading of the same bound: what the machine itself does to one call in a hundred counts too.
     median = statistics.median(pings)
-    yield Figure(
-        "disconnect20_p99_of_median", slowest, "ms", None, f"median of an {PING}", median, len(cuts)
-    )
+    yield Figure("disconnect20_p99_of_median", slowest, "ms", None, f"median of an {PING}", median, len(cuts))
     yield of("partition20", "ms", times["partition"], "Disconnect of one of them", times["one"])
     yield of("pause", "ms", times["pause"], PING, times["ping"])
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from check import cluster as client
 from check.__main__ import Completed, Run
 from check.cluster import UndecidedError
+from check.plan import ChaosCalls, Plan
+from check.workload import Workload
 from raft_cluster import Cluster, LocalChaos
 from syndicate.client_api.checkers import Answer, Verdict
 from syndicate.client_api.history import History, Outcome, read
@@ -118,3 +121,39 @@ def test_a_plan_that_stopped_is_no_pass() -> None:
 
     assert verdict.answer is Answer.UNKNOWN
     assert verdict.reason == "waited for a leader for 15 s"
+
+
+class Unlucky(Plan):
+    """A plan whose second leader loses its office before it has written, so many times."""
+
+    def __init__(self, times: int, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.outcomes = [True] * times + [False]
+        self.splits = 0
+
+    def _split_once(self) -> bool:
+        self.splits += 1
+        return self.outcomes.pop(0)
+
+
+@pytest.mark.parametrize(("missed", "splits"), [(0, 1), (1, 2), (9, 3)])
+def test_a_split_vote_that_showed_nothing_is_tried_again(tmp_path: Path, missed: int, splits: int) -> None:
+    """A busy machine must not let a forgotten vote pass; but not for ever."""
+    cluster, said = client.Cluster({f"127.77.9.{number}": f"n{number}" for number in range(5)}), list[str]()
+    with History(tmp_path / "history.jsonl") as history:
+        workload = Workload(cluster.members, history, 1, 0.01)
+        plan = Unlucky(
+            missed,
+            chaos=cast(ChaosCalls, None),
+            cluster=cluster,
+            workload=workload,
+            history=history,
+            seed=1,
+            say=said.append,
+            successes=1,
+        )
+        plan._split_vote()
+    cluster.close()
+
+    assert plan.splits == splits
+    assert len(said) == min(missed, 3)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from keeper.harness import KeeperProcess, Link, TestTask, makefile
+from syndicate.volunteer.keeper import mounts
+from syndicate.volunteer.keeper.disk import Disk, DiskSize
+from syndicate.volunteer.keeper.errors import KeeperError
 from syndicate.volunteer.local import (
     Done,
     Limits,
@@ -172,6 +178,61 @@ while True:
     await task.link.do(SetTask(task.slot, task.id, False, False))
 
     await task.said("room", 2)
+
+
+async def test_a_disk_without_power_is_filled_and_healed(link: Link) -> None:
+    """While the task is dead, each is done for its next generation, whatever of the filler survived."""
+    task = link.task(_SOURCE)
+    await begin(task)
+    await task.said("written")
+    await task.link.do(SetTask(task.slot, task.id, False, True))
+    await task.kill()
+
+    await task.link.do(SetTask(task.slot, task.id, False, False))
+    await task.revive(2)
+    await task.said("written", 2)
+    await task.kill(2)
+    await task.link.do(SetTask(task.slot, task.id, False, True))
+    await task.revive(3)
+
+    await task.said("found ['over', 'synced']", 3)
+    assert "No space left on device" in (await task_end(task, 3))
+
+
+async def task_end(task: TestTask, generation: int) -> str:
+    """What a generation that fails printed."""
+    await task.exit(generation)
+    return await task.output(generation)
+
+
+def test_a_return_of_the_power_that_failed_half_way_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root is there again after it, and not the empty folder over which it is mounted."""
+    skeleton = tmp_path / "skeleton"
+    skeleton.mkdir()
+
+    def refuse(_: Path) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    def play() -> list[str]:
+        mounts.unshare_mounts()
+        disk = Disk.make(tmp_path, skeleton, DiskSize(LIMITS.disk_bytes, 1000, loses=True))
+        try:
+            (disk.root / "kept").touch()
+            disk.settle()
+            disk.lose_unsynced()
+            with monkeypatch.context() as patched:
+                patched.setattr(disk, "_mount_root", refuse)
+                with pytest.raises(KeeperError):
+                    disk.recover(skeleton)
+            disk.recover(skeleton)
+            return [entry.name for entry in disk.root.iterdir()]
+        finally:
+            disk.close()
+
+    with ThreadPoolExecutor(1) as own:
+        assert own.submit(play).result(30) == ["kept"]
 
 
 async def test_nothing_is_left_of_it(link: Link) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -271,11 +272,16 @@ async def test_what_is_published_gives_nobody_a_source(start: Start, tmp_path: P
 
 async def test_one_volunteer_does_not_keep_the_others_disks_from_coming(manager: Running) -> None:
     """However many it begins, with a header and without, and never ends."""
-    silent = Releasing(manager.volunteer_token, manager.volunteers, exit_at_start=True)
+    one: dict[str, Any] = {"slots": 1, "exit_at_start": True}
+    honest = Releasing(manager.volunteer_token, manager.volunteers, **one)
+    silent = Releasing(manager.volunteer_token, manager.volunteers, "node-b", first_address=20, **one)
     begun = []
-    async with stopping(manager) as (_, honest), silent.attached():
-        await manager.submit(no_client=True, keep_disks=True)
+    async with honest.attached(), silent.attached():
+        await manager.submit(machines=2, no_client=True, keep_disks=True)
+        await honest.asked()
         await silent.asked()
+        (mine,) = (command.task for command in honest.commands("release"))
+        (theirs,) = (command.task for command in silent.commands("release"))
         async with silent._channel() as channel:
             stub = registry_grpc.RegistryStub(channel)
             said = (*bearer(silent.token), ("syndicate-session", silent.welcome.session))
@@ -283,10 +289,10 @@ async def test_one_volunteer_does_not_keep_the_others_disks_from_coming(manager:
                 call = stub.PutDisk(metadata=said)
                 begun.append(call)
                 if number % 2:
-                    await call.write(header(silent.kept_by("master")))
+                    await call.write(header(theirs))
             await begun[1].initial_metadata()
             async with asyncio.timeout(5):
-                await honest.put(header(honest.kept_by("master")), b"whole", b"")
+                await honest.put(header(mine), b"whole", b"")
             for call in begun:
                 call.cancel()
         honest.release_all()
@@ -350,6 +356,23 @@ def test_disks_of_one_job_have_a_bound_together(tmp_path: Path) -> None:
 
     assert store.total == 150
     assert store.look(1, "slave-0") == Kept(60)
+
+
+def test_a_disk_that_was_taken_counts_once(tmp_path: Path) -> None:
+    """From the moment at which it is kept, also before its upload is let go."""
+    store = DiskStore(tmp_path / "disks", DiskBounds(100, 20, 1000))
+    one, other = store.begin(1, "master"), store.begin(1, "slave-0")
+    one.add(b"x" * 10)
+    one.finish()
+
+    other.add(b"x" * 10)
+    other.finish()
+    one.abandon()
+    other.abandon()
+
+    assert store.total == 20
+    with pytest.raises(Exhausted):
+        store.begin(1, "slave-1").add(b"x")
 
 
 def test_the_oldest_jobs_make_room_and_say_so(tmp_path: Path) -> None:

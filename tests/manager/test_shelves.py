@@ -48,6 +48,40 @@ def all_of(shelf: Shelf, task: str = "client-0", name: str = "history") -> bytes
     return shelf.read(task, name, 0, 10_000)
 
 
+def test_a_wrong_digest_costs_no_more_than_its_piece(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was handed over before is not read again for it, however often it comes."""
+    shelf.put(piece(b"one"))
+    reads: list[int] = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *given: reads.append(given[1]) or pread(*given))
+    for _ in range(3):
+        with pytest.raises(BadRequest, match="the digest of the 6 bytes"):
+            shelf.put(piece(b"two", 3, sha256="0" * 64))
+    monkeypatch.undo()
+
+    assert reads == []
+    assert shelf.put(piece(b"two", 3, sha256=digest(b"onetwo"))) == 6
+    assert all_of(shelf) == b"onetwo"
+
+
+async def test_only_a_last_word_wakes_who_waits(tmp_path: Path) -> None:
+    """And that once: neither whole histories nor repeats do, which a client sends as often as it likes."""
+    with ThreadPoolExecutor(1) as files:
+        shelves = Shelves(tmp_path, files)
+        woken = []
+        for last in (
+            piece(b"a", sha256=digest(b"a")),
+            piece(b"b", name="more", sha256=digest(b"b"), final=True),
+            piece(b"b", name="more", sha256=digest(b"b"), final=True),
+        ):
+            with shelves.changed.watch(7) as changed:
+                changed.clear()
+                await shelves.put(7, 1, last)
+                woken.append(changed.is_set())
+
+    assert woken == [False, True, False]
+
+
 def test_pieces_follow_each_other_and_the_last_one_closes(shelf: Shelf) -> None:
     """Each answers how much there is; the digest stands with the whole."""
     sizes = [shelf.put(piece(b"one")), shelf.put(piece(b"two", 3))]

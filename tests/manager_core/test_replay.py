@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -203,6 +204,25 @@ def test_a_call_that_comes_late_is_answered_at_once() -> None:
     reply = done(cluster, cluster.fault("kill", cluster.address("slave-0", made), caller=client(cluster)))
     assert reply.fault_id == 2
     assert len(fault_commands(cluster)) == before
+
+
+def test_a_long_plan_makes_no_call_slow() -> None:
+    """A client that calls without end takes no longer of the manager for a ledger that is full."""
+    cluster = original()
+    view = cluster.job(1)
+    first = view.faults[0]
+    lines = tuple(replace(first, fault_id=number, call_id=number) for number in range(1, 5001))
+    made = cluster.submit(0, replays=replace(view, faults=lines))
+    cluster.deliver()
+    job = cluster.machine._world.jobs[made]
+    replay.counterpart(job, first.kind, ("slave-0",), first.requested_by)
+
+    began = time.process_time()
+    for _ in range(500):
+        assert replay.counterpart(job, first.kind, ("slave-1",), first.requested_by) is None
+    took_s = time.process_time() - began
+
+    assert took_s < 0.5, f"500 calls took {took_s:.1f} s"
 
 
 def test_a_call_without_a_counterpart_is_refused() -> None:

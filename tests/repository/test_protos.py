@@ -16,10 +16,10 @@ Message = descriptor_pb2.DescriptorProto
 
 # Reads change nothing; a volunteer's stream carries the identity of each command in the command itself.
 READS = re.compile(r"^(Get|List|Watch|Read|Fetch|Gather)[A-Z]|^Ping$|^Attach$|^WhoAmI$")
-# What is sent in place: a piece that comes again is there already.
-IN_PLACE = {"PutHistory"}
+# What is sent in place: a piece that comes again is there already, and a disk takes its own place.
+IN_PLACE = {"PutHistory", "PutDisk"}
 # A job's members are handed out whole: there are as many as its gang has.
-WHOLE_LISTS = {"ListMembers"}
+WHOLE_LISTS = {"ListMembers", "ListBarriers"}
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,24 @@ async def test_a_manager_that_is_not_reached_is_waited_for() -> None:
     assert manager.disks == [b"a"]
 
 
+async def test_a_channel_that_is_closed_meanwhile_gives_way_to_the_next() -> None:
+    """As when the certificate was replaced: it ends the call, not who hands the disk over."""
+    manager, keeper = Manager(), Keeper(b"a" * 1000)
+    manager.reads.clear()
+    async with served(manager) as first, served(manager) as second, asyncio.timeout(6 * DEADLINE):
+        ways = [first, second]
+        edges = DiskEdges(keeper.read, lambda _: ways.pop(0))
+        sending = asyncio.create_task(DiskSender(edges).send(3, REF, ""))
+        while not keeper.asked:
+            await asyncio.sleep(0.01)
+        await first.channel.close()
+        manager.reads.set()
+
+        await sending
+
+    assert manager.disks == [b"a" * 1000]
+
+
 async def test_a_manager_that_never_comes_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The slot is not kept for it: both waits have an end."""
     monkeypatch.setattr(disks, "_HAND_OVER_S", 0.05)

@@ -49,7 +49,9 @@ class ChaosControlStub(object):
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
     (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
-    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
+    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can. In a
+    job that replays another one, where the call stands for a recorded one and waits for that:
+    no such one is left (NOT_IN_REPLAY). Nothing was done.
     PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
     RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
     TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -191,7 +193,9 @@ class ChaosControlServicer(object):
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
     (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
-    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
+    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can. In a
+    job that replays another one, where the call stands for a recorded one and waits for that:
+    no such one is left (NOT_IN_REPLAY). Nothing was done.
     PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
     RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
     TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -487,7 +491,9 @@ class ChaosControl(object):
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
     (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
-    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
+    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can. In a
+    job that replays another one, where the call stands for a recorded one and waits for that:
+    no such one is left (NOT_IN_REPLAY). Nothing was done.
     PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
     RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
     TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.

@@ -26,6 +26,8 @@ _HAND_OVER_S: Final = 32.0
 _TELL_S: Final = 5.0
 _TRIES: Final = 2  # the second where the manager went away, and came back
 _LONGEST_WHY: Final = 300
+# The second where the channel was closed on this side: its certificate was replaced.
+_AWAY: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _TAKEN: Final = "syndicate-disk"
 # In the text that grpc.aio makes up where a write met the end of a call before its status came.
 _WRITE_FAILED: Final = "Internal error from Core"
@@ -86,7 +88,7 @@ class DiskSender:
                 if await self._pass_on(slot, ref, call):
                     return
                 code, detail = await call.code(), await call.details()
-                if code is not grpc.StatusCode.UNAVAILABLE or not tries_left:
+                if code not in _AWAY or not tries_left:
                     raise _Missing(_refusal(code, detail))
             finally:
                 call.cancel()
@@ -108,6 +110,10 @@ class DiskSender:
             await call.done_writing()
             await call
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        except asyncio.CancelledError:
+            if _is_given_up():
+                raise
             return False
         return True
 
@@ -132,6 +138,10 @@ class DiskSender:
             await call.write(pb.PutDiskRequest(header=header))
             await call.done_writing()
             await call
+        except asyncio.CancelledError:
+            if _is_given_up():
+                raise
+            raise asyncio.InvalidStateError("the connection was closed") from None
         finally:
             call.cancel()
 
@@ -145,6 +155,12 @@ class DiskSender:
         # Its async types are in a name that exists for type checkers only.
         stub: Any = registry_pb2_grpc.RegistryStub(upstream.channel)
         return stub.PutDisk(metadata=(*upstream.credentials, ("syndicate-session", upstream.session)))
+
+
+def _is_given_up() -> bool:
+    """Whether this task is cancelled: a call whose channel is closed ends by the same exception."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _refusal(code: grpc.StatusCode, detail: str) -> str:

@@ -74,7 +74,7 @@ def queue_text(job: Job) -> str:
 
 
 def replay_text(job: Job) -> str:
-    """``of job 12: 7 of 8 faults applied, worst offset 3.1 ms asked, …``; what is to come while that is not known."""
+    """``of job 12: 7 of 8 faults applied, worst offset …``; what is to come while that is not known."""
     ends = (line for line in job.story if line.event == "replay.ended" and line.attempt == job.attempt)
     told = next((neutralise_text(line.text).removeprefix("replay ") for line in ends), "")
     return told or f"of job {job.spec.replay_of}: its faults at their times"

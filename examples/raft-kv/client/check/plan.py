@@ -174,7 +174,7 @@ class Plan:
         for _ in range(MOST_SPLITS):
             if not self._split_once():
                 return
-            self._say("the second leader lost its office before it wrote: once more")
+            self._say("the second leader lost its office before it wrote, which shows nothing")
 
     def _split_once(self) -> bool:
         """Whether it was missed, and should be tried again."""

@@ -6,7 +6,7 @@ from . import quota, replay
 from .access import is_default
 from .errors import BadRequest, Exhausted, Refused
 from .events import SubmitJob
-from .limits import granted
+from .limits import LOSING, granted, why_not_losing
 from .model import NO_SYNC, JobSpec, JobState, Limits, Source
 from .names import is_name
 from .records import JobRecord
@@ -17,7 +17,6 @@ from .world import World
 
 MOST_KEPT_DISKS = 64
 """Tasks of a job whose disks are kept: they are all packed and sent at the job's end."""
-_LOSING = "lose-unsynced"
 LEAST_LOSING_DISK = 4 << 20  # less holds no journal
 
 
@@ -136,13 +135,13 @@ def _require_losing(world: World, bounds: Limits) -> None:
         raise _bad("limits.disk_bytes", f"must be at least {least} for a disk that loses what is not synced")
     for name, node in sorted(world.nodes.items()):
         record = node.record
-        if record.drained or world.barred(node) or _LOSING in record.capabilities:
+        why = why_not_losing(record)
+        if record.drained or world.barred(node) or not why:
             continue
-        why = dict(record.cannot).get(_LOSING, "it does not say that it can")
         raise Refused(
             "CANNOT",
-            f"{name} cannot let a disk lose what is not synced: {why}",
-            capability=_LOSING,
+            why,
+            capability=LOSING,
             volunteer=name,
             hint=f"Drain it (`syndicatectl node drain {name}`), or submit without --lose-unsynced",
         )

@@ -8,9 +8,10 @@ taken back because its call had failed. `replaying` carries it out.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from .desired import LASTING
 from .errors import BadRequest, Ended, Refused
@@ -29,6 +30,8 @@ from .world import World
 _BY_ITSELF: Final = frozenset({HEALER, LEASE, ROLLBACK})
 _USER: Final = "user:"
 _PREFIX: Final = "replay-"
+# The members of a planned call, or the planned calls that a Heal is about; None where that is of everything.
+What = frozenset[Any] | None
 
 
 # ---- what is submitted ------------------------------------------------------------------------------------
@@ -102,18 +105,25 @@ def _calls(lines: Iterable[FaultRecord], start: Stamp, job_id: int) -> list[Plan
         failed = len(held) < len(of_call) or any(line.healed_by == ROLLBACK for line in of_call)
         if not held or (failed and held[0].kind in LASTING):
             continue
-        planned = _call(held, start, offset_ns, PlanRecord(job_id, len(found) + 1, 0, "", held[0].kind, ()))
-        if planned.kind is FaultKind.HEAL and not planned.everything:
-            healed = {numbers[line] for one in held for line in one.heals if line in numbers}
-            if not healed:
+        heals: tuple[int, ...] = ()
+        if _heals_some(held[0]):
+            heals = tuple(sorted({numbers[line] for one in held for line in one.heals if line in numbers}))
+            if not heals:
                 continue
-            planned = replace(planned, heals=tuple(sorted(healed)))
-        found.append(planned)
-        numbers.update((line.fault_id, planned.number) for line in held)
+        number = len(found) + 1
+        found.append(_call(job_id, number, held, start, offset_ns, heals))
+        numbers.update((line.fault_id, number) for line in held)
     return found
 
 
-def _call(held: list[FaultRecord], start: Stamp, offset_ns: int, blank: PlanRecord) -> PlanRecord:
+def _heals_some(line: FaultRecord) -> bool:
+    """Whether a line is of a Heal of some calls, which says of which."""
+    return line.kind is FaultKind.HEAL and bool(line.text)
+
+
+def _call(
+    job_id: int, number: int, held: list[FaultRecord], start: Stamp, offset_ns: int, heals: tuple[int, ...]
+) -> PlanRecord:
     first = held[0]
     parts = tuple(
         PlannedPart(
@@ -125,10 +135,12 @@ def _call(held: list[FaultRecord], start: Stamp, offset_ns: int, blank: PlanReco
         )
         for line in held
     )
-    return replace(
-        blank,
-        offset_ns=offset_ns,
+    return PlanRecord(
+        job_id,
+        number,
+        offset_ns,
         asked_by="" if first.requested_by == REPLAY else first.requested_by,
+        kind=first.kind,
         parts=parts,
         with_disk=first.with_disk,
         lease_s=first.lease_s,
@@ -138,8 +150,8 @@ def _call(held: list[FaultRecord], start: Stamp, offset_ns: int, blank: PlanReco
         shape=first.shape,
         seed=first.seed,
         text=first.text,
-        # A Heal of some calls says of which.
-        everything=first.kind is FaultKind.HEAL and not first.text,
+        heals=heals,
+        everything=first.kind is FaultKind.HEAL and not _heals_some(first),
     )
 
 
@@ -158,31 +170,63 @@ def counterpart(job: LiveJob, kind: FaultKind, names: tuple[str, ...], by: str) 
     Members that were so already in the replayed job have no line there: where no planned call is about all of
     them, one about some of them is meant. What one user asked for, any user may stand for.
     """
-    wanted = set(names)
-    meant = None
-    for planned in _unclaimed(job, kind, by):
-        tasks = {part.task for part in planned.parts}
-        if tasks == wanted:
-            return planned
-        if meant is None and tasks < wanted:
-            meant = planned
-    return meant
+    wanted = frozenset(names)
+    return _first(job, kind, by, [wanted]) or _first(job, kind, by, _within(job, kind, by, wanted))
 
 
 def healing_counterpart(job: LiveJob, calls: set[int] | None, by: str) -> PlanRecord | None:
     """As `counterpart`, for a Heal of these planned calls; None for everything."""
-    for planned in _unclaimed(job, FaultKind.HEAL, by):
-        if planned.everything if calls is None else (not planned.everything and calls >= set(planned.heals)):
-            return planned
-    return None
+    kind = FaultKind.HEAL
+    return _first(job, kind, by, [None] if calls is None else _within(job, kind, by, frozenset(calls)))
 
 
-def _unclaimed(job: LiveJob, kind: FaultKind, by: str) -> Iterable[PlanRecord]:
-    for planned in job.replay.plan.values() if job.replay is not None else ():
-        asked_by = planned.asked_by
-        same = asked_by in ("", by) or (asked_by.startswith(_USER) and by.startswith(_USER))
-        if planned.kind is kind and same and planned.claimed_in != job.record.attempt:
-            yield planned
+def _first(job: LiveJob, kind: FaultKind, by: str, wanted: Iterable[What]) -> PlanRecord | None:
+    """The first planned call about any of these that no other one stands for."""
+    replay = job.replay
+    if replay is None:
+        return None
+    whats, attempt, first = list(wanted), job.record.attempt, 0
+    for who in _names_of(by):
+        about = _unclaimed(job).get((kind, who), {})
+        for what in whats:
+            numbers = about.get(what)
+            while numbers and replay.plan[numbers[0]].claimed_in == attempt:
+                numbers.popleft()
+            if numbers:
+                first = min(first or numbers[0], numbers[0])
+            elif numbers is not None:
+                del about[what]
+    return replay.plan[first] if first else None
+
+
+def _within(job: LiveJob, kind: FaultKind, by: str, wanted: frozenset[Any]) -> Iterable[What]:
+    for who in _names_of(by):
+        yield from (
+            what for what in _unclaimed(job).get((kind, who), {}) if what is not None and what <= wanted
+        )
+
+
+def _names_of(by: str) -> tuple[str, ...]:
+    """The names under which a caller's calls may be planned."""
+    return "", _USER if by.startswith(_USER) else by
+
+
+def _unclaimed(job: LiveJob) -> dict[tuple[FaultKind, str], dict[What, deque[int]]]:
+    """Planned calls by kind and caller, and then by what they are about; made once for an attempt.
+
+    A plan may have thousands of calls, and each call of a client asks for its counterpart.
+    """
+    replay = job.replay
+    assert replay is not None, "the caller has seen it"  # noqa: S101  # for the type checker
+    if not replay.unclaimed:
+        for number, planned in sorted(replay.plan.items()):
+            who = _USER if planned.asked_by.startswith(_USER) else planned.asked_by
+            about: What = frozenset(part.task for part in planned.parts)
+            if planned.kind is FaultKind.HEAL:
+                about = None if planned.everything else frozenset(planned.heals)
+            calls = replay.unclaimed.setdefault((planned.kind, who), {})
+            calls.setdefault(about, deque()).append(number)
+    return replay.unclaimed
 
 
 # ---- what came of it --------------------------------------------------------------------------------------

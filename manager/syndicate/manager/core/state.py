@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from .clock import Interval
 from .effects import Command, FaultReply, FinishReply
@@ -203,7 +204,8 @@ class Replay:
     """The calls that a job makes again, by number, and how far it is; but for `plan` of this attempt alone.
 
     `next` is the first that has not come yet. `asked` are those that have, `flying` the numbers of those that
-    are under way. `claims` has by request id the one that it stands for.
+    are under way. `claims` has by request id the one that it stands for. `unclaimed` is for looking up what
+    nothing stands for yet, and made when it is first asked: see `replay.counterpart`.
     """
 
     plan: dict[int, PlanRecord]
@@ -213,6 +215,9 @@ class Replay:
     flying: dict[int, None] = field(default_factory=dict)
     claims: dict[str, int] = field(default_factory=dict)
     stands: dict[int, list[Stand]] = field(default_factory=dict)
+    unclaimed: dict[tuple[FaultKind, str], dict[frozenset[Any] | None, deque[int]]] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(slots=True)

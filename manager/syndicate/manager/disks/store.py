@@ -132,18 +132,26 @@ class DiskStore:
 
     def _give_back(self, job_id: int, arrived: int) -> None:
         with self._lock:
-            left = self._arriving.get(job_id, 0) - arrived
-            if left > 0:
-                self._arriving[job_id] = left
-            else:
-                self._arriving.pop(job_id, None)
+            self._arrived(job_id, arrived)
+
+    def _arrived(self, job_id: int, arrived: int) -> None:
+        left = self._arriving.get(job_id, 0) - arrived
+        if left > 0:
+            self._arriving[job_id] = left
+        else:
+            self._arriving.pop(job_id, None)
 
     def _take(self, job_id: int, temporary: Path, disk: Path, arrived: int) -> None:
         with self._lock:
             disk.parent.mkdir(mode=0o700, exist_ok=True)
             before = disk.stat().st_size if disk.exists() else 0
             temporary.rename(disk)
+            # In one step: counted as both, it would take the room of another that still arrives.
             self._kept[job_id] = self._kept.get(job_id, 0) + arrived - before
+            self._arrived(job_id, arrived)
+
+    def _settle(self, disk: Path) -> None:
+        """Make what was taken outlive a crash of the machine."""
         disk.with_name(disk.name.removesuffix(".tar.gz") + ".missing").unlink(missing_ok=True)
         for folder in (disk.parent, self._root):
             _fsync_folder(folder)
@@ -189,9 +197,11 @@ class DiskUpload:
         os.fsync(file.fileno())
         file.close()
         self._store._take(self._job_id, temporary, self._target, self.size)
+        self.size = 0
+        self._store._settle(self._target)
 
     def abandon(self) -> None:
-        """Forget what came; after `finish` only the room that it was given while it came. Idempotent."""
+        """Forget what came; nothing of it after `finish`. Idempotent."""
         if self._file is not None:
             self._file.close()
         if self._temporary is not None:

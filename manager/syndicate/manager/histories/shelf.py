@@ -17,10 +17,13 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..core.errors import BadRequest, Exhausted, NotFound, Refused
 from ..core.names import is_name
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
 
 PIECE_BYTES: Final = 192 << 10
 """The largest piece that one call brings: a volunteer's relay takes messages of 256 KiB."""
@@ -78,6 +81,8 @@ class Shelf:
         self._bounds = bounds
         self._kept: dict[tuple[str, str], Kept] = {}
         self._finals: dict[str, int] = {}
+        # Of what is open, as far as it goes, so that a last piece with a wrong one costs no more than any.
+        self._digests: dict[tuple[str, str], Digest] = {}
         for state in folder.glob("*/*.state"):
             kept = _recovered(state)
             self._kept[kept.task, kept.name] = kept
@@ -167,18 +172,28 @@ class Shelf:
         try:
             data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with data.open("r+b" if data.exists() else "w+b", buffering=0) as file:
-                file.truncate(old.size)  # what was never acknowledged
-                _write_at(file.fileno(), fresh, old.size)
-                if sha256 and (found := _digest(file.fileno())) != sha256:
+                digest = self._digest_of(old, file.fileno())
+                digest.update(fresh)
+                if sha256 and (found := digest.hexdigest()) != sha256:
                     text = f"the digest of the {new.size} bytes is {found}, and not {sha256}"
                     raise BadRequest("BAD_FIELD", text, field="sha256")
+                file.truncate(old.size)  # what was never acknowledged
+                _write_at(file.fileno(), fresh, old.size)
             # In one step over what it said before: one of the two is always true.
             line = f"{new.size:020d} {sha256 or _NO_DIGEST}\n".encode()
             with state.open("r+b" if state.exists() else "w+b", buffering=0) as file:
                 _write_at(file.fileno(), line, 0)
         except OSError as error:
             raise _no_room(error) from error
+        self._digests[old.task, old.name] = digest
+        if sha256:
+            del self._digests[old.task, old.name]
         return new
+
+    def _digest_of(self, kept: Kept, descriptor: int) -> Digest:
+        """Of all that was acknowledged: read once, and then kept."""
+        known = self._digests.get((kept.task, kept.name))
+        return known.copy() if known is not None else _digest(descriptor, kept.size)
 
     def _say_final(self, piece: Piece) -> None:
         if self._finals.get(piece.task, -1) >= piece.generation:
@@ -249,13 +264,13 @@ def _recovered(state: Path) -> Kept:
     return Kept(task, name, size, sha256) if size <= there else Kept(task, name, there)
 
 
-def _digest(descriptor: int) -> str:
+def _digest(descriptor: int, size: int) -> Digest:
     digest = hashlib.sha256()
     at = 0
-    while block := os.pread(descriptor, _BLOCK, at):
+    while block := os.pread(descriptor, min(_BLOCK, size - at), at):
         digest.update(block)
         at += len(block)
-    return digest.hexdigest()
+    return digest
 
 
 def _write_at(descriptor: int, data: bytes, offset: int) -> None:

@@ -159,6 +159,11 @@ class Disk:
             raise failed(f"cannot bound the disk: {error}") from error
         self._size = size
 
+    @property
+    def usable(self) -> bool:
+        """Not so from a loss of power on, until it has recovered."""
+        return self._volume is None or not self._volume.lost
+
     def fill(self) -> None:
         """Leave no byte and no inode free; raises KeeperError.
 
@@ -168,7 +173,7 @@ class Disk:
         """
         if self._volume is not None:
             try:
-                self._volume.fill("full")
+                self._volume.fill()
             except OSError as error:
                 raise failed(f"cannot fill the disk: {error}") from error
             return
@@ -195,7 +200,7 @@ class Disk:
         """Let it have its own bounds again, whatever was done to them; raises KeeperError."""
         try:
             if self._volume is not None:
-                self._volume.empty("full")
+                self._volume.empty()
             else:
                 inodes = self._size.inodes + _OWN_INODES
                 mounts.resize(self._mount, self._size.size_bytes, inodes, _FLAGS)
@@ -221,14 +226,16 @@ class Disk:
 
     def recover(self, skeleton: Path) -> None:
         """The power is back, where it failed; raises KeeperError, and can be tried again."""
-        if self._volume is None or not self._volume.lost:
+        if self._volume is None or (self.usable and len(self._held) > 1):
             return
         try:
             while len(self._held) > 1:  # the tmpfs stays
                 os.close(self._held.pop())
             if os.path.ismount(self.root):
                 mounts.unmount(self.root)
-            self._volume.mount_again()
+            if self._volume.lost:
+                self._volume.mount_again()
+            self._volume.empty()  # it may have survived; whoever wants it full fills it anew
             self._mount_root(skeleton)
         except OSError as error:
             raise failed(f"cannot bring the disk back: {error}") from error

@@ -441,7 +441,7 @@ class Ground:
     def set_disk_full(self, full: bool) -> None:
         """Leave no room on the task's disk, and on those after it, or give it back; raises KeeperError."""
         self._fill = False
-        if self._disk is None:  # a revival came to nothing: the next one makes another
+        if self._disk is None or not self._disk.usable:  # the next revival makes another, or recovers it
             self._fill = full
         elif not full:
             self._disk.give_back()

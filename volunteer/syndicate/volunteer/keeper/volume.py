@@ -35,6 +35,8 @@ _JOURNAL_MIB = 4
 _INODES_LEAST, _BYTES_FOR_INODE = 1024, 4096
 _LEAST_BYTES = 3 * _JOURNAL_MIB * _MIB  # mkfs refuses a journal of half of it
 _MAKE_SECONDS = 20.0
+_FILLER = "full"
+_OWN = ("lost+found", _FILLER)
 _PLACES = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -76,6 +78,12 @@ class Volume:
             raise failed(f"mkfs.ext4: {one_line(made.stderr.decode(errors='replace'), 200)}")
         volume = cls(image, point)
         volume._mount()
+        try:
+            os.close(volume._open_filler())
+            volume.sync()
+        except OSError:
+            volume.close()
+            raise
         return volume
 
     def _mount(self) -> None:
@@ -111,12 +119,10 @@ class Volume:
         self._mount()
         self.lost = False
 
-    def fill(self, name: str) -> None:
+    def fill(self) -> None:
         """Leaves no block free: a file of ours has them all. Raises OSError."""
         free = os.fstatvfs(self._root).f_bfree * _BLOCK
-        file = os.open(
-            name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self._root
-        )
+        file = self._open_filler()
         try:
             size = os.fstat(file).st_size
             while free >= _BLOCK:
@@ -128,12 +134,18 @@ class Volume:
         finally:
             os.close(file)
 
-    def empty(self, name: str) -> None:
+    def empty(self) -> None:
         """Takes back what `fill` did; raises OSError."""
+        file = self._open_filler()
         try:
-            os.unlink(name, dir_fd=self._root)
-        except FileNotFoundError:
-            return
+            os.ftruncate(file, 0)
+        finally:
+            os.close(file)
+
+    def _open_filler(self) -> int:
+        """It stays: there may be no inode for it later."""
+        options = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(_FILLER, options, 0o600, dir_fd=self._root)
 
     def full(self) -> bool:
         """Whether no block or no inode is left; raises OSError."""
@@ -167,7 +179,7 @@ def try_volume(folder: Path) -> None:
         (volume.point / "lost").write_bytes(b"lost")
         volume.lose()
         volume.mount_again()
-        found = sorted(entry.name for entry in volume.point.iterdir() if entry.name != "lost+found")
+        found = sorted(entry.name for entry in volume.point.iterdir() if entry.name not in _OWN)
         if found != ["kept"]:
             raise KeeperError(failed("").code, f"after a loss of power there is {found}, not what was synced")
     finally:
