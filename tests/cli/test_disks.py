@@ -129,6 +129,17 @@ def test_a_job_that_runs_is_to_be_waited_for(ctl: Ctl, job: FakeManager, tmp_pat
     assert "syndicatectl wait 12" in ended.err
 
 
+def test_a_task_that_is_not_there_is_told_with_those_that_are(
+    ctl: Ctl, job: FakeManager, tmp_path: Path
+) -> None:
+    """Before anything is asked for or written."""
+    ended = ctl("fetch", "12", str(tmp_path / "store"), "--disk-of", "slave-9")
+
+    assert ended.code == 66
+    assert "Its tasks: master, slave-0" in ended.err
+    assert not (tmp_path / "store").exists()
+
+
 def test_submit_asks_for_them(ctl: Ctl, manager: FakeManager, tmp_path: Path) -> None:
     """With the option, and not without."""
     (tmp_path / "Makefile").write_text("master:\n\ttrue\n")
@@ -156,3 +167,13 @@ def test_the_client_has_an_error_for_it(job: FakeManager) -> None:
     job.scheduler.jobs[12].state = common.JOB_STATE_FAILED
     with SchedulerClient(job.address, TOKEN, insecure=True) as client, pytest.raises(NoDisks):
         list(client.disks(12))
+
+
+def test_show_says_that_kills_lose_what_was_not_synced(ctl: Ctl, job: FakeManager) -> None:
+    """Of a job submitted with --lose-unsynced, and of no other."""
+    without = ctl("show", "12").out
+    job.scheduler.jobs[12].spec.lose_unsynced = True
+    shown = ctl("show", "12").out
+
+    assert "kills      are losses of power: what was not synced is gone" in shown
+    assert "losses of power" not in without

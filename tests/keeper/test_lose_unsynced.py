@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import re
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from keeper.harness import KeeperProcess, Link, TestTask, makefile
+from keeper.harness import KeeperProcess, Link, TestTask, linked, makefile, network_instance
 from syndicate.volunteer.keeper import mounts
 from syndicate.volunteer.keeper.disk import Disk, DiskSize
 from syndicate.volunteer.keeper.errors import KeeperError
@@ -235,6 +238,44 @@ def test_a_return_of_the_power_that_failed_half_way_is_tried_again(
         assert own.submit(play).result(30) == ["kept"]
 
 
+def test_a_full_tmp_takes_nothing_of_the_device(tmp_path: Path) -> None:
+    """Each has its own bound and room; and without an inode the disk can still be kept full."""
+    skeleton = tmp_path / "skeleton"
+    skeleton.mkdir()
+
+    def written(path: Path) -> int:
+        with path.open("wb", buffering=0) as file:
+            code = 0
+            while not code:
+                try:
+                    file.write(bytes(1 << 16))
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    code = error.errno or -1
+            assert code == errno.ENOSPC, os.strerror(code)
+            return os.fstat(file.fileno()).st_size >> 20
+
+    def play() -> tuple[int, int]:
+        mounts.unshare_mounts()
+        disk = Disk.make(tmp_path, skeleton, DiskSize(LIMITS.disk_bytes, 1000, loses=True))
+        try:
+            disk.begin(1)
+            found = written(disk.tmp / "x"), written(disk.root / "x")
+            with contextlib.suppress(OSError):
+                for number in range(20_000):
+                    (disk.root / f"file-{number}").touch()
+            disk.fill()
+            disk.give_back()
+            return found
+        finally:
+            disk.close()
+
+    with ThreadPoolExecutor(1) as own:
+        in_tmp, in_root = own.submit(play).result(30)
+    assert in_tmp <= 16
+    assert 14 <= in_root <= 18
+
+
 async def test_nothing_is_left_of_it(link: Link) -> None:
     """After the release no loop device is the slot's, and the next task finds the usual disk."""
     task = link.task(_SOURCE)
@@ -252,7 +293,53 @@ async def test_nothing_is_left_of_it(link: Link) -> None:
     assert not loops_of(link.keeper)
 
 
+async def test_a_keeper_that_is_killed_without_power_leaves_no_device(folder: Path) -> None:
+    """The kernel lets go of the disk with the last process that saw it; the next keeper starts."""
+    keeper = KeeperProcess(folder, network_instance()[::-1], slots=1)
+    keeper.start()
+    try:
+        async with linked(keeper, release=False) as link:
+            task = link.task(_SOURCE)
+            await begin(task)
+            await task.said("written")
+            await task.kill()
+            assert len(loops_of(keeper)) == 1
+            keeper.stop(signal.SIGKILL)
+        await asyncio.to_thread(eventually, "the device is nobody's", lambda: not loops_of(keeper), 10.0)
+        keeper.start()
+    finally:
+        assert keeper.stop() == 0
+
+
 def loops_of(keeper: KeeperProcess) -> list[str]:
     """Files of this keeper that are loop devices."""
     found = [path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
     return [name for name in found if str(keeper.state) in name]
+
+
+async def test_with_everything_full_it_is_killed_and_revived_all_the_same(link: Link) -> None:
+    """Neither the loss of the power nor its return needs room that a task took."""
+    fills = """
+import os
+for place in ("/tmp", "/dev/shm", "."):
+    try:
+        number = 0
+        while True:
+            with open(f"{place}/{number}", "wb", buffering=0) as file:
+                for _ in range(64):
+                    file.write(bytes(1 << 16))
+            number += 1
+    except OSError as error:
+        print(place, error.strerror, flush=True)
+print("full", flush=True)
+os.execlp("sleep", "sleep", "1000")
+"""
+    task = link.task({"Makefile": makefile("@exec python3 it.py"), "it.py": fills})
+    await begin(task)
+
+    for generation in (1, 2):
+        await task.said("full", generation)
+        await task.kill(generation)
+        await task.revive(generation + 1)
+
+    await task.said("full", 3)

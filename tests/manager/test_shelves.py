@@ -205,6 +205,20 @@ def test_what_a_crash_of_the_machine_took_is_told(shelf: Shelf, tmp_path: Path, 
     assert found.put(piece(b"one", sha256=digest(b"one"))) == 3
 
 
+def test_what_a_removal_that_was_broken_off_left_is_read(shelf: Shelf, tmp_path: Path) -> None:
+    """A state without its bytes tells of a history with none: the others of the job can be read."""
+    shelf.put(piece(b"one", sha256=digest(b"one")))
+    shelf.put(piece(b"two", name="other", sha256=digest(b"two")))
+    next(tmp_path.rglob("history.data")).unlink()
+
+    found = Shelf(next(tmp_path.rglob("client-0")).parent, Bounds())
+
+    assert [(kept.name, kept.size, bool(kept.sha256)) for kept in found.kept] == [
+        ("history", 0, False),
+        ("other", 3, True),
+    ]
+
+
 def test_a_disk_that_is_full_is_told_and_harms_nothing(
     shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,10 +188,15 @@ async def test_a_channel_that_is_closed_meanwhile_gives_way_to_the_next() -> Non
     manager.reads.clear()
     async with served(manager) as first, served(manager) as second, asyncio.timeout(6 * DEADLINE):
         ways = [first, second]
-        edges = DiskEdges(keeper.read, lambda _: ways.pop(0))
+        asked = asyncio.Event()
+
+        async def read(request: local.ReadDisk) -> local.Reply | None:
+            asked.set()
+            return await keeper.read(request)
+
+        edges = DiskEdges(read, lambda _: ways.pop(0))
         sending = asyncio.create_task(DiskSender(edges).send(3, REF, ""))
-        while not keeper.asked:
-            await asyncio.sleep(0.01)
+        await asked.wait()
         await first.channel.close()
         manager.reads.set()
 

@@ -242,7 +242,16 @@ def logs(
         list[str] | None,
         typer.Option("--task", metavar="TASK", help="Only master, slave-0, client-0 …; repeatable."),
     ] = None,
-    attempt: Annotated[int, typer.Option("--attempt", metavar="N", help="Of an earlier attempt.", min=0)] = 0,
+    attempt: Annotated[
+        int,
+        typer.Option(
+            "--attempt",
+            metavar="N",
+            help="Of an earlier attempt; else of the last.",
+            min=0,
+            show_default=False,
+        ),
+    ] = 0,
     json: JsonOption = False,
 ) -> int:
     """Prints the output of a job's tasks.

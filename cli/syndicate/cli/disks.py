@@ -14,14 +14,15 @@ from typing import BinaryIO
 from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
 from syndicate.cli.render.neutralise import neutralise_text
+from syndicate.cli.render.timeline import in_order
 from syndicate.cli.report.documents import pretty
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient, job_has_ended
 from syndicate.v1.scheduler_pb2 import Job, ReadDisksResponse
 
 
-def require_disks(job: Job) -> None:
-    """Raises CliError for a job that kept no disks, or keeps them only when it ends."""
+def require_disks(job: Job, tasks: Sequence[str]) -> None:
+    """Raises CliError for a job that kept no disks, or has not ended, and for a task that it has not."""
     if not job.spec.keep_disks:
         raise CliError(
             f"job {job.job_id} kept no disks: they go with the slots when a job ends",
@@ -31,8 +32,16 @@ def require_disks(job: Job) -> None:
     if not job_has_ended(job.state):
         raise CliError(
             f"job {job.job_id} has not ended: its disks are kept when it does",
-            f"Wait:  syndicatectl wait {job.job_id}",
+            f"Wait for it:  syndicatectl wait {job.job_id}",
             code=exit_codes.TRY_AGAIN,
+        )
+    known = [task.ref.task for task in in_order(job.tasks)]
+    unknown = next((task for task in tasks if task not in known), None)
+    if unknown is not None:
+        raise CliError(
+            f"job {job.job_id} has no task `{unknown}`",
+            f"Its tasks: {', '.join(known)}.",
+            code=exit_codes.NOT_FOUND,
         )
 
 

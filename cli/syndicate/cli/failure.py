@@ -153,6 +153,9 @@ def _chaos(error: ChaosError) -> CliError:
     if isinstance(error, Unavailable):
         away = error.reason == "" or error.reason == "MANAGER_AWAY"
         return CliError(str(error), code=exit_codes.MANAGER_AWAY if away else exit_codes.TRY_AGAIN)
+    if error.reason == "JOB_NOT_RUNNING":
+        note = "Only a running job can be broken:  syndicatectl jobs --state running"
+        return CliError(str(error), note, code=exit_codes.REFUSED)
     if isinstance(error, (TooManyFaults, AttemptEnded)):
         return CliError(str(error), code=exit_codes.TRY_AGAIN)
     if isinstance(error, CannotDoIt):

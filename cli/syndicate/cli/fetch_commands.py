@@ -36,7 +36,7 @@ def fetch(
     ],
     history: HistoryOption = None,
     disk: Annotated[
-        bool, typer.Option("--disk", help="With the tasks' disks, of a job submitted with --keep-disks.")
+        bool, typer.Option("--disk", help="With the tasks' disks, if they were kept (submit --keep-disks).")
     ] = False,
     disk_of: Annotated[
         list[str] | None,
@@ -45,14 +45,17 @@ def fetch(
     force: Annotated[bool, typer.Option("--force", help="Replace DIR/job-N.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Lays a job out as files: DIR/job-N/ with job, faults, results, logs, histories and the report."""
+    """Lays a job out as files, in DIR/job-N/.
+
+    The job, its faults, results, logs and histories, and the report; with --disk also its tasks' disks.
+    """
     found = client.job(job)
     base = Path(directory)
     target = base / f"job-{job}"
     if os.path.lexists(target) and not force:
         raise CliError(f"{target} is there already", "Replace it:  --force", code=exit_codes.CANNOT_WRITE)
     if disk or disk_of:
-        require_disks(found)
+        require_disks(found, disk_of or ())
     named = Histories(read_histories(history)) if history else None
     with _written(base), _fresh(base, target, force) as fresh:
         histories = named or Histories(

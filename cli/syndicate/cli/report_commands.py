@@ -15,7 +15,7 @@ from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
 from syndicate.cli.histories import fetch_histories
 from syndicate.cli.options import JobArgument, JsonOption, connected
-from syndicate.cli.render.job_lines import labelled
+from syndicate.cli.render.job_lines import labelled, labelled_text
 from syndicate.cli.render.neutralise import neutralise_text
 from syndicate.cli.render.plain import document
 from syndicate.cli.render.quantities import bytes_text
@@ -32,6 +32,8 @@ from syndicate.client_api import SchedulerClient, job_has_ended
 from syndicate.client_api.history import HistoryError, Recorded, read
 from syndicate.v1.common_pb2 import Stamp
 from syndicate.v1.scheduler_pb2 import Job, ReadLogsResponse
+
+_NOT_GRADED = "of job {}: a new run, not the one that is graded"
 
 HistoryOption = Annotated[
     list[str] | None,
@@ -65,6 +67,8 @@ def report(
 
     Verdict, latencies, faults, tasks and output on one time line. With --json its numbers instead.
     """
+    if "-" in (output, junit, gradescope):
+        raise CliError("`-` is no file", "To standard output:  /dev/stdout", code=exit_codes.USAGE)
     found = client.job(job)
     if gradescope is not None and not job_has_ended(found.state):
         raise CliError(
@@ -88,7 +92,9 @@ def report(
         write(Path(path), data)
         terminal.note(labelled("wrote", f"{path}  {bytes_text(len(data))}"))
     for clock in run.recording.clocks if run.recording is not None else ():
-        terminal.note(labelled("clock", clock))
+        terminal.note(labelled_text("clock", clock, terminal.err_room))
+    if run.replay_of and gradescope is not None:
+        terminal.note(labelled_text("replay", _NOT_GRADED.format(run.replay_of), terminal.err_room))
     if json:
         terminal.say(document(summary(run) | {"files": list(files)}))
     return exit_codes.OK
@@ -180,9 +186,10 @@ def _recording(histories: Histories, start: Stamp, run: Run) -> Recording | None
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all, over one of its name. Raises CliError."""
+    """Writes a file whole or not at all, over a plain one of its name only. Raises CliError."""
     try:
-        if path.exists() and not path.is_file():  # /dev/stdout, a pipe: never to be replaced
+        # A pipe, a link: never to be replaced. /dev/stdout is a link to a plain file where it is redirected.
+        if path.is_symlink() or (path.exists() and not path.is_file()):
             path.write_bytes(data)
             return
         descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -270,8 +270,8 @@ class SchedulerServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadDisks(self, request, context):
-        """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
-        ReadLogs shows that task's output: for students without those of clients.
+        """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. The source lies
+        on them: students get those of their own and their team's jobs only, and a client's where its owner gave the client.
         NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -119,8 +119,8 @@ class SchedulerStub:
         syndicate.v1.scheduler_pb2.ReadDisksRequest,
         syndicate.v1.scheduler_pb2.ReadDisksResponse,
     ]
-    """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
-    ReadLogs shows that task's output: for students without those of clients.
+    """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. The source lies
+    on them: students get those of their own and their team's jobs only, and a client's where its owner gave the client.
       NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
     """
 
@@ -326,8 +326,8 @@ class SchedulerAsyncStub:
         syndicate.v1.scheduler_pb2.ReadDisksRequest,
         syndicate.v1.scheduler_pb2.ReadDisksResponse,
     ]
-    """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
-    ReadLogs shows that task's output: for students without those of clients.
+    """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. The source lies
+    on them: students get those of their own and their team's jobs only, and a client's where its owner gave the client.
       NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
     """
 
@@ -551,8 +551,8 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
         request: syndicate.v1.scheduler_pb2.ReadDisksRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[syndicate.v1.scheduler_pb2.ReadDisksResponse], collections.abc.AsyncIterator[syndicate.v1.scheduler_pb2.ReadDisksResponse]]:
-        """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
-        ReadLogs shows that task's output: for students without those of clients.
+        """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. The source lies
+        on them: students get those of their own and their team's jobs only, and a client's where its owner gave the client.
           NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
         """
 

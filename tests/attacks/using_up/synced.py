@@ -1,4 +1,4 @@
-"""Has a disk that is a file system of its own: looks for what is below it, breaks it, uses it up and syncs."""
+"""Has a disk that is a file system of its own: looks what is below it, breaks it, uses it up, syncs."""
 
 import fcntl
 import os

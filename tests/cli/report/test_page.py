@@ -69,6 +69,14 @@ def test_a_page_says_that_a_kill_was_a_loss_of_power() -> None:
     assert KILL_NOTE not in texts
 
 
+def test_a_page_of_a_replay_says_so() -> None:
+    """Above and in the notes; that of another run does not."""
+    texts = "\n".join(Seen(page(replace(failed_run(50), replay_of=9))).texts)
+    assert "a replay of job 9" in texts
+    assert "not the one that is graded" in texts
+    assert "replay" not in "\n".join(Seen(page(failed_run(50))).texts)
+
+
 def test_a_page_without_histories_says_so() -> None:
     """Lanes, faults and output stand without them."""
     made = page(run())

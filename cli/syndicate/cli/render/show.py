@@ -77,6 +77,8 @@ def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
         lines += ["", *result_lines(job, page.palette, page.room)]
     if job.spec.HasField("limits"):
         lines += ["", *labelled_text("limits", f"of each task: {limits_text(job.spec.limits)}", page.room)]
+    if job.spec.lose_unsynced:
+        lines += ["", *labelled_text("kills", "are losses of power: what was not synced is gone", page.room)]
     if job.spec.keep_disks:
         lines += ["", *labelled_text("disks", _disks_text(job), page.room)]
     story = story_lines(job, page.room)
@@ -87,7 +89,7 @@ def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
 
 def _disks_text(job: Job) -> str:
     if not job_has_ended(job.state):
-        return "of each task it is kept when the job ends"
+        return "kept of each task when the job ends"
     if not job.HasField("reserved_at"):
         return "the job never ran: there are none"
     return f"with the manager:  syndicatectl fetch {job.job_id} DIR --disk"

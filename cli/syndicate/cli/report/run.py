@@ -174,3 +174,5 @@ class Run:
     recording: Recording | None = None
     lose_unsynced: bool = False
     """Whether a kill took away what was not synced."""
+    replay_of: int = 0
+    """The job whose faults it played again; 0 for none."""

@@ -260,7 +260,10 @@ def _recovered(state: Path) -> Kept:
     if said is None:  # by a crash of the machine, or at the first piece
         return Kept(task, name)
     size, sha256 = int(said[1]), said[2].decode().strip("-")
-    there = state.with_name(f"{name}.data").stat().st_size
+    try:
+        there = state.with_name(f"{name}.data").stat().st_size
+    except FileNotFoundError:  # a removal that was broken off left the state
+        there = 0
     return Kept(task, name, size, sha256) if size <= there else Kept(task, name, there)
 
 

@@ -10,8 +10,8 @@
 
 Where what was not synced is to be lost with the power, `up` and `work` lie in a file system of their own:
 
-<folder>/disk/image   what stands for the device
-<folder>/disk/volume  where it is mounted, with `up` and `work`; see `volume`
+<folder>/disk/device  a tmpfs of its own, with what stands for the device
+<folder>/disk/volume  where that is mounted, with `up` and `work`; see `volume`
 
 It is mounted in the namespace of the thread that makes it. Freeing what it held takes the kernel some
 microseconds a file, which is long for a hundred thousand: so a disk can be taken off its mount point at once
@@ -40,6 +40,7 @@ _PAGE = 4096
 _FLAGS = mounts.NOSUID | mounts.NODEV
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OWN_INODES = 1  # `full`, made with the disk: there may be none left for it later
+_DEVICE_SLACK = 1 << 20
 _INODE_BYTES = 4096  # what the kernel keeps for a file, its name and overlayfs's view of it, amply
 
 
@@ -50,11 +51,6 @@ class DiskSize:
     size_bytes: int
     inodes: int
     loses: bool = False
-
-    @property
-    def memory_bytes(self) -> int:
-        """What its tmpfs may hold."""
-        return self.size_bytes + image_bytes(self.size_bytes) if self.loses else self.size_bytes
 
 
 class Remains:
@@ -107,6 +103,14 @@ class Disk:
         return self._mount / f"shm-{self._generation}"
 
     @property
+    def _device(self) -> Path:
+        return self._mount / "device"
+
+    @property
+    def _image(self) -> Path:
+        return self._device / "image"
+
+    @property
     def _filler(self) -> Path:
         return self._mount / "full"
 
@@ -128,12 +132,15 @@ class Disk:
         point = self._mount
         point.mkdir(exist_ok=True)
         inodes = self._size.inodes + _OWN_INODES
-        bounds = f"size={self._size.memory_bytes},nr_inodes={inodes},mode=755"
+        bounds = f"size={self._size.size_bytes},nr_inodes={inodes},mode=755"
         mounts.mount("syndicate", point, "tmpfs", _FLAGS, bounds)
         self._held.append(os.open(point, _FOLDER))
         if self._size.loses:
-            image = point / "image"
-            self._volume = Volume.make(image, self._layers, self._size.size_bytes, self._size.inodes)
+            self._device.mkdir()
+            # Of its own: what the task has in /tmp must leave the device all the room that it says it has.
+            bounds = f"size={image_bytes(self._size.size_bytes) + _DEVICE_SLACK},nr_inodes=2,mode=700"
+            mounts.mount("syndicate", self._device, "tmpfs", _FLAGS, bounds)
+            self._volume = Volume.make(self._image, self._layers, self._size.size_bytes, self._size.inodes)
         self.root.mkdir()
         for name in ("up", "work"):
             (self._layers / name).mkdir()
@@ -257,7 +264,8 @@ class Disk:
     def memory(self) -> int:
         """Bytes of memory that it takes, amply counted; raises OSError."""
         used, inodes = self._used()
-        return used + inodes * _INODE_BYTES
+        image = self._image.stat().st_blocks * 512 if self._volume is not None else 0
+        return used + image + inodes * _INODE_BYTES
 
     def begin(self, generation: int) -> None:
         """Fresh /tmp and /dev/shm for a generation; the last one's go first, which makes room for them.
@@ -294,6 +302,8 @@ class Disk:
             mounts.unmount(self.root)
         if self._volume is not None:
             self._volume.close()
+        if os.path.ismount(self._device):
+            mounts.unmount(self._device)
         if os.path.ismount(self._mount):
             mounts.unmount(self._mount)
         if self._mount.is_dir():
