@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from syndicate.cli.render.barriers import barrier_lines
+from syndicate.cli.render.follow import FollowView
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1.common_pb2 import BarrierTask, OpenBarrier
 
 from tests.cli.conftest import Ctl
 from tests.cli.fake_identity import NOW_S, stamp
-from tests.cli.fake_scheduler import FakeManager, running_job
+from tests.cli.fake_scheduler import FakeManager, ended_job, running_job
 
 
 def an_open_one(**fields: object) -> OpenBarrier:
@@ -92,8 +94,90 @@ def test_waiters_before_the_init_and_abandoned_barriers() -> None:
     assert lines[-1] == "and 2 more barriers"
 
 
+def told_job() -> scheduler.Job:
+    """One that runs, with a server, of whose barriers one has opened."""
+    job = running_job(12)
+    job.spec.sync_server = "client-0"
+    job.story.append(
+        scheduler.StoryLine(
+            at=stamp(1.9),
+            event="barrier.opened",
+            text="barrier 'start' opened after 1.5 s: master initialised it for 2",
+            attempt=1,
+        )
+    )
+    return job
+
+
+def test_show_says_where_the_server_is(ctl: Ctl, manager: FakeManager) -> None:
+    """Below the members: on whose slot, at which address, and what lists the barriers that are open."""
+    manager.scheduler.jobs[12] = told_job()
+
+    lines = ctl("show", "12").out.splitlines()
+
+    assert "barriers   on client-0, 10.77.0.14:16534:  syndicatectl barriers 12" in lines
+    assert lines.index("members") < next(at for at, line in enumerate(lines) if line.startswith("barriers"))
+    assert ctl("show", "12", "--json").document["spec"]["sync_server"] == "client-0"
+
+
+def test_show_of_a_job_that_has_ended_lists_no_open_barriers(ctl: Ctl, manager: FakeManager) -> None:
+    """Where they were is told all the same."""
+    job = ended_job(12)
+    job.spec.sync_server = "master"
+    manager.scheduler.jobs[12] = job
+
+    assert "barriers   on master, 10.77.0.11:16534" in ctl("show", "12").out.splitlines()
+
+
+@pytest.mark.parametrize("server", ["", "none"])
+def test_show_of_a_job_without_a_server_has_no_line_of_it(
+    ctl: Ctl, manager: FakeManager, server: str
+) -> None:
+    """Neither of one that was submitted so, nor of an older manager's."""
+    job = ended_job(12)
+    job.spec.sync_server = server
+    manager.scheduler.jobs[12] = job
+
+    assert not any(line.startswith("barriers") for line in ctl("show", "12").out.splitlines())
+
+
+def test_follow_tells_what_becomes_of_barriers() -> None:
+    """A line for each round, once, at the time at which it ended."""
+    view = FollowView()
+    view.see(running_job(12))
+
+    assert view.see(told_job()) == [
+        "  1.90 s   barrier   'start' opened after 1.5 s: master initialised it for 2"
+    ]
+    assert view.see(told_job()) == []
+
+
+def test_follow_tells_of_barriers_of_this_attempt_alone() -> None:
+    """A job that was queued again begins anew."""
+    view = FollowView()
+    again = told_job()
+    again.attempt = 2
+
+    lines = view.see(again)
+
+    assert not any("'start'" in line for line in lines)
+
+
+def test_follow_tells_of_a_server_that_failed() -> None:
+    """And of rounds that are counted alone: whatever the story has about barriers."""
+    view = FollowView()
+    view.see(running_job(12))
+    job = told_job()
+    job.story[-1].event, job.story[-1].text = "barrier.trouble", "the sync server ended by itself"
+
+    assert view.see(job) == ["  1.90 s   barrier   the sync server ended by itself"]
+
+
 def test_a_barriers_name_cannot_steer_a_terminal() -> None:
     """It is the job's own word."""
     lines = barrier_lines(answer(an_open_one(barrier="\x1b[2J")), stamp(NOW_S))
 
+    job = told_job()
+    job.story[-1].text = "barrier '\x1b[2J' opened"
+    lines += FollowView().see(job)
     assert not any("\x1b" in line for line in lines)

@@ -287,18 +287,77 @@ async def test_the_server_is_shut_in(keeper: KeeperProcess, link: Link) -> None:
 
 def bounds_of(groups: str) -> dict[str, int]:
     """What the process may take, in its own cgroups of either version."""
-    paths = {names: path for _, names, path in (line.split(":", 2) for line in groups.splitlines())}
     found = {}
     for name, old, new in (
         ("memory", "memory.limit_in_bytes", "memory.max"),
         ("pids", "pids.max", "pids.max"),
     ):
-        hierarchy = find_version_1(name)
-        root, file = (hierarchy, old) if hierarchy is not None else (find_mount(), new)
-        assert root is not None
-        path = paths[name if hierarchy is not None else ""]
-        found[name] = int((root / path.lstrip("/") / file).read_text())
+        folder, is_version_1 = folder_of(groups, name)
+        found[name] = int((folder / (old if is_version_1 else new)).read_text())
     return found
+
+
+def folder_of(groups: str, controller: str) -> tuple[Path, bool]:
+    """A process's cgroup in the hierarchy that has this controller, and whether that is of version 1."""
+    paths = {names: path for _, names, path in (line.split(":", 2) for line in groups.splitlines())}
+    hierarchy = find_version_1(controller)
+    root = find_mount() if hierarchy is None else hierarchy
+    assert root is not None
+    return root / paths[controller if hierarchy is not None else ""].lstrip("/"), hierarchy is not None
+
+
+def bound_memory(pid: int, more: int) -> None:
+    """Let a process have so many bytes more than it has."""
+    folder, is_version_1 = folder_of(Path(f"/proc/{pid}/cgroup").read_text(), "memory")
+    usage = int((folder / ("memory.usage_in_bytes" if is_version_1 else "memory.current")).read_text())
+    names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if is_version_1 else ("memory.max",)
+    for name in names:
+        if (folder / name).exists():  # what swaps is not counted everywhere
+            (folder / name).write_text(str(usage + more))
+
+
+WAITERS = """
+import os, socket, struct
+host, port = os.environ["SYNDICATE_SYNC_SERVER"].split(":")
+for _ in range(3):
+    os.fork()
+held = []
+for number in range(2000):
+    try:
+        held.append(socket.create_connection((host, int(port))))
+        held[-1].sendall(struct.pack("=64shhii", b"crowd", 2, 0, 0, 0))
+    except OSError:
+        continue
+"""
+
+
+async def test_a_server_that_runs_out_of_memory_is_told_and_replaced(
+    keeper: KeeperProcess, link: Link
+) -> None:
+    """Its bound is its own: nothing else ends, who waited gets 76, and who comes finds another."""
+    recipe = "syndicate-sync -t 60; echo got $$?; exec syndicate-sync -n again -t 60"
+    master = link.task(source(recipe))
+    slave = link.task(
+        {"Makefile": makefile("python3 -I waiters.py", "slave"), "waiters.py": WAITERS}, Role.SLAVE, 1
+    )
+    await begin(master)
+    await prepare(slave)
+    await told(link, lambda account: len(account.open) == 1)
+    serving = await serving_pid(link)
+    bound_memory(serving, 1 << 20)
+
+    await slave.start()
+
+    account = await told(link, lambda account: bool(account.trouble))
+    assert account.trouble == (
+        "the sync server ran out of memory, of which it may have 256 MiB: all its barriers are gone"
+    )
+    await master.said("got 76")
+    await told(link, lambda account: any(one.barrier == "again" for one in account.open))
+    assert await serving_pid(link) != serving
+    assert not alive(serving)
+    assert (await slave.exit()).status == 0
+    assert len(servers(keeper)) == 2
 
 
 async def test_release_leaves_nothing_of_the_server(keeper: KeeperProcess, link: Link) -> None:

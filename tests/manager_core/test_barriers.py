@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from manager_core.harness import CLIENT, Cluster, running
 from syndicate.manager.core import effects as fx
-from syndicate.manager.core.barriers import MOST_LINES
+from syndicate.manager.core.barriers import MOST_LINES, MOST_TROUBLES
 from syndicate.manager.core.errors import BadRequest, Refused
 from syndicate.manager.core.model import (
     NO_SYNC,
@@ -190,3 +190,19 @@ def test_a_server_that_failed_is_told() -> None:
 
     assert told(cluster) == ["the sync server ended by itself"]
     assert cluster.machine.barriers(1).open == ()
+
+
+def test_a_server_that_fails_all_the_time_does_not_fill_the_story() -> None:
+    """So many lines, of which the last one says so, and rounds have their own room."""
+    cluster = running(2)
+
+    for _ in range(3 * MOST_TROUBLES):
+        cluster.tell_barriers("master", BarrierNews(trouble="it ended"))
+    cluster.tell_barriers("master", BarrierNews((a_round(cluster),) * (MOST_LINES + 1), MOST_LINES + 1))
+
+    lines = told(cluster)
+    assert lines[:MOST_TROUBLES] == [
+        *["it ended"] * (MOST_TROUBLES - 1),
+        "it ended; what fails after this is not listed",
+    ]
+    assert len(lines) == MOST_TROUBLES + MOST_LINES + 1

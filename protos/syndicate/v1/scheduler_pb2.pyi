@@ -219,7 +219,7 @@ class JobSpec(google.protobuf.message.Message):
     replay_of: builtins.int
     """The faults of this job come again, each at its time after the start, and its clients' own calls stand for them.
     0 for none. What else is left open is then as in that job: source, client, machines, clients, time limit, limits,
-    name. Another gang is BAD_FIELD.
+    name. Another gang, or another sync server, is BAD_FIELD.
     """
     sync_server: builtins.str
     """On which member's slot the job's sync server is, for instance `slave-0`; `none` for no server. Empty for the

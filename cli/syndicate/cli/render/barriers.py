@@ -1,4 +1,4 @@
-"""``barriers``: what is open in a job, who waits, and who has not come."""
+"""Barriers: where a job's sync server is, what is open, who waits, who has not come, and what is over."""
 
 from __future__ import annotations
 
@@ -7,8 +7,28 @@ from collections.abc import Iterable
 from syndicate.cli.render.fit import UNLIMITED, hung
 from syndicate.cli.render.neutralise import neutralise_text
 from syndicate.cli.render.quantities import duration_text, plural, seconds_between
+from syndicate.client_api import job_has_ended
+from syndicate.client_api.sync import DEFAULT_PORT
 from syndicate.v1.common_pb2 import BarrierTask, OpenBarrier, Stamp
-from syndicate.v1.scheduler_pb2 import ListBarriersResponse
+from syndicate.v1.scheduler_pb2 import Job, ListBarriersResponse, StoryLine
+
+_EVENT = "barrier."
+
+
+def barriers_text(job: Job) -> str:
+    """``on client-0, 10.77.0.14:16534``; empty where there is no server, or no slot for it yet."""
+    addresses = (task.address for task in job.tasks if task.ref.task == job.spec.sync_server)
+    address = next(addresses, "")
+    if not address:
+        return ""
+    text = f"on {neutralise_text(job.spec.sync_server)}, {neutralise_text(address)}:{DEFAULT_PORT}"
+    return text if job_has_ended(job.state) else f"{text}:  syndicatectl barriers {job.job_id}"
+
+
+def barrier_story(job: Job) -> list[tuple[StoryLine, str]]:
+    """What became of barriers in the current attempt: each line, and its text without the word itself."""
+    found = (line for line in job.story if line.attempt == job.attempt and line.event.startswith(_EVENT))
+    return [(line, neutralise_text(line.text).removeprefix("barrier ")) for line in found]
 
 
 def barrier_lines(found: ListBarriersResponse, now: Stamp, room: int = UNLIMITED) -> list[str]:

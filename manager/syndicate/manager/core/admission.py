@@ -110,7 +110,7 @@ def _spec_of(world: World, event: SubmitJob, job_id: int) -> JobSpec:
         limit,
         bounds,
         graded,
-        sync_server=_sync_server(_server_asked(event), event.machines, clients),
+        sync_server=_sync_server(event.sync_server, event.machines, clients),
         keep_disks=event.keep_disks,
         lose_unsynced=_loses(event),
         replay_of=0 if event.replays is None else event.replays.job.job_id,
@@ -145,11 +145,6 @@ def _require_losing(world: World, bounds: Limits) -> None:
             volunteer=name,
             hint=f"Drain it (`syndicatectl node drain {name}`), or submit without --lose-unsynced",
         )
-
-
-def _server_asked(event: SubmitJob) -> str:
-    """A replay's is where that was which it replays."""
-    return event.sync_server if event.replays is None else event.replays.job.spec.sync_server
 
 
 def _sync_server(wanted: str, machines: int, clients: int) -> str:

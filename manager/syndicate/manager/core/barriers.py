@@ -21,7 +21,11 @@ from .world import World
 MOST_LINES: Final = 200
 """Lines about barriers in the story of one attempt."""
 
+MOST_TROUBLES: Final = 20
+"""Lines about a server that failed: a job can have it fail all the time."""
+
 _EVENT: Final = "barrier."
+_TROUBLE: Final = "barrier.trouble"
 _ALIVE: Final = (JobState.PREPARING, JobState.RUNNING, JobState.STOPPING)
 _MOST_NAMED: Final = 12
 _ENDED: Final = {
@@ -52,11 +56,14 @@ def told(world: World, node: Node, job: LiveJob, event: BarriersTold) -> None:
     at, _ = world.on_clock(node, event.at)
     opened = tuple(replace(one, since=world.on_clock(node, one.since)[0]) for one in news.open)
     job.board = Board(event.event_id, at, news.total, opened, news.more_open)
-    lines = sum(line.attempt == job.record.attempt and line.event.startswith(_EVENT) for line in job.story)
+    of_attempt = [line.event for line in job.story if line.attempt == job.record.attempt]
+    troubles = of_attempt.count(_TROUBLE)
+    lines = sum(event.startswith(_EVENT) for event in of_attempt) - troubles
     for one in news.rounds:
         lines = _line(world, node, job, one, lines)
-    if news.trouble:
-        tell(world, job, f"{_EVENT}trouble", news.trouble, event.ref.task)
+    if news.trouble and troubles < MOST_TROUBLES:
+        last = "; what fails after this is not listed" if troubles == MOST_TROUBLES - 1 else ""
+        tell(world, job, _TROUBLE, news.trouble + last, event.ref.task)
     _sum_up(world, job, news, lines)
 
 

@@ -21,6 +21,7 @@ from ..local import ErrorCode
 from ..sync.doors import Doors
 from . import mounts
 from .cgroups import Cgroup, CgroupError
+from .counters import Counts, Meter, Shortage
 from .errors import KeeperError, failed
 from .launch import Launcher
 from .limits import Bounds, Limiter
@@ -32,6 +33,19 @@ FOLD_MS: Final = 250
 _REAP_SECONDS: Final = 5.0
 _LINK: Final = 3
 _MOST_NAMES: Final = 1500  # members in one line of a hand-over; those beyond are known by their addresses
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a server ended. `short`: the kernel ended it, since it had all the memory that it may have."""
+
+    status: int
+    short: bool
+
+    def __str__(self) -> str:
+        if self.short:
+            return f"ran out of memory, of which it may have {BOUNDS.memory_bytes >> 20} MiB"
+        return f"ended by itself (status {self.status})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +86,8 @@ class SyncProcesses:
         """A process that waits for its doors; the caller ends it. Raises KeeperError."""
         return await self._worker.run(self._take)
 
-    async def end(self, taken: SyncProcess) -> int:
-        """End one that was taken, and leave nothing of it; its exit status. Raises KeeperError."""
+    async def end(self, taken: SyncProcess) -> Ended:
+        """End one that was taken, and leave nothing of it; how it ended. Raises KeeperError."""
         return await self._worker.run(lambda: self._end(taken))
 
     def names(self) -> set[str]:
@@ -152,7 +166,7 @@ class SyncProcesses:
             descriptors = [nothing, nothing, nothing, theirs.fileno()]
             return Process(self._launcher.start(argv, inside, mntns, None, descriptors, join))
 
-    def _end(self, one: SyncProcess) -> int:
+    def _end(self, one: SyncProcess) -> Ended:
         try:
             one.link.close()
             one.cgroup.kill()
@@ -160,9 +174,10 @@ class SyncProcesses:
             if ended is None:
                 raise failed(f"the sync server {one.process.pid} does not end")
             one.process.close()
+            short = Meter.apart(self._limiter, one.name).read().shortage_since(Counts()) is Shortage.OWN
             one.cgroup.remove()
             self._limiter.forget_apart(one.name)
         except (OSError, CgroupError) as error:
             raise failed(f"cannot end a sync server: {error}") from error
         self._all.pop(one.name, None)
-        return ended.status
+        return Ended(ended.status, short)

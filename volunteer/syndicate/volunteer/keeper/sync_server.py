@@ -19,7 +19,7 @@ from .company import Company
 from .errors import KeeperError, failed
 from .network import in_namespace
 from .sync_account import BadAccount, told
-from .sync_processes import SyncProcess, SyncProcesses
+from .sync_processes import Ended, SyncProcess, SyncProcesses
 
 _LINE_BYTES: Final = 1 << 20
 _READ_BYTES: Final = 1 << 16
@@ -140,8 +140,8 @@ class SyncServer:
 
     async def _failed(self, process: SyncProcess, why: str) -> None:
         """It is gone, or is to go; its barriers are, and who comes next finds another."""
-        status = await self._bury(process)
-        trouble = why or f"the sync server ended by itself (status {status}): all its barriers are gone"
+        ended = await self._bury(process)
+        trouble = why or f"the sync server {ended or 'does not end'}: all its barriers are gone"
         self._company.trouble(self._slot, trouble)
         self._total_before = self._last.total
         self._unread.clear()
@@ -149,12 +149,12 @@ class SyncServer:
         self._company.tell(replace(self._last, trouble=trouble))
         self._wake_later()
 
-    async def _bury(self, process: SyncProcess) -> int:
+    async def _bury(self, process: SyncProcess) -> Ended | None:
         try:
             return await self._processes.end(process)
         except KeeperError as error:
             self._company.trouble(self._slot, str(error))
-            return -1
+            return None
 
     def _wake_later(self) -> None:
         if not self._closed:
