@@ -1,8 +1,8 @@
 """Starts together with all others, `ROUNDS` times, and tells the job's first client when it did.
 
-The master says how many it waits for, the slaves come: that is all that a barrier takes. In place of what each
-would measure it sleeps, and it tells its times after the last round: where members share processors, whatever
-one does right after its start can hold up the start of another.
+The master says how many it waits for, the slaves come: that is all that a barrier takes. In place of what
+each would measure it sleeps, and it tells its times after the last round: where members share processors,
+whatever one does right after its start can hold up the start of another.
 """
 
 import os

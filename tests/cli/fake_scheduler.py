@@ -170,6 +170,7 @@ class FakeScheduler(FakeIdentity):
             cluster_id="c-1", epoch=3, slots=8, free_slots=6, max_source_bytes=10 << 20, now=stamp(NOW_S)
         )
         self.barriers = scheduler.ListBarriersResponse()
+        self.dropped: list[str] = []
         self.known: dict[str, bytes] = {}
         self.received_bytes = 0
         self.submitted: list[scheduler.SubmitRequest] = []
@@ -287,6 +288,11 @@ class FakeScheduler(FakeIdentity):
     def ListBarriers(self, request: scheduler.ListBarriersRequest, context: Any) -> Any:
         self._job(request.job_id, context)
         return self.barriers
+
+    def DropBarriers(self, request: scheduler.DropBarriersRequest, context: Any) -> Any:
+        self._job(request.job_id, context)
+        self.dropped.append(request.barrier)
+        return scheduler.DropBarriersResponse()
 
     def ListNodes(self, request: scheduler.ListNodesRequest, context: Any) -> Any:
         self.enter(context)

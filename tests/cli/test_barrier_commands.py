@@ -115,7 +115,7 @@ def test_show_says_where_the_server_is(ctl: Ctl, manager: FakeManager) -> None:
 
     lines = ctl("show", "12").out.splitlines()
 
-    assert "barriers   on client-0, 10.77.0.14:16534:  syndicatectl barriers 12" in lines
+    assert "barriers   on client-0, 10.77.0.14:16534   syndicatectl barriers 12" in lines
     assert lines.index("members") < next(at for at, line in enumerate(lines) if line.startswith("barriers"))
     assert ctl("show", "12", "--json").document["spec"]["sync_server"] == "client-0"
 
@@ -181,3 +181,34 @@ def test_a_barriers_name_cannot_steer_a_terminal() -> None:
     job.story[-1].text = "barrier '\x1b[2J' opened"
     lines += FollowView().see(job)
     assert not any("\x1b" in line for line in lines)
+
+
+def test_one_barrier_is_dropped(ctl: Ctl, manager: FakeManager) -> None:
+    """By its name, and what becomes of those who wait is said."""
+    manager.scheduler.jobs[12] = running_job(12)
+
+    ended = ctl("barriers", "12", "--drop", "start")
+
+    assert manager.scheduler.dropped == ["start"]
+    assert ended.out == (
+        "job 12     the sync server is told to drop barrier 'start': who waits there gets 240\n"
+    )
+
+
+def test_all_barriers_are_dropped(ctl: Ctl, manager: FakeManager) -> None:
+    """An empty name stands for them on the wire, null in JSON."""
+    manager.scheduler.jobs[12] = running_job(12)
+
+    ended = ctl("barriers", "12", "--drop-all", "--json")
+
+    assert manager.scheduler.dropped == [""]
+    assert ended.document == {"job_id": 12, "dropping": None}
+
+
+@pytest.mark.parametrize("words", [("--drop", "start", "--drop-all"), ("--drop", "")])
+def test_what_is_to_be_dropped_is_said_once(ctl: Ctl, manager: FakeManager, words: tuple[str, ...]) -> None:
+    """Never all by mistake."""
+    manager.scheduler.jobs[12] = running_job(12)
+
+    assert ctl("barriers", "12", *words).code == 64
+    assert manager.scheduler.dropped == []

@@ -62,6 +62,7 @@ REQUESTS = st.one_of(
     st.builds(local.SetNetwork, _NATURAL, _task_ids, _networks),
     st.builds(local.SetTask, _NATURAL, _task_ids, st.booleans(), st.booleans()),
     st.builds(local.Signal, _NATURAL, _task_ids, _POSITIVE, st.integers(1, 64), _NAMES),
+    st.builds(local.DropBarriers, _NATURAL, _task_ids, _LINES),
     st.builds(local.Release, _NATURAL, _task_ids),
     st.builds(local.Renew, _IDS, _NATURAL),
     st.builds(local.ReadLog, _NATURAL, _task_ids, _POSITIVE, _NATURAL, st.integers(1, 1000)),
@@ -144,7 +145,7 @@ def test_every_kind_is_tried() -> None:
     """The strategies of this file know every kind of the protocol."""
     kinds = set(get_args(local.Request)) | set(get_args(local.Reply)) | set(get_args(local.Event))
 
-    assert len(kinds) == 13 + 6 + 3
+    assert len(kinds) == 14 + 6 + 3
 
 
 @given(st.binary(max_size=300))

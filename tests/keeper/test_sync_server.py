@@ -18,6 +18,8 @@ from syndicate.volunteer.local import (
     BarrierEnd,
     BarriersTold,
     BarrierTask,
+    DropBarriers,
+    ErrorCode,
     Limits,
     NetworkState,
     Role,
@@ -358,6 +360,37 @@ async def test_a_server_that_runs_out_of_memory_is_told_and_replaced(
     assert not alive(serving)
     assert (await slave.exit()).status == 0
     assert len(servers(keeper)) == 2
+
+
+async def test_a_barrier_is_dropped_alone(link: Link) -> None:
+    """Who waits there gets 240, who waits elsewhere waits on, and it is told as every round is."""
+    recipe = "syndicate-sync -t 60; echo got $$?; syndicate-sync -n other -t 60; echo then $$?"
+    master = link.task(source(recipe))
+    slave = link.task(source("exec syndicate-sync -n other -i 2 -t 60", Role.SLAVE), Role.SLAVE, 1)
+    await begin(master, slave)
+    await told(link, lambda account: {one.barrier for one in account.open} == {"barrier", "other"})
+
+    await link.do(DropBarriers(master.slot, master.id, "barrier"))
+
+    await master.said("got 240")
+    account = await told(link, lambda account: bool(account.rounds))
+    assert [(one.barrier, one.end) for one in account.rounds] == [("barrier", BarrierEnd.DROPPED)]
+    await told(link, lambda account: [(one.barrier, one.remaining) for one in account.open] == [("other", 1)])
+    await link.do(DropBarriers(master.slot, master.id, ""))
+    await master.said("then 240")
+    assert (await slave.exit()).status == 2  # make's, of a recipe that ended with 240
+
+
+async def test_where_nothing_is_served_nothing_is_dropped(link: Link) -> None:
+    """A slot without a server says so; one at whose server nobody has been has nothing to drop."""
+    master = link.task(source("exec sleep 1000"))
+    slave = link.task(source("exec sleep 1000", Role.SLAVE), Role.SLAVE, 1)
+    await begin(master, slave)
+
+    await link.do(DropBarriers(master.slot, master.id, ""))
+
+    refused = await link.refused(DropBarriers(slave.slot, slave.id, ""))
+    assert (refused.code, refused.detail) == (ErrorCode.WRONG_STATE, "slot 1 has no sync server")
 
 
 async def test_release_leaves_nothing_of_the_server(keeper: KeeperProcess, link: Link) -> None:

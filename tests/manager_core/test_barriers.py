@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from manager_core.harness import CLIENT, Cluster, running
 from syndicate.manager.core import effects as fx
+from syndicate.manager.core import events as ev
+from syndicate.manager.core.access import Caller, Origin
 from syndicate.manager.core.barriers import MOST_LINES, MOST_TROUBLES
 from syndicate.manager.core.errors import BadRequest, Refused
 from syndicate.manager.core.model import (
@@ -14,7 +18,10 @@ from syndicate.manager.core.model import (
     BarrierRound,
     OpenBarrier,
     Stamp,
+    TokenScope,
+    UserRole,
 )
+from syndicate.manager.core.records import AuditRecord
 
 
 def stamp(cluster: Cluster, ago_ns: int = 0) -> Stamp:
@@ -206,3 +213,53 @@ def test_a_server_that_fails_all_the_time_does_not_fill_the_story() -> None:
         "it ended; what fails after this is not listed",
     ]
     assert len(lines) == MOST_TROUBLES + MOST_LINES + 1
+
+
+def dropped(cluster: Cluster, barrier: str = "start", request_id: str = "r1") -> Any:
+    """The reply to somebody who would have it dropped."""
+    reply = cluster.ask(lambda call: ev.DropBarriers(call, request_id, 1, barrier))
+    cluster.deliver()
+    return reply
+
+
+def test_a_drop_goes_to_the_member_that_serves() -> None:
+    """Once, however often it is asked for under one name; an empty one is all barriers."""
+    cluster = running(2)
+    volunteer, _ = cluster.holder("master")
+
+    for barrier, request_id in (("start", "r1"), ("start", "r1"), ("", "r2")):
+        assert isinstance(dropped(cluster, barrier, request_id), fx.DropReply)
+
+    assert volunteer.dropped == ["start", ""]
+    cluster.advance(10)
+    assert volunteer.dropped == ["start", ""]
+
+
+def test_nothing_is_dropped_where_there_is_no_server_that_runs() -> None:
+    """A job that has ended, one without a server, one whose volunteer is away: each says so."""
+    cluster = running(1)
+    volunteer, _ = cluster.holder("master")
+    cluster.detach(volunteer)
+    assert dropped(cluster).reason == "VOLUNTEER_AWAY"
+    cluster.attach(volunteer)
+    cluster.exit("master")
+    assert dropped(cluster, request_id="r2").reason == "JOB_NOT_RUNNING"
+
+    without = Cluster()
+    without.volunteer()
+    without.submit(1, sync_server=NO_SYNC)
+    without.deliver()
+    assert dropped(without).reason == "NO_SYNC_SERVER"
+
+
+def test_a_drop_stands_in_the_audit_log() -> None:
+    """With who asked for it, and what."""
+    cluster = running(2)
+    origin = Origin(Caller("alice", UserRole.STUDENT, TokenScope.ALL, "", "t1"), "::1")
+
+    cluster.ask(lambda call: ev.DropBarriers(call, "r1", 1, "start", origin))
+
+    lines = [save for step in cluster.steps for save in step.saves if isinstance(save, AuditRecord)]
+    assert [(line.who, line.method, line.subject, line.job_id) for line in lines if line.who == "alice"][
+        -1
+    ] == ("alice", "DropBarriers", "job 1, barrier 'start'", 1)

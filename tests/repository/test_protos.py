@@ -114,9 +114,9 @@ def test_each_mutation_carries_a_request_id(files: list[descriptor_pb2.FileDescr
     changing = [method for method in methods(files) if not READS.match(method.name)]
     mutations = [method for method in changing if method.name not in IN_PLACE]
     assert sorted(method.name for method in mutations) == [
-        "CancelJob", "CreateToken", "Degrade", "Disconnect", "DiskFull", "DrainNode", "Finish", "Heal",
-        "Join", "Kill", "Partition", "Pause", "PublishJob", "PutTeam", "PutUsers", "Reconnect", "Renew",
-        "Reset", "Resume", "Revive", "RevokeToken", "Signal", "Submit", "UploadSource",
+        "CancelJob", "CreateToken", "Degrade", "Disconnect", "DiskFull", "DrainNode", "DropBarriers",
+        "Finish", "Heal", "Join", "Kill", "Partition", "Pause", "PublishJob", "PutTeam", "PutUsers",
+        "Reconnect", "Renew", "Reset", "Resume", "Revive", "RevokeToken", "Signal", "Submit", "UploadSource",
     ]  # fmt: skip
     for method in mutations:
         request = known[method.input_type]

@@ -103,6 +103,22 @@ def test_who_is_missing_is_told_while_others_wait(cluster: Cluster, tmp_path: Pa
     assert "CANCELLED" in refused.stderr
 
 
+def test_who_waits_is_let_go_when_a_barrier_is_dropped(cluster: Cluster, tmp_path: Path) -> None:
+    """With 240, and the job's story and the audit log tell of it."""
+    source = job_of(tmp_path, "syndicate-sync -i 1 -n start; echo got $$?; exec sleep 1000", "true")
+    job_id = submit(cluster, source, 1, "--no-client")
+    until_open(cluster, job_id, "start", 1)
+
+    done = cluster.ctl("barriers", str(job_id), "--drop", "start")
+
+    assert done.returncode == 0, done.stderr
+    assert "got 240" in cluster.log_lines(job_id, "master")
+    cluster.ctl("cancel", str(job_id))
+    assert any("'start' was dropped after" in line for line in story(cluster.wait(job_id)))
+    lines = cluster.users.audit(job_id=job_id)
+    assert f"job {job_id}, barrier 'start'" in [line.subject for line in lines]
+
+
 def test_the_server_outlives_the_kill_of_its_member(cluster: Cluster, tmp_path: Path) -> None:
     """Others wait on, and meet the member when it is revived."""
     source = job_of(

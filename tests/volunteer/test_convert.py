@@ -145,6 +145,15 @@ def test_signal_out_of_range_is_malformed(number: int) -> None:
         _action(signal=registry_pb2.Signal(signal=number))
 
 
+@pytest.mark.parametrize("name", ["a\n", "x" * 1025, "\x1b[2J"])
+def test_a_barrier_that_none_can_be_is_malformed(name: str) -> None:
+    """Its name is one line that can be shown; none is all of them."""
+    assert _action(drop_barriers=registry_pb2.DropBarriers()) == model.DropBarriers("")
+    assert _action(drop_barriers=registry_pb2.DropBarriers(barrier="a b")) == model.DropBarriers("a b")
+    with pytest.raises(Malformed, match="barrier"):
+        _action(drop_barriers=registry_pb2.DropBarriers(barrier=name))
+
+
 @pytest.mark.parametrize("name", ["", "a\n", "x" * 256, "\x00"])
 def test_command_id_is_a_short_line(name: str) -> None:
     """It is told to the keeper with each signal."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from syndicate.volunteer import local
 from syndicate.volunteer.core import effects, events
-from syndicate.volunteer.core.model import TaskEvent
+from syndicate.volunteer.core.model import AnswerCode, DropBarriers, TaskEvent
 from volunteer_core.harness import LINK, Harness
 
 STAMP = local.Stamp("boot", 5, 5)
@@ -117,3 +117,18 @@ def test_news_of_another_task_mean_nothing() -> None:
 
     assert sent(harness) == []
     assert harness.wanted(effects.ResetKeeper) == []
+
+
+def test_a_drop_is_asked_of_the_keeper() -> None:
+    """About the slot that serves; where none does the manager is told so."""
+    harness = attached()
+    prepared = harness.keeper.slots[0].prepared
+    assert prepared is not None
+
+    refused = harness.ask(DropBarriers("start"))
+    harness.keeper.slots[0].prepared = replace(prepared, serve_sync=True)
+    answer = harness.ask(DropBarriers("start"))
+
+    assert (refused.code, answer.code) == (AnswerCode.FAILED, AnswerCode.DONE)
+    asked = [one for one in harness.keeper.requests if isinstance(one, local.DropBarriers)]
+    assert asked == [local.DropBarriers(0, local.TaskId("c1", 7, 1, "master"), "start")] * 2

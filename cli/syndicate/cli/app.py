@@ -265,8 +265,19 @@ def logs(
 
 @app.command()
 @connected
-def barriers(client: SchedulerClient, terminal: Terminal, job: JobArgument, json: JsonOption = False) -> int:
-    """Lists the barriers of a job at which somebody waits, and who is missing."""
+def barriers(
+    client: SchedulerClient,
+    terminal: Terminal,
+    job: JobArgument,
+    drop: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Drop this barrier: who waits there gets 240.")
+    ] = None,
+    drop_all: Annotated[bool, typer.Option("--drop-all", help="Drop all barriers of the job.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Lists the barriers of a job at which somebody waits, and who is missing; or drops them."""
+    if drop_all or drop is not None:
+        return barrier_commands.drop(client, terminal, job, drop, drop_all, json)
     return barrier_commands.barriers(client, terminal, job, json)
 
 

@@ -594,6 +594,7 @@ class Command(google.protobuf.message.Message):
     RELEASE_FIELD_NUMBER: builtins.int
     SET_TASK_FIELD_NUMBER: builtins.int
     SIGNAL_FIELD_NUMBER: builtins.int
+    DROP_BARRIERS_FIELD_NUMBER: builtins.int
     command_id: builtins.str
     """Unique in the cluster."""
     epoch: builtins.int
@@ -640,6 +641,10 @@ class Command(google.protobuf.message.Message):
     def signal(self) -> global___Signal:
         """Send a signal."""
 
+    @property
+    def drop_barriers(self) -> global___DropBarriers:
+        """Drop barriers."""
+
     def __init__(
         self,
         *,
@@ -656,10 +661,11 @@ class Command(google.protobuf.message.Message):
         release: global___Release | None = ...,
         set_task: global___SetTask | None = ...,
         signal: global___Signal | None = ...,
+        drop_barriers: global___DropBarriers | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["action", b"action", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "start", b"start", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["action", b"action", "command_id", b"command_id", "epoch", b"epoch", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "slot", b"slot", "start", b"start", "task", b"task"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["action", b"action"]) -> typing.Literal["reserve", "prepare", "start", "kill", "revive", "set_network", "release", "set_task", "signal"] | None: ...
+    def HasField(self, field_name: typing.Literal["action", b"action", "drop_barriers", b"drop_barriers", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "start", b"start", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["action", b"action", "command_id", b"command_id", "drop_barriers", b"drop_barriers", "epoch", b"epoch", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "slot", b"slot", "start", b"start", "task", b"task"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["action", b"action"]) -> typing.Literal["reserve", "prepare", "start", "kill", "revive", "set_network", "release", "set_task", "signal", "drop_barriers"] | None: ...
 
 global___Command = Command
 
@@ -894,6 +900,24 @@ class Signal(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["signal", b"signal"]) -> None: ...
 
 global___Signal = Signal
+
+@typing.final
+class DropBarriers(google.protobuf.message.Message):
+    """Have the sync server of the slot drop barriers. Answer: DONE once it was asked, FAILED where the slot has none."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BARRIER_FIELD_NUMBER: builtins.int
+    barrier: builtins.str
+    """The name as the slot's BarrierNews tells it; empty for all."""
+    def __init__(
+        self,
+        *,
+        barrier: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["barrier", b"barrier"]) -> None: ...
+
+global___DropBarriers = DropBarriers
 
 @typing.final
 class Release(google.protobuf.message.Message):

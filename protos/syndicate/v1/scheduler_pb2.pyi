@@ -979,6 +979,44 @@ class ListBarriersResponse(google.protobuf.message.Message):
 global___ListBarriersResponse = ListBarriersResponse
 
 @typing.final
+class DropBarriersRequest(google.protobuf.message.Message):
+    """Which barriers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    BARRIER_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID."""
+    job_id: builtins.int
+    """The job's id."""
+    barrier: builtins.str
+    """The barrier's name as ListBarriers tells it; empty for all."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        job_id: builtins.int = ...,
+        barrier: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["barrier", b"barrier", "job_id", b"job_id", "request_id", b"request_id"]) -> None: ...
+
+global___DropBarriersRequest = DropBarriersRequest
+
+@typing.final
+class DropBarriersResponse(google.protobuf.message.Message):
+    """The order is on its way."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DropBarriersResponse = DropBarriersResponse
+
+@typing.final
 class ListNodesRequest(google.protobuf.message.Message):
     """Which nodes."""
 

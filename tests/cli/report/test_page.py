@@ -79,7 +79,7 @@ def test_a_page_of_a_replay_says_so() -> None:
 
 def test_a_page_tells_of_barriers_among_the_lines() -> None:
     """A round that has ended stands between the lines of output, at its time."""
-    texts = Seen(page(run(0, lines=0))).texts
+    texts = Seen(page(run(0))).texts
     place = texts.index(BARRIER[1])
     assert "1.500 s" in texts[:place]
 

@@ -275,9 +275,17 @@ def _action_in(command: pb.Command) -> model.Action:
             return model.SetTask(command.set_task.paused, command.set_task.disk_full)
         case "signal":
             return _signal_in(command.signal)
+        case "drop_barriers":
+            return model.DropBarriers(_barrier_in(command.drop_barriers.barrier))
         case "release":
             return model.Release(command.release.keep_disk)
     raise Malformed("a command that this volunteer does not know: is the manager newer?")
+
+
+def _barrier_in(name: str) -> str:
+    if len(name) > local.LONGEST_BARRIER or not name.isprintable():
+        raise Malformed(f"a barrier of the name {name!r:.80}")
+    return name
 
 
 def _prepare_in(prepare: pb.Prepare) -> model.Prepare:

@@ -74,7 +74,7 @@ def _is_server(text: str) -> bool:
 
 
 def _is_barrier(text: str) -> bool:
-    return len(text) <= 1024 and text.isprintable()  # 64 bytes, of which each may be escaped
+    return len(text) <= local.LONGEST_BARRIER and text.isprintable()
 
 
 def _is_address_or_all(text: str) -> bool:
@@ -126,6 +126,7 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "Degradation.duplicate_percent": _PERCENT,
     "Degradation.corrupt_percent": _PERCENT,
     "Degradation.reorder_percent": _PERCENT,
+    "DropBarriers.barrier": _is_barrier,
     "Signal.generation": _POSITIVE,
     "Signal.number": _between(1, 64),
     "Signal.id": _is_name,

@@ -22,7 +22,7 @@ def barriers_text(job: Job) -> str:
     if not address:
         return ""
     text = f"on {neutralise_text(job.spec.sync_server)}, {neutralise_text(address)}:{DEFAULT_PORT}"
-    return text if job_has_ended(job.state) else f"{text}:  syndicatectl barriers {job.job_id}"
+    return text if job_has_ended(job.state) else f"{text}   syndicatectl barriers {job.job_id}"
 
 
 def barrier_story(job: Job) -> list[tuple[StoryLine, str]]:

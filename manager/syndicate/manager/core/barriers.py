@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from .errors import Refused
+from . import commands
+from .effects import DropBarriers, DropReply
+from .errors import Away, Refused
 from .events import BarriersTold
 from .model import NO_SYNC, SYNC_PORT, BarrierEnd, BarrierNews, BarrierRound, JobState, OpenBarrier, Stamp
 from .state import Board, LiveJob, Node
@@ -70,14 +72,35 @@ def told(world: World, node: Node, job: LiveJob, event: BarriersTold) -> None:
 def listed(job: LiveJob) -> Barriers:
     """The open barriers of a job that runs. Raises Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER)."""
     record, board = job.record, job.board
-    if record.state not in _ALIVE:
-        raise Refused("JOB_NOT_RUNNING", f"job {record.job_id} is {record.state.name}")
-    if record.spec.sync_server == NO_SYNC:
-        raise Refused("NO_SYNC_SERVER", f"job {record.job_id} was submitted without a sync server")
+    _require_server(job, _ALIVE)
     serves = job.tasks.get(record.spec.sync_server)
     address = serves.record.address if serves is not None else ""
     server = f"{address}:{SYNC_PORT}" if address else ""
     return Barriers(server, record.spec.sync_server, board.open, board.more, board.total, board.at)
+
+
+def drop(world: World, job: LiveJob, barrier: str) -> DropReply:
+    """Has the job's server drop a barrier, or all. What it drops is told as every round is.
+
+    Raises Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER) and Away (VOLUNTEER_AWAY).
+    """
+    record = job.record
+    _require_server(job, (JobState.RUNNING,))
+    task = job.tasks[record.spec.sync_server]
+    node = world.node_of(task)
+    if node.session is None:
+        name = record.spec.sync_server
+        raise Away("VOLUNTEER_AWAY", f"{node.record.volunteer_id}, which has {name}, is away")
+    commands.tell_once(world, node.session, world.ref(task), task.record.slot, DropBarriers(barrier))
+    return DropReply()
+
+
+def _require_server(job: LiveJob, states: Sequence[JobState]) -> None:
+    record = job.record
+    if record.state not in states:
+        raise Refused("JOB_NOT_RUNNING", f"job {record.job_id} is {record.state.name}")
+    if record.spec.sync_server == NO_SYNC:
+        raise Refused("NO_SYNC_SERVER", f"job {record.job_id} was submitted without a sync server")
 
 
 def _line(world: World, node: Node, job: LiveJob, one: BarrierRound, lines: int) -> int:

@@ -110,13 +110,20 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class DropBarriers:
+    """Have the slot's sync server drop a barrier, or all ("")."""
+
+    barrier: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Leave nothing of the task and unlock the slot; with `keep_disk` its disk is handed over first."""
 
     keep_disk: bool = False
 
 
-Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release
+Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | DropBarriers | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +266,11 @@ class TokenReply:
 
 
 @dataclass(frozen=True, slots=True)
+class DropReply:
+    """It goes to the volunteer that has the sync server."""
+
+
+@dataclass(frozen=True, slots=True)
 class PublishReply:
     """It is so."""
 
@@ -279,6 +291,7 @@ Answer = (
     | PutTeamReply
     | TokenReply
     | PublishReply
+    | DropReply
 )
 
 

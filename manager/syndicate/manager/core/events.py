@@ -72,6 +72,20 @@ class CancelJob:
 
 
 @dataclass(frozen=True, slots=True)
+class DropBarriers:
+    """Have a job's sync server drop a barrier, or all (""). Reply: DropReply.
+
+    Errors: NotFound, Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER), Away (VOLUNTEER_AWAY).
+    """
+
+    call: int
+    request_id: str
+    job_id: int
+    barrier: str
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DrainNode:
     """Take a volunteer out of use, or back. Reply: DrainReply. Errors: NotFound."""
 
@@ -343,6 +357,7 @@ Event = (
     | UserEvent
     | CancelJob
     | DrainNode
+    | DropBarriers
     | VolunteerAttached
     | VolunteerDetached
     | HeartbeatReceived

@@ -43,6 +43,7 @@ from .effects import (
     Answer,
     CancelReply,
     DrainReply,
+    DropReply,
     Prepare,
     PublishReply,
     Release,
@@ -60,6 +61,7 @@ from .events import (
     ChaosRequest,
     ClientsRequested,
     DrainNode,
+    DropBarriers,
     Event,
     FinishRequested,
     HeartbeatReceived,
@@ -98,6 +100,7 @@ _Call = (
     SubmitJob
     | CancelJob
     | DrainNode
+    | DropBarriers
     | FinishRequested
     | MembersRequested
     | LinesRequested
@@ -280,7 +283,7 @@ class Machine:
                 self._exited(event)
             case BarriersTold():
                 self._barriers_told(event)
-            case SubmitJob() | CancelJob() | DrainNode():
+            case SubmitJob() | CancelJob() | DrainNode() | DropBarriers():
                 self._answer_call(event)
             case FinishRequested() | MembersRequested() | LinesRequested() | ClientsRequested():
                 self._answer_call(event)
@@ -332,6 +335,9 @@ class Machine:
             case DrainNode():
                 question = "drain", event.volunteer_id, event.draining
                 return self._once(event.request_id, question, lambda: self._drain(event))
+            case DropBarriers():
+                dropped = "drop", event.job_id, event.barrier
+                return self._once(event.request_id, dropped, lambda: self._drop(event))
             case FinishRequested():
                 return clients.finish(world, event)
             case MembersRequested():
@@ -416,6 +422,12 @@ class Machine:
         stopping.cancel(self._world, job, event.by)
         self._world.audit(event.origin, "CancelJob", f"job {event.job_id}", event.job_id)
         return CancelReply(job.record.state)
+
+    def _drop(self, event: DropBarriers) -> DropReply:
+        reply = barriers.drop(self._world, self._job(event.job_id), event.barrier)
+        what = f"barrier {event.barrier!r}" if event.barrier else "all barriers"
+        self._world.audit(event.origin, "DropBarriers", f"job {event.job_id}, {what}", event.job_id)
+        return reply
 
     def _fault(self, event: ChaosRequest) -> None:
         try:

@@ -34,6 +34,13 @@ def news_in(pb: registry_pb2.BarrierNews) -> model.BarrierNews:
     )
 
 
+def barrier_in(name: str) -> str:
+    """What a user names; "" for all. Raises BadRequest (BAD_FIELD)."""
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise BadRequest("BAD_FIELD", "barrier is no name that a barrier is told by", field="barrier")
+    return name
+
+
 def _round_in(pb: common_pb2.BarrierRound) -> model.BarrierRound:
     return model.BarrierRound(
         _name_in(pb.barrier),

@@ -346,6 +346,9 @@ def command_out(command: effects.Command) -> registry_pb2.Command:
             pb.set_task.paused, pb.set_task.disk_full = paused, disk_full
         case effects.Signal(signal):
             pb.signal.signal = signal
+        case effects.DropBarriers(barrier):
+            pb.drop_barriers.SetInParent()
+            pb.drop_barriers.barrier = barrier
         case effects.Release(keep_disk):
             pb.release.SetInParent()
             pb.release.keep_disk = keep_disk

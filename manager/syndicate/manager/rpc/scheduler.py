@@ -15,7 +15,7 @@ from syndicate.v1 import scheduler_pb2 as pb
 from syndicate.v1 import scheduler_pb2_grpc
 
 from ..core import effects, events, user_events
-from ..core.access import RULES, check_job, check_replay, no_such_job, role_too_low, sees
+from ..core.access import RULES, check_chaos, check_job, check_replay, no_such_job, role_too_low, sees
 from ..core.errors import BadRequest, NotFound, Refused
 from ..core.limits import DEFAULTS
 from ..core.model import JobState, Source, UserRole
@@ -31,7 +31,7 @@ from . import caller as callers
 from . import convert, pictures, viewing
 from .accounts import Accounts
 from .audit import AuditLog
-from .barriers import barriers_out
+from .barriers import barrier_in, barriers_out
 from .disks import UsersDisks
 from .histories import UsersHistories
 from .pace import Pace
@@ -321,6 +321,22 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         if _has_ended(record):
             raise Refused("JOB_NOT_RUNNING", f"job {request.job_id} is {record.state.name}")
         return barriers_out(self._engine.machine.barriers(request.job_id))
+
+    async def DropBarriers(
+        self, request: pb.DropBarriersRequest, context: Context
+    ) -> pb.DropBarriersResponse:
+        """Have a job's sync server drop barriers, as far as its owner may disturb the job."""
+        request_id = convert.request_id(request.request_id)
+        barrier = barrier_in(request.barrier)
+        origin = callers.origin(context)
+        record = await self._seen(request.job_id, "DropBarriers")
+        check_chaos(origin.caller, request.job_id, record.spec, self._engine.config.default_client)
+        if _has_ended(record):
+            raise Refused("JOB_NOT_RUNNING", f"job {request.job_id} is {record.state.name}")
+        await self._engine.call(
+            lambda call: events.DropBarriers(call, request_id, request.job_id, barrier, origin)
+        )
+        return pb.DropBarriersResponse()
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:
         """Volunteers with their slots, by id."""

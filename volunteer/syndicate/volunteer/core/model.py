@@ -218,13 +218,20 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class DropBarriers:
+    """Have the slot's sync server drop a barrier, or all ("")."""
+
+    barrier: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Leave nothing of the task and unlock the slot; with `keep_disk` its disk is handed over first."""
 
     keep_disk: bool = False
 
 
-Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release
+Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | DropBarriers | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +386,7 @@ __all__ = [
     "AnswerCode",
     "Command",
     "Config",
+    "DropBarriers",
     "Heartbeat",
     "HeldTask",
     "Hello",

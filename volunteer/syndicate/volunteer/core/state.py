@@ -74,6 +74,7 @@ class Step(StrEnum):
     NETWORK = "network"
     TASK = "task"  # what it suffers beside its network
     SIGNAL = "signal"
+    BARRIERS = "barriers"  # dropped
     END = "end"  # of a release: all processes
     DRAIN = "drain"  # of a release: all output stored by the manager
     KEEP = "keep"  # of a release: the disk handed over to the manager

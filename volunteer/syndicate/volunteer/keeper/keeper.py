@@ -20,6 +20,7 @@ from ..local import (
     Audit,
     Audited,
     Done,
+    DropBarriers,
     ErrorCode,
     Event,
     Incapability,
@@ -358,6 +359,8 @@ class Keeper:
                 return await self._slot(request.slot).revive(request)
             case SetNetwork() | SetTask() | Signal():
                 return await self._slot(request.slot).suffer(request)
+            case DropBarriers():
+                return self._slot(request.slot).drop_barriers(request)
             case Release():
                 return await self._slot(request.slot).release(request)
             case ReadLog():

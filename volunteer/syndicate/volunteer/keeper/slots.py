@@ -12,6 +12,7 @@ from pathlib import Path
 from ..local import (
     DiskRead,
     Done,
+    DropBarriers,
     ErrorCode,
     Kill,
     LogRead,
@@ -269,6 +270,15 @@ class Slot:
                 undergone = await self._ordeal.undergo(request)
             done = self._done(began)
             return replace(done, already=undergone.already, processes=undergone.processes)
+
+    def drop_barriers(self, request: DropBarriers) -> Done:
+        """See local.DropBarriers; not in order with the others, which a barrier is no part of."""
+        began = self._company.clock.now_ns()
+        self._require(request.task)
+        if self._sync is None:
+            raise KeeperError(ErrorCode.WRONG_STATE, f"slot {self.number} has no sync server")
+        self._sync.drop(request.barrier)
+        return self._done(began)
 
     async def release(self, request: Release) -> Done:
         """See local.Release."""

@@ -8,6 +8,7 @@ where the process fails whoever comes next finds another: nobody is ever refused
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -71,6 +72,17 @@ class SyncServer:
         """Tell what is open once more: to a volunteer that has just come."""
         if self._last.total or self._last.open:
             self._company.tell(replace(self._last, rounds=()))
+
+    def drop(self, barrier: str) -> None:
+        """Have it drop this barrier, or all (""). Raises KeeperError where it does not listen."""
+        if self._process is None:
+            return  # where nobody came there is nothing to drop
+        ask = {"ask": "drop", "barrier": barrier} if barrier else {"ask": "drop"}
+        line = json.dumps(ask, separators=(",", ":")).encode() + b"\n"
+        try:
+            self._process.link.send(line)  # so few bytes go whole, or not at all
+        except OSError as error:
+            raise failed(f"the sync server does not listen: {error.strerror}") from error
 
     async def close(self) -> None:
         """Tell the last account and leave nothing. Raises KeeperError."""

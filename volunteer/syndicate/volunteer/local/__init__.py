@@ -26,6 +26,7 @@ from ._answers import (
     Synced,
 )
 from ._barriers import (
+    LONGEST_BARRIER,
     MAX_ROUNDS,
     BarrierEnd,
     BarrierRound,
@@ -38,6 +39,7 @@ from ._frames import MAX_FRAME_BYTES, EventFrame, Frame, ReplyFrame, RequestFram
 from ._requests import (
     MAX_LOG_READ_BYTES,
     Audit,
+    DropBarriers,
     Kill,
     Prepare,
     ReadDisk,
@@ -70,6 +72,7 @@ from ._values import (
 )
 
 __all__ = [
+    "LONGEST_BARRIER",
     "MAX_FRAME_BYTES",
     "MAX_LOG_READ_BYTES",
     "MAX_ROUNDS",
@@ -86,6 +89,7 @@ __all__ = [
     "Degradation",
     "DiskRead",
     "Done",
+    "DropBarriers",
     "ErrorCode",
     "Event",
     "EventFrame",

@@ -10,6 +10,9 @@ from ._values import Stamp, TaskId
 MAX_ROUNDS = 64
 """Lines about rounds of barriers that are told at once."""
 
+LONGEST_BARRIER = 1024
+"""Characters of a barrier's name as it is told: 64 bytes, of which each may be escaped."""
+
 
 class BarrierEnd(StrEnum):
     """How a round of a barrier ended."""

@@ -111,6 +111,18 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class DropBarriers:
+    """Have the slot's sync server drop a barrier, or all (""). Answer: Done, once it was asked.
+
+    WRONG_STATE where the slot serves no barriers. What is dropped is told as rounds are (BarriersTold).
+    """
+
+    slot: int
+    task: TaskId
+    barrier: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """End all processes and leave nothing of the task: disk, network, logs. Answer: Done. Repeated: Done."""
 
@@ -164,6 +176,7 @@ Request = (
     | SetNetwork
     | SetTask
     | Signal
+    | DropBarriers
     | Release
     | Renew
     | ReadLog

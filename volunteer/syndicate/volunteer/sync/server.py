@@ -12,13 +12,13 @@ from . import descriptors
 from .core import wire
 from .core.barriers import Barriers
 from .core.effects import Effect, Notice, Refuse, Refused, Release, Tell, Watch
-from .core.events import Arrived, DropAll, Event, Expired, Gone, Why
+from .core.events import Arrived, DropAll, DropOne, Event, Expired, Gone, Why
 from .core.rounds import Rounds
 from .core.sessions import Session, Sessions
 from .core.wire import Malformed, Request, Value
 from .doors import Doors
 from .log import Log
-from .notices import Document, account, document, listing
+from .notices import Document, account, document, listing, text
 from .owner import Owner
 from .tcp import READ_DEADLINE_S, Connection, Tcp
 from .udp import Udp
@@ -77,6 +77,12 @@ class Server:
         """Drop all barriers; their waiters get 240."""
         self._handle(DropAll())
 
+    def drop(self, shown: str) -> None:
+        """Drop the barriers whose names are shown so: one, but for names that are no text."""
+        for name in self._barriers.names():
+            if text(name) == shown:
+                self._handle(DropOne(name))
+
     def answer(self, ask: Document) -> Document | None:
         """What the owner asks; None where nothing is to be said."""
         match ask:
@@ -85,7 +91,10 @@ class Server:
             case {"ask": "members", "members": dict(names)}:
                 self._names = {str(address): str(task) for address, task in names.items()}
                 return {"event": "members", "members": self._names}
-            case {"ask": "drop"}:
+            case {"ask": "drop", "barrier": str(shown)}:
+                self.drop(shown)
+                return None
+            case {"ask": "drop"} if "barrier" not in ask:
                 self.drop_all()
                 return None
             case {"ask": "rounds"} if self._rounds is not None:
