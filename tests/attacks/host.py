@@ -14,6 +14,7 @@ from tests.support.cluster import Cluster, processes_in
 _CGROUPS = Path("/sys/fs/cgroup")
 # Another cluster may be started or ended on this machine meanwhile: what bears its name is not looked at.
 _ANY_INSTANCE = re.compile(r"\bsyn[a-z]*-[a-z0-9]{1,6}\b")
+_SYNC_SERVER = re.compile(r"/sync-\d+$")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,16 @@ def _cgroups(own: str) -> Iterator[str]:
     for top in (_CGROUPS, *(each for each in _CGROUPS.iterdir() if each.is_dir())):
         yield from (str(each) for each in _folders(top) if not _ANY_INSTANCE.fullmatch(each.name))
         if (top / own).is_dir():
-            yield from (folder for folder, _, _ in os.walk(top / own))
+            yield from _numbered(folder for folder, _, _ in os.walk(top / own))
+
+
+def _numbered(folders: Iterable[str]) -> Iterator[str]:
+    """Sync servers by how many there are: each new one takes a number that is free."""
+    number = 0
+    for folder in folders:
+        if _SYNC_SERVER.search(folder):
+            folder, number = _SYNC_SERVER.sub(f"/sync-{number}", folder), number + 1
+        yield folder
 
 
 def _folders(top: Path) -> Iterator[Path]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from syndicate.client_api import SchedulerError
+from syndicate.volunteer.keeper.sync_processes import BOUNDS
 
 from tests.attacks.arena import Arena, limits
 from tests.attacks.attack import Attack, Ran, claimed, each, each_shown
-from tests.attacks.outside import memory_of
+from tests.attacks.outside import MUCH, memory_of
 from tests.attacks.weak import WeakArena
 from tests.support.cluster import eventually
 
@@ -23,6 +24,8 @@ _SCRIPTS = Path(__file__).with_name("using_up")
 _MIB = 1 << 20
 _SMALL = limits(memory_bytes=192 * _MIB, disk_bytes=64 * _MIB)
 _HELD_S = 12.0  # far more than packing takes where it is bounded by what is there
+_BARRIER_LINES = 230  # of one attempt: rounds, how many more there were, and servers that failed
+_SERVERS = 3  # one serves, one stands by, one ends
 _FLOODED_BYTES = 96 * _MIB  # of logs on the disk, or of a daemon's memory: more than all bounds together
 
 
@@ -102,6 +105,58 @@ def flooded(ran: Ran) -> str:
     """What grew by more than the bounds of a log allow."""
     grown = ran.facts["grown"]
     return "; ".join(f"{name}: {size:,} bytes" for name, size in grown.items() if size > _FLOODED_BYTES)
+
+
+def _servers(arena: Arena) -> list[Path]:
+    """Where the kernel counts the memory of sync servers, by the version of cgroups."""
+    mounts = (("memory", "memory.usage_in_bytes"), ("", "memory.current"))
+    return [
+        path
+        for mount, name in mounts
+        for path in Path("/sys/fs/cgroup", mount).glob(f"{arena.cluster.cgroup_name}/sync-*/{name}")
+    ]
+
+
+def _watching_server(arena: Arena, attack: Attack) -> Ran:
+    """Runs it, and tells how much memory the daemons took for it at most, and how much the servers have."""
+    facts = arena.facts()
+    pids = {name: daemon.pid for name, daemon in arena.cluster.daemons.items()}
+    before = {name: memory_of(pid) for name, pid in pids.items()}
+    most = {"servers": 0, "bytes": 0, **dict.fromkeys(pids, 0)}
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            found = _servers(arena)
+            most["servers"] = max(most["servers"], len(found))
+            for path in found:
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    most["bytes"] = max(most["bytes"], int(path.read_text()))
+            for name, pid in pids.items():
+                most[name] = max(most[name], memory_of(pid) - before[name])
+
+    watch = threading.Thread(target=look)
+    watch.start()
+    try:
+        ran = arena.submit(attack, facts)
+    finally:
+        ended.set()
+        watch.join()
+    assert ran.job is not None, ran.end
+    told = sum(line.event.startswith("barrier.") for line in ran.job.story)
+    return dataclasses.replace(ran, facts={**facts, "most": most, "told": told})
+
+
+def flooded_barriers(ran: Ran) -> str:
+    """What of a server, of the daemons or of the story grew beyond its bound."""
+    most, told = dict(ran.facts["most"]), ran.facts["told"]
+    assert most["servers"] > 0, "no server's memory was seen"
+    found = [f"{told} lines of the story"] if told > _BARRIER_LINES else []
+    if most.pop("servers") > _SERVERS:
+        found.append(f"{ran.facts['most']['servers']} servers")
+    if most.pop("bytes") > BOUNDS.memory_bytes:
+        found.append(f"a server of {ran.facts['most']['bytes']:,} bytes")
+    return "; ".join([*found, *(f"{name}: {size:,} bytes" for name, size in most.items() if size > MUCH)])
 
 
 def _peak(arena: Arena, attack: Attack) -> Ran:
@@ -309,6 +364,19 @@ ATTACKS = (
         got=flooded,
         annotations=frozenset({"log_limit"}),
         without="using_up/log",
+    ),
+    Attack(
+        id="sync-flood",
+        tries="its own sync server, flooded by three members: connections that say nothing or half a "
+        "request, a million names and rounds, counts that no number holds, garbage, a storm over UDP",
+        held_by="the server is a process of its own with bounds of memory, barriers, waiters and silence; it "
+        "tells some lines a quarter of a second, and a job's story has room for 200 of them",
+        master=script("sync_flood"),
+        slave=script("sync_flood"),
+        machines=3,
+        run=_watching_server,
+        got=flooded_barriers,
+        without="using_up/barrier-lines",
     ),
     Attack(
         id="descriptors",

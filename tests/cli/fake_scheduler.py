@@ -169,6 +169,8 @@ class FakeScheduler(FakeIdentity):
         self.cluster = scheduler.GetClusterResponse(
             cluster_id="c-1", epoch=3, slots=8, free_slots=6, max_source_bytes=10 << 20, now=stamp(NOW_S)
         )
+        self.barriers = scheduler.ListBarriersResponse()
+        self.dropped: list[str] = []
         self.known: dict[str, bytes] = {}
         self.received_bytes = 0
         self.submitted: list[scheduler.SubmitRequest] = []
@@ -282,6 +284,15 @@ class FakeScheduler(FakeIdentity):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
             elif not request.tasks or piece.task in request.tasks:
                 yield piece
+
+    def ListBarriers(self, request: scheduler.ListBarriersRequest, context: Any) -> Any:
+        self._job(request.job_id, context)
+        return self.barriers
+
+    def DropBarriers(self, request: scheduler.DropBarriersRequest, context: Any) -> Any:
+        self._job(request.job_id, context)
+        self.dropped.append(request.barrier)
+        return scheduler.DropBarriersResponse()
 
     def ListNodes(self, request: scheduler.ListNodesRequest, context: Any) -> Any:
         self.enter(context)

@@ -21,6 +21,7 @@ from syndicate.volunteer.keeper_client import KeeperClient
 from syndicate.volunteer.local import (
     Audit,
     Audited,
+    BarriersTold,
     Done,
     Event,
     Exit,
@@ -222,6 +223,8 @@ class Link:
             while True:
                 self._more.clear()
                 for event in self.events:
+                    if isinstance(event, BarriersTold):
+                        continue
                     number = event.exit.generation if isinstance(event, Exited) else event.generation
                     if isinstance(event, wanted) and number == generation and event.slot == slot:
                         return event

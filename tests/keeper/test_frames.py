@@ -54,6 +54,7 @@ REQUESTS = st.one_of(
         local.Prepare,
         *(_NATURAL, _task_ids, _NATURAL, st.sampled_from(local.Role), _ADDRESSES, st.integers(1, 32)),
         *(_many(_members), st.from_regex("[0-9a-f]{64}", fullmatch=True), _LINES, _limits),
+        *(st.booleans(), st.just("") | _ADDRESSES.map(lambda address: f"{address}:16534"), st.booleans()),
     ),
     st.builds(local.Start, _NATURAL, _task_ids, _POSITIVE),
     st.builds(local.Kill, _NATURAL, _task_ids, _POSITIVE),
@@ -61,6 +62,7 @@ REQUESTS = st.one_of(
     st.builds(local.SetNetwork, _NATURAL, _task_ids, _networks),
     st.builds(local.SetTask, _NATURAL, _task_ids, st.booleans(), st.booleans()),
     st.builds(local.Signal, _NATURAL, _task_ids, _POSITIVE, st.integers(1, 64), _NAMES),
+    st.builds(local.DropBarriers, _NATURAL, _task_ids, _LINES),
     st.builds(local.Release, _NATURAL, _task_ids),
     st.builds(local.Renew, _IDS, _NATURAL),
     st.builds(local.ReadLog, _NATURAL, _task_ids, _POSITIVE, _NATURAL, st.integers(1, 1000)),
@@ -88,9 +90,25 @@ _replies = st.one_of(
     st.builds(local.Audited, _many(_LINES), _many(_LINES)),
     st.builds(local.Refused, st.sampled_from(local.ErrorCode), _LINES),
 )
+_places = _many(st.builds(local.BarrierTask, _TASKS | _ADDRESSES, _NATURAL))
+_rounds = st.builds(
+    local.BarrierRound,
+    *(_LINES, st.sampled_from(local.BarrierEnd), _stamps, _stamps, st.integers(0, 239)),
+    *(_places, _places, _NATURAL, _NATURAL, _NATURAL),
+)
+_open_barriers = st.builds(
+    local.OpenBarrier,
+    *(_LINES, _stamps, st.integers(-100, 100), _places, _places, _NATURAL, _many(_TASKS), _NATURAL),
+    st.booleans(),
+)
 _events = st.one_of(
     st.builds(local.Exited, _NATURAL, _task_ids, _exits),
     st.builds(local.LogGrew, _NATURAL, _task_ids, _POSITIVE, _NATURAL),
+    st.builds(
+        local.BarriersTold,
+        *(_NATURAL, _task_ids, _many(_rounds), _NATURAL, _many(_open_barriers), _NATURAL, _LINES),
+        st.booleans(),
+    ),
 )
 _frames = st.one_of(
     st.builds(local.RequestFrame, _NATURAL, REQUESTS),
@@ -127,7 +145,7 @@ def test_every_kind_is_tried() -> None:
     """The strategies of this file know every kind of the protocol."""
     kinds = set(get_args(local.Request)) | set(get_args(local.Reply)) | set(get_args(local.Event))
 
-    assert len(kinds) == 13 + 6 + 2
+    assert len(kinds) == 14 + 6 + 3
 
 
 @given(st.binary(max_size=300))

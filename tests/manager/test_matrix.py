@@ -54,6 +54,8 @@ TABLE: dict[str, tuple[Answer, Answer, Answer, Answer, Answer]] = {
     "ReadLogs": (OK, OK, NO_JOB, OK, OK),
     "ReadDisks": (NO_DISKS, NO_DISKS, NO_JOB, NO_DISKS, NO_DISKS),  # the job kept none
     "ReadHistories": (HIDDEN, HIDDEN, NO_JOB, OK, OK),  # what clients print is hidden, too
+    "ListBarriers": (OVER, OVER, NO_JOB, OVER, OVER),
+    "DropBarriers": (OVER, LOW, NO_JOB, OVER, OVER),
     "ListNodes": (OK, OK, OK, OK, OK),
     "DrainNode": (LOW, LOW, LOW, OK, OK),
     "GetCluster": (OK, OK, OK, OK, OK),
@@ -95,7 +97,7 @@ CHAOS_TABLE: dict[str, tuple[Answer, Answer, Answer, Answer, Answer]] = {
 # What a token for looking opens; one for submitting opens these too.
 READS = {
     *("GetJob", "ListJobs", "WatchJob", "ReadLogs", "ReadHistories", "ListNodes", "GetCluster", "WhoAmI"),
-    *("ReadDisks", "ListUsers", "ListTeams", "ListTokens", "ListAudit"),
+    *("ReadDisks", "ListBarriers", "ListUsers", "ListTeams", "ListTokens", "ListAudit"),
 }
 SUBMITS = READS | {"UploadSource", "Submit", "CancelJob"}
 
@@ -132,6 +134,8 @@ class Stage:
             "ReadLogs": lambda: pb.ReadLogsRequest(job_id=self.job_id),
             "ReadDisks": lambda: pb.ReadDisksRequest(job_id=self.job_id),
             "ReadHistories": lambda: pb.ReadHistoriesRequest(job_id=self.job_id),
+            "ListBarriers": lambda: pb.ListBarriersRequest(job_id=self.job_id),
+            "DropBarriers": lambda: pb.DropBarriersRequest(request_id=fresh, job_id=self.job_id),
             "ListNodes": lambda: pb.ListNodesRequest(),
             "DrainNode": lambda: pb.DrainNodeRequest(request_id=fresh, volunteer_id="node-a"),
             "GetCluster": lambda: pb.GetClusterRequest(),
@@ -310,6 +314,7 @@ async def test_what_is_changed_is_in_the_audit_log(manager: Running) -> None:
         await stage.answers(admin.token)
         lines = await people.audit(manager, user="root")
     changing = {method for method, rule in RULES.items() if rule.changes}
-    assert {line.method for line in lines} == changing - {"UploadSource"}, "its source was known already"
+    # Its source was known already, and there were no barriers any more.
+    assert {line.method for line in lines} == changing - {"UploadSource", "DropBarriers"}
     assert {(line.token_id, line.peer) for line in lines} == {(admin.token_id, "127.0.0.1")}
     assert all(line.allowed and line.at.utc_ns for line in lines)

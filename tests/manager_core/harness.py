@@ -14,6 +14,7 @@ from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
 from syndicate.manager.core.machine import Machine
 from syndicate.manager.core.model import (
+    BarrierNews,
     Config,
     JobState,
     Outcome,
@@ -227,6 +228,15 @@ class Cluster:
         self._events += 1
         at = volunteer.stamp(self.ns)
         self.do(ev.TaskExited(volunteer.session, self._events, ref, at, end))
+
+    def tell_barriers(self, task: str, news: BarrierNews, *, job_id: int = 1, event_id: int = 0) -> int:
+        """The volunteer that holds a task tells of its barriers; the event's id."""
+        volunteer, held = self.holder(task, job_id)
+        self._events += 1
+        number = event_id or self._events
+        at = volunteer.stamp(self.ns)
+        self.do(ev.BarriersTold(volunteer.session, number, held.ref, at, news))
+        return number
 
     def holder(self, task: str, job_id: int = 1) -> tuple[Volunteer, Held]:
         """The volunteer that holds a task, and what it holds."""

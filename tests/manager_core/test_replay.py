@@ -14,7 +14,16 @@ from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
 from syndicate.manager.core import replay
 from syndicate.manager.core.errors import BadRequest, Ended, FaultFailed, Refused
-from syndicate.manager.core.model import AnswerCode, Degradation, FaultKind, JobState, Limits, Outcome, Result
+from syndicate.manager.core.model import (
+    NO_SYNC,
+    AnswerCode,
+    Degradation,
+    FaultKind,
+    JobState,
+    Limits,
+    Outcome,
+    Result,
+)
 from syndicate.manager.core.records import FaultRecord
 from syndicate.manager.core.views import JobView
 
@@ -60,9 +69,18 @@ def client(cluster: Cluster, job_id: int = 2) -> ev.ChaosCaller:
     return cluster.caller("client-0", job_id)
 
 
-def original(machines: int = 3) -> Cluster:
+def submitted(machines: int, **fields: Any) -> Cluster:
+    """Job 1 runs, as it was asked for."""
+    cluster = Cluster()
+    cluster.volunteer(slots=10)
+    cluster.submit(machines, 1, **fields)
+    cluster.deliver()
+    return cluster
+
+
+def original(machines: int = 3, **fields: Any) -> Cluster:
     """Job 1 has ended; a client of it cut slave-0 off at 1 s, killed it at 2 s and revived it at 4 s."""
-    cluster = running(machines, 1, slots=10)
+    cluster = running(machines, 1, slots=10) if not fields else submitted(machines, **fields)
     ip = cluster.address("slave-0")
     cluster.advance(1)
     done(cluster, cluster.fault("disconnect", ip))
@@ -508,10 +526,27 @@ def test_the_gang_is_that_of_the_replayed_job() -> None:
         ("machines", {"machines": 2}),
         ("clients", {"clients": 2}),
         ("no_client", {"no_client": True}),
+        ("sync_server", {"sync_server": "master"}),
     ):
         error = cluster.try_submit(**{"machines": 0, "replays": view, "request_id": field, **fields})
         assert isinstance(error, BadRequest)
         assert error.metadata["field"] == field
+
+
+@pytest.mark.parametrize("server", ["slave-1", "master", NO_SYNC])
+def test_the_sync_server_is_where_it_was(server: str) -> None:
+    """A cut reaches it or not as it did in the job that is replayed, whatever the default."""
+    cluster = original(sync_server=server)
+
+    made = again(cluster)
+
+    assert cluster.job(made).job.spec.sync_server == server
+    serving = {
+        command.ref.task
+        for command in cluster.sent(fx.Prepare)
+        if command.ref.job_id == made and isinstance(command.action, fx.Prepare) and command.action.serve_sync
+    }
+    assert serving == ({server} - {NO_SYNC})
 
 
 def test_what_is_said_is_taken() -> None:

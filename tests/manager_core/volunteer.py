@@ -88,6 +88,7 @@ class Volunteer:
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     received: list[fx.Command] = field(default_factory=list)
     starts: list[tuple[int, int, str, int]] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)  # barriers
     made: int = 0
     net: int = 0
     # With a lease the volunteer ends its tasks when it was not heard for `orphan_after_s`, and locks lapse.
@@ -202,6 +203,8 @@ class Volunteer:
                     return AnswerCode.FAILED, {"detail": "it does not run"}
                 held.signals.append(number)
                 fields["processes"] = 2
+            case fx.DropBarriers(barrier):
+                self.dropped.append(barrier)
             case fx.Release():
                 del self.held[command.slot]
         return AnswerCode.DONE, fields

@@ -19,7 +19,7 @@ READS = re.compile(r"^(Get|List|Watch|Read|Fetch|Gather)[A-Z]|^Ping$|^Attach$|^W
 # What is sent in place: a piece that comes again is there already, and a disk takes its own place.
 IN_PLACE = {"PutHistory", "PutDisk"}
 # A job's members are handed out whole: there are as many as its gang has.
-WHOLE_LISTS = {"ListMembers"}
+WHOLE_LISTS = {"ListMembers", "ListBarriers"}
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +114,9 @@ def test_each_mutation_carries_a_request_id(files: list[descriptor_pb2.FileDescr
     changing = [method for method in methods(files) if not READS.match(method.name)]
     mutations = [method for method in changing if method.name not in IN_PLACE]
     assert sorted(method.name for method in mutations) == [
-        "CancelJob", "CreateToken", "Degrade", "Disconnect", "DiskFull", "DrainNode", "Finish", "Heal",
-        "Join", "Kill", "Partition", "Pause", "PublishJob", "PutTeam", "PutUsers", "Reconnect", "Renew",
-        "Reset", "Resume", "Revive", "RevokeToken", "Signal", "Submit", "UploadSource",
+        "CancelJob", "CreateToken", "Degrade", "Disconnect", "DiskFull", "DrainNode", "DropBarriers",
+        "Finish", "Heal", "Join", "Kill", "Partition", "Pause", "PublishJob", "PutTeam", "PutUsers",
+        "Reconnect", "Renew", "Reset", "Resume", "Revive", "RevokeToken", "Signal", "Submit", "UploadSource",
     ]  # fmt: skip
     for method in mutations:
         request = known[method.input_type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import select
 import signal
 import socket
@@ -21,17 +22,17 @@ Event = dict[str, Any]
 
 
 def free_port() -> int:
-    """A port that nobody listens on, for TCP and UDP."""
-    for _ in range(20):
+    """A port that nobody listens on, for TCP and UDP; none that a connection is given by chance meanwhile."""
+    for _ in range(200):
+        port = random.randrange(20_000, 32_768)
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
             try:
+                tcp.bind(("127.0.0.1", port))
                 udp.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
-    raise RuntimeError("no port is free for both")
+    raise OSError("no port is free")
 
 
 class Daemon:

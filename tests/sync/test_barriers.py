@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from syndicate.volunteer.sync.core import effects
 from syndicate.volunteer.sync.core.barriers import Barriers, Standing
-from syndicate.volunteer.sync.core.events import Arrived, DropAll, Expired, Gone, Why
+from syndicate.volunteer.sync.core.events import Arrived, DropAll, DropOne, Expired, Gone, Why
 from syndicate.volunteer.sync.core.transitions import BarrierState
 from syndicate.volunteer.sync.core.wire import COUNT_MAX, Extension, Flag, Kind, Request
 
@@ -20,7 +20,7 @@ class Bench:
         self.watched: dict[str, int] = {}
         self.told: list[effects.Notice] = []
 
-    def handle(self, event: Arrived[str] | Gone[str] | Expired[str] | DropAll) -> None:
+    def handle(self, event: Arrived[str] | Gone[str] | Expired[str] | DropAll | DropOne) -> None:
         for effect in self.barriers.handle(event):
             match effect:
                 case effects.Release(parties, value):
@@ -240,6 +240,19 @@ def test_drop_all_releases_everybody_with_240(bench: Bench) -> None:
     bench.init("m2", 1)
     bench.wait("a2")
     assert bench.released["a2"] == 0
+
+
+def test_one_barrier_is_dropped_alone(bench: Bench) -> None:
+    """The others go on; one that is not there is no news."""
+    bench.init("m", 2)
+    bench.wait("a")
+    bench.handle(Arrived("x", "of x", Request(b"other", Kind.WAIT, 0)))
+    bench.handle(DropOne(b"b"))
+    assert bench.released == {"m": 240, "a": 240}
+    assert [each.barrier for each in bench.barriers.standing()] == [b"other"]
+    told = list(bench.told)
+    bench.handle(DropOne(b"b"))
+    assert bench.told == told
 
 
 def test_a_count_that_overflows_is_refused(bench: Bench) -> None:

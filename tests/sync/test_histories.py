@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from syndicate.volunteer.sync.core.barriers import Barriers
 from syndicate.volunteer.sync.core.effects import Refuse, Release
-from syndicate.volunteer.sync.core.events import Arrived, DropAll, Expired, Gone, Why
+from syndicate.volunteer.sync.core.events import Arrived, DropAll, DropOne, Event, Expired, Gone, Why
 from syndicate.volunteer.sync.core.wire import COUNT_MAX, Extension, Flag, Kind, Request
 
 NAMES = st.sampled_from([b"a", b"b"])
@@ -82,6 +82,12 @@ class Model:
         released: dict[int, int | None] = {each.party: 242 for each in told if each.party is not None}
         return released | self.settled(gone.name)
 
+    def drop_one(self, name: bytes) -> dict[int, int | None]:
+        parties = [entry.party for entry in self.at(name) if entry.party is not None]
+        self.entries = [entry for entry in self.entries if entry.name != name]
+        self.marked.discard(name)
+        return dict.fromkeys(parties, 240)
+
     def drop(self) -> dict[int, int | None]:
         parties = [entry.party for entry in self.entries if entry.party is not None]
         self.entries.clear()
@@ -98,9 +104,7 @@ class Histories(RuleBasedStateMachine):
         self.model = Model()
         self.parties = 0
 
-    def _both(
-        self, event: Arrived[int] | Gone[int] | Expired[int] | DropAll, expected: dict[int, int | None]
-    ) -> None:
+    def _both(self, event: Event[int], expected: dict[int, int | None]) -> None:
         done: dict[int, int | None] = {}
         for effect in self.barriers.handle(event):
             match effect:
@@ -145,6 +149,10 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def drop(self) -> None:
         self._both(DropAll(), self.model.drop())
+
+    @rule(name=NAMES)
+    def drop_one(self, name: bytes) -> None:
+        self._both(DropOne(name), self.model.drop_one(name))
 
     @invariant()
     def same_counts(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import socket
@@ -251,3 +252,16 @@ def test_an_owner_that_does_not_read_stops_nobody() -> None:
             assert (one.answer(), two.answer()) == (0, 0)
         assert server.until("lost")["lines"] > 0
         assert server.listed() == []
+
+
+def test_the_owner_drops_one_barrier_by_the_name_that_it_was_told(server: Daemon) -> None:
+    """Also where that is no text; who waits elsewhere waits on."""
+    one, other = waiter(server.port, name=b"a\xff"), waiter(server.port, name=b"other")
+    server.until_listed("other", -1)
+    assert [each["barrier"] for each in server.listed()] == ["a\\xff", "other"]
+    server.say(json.dumps({"ask": "drop", "barrier": "a\\xff"}).encode() + b"\n")
+    server.until("dropped", barrier="a\\xff")
+    assert one.answer() == 240
+    assert [each["barrier"] for each in server.listed()] == ["other"]
+    other.close()
+    server.until("left")

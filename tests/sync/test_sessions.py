@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -163,6 +164,20 @@ def test_no_packets_confuse_it(packets: list[bytes]) -> None:
     for hour in range(1, 20):
         sessions.tick(hour * 3600.0)
     assert len(sessions) == 0 and sessions.next_due() is None
+
+
+def test_who_comes_and_leaves_at_once_takes_no_memory(sessions: Sessions) -> None:
+    """A storm within one moment, in which nothing falls due."""
+    tracemalloc.start()
+    try:
+        for number in range(1, 20_001):
+            sessions.received(PEER, asked(number), 0.0)
+            sessions.received(PEER, asked(number, flags=sync_wire.LEAVE), 0.0)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(sessions) == 3
+    assert taken < 1 << 20
 
 
 class World:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syndicate.v1 import common_pb2, registry_pb2
 from syndicate.volunteer import frames, local
-from syndicate.volunteer.convert import Malformed, command_in, hello_out
+from syndicate.volunteer.convert import Malformed, command_in, event_out, hello_out
 from syndicate.volunteer.core import model
 
 _TASK = local.TaskId("c1", 7, 1, "master")
@@ -145,6 +145,15 @@ def test_signal_out_of_range_is_malformed(number: int) -> None:
         _action(signal=registry_pb2.Signal(signal=number))
 
 
+@pytest.mark.parametrize("name", ["a\n", "x" * 1025, "\x1b[2J"])
+def test_a_barrier_that_none_can_be_is_malformed(name: str) -> None:
+    """Its name is one line that can be shown; none is all of them."""
+    assert _action(drop_barriers=registry_pb2.DropBarriers()) == model.DropBarriers("")
+    assert _action(drop_barriers=registry_pb2.DropBarriers(barrier="a b")) == model.DropBarriers("a b")
+    with pytest.raises(Malformed, match="barrier"):
+        _action(drop_barriers=registry_pb2.DropBarriers(barrier=name))
+
+
 @pytest.mark.parametrize("name", ["", "a\n", "x" * 256, "\x00"])
 def test_command_id_is_a_short_line(name: str) -> None:
     """It is told to the keeper with each signal."""
@@ -181,3 +190,52 @@ def test_hello_says_what_cannot_be_done_in_short() -> None:
     (told,) = hello_out(hello).hello.cannot
 
     assert (told.capability, len(told.why)) == ("delay", 500)
+
+
+def _prepare(server: str) -> registry_pb2.Prepare:
+    source = registry_pb2.SourceRef(sha256="ab" * 32)
+    return registry_pb2.Prepare(
+        source=source, role=common_pb2.ROLE_MASTER, sync_server=server, serve_sync=True
+    )
+
+
+@pytest.mark.parametrize(
+    "server", ["10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "host:1", "10.0.0.1:1 "]
+)
+def test_a_sync_server_that_is_none_is_refused(server: str) -> None:
+    """It becomes a line of the tasks' environment."""
+    with pytest.raises(Malformed, match=r"IPv4|sync server"):
+        _action(prepare=_prepare(server))
+
+
+@pytest.mark.parametrize("server", ["", "10.0.0.1:16534"])
+def test_the_sync_server_is_handed_on(server: str) -> None:
+    """With whether it is here."""
+    action = _action(prepare=_prepare(server))
+
+    assert isinstance(action, model.Prepare)
+    assert (action.sync_server, action.serve_sync) == (server, True)
+
+
+def test_news_of_barriers_go_out_whole() -> None:
+    """Each field of a round and of what is open."""
+    at = local.Stamp("b", 7, 9)
+    tasks = (local.BarrierTask("master", 2),)
+    ended = local.BarrierRound("a", local.BarrierEnd.LEFT, at, at, 3, tasks, tasks, 4, 5, 6)
+    waits = local.OpenBarrier("b", at, -1, tasks, tasks, 7, ("slave-0",), 8, True)
+    news = local.BarriersTold(0, local.TaskId("c", 1, 1, "master"), (ended,), 9, (waits,), 10, "oh", True)
+    ref = model.TaskRef("c", 1, 1, "master", 1)
+
+    told = event_out(model.TaskEvent(11, ref, at, barriers=news)).event
+
+    assert told.WhichOneof("event") == "barriers"
+    (line,) = told.barriers.rounds
+    assert (line.barrier, line.end, line.error, line.others, line.left, line.rounds) == (
+        *("a", common_pb2.BARRIER_END_LEFT, 3, 4, 5, 6),
+    )
+    assert [(one.task, one.count) for one in (*line.inits, *line.tasks)] == [("master", 2)] * 2
+    (open_one,) = told.barriers.open
+    assert (open_one.barrier, open_one.remaining, open_one.others) == ("b", -1, 7)
+    assert (list(open_one.missing), open_one.more_missing, open_one.abandoned) == (["slave-0"], 8, True)
+    news_told = told.barriers
+    assert (news_told.total, news_told.more_open, news_told.trouble, news_told.last) == (9, 10, "oh", True)

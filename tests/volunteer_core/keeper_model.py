@@ -93,6 +93,10 @@ class KeeperModel:
                 return self._set_task(held, request)
             case local.Signal():
                 return self._signal(held, request)
+            case local.DropBarriers():
+                if not held.prepared.serve_sync:
+                    return local.Refused(ErrorCode.WRONG_STATE, "the slot has no sync server")
+                return self.done()
             case local.ReadLog():
                 return self._read(held, request)
 

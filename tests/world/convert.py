@@ -148,6 +148,8 @@ def _action(action: effects.Action) -> vmodel.Action:
             return vmodel.SetTask(action.paused, action.disk_full)
         case effects.Signal():
             return vmodel.Signal(action.number)
+        case effects.DropBarriers(barrier):
+            return vmodel.DropBarriers(barrier)
         case effects.Release(keep_disk):
             return vmodel.Release(keep_disk)
 

@@ -6,7 +6,15 @@ from importlib.metadata import version as installed_version
 from typing import Annotated
 
 import typer
-from syndicate.cli import exit_codes, identity_app, job_commands, local_commands, login_app, node_commands
+from syndicate.cli import (
+    barrier_commands,
+    exit_codes,
+    identity_app,
+    job_commands,
+    local_commands,
+    login_app,
+    node_commands,
+)
 from syndicate.cli.certs_app import certs_app, join_app
 from syndicate.cli.chaos_app import chaos_app
 from syndicate.cli.context import Given
@@ -143,6 +151,14 @@ def submit(
         bool,
         typer.Option("--lose-unsynced", help="A kill is a loss of power: what is not synced is gone."),
     ] = False,
+    sync_server: Annotated[
+        str,
+        typer.Option(
+            "--sync-server",
+            metavar="MEMBER",
+            help="Who has the barriers: master, slave-0, client-0, none; else client-0 or master.",
+        ),
+    ] = "",
     everything: Annotated[
         bool,
         typer.Option("--all", help="Send also .git, __pycache__, .venv, node_modules and the like."),
@@ -166,6 +182,7 @@ def submit(
         *(path, machines, client_path, clients, no_client, name, seconds, everything, follow, json, limits),
         keep_disks=keep_disks,
         lose_unsynced=lose_unsynced,
+        sync_server=sync_server,
     )
     return submit_job(client, wish, terminal)
 
@@ -241,6 +258,24 @@ def logs(
     return job_commands.logs(
         client, terminal, job, tasks=task or (), follow=follow, attempt=attempt, as_json=json
     )
+
+
+@app.command()
+@connected
+def barriers(
+    client: SchedulerClient,
+    terminal: Terminal,
+    job: JobArgument,
+    drop: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Drop this barrier: who waits there gets 240.")
+    ] = None,
+    drop_all: Annotated[bool, typer.Option("--drop-all", help="Drop all barriers of the job.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Lists the barriers of a job at which somebody waits, and who is missing; or drops them."""
+    if drop_all or drop is not None:
+        return barrier_commands.drop(client, terminal, job, drop, drop_all, json)
+    return barrier_commands.barriers(client, terminal, job, json)
 
 
 @app.command("follow")

@@ -49,6 +49,7 @@ _OPTIONS = {
     "limits.open_files": "--files",
     "limits.file_bytes": "--file-size",
     "limits.log_head_bytes": "--log",
+    "sync_server": "--sync-server",
 }
 """The options that fill the fields of a job."""
 _NAMED = 3
@@ -72,6 +73,8 @@ class Wish:
     """Bounds of each task; 0 for the manager's default."""
     keep_disks: bool = False
     lose_unsynced: bool = False
+    sync_server: str = ""
+    """The member that has the sync server, or ``none``; empty for the manager's choice."""
 
 
 def submit(client: SchedulerClient, wish: Wish, terminal: Terminal) -> int:
@@ -198,6 +201,7 @@ def _spec(wish: Wish, source: Source, client_source: Source | None) -> JobSpec:
         limits=wish.limits,
         keep_disks=wish.keep_disks,
         lose_unsynced=wish.lose_unsynced,
+        sync_server=wish.sync_server,
     )
 
 

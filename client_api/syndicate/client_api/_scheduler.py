@@ -222,6 +222,23 @@ class SchedulerClient(IdentityCalls):
         for answer in self._pages(self._stub.ListJobs, request):
             yield from answer.jobs
 
+    def barriers(self, job_id: int) -> scheduler_pb2.ListBarriersResponse:
+        """The barriers of a running job at which somebody waits. Raises NoSuchJob, SchedulerError."""
+        answer: scheduler_pb2.ListBarriersResponse = self._unary(
+            self._stub.ListBarriers, scheduler_pb2.ListBarriersRequest(job_id=job_id)
+        )
+        return answer
+
+    def drop_barriers(self, job_id: int, barrier: str = "") -> None:
+        """Has the sync server of a running job drop a barrier, or all: who waits gets 240.
+
+        Raises NoSuchJob, SchedulerError.
+        """
+        request = scheduler_pb2.DropBarriersRequest(
+            request_id=str(uuid.uuid4()), job_id=job_id, barrier=barrier
+        )
+        self._unary(self._stub.DropBarriers, request)
+
     def nodes(self, *, page_size: int = 0) -> Iterator[scheduler_pb2.Node]:
         """Volunteers by id, fetched page by page as they are taken."""
         for answer in self._pages(self._stub.ListNodes, scheduler_pb2.ListNodesRequest(page_size=page_size)):

@@ -399,6 +399,38 @@ LOG_STREAM_STDERR: LogStream.ValueType  # 2
 """Standard error."""
 global___LogStream = LogStream
 
+class _BarrierEnd:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _BarrierEndEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_BarrierEnd.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    BARRIER_END_UNSPECIFIED: _BarrierEnd.ValueType  # 0
+    """Not said."""
+    BARRIER_END_OPENED: _BarrierEnd.ValueType  # 1
+    """All came."""
+    BARRIER_END_DROPPED: _BarrierEnd.ValueType  # 2
+    """It was dropped with all others."""
+    BARRIER_END_ABANDONED: _BarrierEnd.ValueType  # 3
+    """Whoever had initialised it went away."""
+    BARRIER_END_LEFT: _BarrierEnd.ValueType  # 4
+    """All who waited went away."""
+
+class BarrierEnd(_BarrierEnd, metaclass=_BarrierEndEnumTypeWrapper):
+    """How a round of a barrier ended."""
+
+BARRIER_END_UNSPECIFIED: BarrierEnd.ValueType  # 0
+"""Not said."""
+BARRIER_END_OPENED: BarrierEnd.ValueType  # 1
+"""All came."""
+BARRIER_END_DROPPED: BarrierEnd.ValueType  # 2
+"""It was dropped with all others."""
+BARRIER_END_ABANDONED: BarrierEnd.ValueType  # 3
+"""Whoever had initialised it went away."""
+BARRIER_END_LEFT: BarrierEnd.ValueType  # 4
+"""All who waited went away."""
+global___BarrierEnd = BarrierEnd
+
 @typing.final
 class Stamp(google.protobuf.message.Message):
     """One instant, as one machine saw it. Durations are taken between stamps of one boot only."""
@@ -916,3 +948,147 @@ class Incapability(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["capability", b"capability", "why", b"why"]) -> None: ...
 
 global___Incapability = Incapability
+
+@typing.final
+class BarrierTask(google.protobuf.message.Message):
+    """Somebody at a barrier."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    """A member of the job, or an address that is none's."""
+    count: builtins.int
+    """How often it is there; of an init, how many it lets the barrier wait for."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+        count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "task", b"task"]) -> None: ...
+
+global___BarrierTask = BarrierTask
+
+@typing.final
+class BarrierRound(google.protobuf.message.Message):
+    """What became of a barrier: one round, or several that ended alike within a moment."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BARRIER_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    BEGAN_AT_FIELD_NUMBER: builtins.int
+    ENDED_AT_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    INITS_FIELD_NUMBER: builtins.int
+    TASKS_FIELD_NUMBER: builtins.int
+    OTHERS_FIELD_NUMBER: builtins.int
+    LEFT_FIELD_NUMBER: builtins.int
+    ROUNDS_FIELD_NUMBER: builtins.int
+    barrier: builtins.str
+    """The barrier's name, with what cannot be printed escaped."""
+    end: global___BarrierEnd.ValueType
+    """How it ended."""
+    error: builtins.int
+    """The largest error that anybody gave."""
+    others: builtins.int
+    """So many more were there."""
+    left: builtins.int
+    """So many had come and left."""
+    rounds: builtins.int
+    """How many rounds this tells of."""
+    @property
+    def began_at(self) -> global___Stamp:
+        """When the first of them began."""
+
+    @property
+    def ended_at(self) -> global___Stamp:
+        """When the last of them ended."""
+
+    @property
+    def inits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BarrierTask]:
+        """Who initialised it; of the last round, as below."""
+
+    @property
+    def tasks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BarrierTask]:
+        """Who was there when it ended, at most 32."""
+
+    def __init__(
+        self,
+        *,
+        barrier: builtins.str = ...,
+        end: global___BarrierEnd.ValueType = ...,
+        began_at: global___Stamp | None = ...,
+        ended_at: global___Stamp | None = ...,
+        error: builtins.int = ...,
+        inits: collections.abc.Iterable[global___BarrierTask] | None = ...,
+        tasks: collections.abc.Iterable[global___BarrierTask] | None = ...,
+        others: builtins.int = ...,
+        left: builtins.int = ...,
+        rounds: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["began_at", b"began_at", "ended_at", b"ended_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["barrier", b"barrier", "began_at", b"began_at", "end", b"end", "ended_at", b"ended_at", "error", b"error", "inits", b"inits", "left", b"left", "others", b"others", "rounds", b"rounds", "tasks", b"tasks"]) -> None: ...
+
+global___BarrierRound = BarrierRound
+
+@typing.final
+class OpenBarrier(google.protobuf.message.Message):
+    """A barrier at which somebody waits."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BARRIER_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    REMAINING_FIELD_NUMBER: builtins.int
+    INITS_FIELD_NUMBER: builtins.int
+    TASKS_FIELD_NUMBER: builtins.int
+    OTHERS_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    MORE_MISSING_FIELD_NUMBER: builtins.int
+    ABANDONED_FIELD_NUMBER: builtins.int
+    barrier: builtins.str
+    """As in BarrierRound."""
+    remaining: builtins.int
+    """How many it waits for; less than 0 where more have come than were initialised, as before any init."""
+    others: builtins.int
+    """From so many more places somebody waits."""
+    more_missing: builtins.int
+    """So many more are missing."""
+    abandoned: builtins.bool
+    """Whoever had initialised it went away, and nobody has since."""
+    @property
+    def since(self) -> global___Stamp:
+        """Since when."""
+
+    @property
+    def inits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BarrierTask]:
+        """Who initialised it and waits."""
+
+    @property
+    def tasks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BarrierTask]:
+        """Who waits, at most 32."""
+
+    @property
+    def missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Members that neither wait nor initialised it, at most 32."""
+
+    def __init__(
+        self,
+        *,
+        barrier: builtins.str = ...,
+        since: global___Stamp | None = ...,
+        remaining: builtins.int = ...,
+        inits: collections.abc.Iterable[global___BarrierTask] | None = ...,
+        tasks: collections.abc.Iterable[global___BarrierTask] | None = ...,
+        others: builtins.int = ...,
+        missing: collections.abc.Iterable[builtins.str] | None = ...,
+        more_missing: builtins.int = ...,
+        abandoned: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["abandoned", b"abandoned", "barrier", b"barrier", "inits", b"inits", "missing", b"missing", "more_missing", b"more_missing", "others", b"others", "remaining", b"remaining", "since", b"since", "tasks", b"tasks"]) -> None: ...
+
+global___OpenBarrier = OpenBarrier

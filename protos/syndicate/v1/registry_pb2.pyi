@@ -594,6 +594,7 @@ class Command(google.protobuf.message.Message):
     RELEASE_FIELD_NUMBER: builtins.int
     SET_TASK_FIELD_NUMBER: builtins.int
     SIGNAL_FIELD_NUMBER: builtins.int
+    DROP_BARRIERS_FIELD_NUMBER: builtins.int
     command_id: builtins.str
     """Unique in the cluster."""
     epoch: builtins.int
@@ -640,6 +641,10 @@ class Command(google.protobuf.message.Message):
     def signal(self) -> global___Signal:
         """Send a signal."""
 
+    @property
+    def drop_barriers(self) -> global___DropBarriers:
+        """Drop barriers."""
+
     def __init__(
         self,
         *,
@@ -656,10 +661,11 @@ class Command(google.protobuf.message.Message):
         release: global___Release | None = ...,
         set_task: global___SetTask | None = ...,
         signal: global___Signal | None = ...,
+        drop_barriers: global___DropBarriers | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["action", b"action", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "start", b"start", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["action", b"action", "command_id", b"command_id", "epoch", b"epoch", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "slot", b"slot", "start", b"start", "task", b"task"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["action", b"action"]) -> typing.Literal["reserve", "prepare", "start", "kill", "revive", "set_network", "release", "set_task", "signal"] | None: ...
+    def HasField(self, field_name: typing.Literal["action", b"action", "drop_barriers", b"drop_barriers", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "start", b"start", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["action", b"action", "command_id", b"command_id", "drop_barriers", b"drop_barriers", "epoch", b"epoch", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "slot", b"slot", "start", b"start", "task", b"task"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["action", b"action"]) -> typing.Literal["reserve", "prepare", "start", "kill", "revive", "set_network", "release", "set_task", "signal", "drop_barriers"] | None: ...
 
 global___Command = Command
 
@@ -692,11 +698,17 @@ class Prepare(google.protobuf.message.Message):
     MEMBERS_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
     JOB_NAME_FIELD_NUMBER: builtins.int
+    SYNC_SERVER_FIELD_NUMBER: builtins.int
+    SERVE_SYNC_FIELD_NUMBER: builtins.int
     LOSE_UNSYNCED_FIELD_NUMBER: builtins.int
     role: syndicate.v1.common_pb2.Role.ValueType
     """What it does."""
     job_name: builtins.str
     """The job's name, for people."""
+    sync_server: builtins.str
+    """Where the job's sync server is, `HOST:PORT`; empty where it has none."""
+    serve_sync: builtins.bool
+    """Whether this slot serves it: from before DONE until Release."""
     lose_unsynced: builtins.bool
     """A Kill takes away what the task did not sync."""
     @property
@@ -719,10 +731,12 @@ class Prepare(google.protobuf.message.Message):
         members: collections.abc.Iterable[syndicate.v1.common_pb2.Member] | None = ...,
         limits: syndicate.v1.common_pb2.Limits | None = ...,
         job_name: builtins.str = ...,
+        sync_server: builtins.str = ...,
+        serve_sync: builtins.bool = ...,
         lose_unsynced: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["limits", b"limits", "source", b"source"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["job_name", b"job_name", "limits", b"limits", "lose_unsynced", b"lose_unsynced", "members", b"members", "role", b"role", "source", b"source"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_name", b"job_name", "limits", b"limits", "lose_unsynced", b"lose_unsynced", "members", b"members", "role", b"role", "serve_sync", b"serve_sync", "source", b"source", "sync_server", b"sync_server"]) -> None: ...
 
 global___Prepare = Prepare
 
@@ -888,6 +902,24 @@ class Signal(google.protobuf.message.Message):
 global___Signal = Signal
 
 @typing.final
+class DropBarriers(google.protobuf.message.Message):
+    """Have the sync server of the slot drop barriers. Answer: DONE once it was asked, FAILED where the slot has none."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BARRIER_FIELD_NUMBER: builtins.int
+    barrier: builtins.str
+    """The name as the slot's BarrierNews tells it; empty for all."""
+    def __init__(
+        self,
+        *,
+        barrier: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["barrier", b"barrier"]) -> None: ...
+
+global___DropBarriers = DropBarriers
+
+@typing.final
 class Release(google.protobuf.message.Message):
     """Leave nothing of the task. Answer: DONE, after its last log and its last event were sent."""
 
@@ -980,6 +1012,7 @@ class TaskEvent(google.protobuf.message.Message):
     EVENT_ID_FIELD_NUMBER: builtins.int
     AT_FIELD_NUMBER: builtins.int
     EXITED_FIELD_NUMBER: builtins.int
+    BARRIERS_FIELD_NUMBER: builtins.int
     event_id: builtins.int
     """Counts the events of a volunteer; kept until acknowledged, over reconnects."""
     @property
@@ -994,6 +1027,10 @@ class TaskEvent(google.protobuf.message.Message):
     def exited(self) -> syndicate.v1.common_pb2.TaskExit:
         """make ended."""
 
+    @property
+    def barriers(self) -> global___BarrierNews:
+        """At barriers of the sync server that this task's slot serves."""
+
     def __init__(
         self,
         *,
@@ -1001,12 +1038,57 @@ class TaskEvent(google.protobuf.message.Message):
         event_id: builtins.int = ...,
         at: syndicate.v1.common_pb2.Stamp | None = ...,
         exited: syndicate.v1.common_pb2.TaskExit | None = ...,
+        barriers: global___BarrierNews | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["at", b"at", "event", b"event", "exited", b"exited", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["at", b"at", "event", b"event", "event_id", b"event_id", "exited", b"exited", "task", b"task"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["exited"] | None: ...
+    def HasField(self, field_name: typing.Literal["at", b"at", "barriers", b"barriers", "event", b"event", "exited", b"exited", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["at", b"at", "barriers", b"barriers", "event", b"event", "event_id", b"event_id", "exited", b"exited", "task", b"task"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["exited", "barriers"] | None: ...
 
 global___TaskEvent = TaskEvent
+
+@typing.final
+class BarrierNews(google.protobuf.message.Message):
+    """What happened at the barriers of a job since the last news, folded by the volunteer: at most every 250 ms, and not
+    before the last was acknowledged.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROUNDS_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    OPEN_FIELD_NUMBER: builtins.int
+    MORE_OPEN_FIELD_NUMBER: builtins.int
+    TROUBLE_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    total: builtins.int
+    """All rounds that ended since the job was prepared; those that no line told of are known by this alone."""
+    more_open: builtins.int
+    """So many more are open."""
+    trouble: builtins.str
+    """The sync server itself failed: one line that says how."""
+    last: builtins.bool
+    """The job is being released: nothing more comes."""
+    @property
+    def rounds(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[syndicate.v1.common_pb2.BarrierRound]:
+        """What ended, at most 64 lines."""
+
+    @property
+    def open(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[syndicate.v1.common_pb2.OpenBarrier]:
+        """What is open now, at most 32."""
+
+    def __init__(
+        self,
+        *,
+        rounds: collections.abc.Iterable[syndicate.v1.common_pb2.BarrierRound] | None = ...,
+        total: builtins.int = ...,
+        open: collections.abc.Iterable[syndicate.v1.common_pb2.OpenBarrier] | None = ...,
+        more_open: builtins.int = ...,
+        trouble: builtins.str = ...,
+        last: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["last", b"last", "more_open", b"more_open", "open", b"open", "rounds", b"rounds", "total", b"total", "trouble", b"trouble"]) -> None: ...
+
+global___BarrierNews = BarrierNews
 
 @typing.final
 class EventAck(google.protobuf.message.Message):

@@ -198,6 +198,7 @@ class JobSpec(google.protobuf.message.Message):
     LIMITS_FIELD_NUMBER: builtins.int
     KEEP_DISKS_FIELD_NUMBER: builtins.int
     REPLAY_OF_FIELD_NUMBER: builtins.int
+    SYNC_SERVER_FIELD_NUMBER: builtins.int
     LOSE_UNSYNCED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """For people, `[a-z0-9-]`, at most 63 characters; made from the source's name when empty."""
@@ -218,7 +219,11 @@ class JobSpec(google.protobuf.message.Message):
     replay_of: builtins.int
     """The faults of this job come again, each at its time after the start, and its clients' own calls stand for them.
     0 for none. What else is left open is then as in that job: source, client, machines, clients, time limit, limits,
-    name. Another gang is BAD_FIELD.
+    name. Another gang, or another sync server, is BAD_FIELD.
+    """
+    sync_server: builtins.str
+    """On which member's slot the job's sync server is, for instance `slave-0`; `none` for no server. Empty for the
+    first client's, else the master's.
     """
     lose_unsynced: builtins.bool
     """A kill is a loss of power to its masters and slaves: what they wrote and did not sync is gone when they are revived
@@ -241,10 +246,11 @@ class JobSpec(google.protobuf.message.Message):
         limits: syndicate.v1.common_pb2.Limits | None = ...,
         keep_disks: builtins.bool = ...,
         replay_of: builtins.int = ...,
+        sync_server: builtins.str = ...,
         lose_unsynced: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_clients", b"_clients", "clients", b"clients", "limits", b"limits"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "keep_disks", b"keep_disks", "limits", b"limits", "lose_unsynced", b"lose_unsynced", "machines", b"machines", "name", b"name", "no_client", b"no_client", "replay_of", b"replay_of", "source_sha256", b"source_sha256", "time_limit_s", b"time_limit_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "keep_disks", b"keep_disks", "limits", b"limits", "lose_unsynced", b"lose_unsynced", "machines", b"machines", "name", b"name", "no_client", b"no_client", "replay_of", b"replay_of", "source_sha256", b"source_sha256", "sync_server", b"sync_server", "time_limit_s", b"time_limit_s"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_clients", b"_clients"]) -> typing.Literal["clients"] | None: ...
 
 global___JobSpec = JobSpec
@@ -910,6 +916,105 @@ class ReadDisksResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["data", b"data", "missing", b"missing", "size", b"size", "task", b"task"]) -> None: ...
 
 global___ReadDisksResponse = ReadDisksResponse
+
+@typing.final
+class ListBarriersRequest(google.protobuf.message.Message):
+    """Whose barriers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    job_id: builtins.int
+    """The job's id."""
+    def __init__(
+        self,
+        *,
+        job_id: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id"]) -> None: ...
+
+global___ListBarriersRequest = ListBarriersRequest
+
+@typing.final
+class ListBarriersResponse(google.protobuf.message.Message):
+    """The barriers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: builtins.int
+    MEMBER_FIELD_NUMBER: builtins.int
+    BARRIERS_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
+    ROUNDS_FIELD_NUMBER: builtins.int
+    AS_OF_FIELD_NUMBER: builtins.int
+    server: builtins.str
+    """Where the sync server is, `HOST:PORT`."""
+    member: builtins.str
+    """On whose slot it is."""
+    more: builtins.int
+    """So many more are open."""
+    rounds: builtins.int
+    """How many rounds have ended so far."""
+    @property
+    def barriers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[syndicate.v1.common_pb2.OpenBarrier]:
+        """In the order in which they came to be, at most 32."""
+
+    @property
+    def as_of(self) -> syndicate.v1.common_pb2.Stamp:
+        """When the server told of this; unset where nothing has happened at a barrier yet."""
+
+    def __init__(
+        self,
+        *,
+        server: builtins.str = ...,
+        member: builtins.str = ...,
+        barriers: collections.abc.Iterable[syndicate.v1.common_pb2.OpenBarrier] | None = ...,
+        more: builtins.int = ...,
+        rounds: builtins.int = ...,
+        as_of: syndicate.v1.common_pb2.Stamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["as_of", b"as_of"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "barriers", b"barriers", "member", b"member", "more", b"more", "rounds", b"rounds", "server", b"server"]) -> None: ...
+
+global___ListBarriersResponse = ListBarriersResponse
+
+@typing.final
+class DropBarriersRequest(google.protobuf.message.Message):
+    """Which barriers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    BARRIER_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID."""
+    job_id: builtins.int
+    """The job's id."""
+    barrier: builtins.str
+    """The barrier's name as ListBarriers tells it; empty for all."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        job_id: builtins.int = ...,
+        barrier: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["barrier", b"barrier", "job_id", b"job_id", "request_id", b"request_id"]) -> None: ...
+
+global___DropBarriersRequest = DropBarriersRequest
+
+@typing.final
+class DropBarriersResponse(google.protobuf.message.Message):
+    """The order is on its way."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___DropBarriersResponse = DropBarriersResponse
 
 @typing.final
 class ListNodesRequest(google.protobuf.message.Message):

@@ -96,6 +96,16 @@ class SchedulerStub(object):
                 request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ReadDisksRequest.SerializeToString,
                 response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ReadDisksResponse.FromString,
                 _registered_method=True)
+        self.ListBarriers = channel.unary_unary(
+                '/syndicate.v1.Scheduler/ListBarriers',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListBarriersRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListBarriersResponse.FromString,
+                _registered_method=True)
+        self.DropBarriers = channel.unary_unary(
+                '/syndicate.v1.Scheduler/DropBarriers',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.DropBarriersRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.DropBarriersResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/syndicate.v1.Scheduler/ListNodes',
                 request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListNodesRequest.SerializeToString,
@@ -273,6 +283,26 @@ class SchedulerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListBarriers(self, request, context):
+        """The barriers of a running job at which somebody waits, as its sync server told last: it tells of a change within
+        half a second.
+        FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropBarriers(self, request, context):
+        """Has the job's sync server drop one barrier or all: who waits there is answered 240. For its owner and staff. This
+        answers when the order goes out; what was dropped stands in the job's story within half a second.
+        FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
+        UNAVAILABLE          the volunteer that has the server is away (VOLUNTEER_AWAY). Try again.
+        PERMISSION_DENIED    the job is graded, and the caller a student (GRADED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodes(self, request, context):
         """Volunteers with their slots.
         """
@@ -421,6 +451,16 @@ def add_SchedulerServicer_to_server(servicer, server):
                     servicer.ReadDisks,
                     request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ReadDisksRequest.FromString,
                     response_serializer=syndicate_dot_v1_dot_scheduler__pb2.ReadDisksResponse.SerializeToString,
+            ),
+            'ListBarriers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBarriers,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListBarriersRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.ListBarriersResponse.SerializeToString,
+            ),
+            'DropBarriers': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropBarriers,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.DropBarriersRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.DropBarriersResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -748,6 +788,60 @@ class Scheduler(object):
             '/syndicate.v1.Scheduler/ReadDisks',
             syndicate_dot_v1_dot_scheduler__pb2.ReadDisksRequest.SerializeToString,
             syndicate_dot_v1_dot_scheduler__pb2.ReadDisksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBarriers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/ListBarriers',
+            syndicate_dot_v1_dot_scheduler__pb2.ListBarriersRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.ListBarriersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropBarriers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/DropBarriers',
+            syndicate_dot_v1_dot_scheduler__pb2.DropBarriersRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.DropBarriersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -124,6 +124,26 @@ class SchedulerStub:
       NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
     """
 
+    ListBarriers: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListBarriersRequest,
+        syndicate.v1.scheduler_pb2.ListBarriersResponse,
+    ]
+    """The barriers of a running job at which somebody waits, as its sync server told last: it tells of a change within
+    half a second.
+      FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
+    """
+
+    DropBarriers: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.DropBarriersRequest,
+        syndicate.v1.scheduler_pb2.DropBarriersResponse,
+    ]
+    """Has the job's sync server drop one barrier or all: who waits there is answered 240. For its owner and staff. This
+    answers when the order goes out; what was dropped stands in the job's story within half a second.
+      FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
+      UNAVAILABLE          the volunteer that has the server is away (VOLUNTEER_AWAY). Try again.
+      PERMISSION_DENIED    the job is graded, and the caller a student (GRADED).
+    """
+
     ListNodes: grpc.UnaryUnaryMultiCallable[
         syndicate.v1.scheduler_pb2.ListNodesRequest,
         syndicate.v1.scheduler_pb2.ListNodesResponse,
@@ -320,6 +340,26 @@ class SchedulerAsyncStub:
     """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. The source lies
     on them: students get those of their own and their team's jobs only, and a client's where its owner gave the client.
       NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
+    """
+
+    ListBarriers: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.ListBarriersRequest,
+        syndicate.v1.scheduler_pb2.ListBarriersResponse,
+    ]
+    """The barriers of a running job at which somebody waits, as its sync server told last: it tells of a change within
+    half a second.
+      FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
+    """
+
+    DropBarriers: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.scheduler_pb2.DropBarriersRequest,
+        syndicate.v1.scheduler_pb2.DropBarriersResponse,
+    ]
+    """Has the job's sync server drop one barrier or all: who waits there is answered 240. For its owner and staff. This
+    answers when the order goes out; what was dropped stands in the job's story within half a second.
+      FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
+      UNAVAILABLE          the volunteer that has the server is away (VOLUNTEER_AWAY). Try again.
+      PERMISSION_DENIED    the job is graded, and the caller a student (GRADED).
     """
 
     ListNodes: grpc.aio.UnaryUnaryMultiCallable[
@@ -536,6 +576,30 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
         """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. The source lies
         on them: students get those of their own and their team's jobs only, and a client's where its owner gave the client.
           NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
+        """
+
+    @abc.abstractmethod
+    def ListBarriers(
+        self,
+        request: syndicate.v1.scheduler_pb2.ListBarriersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.ListBarriersResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.ListBarriersResponse]]:
+        """The barriers of a running job at which somebody waits, as its sync server told last: it tells of a change within
+        half a second.
+          FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
+        """
+
+    @abc.abstractmethod
+    def DropBarriers(
+        self,
+        request: syndicate.v1.scheduler_pb2.DropBarriersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.scheduler_pb2.DropBarriersResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.DropBarriersResponse]]:
+        """Has the job's sync server drop one barrier or all: who waits there is answered 240. For its owner and staff. This
+        answers when the order goes out; what was dropped stands in the job's story within half a second.
+          FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
+          UNAVAILABLE          the volunteer that has the server is away (VOLUNTEER_AWAY). Try again.
+          PERMISSION_DENIED    the job is graded, and the caller a student (GRADED).
         """
 
     @abc.abstractmethod

@@ -160,6 +160,13 @@ def _disk_beside_memory() -> None:
     limits.shortfall = lambda _: 0
 
 
+def _any_barrier_lines() -> None:
+    """Each round that a volunteer tells of is a line of the job's story."""
+    from syndicate.manager.core import barriers
+
+    barriers.MOST_LINES = 1 << 30  # type: ignore[misc]  # it is Final, but to this
+
+
 DEFENCES = {
     "pids": Defence("keeper", "the task's bound of processes", lambda: _bound_but(pids=0)),
     "cpu": Defence("keeper", "the task's bound of processors", lambda: _bound_but(cpu_millis=0)),
@@ -167,6 +174,7 @@ DEFENCES = {
     "cgroup-kill": Defence("keeper", "cgroup.kill and a pid namespace", _kill_the_group),
     "oom": Defence("keeper", "out of memory ends all of a task", _no_oom_watch),
     "log": Defence("keeper", "a log keeps its head and its tail", _any_log),
+    "barrier-lines": Defence("manager", "a bound of lines about barriers in a story", _any_barrier_lines),
     "rmtree": Defence("keeper", "clean-up that no depth is too deep for", _plain_rmtree),
     "links": Defence("keeper", "clean-up that follows no link", _remove_through_links),
     "by-path": Defence("keeper", "clean-up that builds no paths", _remove_by_path),

@@ -46,6 +46,7 @@ def fault(
     return replace(line, **more)  # type: ignore[arg-type]  # each name is a field
 
 
+BARRIER = (1.5, "barrier 'start' opened after 400 ms: master initialised it for 3; error 3")
 FAULTS = (
     fault(1, "disconnect", "slave-1", 3.02, 8.2),
     fault(2, "kill", "slave-0", 5.1),
@@ -113,7 +114,7 @@ def run(count: int = 0, *, lines: int = 200, text: str = "all acknowledged write
             sufferings=(Suffering(9.0, 10.5, "paused", "paused"),),
             signals=((14.8, "signal QUIT"),),
         ),
-        lane("client-0", 4, ended_s=15.3, ending="finished: pass"),
+        lane("client-0", 4, barriers=(BARRIER,), ended_s=15.3, ending="finished: pass"),
     )
     dice = random.Random(2)
     marks = sorted(
@@ -190,7 +191,14 @@ def hostile_run(count: int) -> Run:
         owner=HOSTILE,
         verdict=verdict,
         lanes=tuple(
-            replace(one, task=f"{HOSTILE}{place}", address=HOSTILE, volunteer=HOSTILE, ending=HOSTILE)
+            replace(
+                one,
+                task=f"{HOSTILE}{place}",
+                address=HOSTILE,
+                volunteer=HOSTILE,
+                barriers=((1.0, HOSTILE),),
+                ending=HOSTILE,
+            )
             for place, one in enumerate(made.lanes)
         ),
         faults=tuple(replace(one, what=HOSTILE, text=HOSTILE, task=HOSTILE, by=HOSTILE) for one in FAULTS),

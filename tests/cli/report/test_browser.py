@@ -29,6 +29,7 @@ TASKS = {
     "lanes-kill",
     "lanes-revive",
     "lanes-signal",
+    "lanes-barrier",
     "lanes-end",
     "log-lines",
 }
@@ -153,6 +154,13 @@ def test_hovering_tells_a_name(browser: Chromium, show: Show) -> None:
     assert "cut slave-1" in hovered(browser, "faults", "fault-bars", 5.0, 0)
 
 
+def test_hovering_tells_what_became_of_a_barrier(browser: Chromium, show: Show) -> None:
+    """The mark is on the lane of the member that has the sync server, where the round ended."""
+    show(run(0))
+    told = hovered(browser, "lanes", "lanes-barrier", 1.5, 4 - 0.12, "barrier")
+    assert "barrier 'start' opened after 400 ms" in told
+
+
 def test_hostile_texts_do_nothing(browser: Chromium, show: Show) -> None:
     """On the page and in a tooltip they are letters: no element is made, no script runs, nothing is said."""
     show(hostile_run(300))
@@ -162,8 +170,8 @@ def test_hostile_texts_do_nothing(browser: Chromium, show: Show) -> None:
     assert {url.partition(":")[0] for url in browser.requests} <= {"file", "data"}
 
 
-def hovered(browser: Chromium, figure: str, mark: str, x: float, y: float) -> str:
-    """What stands in the tooltip over a point of a figure, given in its own units."""
+def hovered(browser: Chromium, figure: str, mark: str, x: float, y: float, says: str = "fault") -> str:
+    """What stands in the tooltips over a point of a figure, given in its own units, once one `says` this."""
     frame(browser, figure)
     asked = f"""(() => {{
         const view = Bokeh.index.get_by_id(Bokeh.documents[0].get_model_by_name('{figure}').id);
@@ -177,6 +185,6 @@ def hovered(browser: Chromium, figure: str, mark: str, x: float, y: float) -> st
         return [...root.querySelectorAll('*')].flatMap(one => [
             ...(one.matches('.bk-Tooltip') ? [one] : []), ...(one.shadowRoot ? all(one.shadowRoot) : [])]);
     })(document)"""
-    browser.wait_for(f"{tips}.some(tip => tip.shadowRoot.textContent.includes('fault'))")
+    browser.wait_for(f"{tips}.some(tip => tip.shadowRoot.textContent.includes('{says}'))")
     assert browser.value(f"{tips}.every(tip => tip.shadowRoot.querySelector('img') === null)")
     return str(browser.value(f"{tips}.map(tip => tip.shadowRoot.textContent).join(' ')"))

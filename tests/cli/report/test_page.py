@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from syndicate.cli.report.documents import KILL_NOTE, POWER_NOTE
 from syndicate.cli.report.page import in_script, page
 
-from tests.cli.report.samples import failed_run, fault, hostile_run, run
+from tests.cli.report.samples import BARRIER, failed_run, fault, hostile_run, run
 
 _MOST_BYTES = 3_000_000
 
@@ -75,6 +75,13 @@ def test_a_page_of_a_replay_says_so() -> None:
     assert "a replay of job 9" in texts
     assert "not the one that is graded" in texts
     assert "replay" not in "\n".join(Seen(page(failed_run(50))).texts)
+
+
+def test_a_page_tells_of_barriers_among_the_lines() -> None:
+    """A round that has ended stands between the lines of output, at its time."""
+    texts = Seen(page(run(0))).texts
+    place = texts.index(BARRIER[1])
+    assert "1.500 s" in texts[:place]
 
 
 def test_a_page_without_histories_says_so() -> None:

@@ -7,6 +7,7 @@ from syndicate.cli.report.logs import LogGatherer
 from syndicate.cli.report.windows import windows
 from syndicate.cli.report.wire import read_run
 from syndicate.v1 import common_pb2 as common
+from syndicate.v1.scheduler_pb2 import StoryLine
 
 from tests.cli.fake_scheduler import ended_job, fault, log, queued_job, running_job, stamp
 
@@ -103,6 +104,41 @@ def test_a_detail_that_repeats_the_client_is_left_out() -> None:
     assert read_run(job, stamp(99)).verdict.detail == ""
     job.detail = "it ran out of memory"
     assert read_run(job, stamp(99)).verdict.detail == "it ran out of memory"
+
+
+def barrier_line(at: float, text: str, word: str = "barrier.opened", attempt: int = 1) -> StoryLine:
+    """A round that has ended, as a manager tells it."""
+    return StoryLine(at=stamp(at), event=word, text=text, attempt=attempt)
+
+
+def test_rounds_of_barriers_are_marks_on_the_lane_of_the_member_that_serves() -> None:
+    """Each at its time; those of another attempt, and what else the story tells, are none."""
+    job = ended_job()
+    job.spec.sync_server = "client-0"
+    job.attempt = 2
+    job.story.extend(
+        (
+            barrier_line(1.0, "barrier 'old' opened", attempt=1),
+            barrier_line(1.5, "barrier 'start' opened after 400 ms", attempt=2),
+            barrier_line(2.0, "'start'", word="job.noted", attempt=2),
+            barrier_line(9.0, "barrier 'end' was abandoned", word="barrier.abandoned", attempt=2),
+        )
+    )
+    lanes = {lane.task: lane.barriers for lane in read_run(job, stamp(99)).lanes}
+    assert lanes.pop("client-0") == (
+        (pytest.approx(1.5), "barrier 'start' opened after 400 ms"),
+        (pytest.approx(9.0), "barrier 'end' was abandoned"),
+    )
+    assert set(lanes.values()) == {()}
+
+
+def test_a_barriers_name_cannot_steer() -> None:
+    """It is the job's own word, on the page too."""
+    job = ended_job()
+    job.spec.sync_server = "client-0"
+    job.story.append(barrier_line(1.0, "barrier '\x1b[2J' opened"))
+    told = [text for lane in read_run(job, stamp(99)).lanes for _, text in lane.barriers]
+    assert told == ["barrier '\\x1b[2J' opened"]
 
 
 def test_output_becomes_lines_with_equal_shares() -> None:

@@ -17,6 +17,7 @@ from . import local
 from .core import model
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 _LONGEST_ID = 255
 _MOST_ADDRESSES = 10_000  # in each list, and as many members as a job can have
 _MOST_LINKS = 2_000  # what fits into one request to the keeper
@@ -26,6 +27,14 @@ _MOST_SIGNAL = 64
 _LOG_STREAMS = {
     local.LogStream.STDOUT: common.LOG_STREAM_STDOUT,
     local.LogStream.STDERR: common.LOG_STREAM_STDERR,
+}
+
+
+_BARRIER_ENDS = {
+    local.BarrierEnd.OPENED: common.BARRIER_END_OPENED,
+    local.BarrierEnd.DROPPED: common.BARRIER_END_DROPPED,
+    local.BarrierEnd.ABANDONED: common.BARRIER_END_ABANDONED,
+    local.BarrierEnd.LEFT: common.BARRIER_END_LEFT,
 }
 
 
@@ -137,15 +146,61 @@ def answer_out(answer: model.Answer) -> pb.AttachRequest:
 
 
 def event_out(event: model.TaskEvent) -> pb.AttachRequest:
-    """How a generation ended."""
+    """How a generation ended, or what happened at barriers."""
     return pb.AttachRequest(
         event=pb.TaskEvent(
             task=ref_out(event.ref),
             event_id=event.event_id,
             at=stamp_out(event.at),
-            exited=exit_out(event.exit),
+            exited=exit_out(event.exit) if event.exit else None,
+            barriers=barriers_out(event.barriers) if event.barriers else None,
         )
     )
+
+
+def barriers_out(news: local.BarriersTold) -> pb.BarrierNews:
+    """What happened at barriers."""
+    return pb.BarrierNews(
+        rounds=[_round_out(each) for each in news.rounds],
+        total=news.total,
+        open=[_open_out(each) for each in news.open],
+        more_open=news.more_open,
+        trouble=news.trouble,
+        last=news.last,
+    )
+
+
+def _round_out(one: local.BarrierRound) -> common.BarrierRound:
+    return common.BarrierRound(
+        barrier=one.barrier,
+        end=_BARRIER_ENDS[one.end],
+        began_at=stamp_out(one.began_at),
+        ended_at=stamp_out(one.ended_at),
+        error=one.error,
+        inits=_tasks_out(one.inits),
+        tasks=_tasks_out(one.tasks),
+        others=one.others,
+        left=one.left,
+        rounds=one.rounds,
+    )
+
+
+def _open_out(one: local.OpenBarrier) -> common.OpenBarrier:
+    return common.OpenBarrier(
+        barrier=one.barrier,
+        since=stamp_out(one.since),
+        remaining=one.remaining,
+        inits=_tasks_out(one.inits),
+        tasks=_tasks_out(one.tasks),
+        others=one.others,
+        missing=one.missing,
+        more_missing=one.more_missing,
+        abandoned=one.abandoned,
+    )
+
+
+def _tasks_out(tasks: Iterable[local.BarrierTask]) -> list[common.BarrierTask]:
+    return [common.BarrierTask(task=one.task, count=one.count) for one in tasks]
 
 
 def log_out(ref: model.TaskRef, piece: local.LogPiece) -> pb.AttachRequest:
@@ -220,9 +275,17 @@ def _action_in(command: pb.Command) -> model.Action:
             return model.SetTask(command.set_task.paused, command.set_task.disk_full)
         case "signal":
             return _signal_in(command.signal)
+        case "drop_barriers":
+            return model.DropBarriers(_barrier_in(command.drop_barriers.barrier))
         case "release":
             return model.Release(command.release.keep_disk)
     raise Malformed("a command that this volunteer does not know: is the manager newer?")
+
+
+def _barrier_in(name: str) -> str:
+    if len(name) > local.LONGEST_BARRIER or not name.isprintable():
+        raise Malformed(f"a barrier of the name {name!r:.80}")
+    return name
 
 
 def _prepare_in(prepare: pb.Prepare) -> model.Prepare:
@@ -246,7 +309,17 @@ def _prepare_in(prepare: pb.Prepare) -> model.Prepare:
         ),
         job_name=prepare.job_name,
         lose_unsynced=prepare.lose_unsynced,
+        sync_server=_server_in(prepare.sync_server),
+        serve_sync=prepare.serve_sync,
     )
+
+
+def _server_in(text: str) -> str:
+    """`HOST:PORT`, or nothing."""
+    host, colon, port = text.partition(":")
+    if not text or (colon and _PORT.fullmatch(port) and int(port) < 65_536 and _address_in(host) == host):
+        return text
+    raise Malformed(f"not a sync server, HOST:PORT: {text!r:.80}")
 
 
 def _signal_in(signal: pb.Signal) -> model.Signal:

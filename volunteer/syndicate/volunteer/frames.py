@@ -68,6 +68,15 @@ def _is_name(text: str) -> bool:
     return 0 < len(text) <= 255 and text.isprintable()
 
 
+def _is_server(text: str) -> bool:
+    host, _, port = text.partition(":")
+    return text == "" or (_is_address(host) and port.isascii() and port.isdecimal() and len(port) <= 5)
+
+
+def _is_barrier(text: str) -> bool:
+    return len(text) <= local.LONGEST_BARRIER and text.isprintable()
+
+
 def _is_address_or_all(text: str) -> bool:
     return text == "" or _is_address(text)
 
@@ -79,6 +88,7 @@ _POSITIVE: Final = _between(1, _MAX_INTEGER)
 _PERCENT: Final = _between(0, 100)
 _MILLISECONDS: Final = _between(0, 600_000)
 _FINITE: Final = _between(-_MAX_INTEGER, _MAX_INTEGER)
+_ERROR: Final = _between(0, 255)
 _TASK: Final = _matching(r"master|(slave|client)-(0|[1-9][0-9]{0,5})")
 
 # Fields that are narrower than their type; for tuples and dicts the rule is about each item or key.
@@ -91,6 +101,14 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "Prepare.prefix_length": _between(1, 32),
     "Prepare.source": _matching(r"[0-9a-f]{64}"),
     "Prepare.job_name": lambda text: len(text) <= 255 and text.isprintable(),
+    "Prepare.sync_server": _is_server,
+    "BarrierTask.task": lambda text: _TASK(text) or _is_address(text),
+    "BarrierRound.barrier": _is_barrier,
+    "BarrierRound.error": _ERROR,
+    "OpenBarrier.barrier": _is_barrier,
+    "OpenBarrier.remaining": _between(-_MAX_INTEGER, _MAX_INTEGER),
+    "OpenBarrier.missing": _TASK,
+    "BarriersTold.trouble": _is_line,
     "Start.generation": _POSITIVE,
     "Kill.generation": _POSITIVE,
     "Revive.generation": _POSITIVE,
@@ -108,6 +126,7 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "Degradation.duplicate_percent": _PERCENT,
     "Degradation.corrupt_percent": _PERCENT,
     "Degradation.reorder_percent": _PERCENT,
+    "DropBarriers.barrier": _is_barrier,
     "Signal.generation": _POSITIVE,
     "Signal.number": _between(1, 64),
     "Signal.id": _is_name,

@@ -94,6 +94,8 @@ class KeeperSession:
     def _take(self, pump: LogPump, event: local.Event) -> None:
         if isinstance(event, local.LogGrew):
             pump.grew(event)
+        elif isinstance(event, local.BarriersTold):
+            self._dispatch(events.KeeperTold(event))
         else:
             # Growth is told a moment late, and not any more once the generation has ended.
             ended = event.exit

@@ -6,6 +6,7 @@ import re
 from collections import deque
 
 from syndicate.cli.render import words
+from syndicate.cli.render.barriers import barrier_story
 from syndicate.cli.render.fault_words import failed_word, fault_word
 from syndicate.cli.render.faults import (
     applied_text,
@@ -124,7 +125,7 @@ class FollowView:
         return labelled_text(f"job {job.job_id}", text, self._room)
 
     def _happened(self, job: Job, start: Stamp) -> list[str]:
-        """Faults and endings that were not told yet, in the order of their times."""
+        """Faults, barriers and endings that were not told yet, in the order of their times."""
         rows: list[tuple[float, str, str]] = []
         for fault in job.faults:
             at = fault_time(fault)
@@ -133,6 +134,9 @@ class FollowView:
                 rows.append((seconds_between(start, fault.requested_at), "failed", text))
             elif at is not None and self._first("fault", fault.fault_id) and self._first_of_call(fault):
                 rows.append((seconds_between(start, at), fault_word(fault), self._fault(job, fault)))
+        for number, (line, text) in enumerate(barrier_story(job)):  # a story only grows
+            if self._first("barrier", number):
+                rows.append((seconds_between(start, line.at), "barrier", text))
         for task in job.tasks:
             if _ended(task) and self._first(task.ref.task, task.ref.generation):
                 ended = seconds_between(start, _ended_at(task, job))

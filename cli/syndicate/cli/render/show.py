@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from syndicate.cli.render import words
+from syndicate.cli.render.barriers import barriers_text
 from syndicate.cli.render.fault_words import failed_word, fault_word
 from syndicate.cli.render.faults import (
     applied_text,
@@ -73,6 +74,7 @@ def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
     if drawn is not None and drawn.lanes:
         lines += draw_lanes(drawn, page.width, page.glyphs)
         lines += ["", "members", *member_lines(job, page.width)]
+        lines += labelled_text("barriers", text, page.room) if (text := barriers_text(job)) else []
     if job.HasField("result"):
         lines += ["", *result_lines(job, page.palette, page.room)]
     if job.spec.HasField("limits"):

@@ -139,6 +139,9 @@ def _moments(canvas: Canvas, made: figure) -> list[tuple[str, str, str]]:
         ("signal", "diamond", "◆", "#a64ac9", [
             (place, at, text) for place, lane in lanes for at, text in lane.signals
         ]),
+        ("barrier", "circle", "●", "#c98b1f", [
+            (place, at, text) for place, lane in lanes for at, text in lane.barriers
+        ]),
         ("end", "square", "■", colours.NEUTRAL, [
             (place, lane.ended_s, lane.ending) for place, lane in lanes if lane.ended_s is not None
         ]),

@@ -75,6 +75,8 @@ class TaskLane:
     revivals: tuple[tuple[float, str], ...] = ()
     """When, and ``disk kept`` or ``fresh disk``."""
     signals: tuple[tuple[float, str], ...] = ()
+    barriers: tuple[tuple[float, str], ...] = ()
+    """What became of barriers of the sync server that is here."""
     ended_s: float | None = None
     """When it finished, or ended by itself."""
     ending: str = ""

@@ -197,11 +197,12 @@ def _held(fault: FaultLine) -> Cell:
 
 
 def _lines(run: Run) -> Table:
-    """Faults among the lines of output."""
+    """Faults and barriers among the lines of output."""
     every = [(line.at_s, line.task, line.text) for line in run.logs.lines]
     step = -(-len(every) // _MOST_LOG_ROWS)
     shown = every[::step]
     shown += [(fault.applied_s, "*", fault.text) for fault in run.faults if fault.applied_s is not None]
+    shown += [(at, "*", text) for lane in run.lanes for at, text in lane.barriers]
     shown.sort(key=lambda one: one[0])
     left = run.logs.left_out + len(every) - len(every[::step])
     note = f"{left:,} lines are left out, evenly: syndicatectl logs {run.job_id}" if left else ""

@@ -45,11 +45,16 @@ def read_run(job: Job, now: Stamp) -> Run:
         length_s=max(0.001, seconds_between(start, end)) if line is not None else 0.0,
         ended=job_has_ended(job.state),
         verdict=_verdict(job, start),
-        lanes=tuple(_lane(task, lanes[task.ref.task], start) for task in in_order(job.tasks) if lanes),
+        lanes=tuple(_lane(job, task, lanes[task.ref.task], start) for task in in_order(job.tasks) if lanes),
         faults=tuple(_fault(job, fault, start) for fault in sorted(job.faults, key=lambda one: one.fault_id)),
         lose_unsynced=job.spec.lose_unsynced,
         replay_of=job.spec.replay_of,
     )
+
+
+def _barriers(job: Job, start: Stamp) -> tuple[tuple[float, str], ...]:
+    lines = (line for line in job.story if line.event.startswith("barrier.") and line.attempt == job.attempt)
+    return tuple((since(start, line.at), neutralise_text(line.text)) for line in lines)
 
 
 def since(start: Stamp, at: Stamp) -> float:
@@ -113,7 +118,7 @@ def _how(task: Task) -> str:
     )
 
 
-def _lane(task: Task, lane: Lane, start: Stamp) -> TaskLane:
+def _lane(job: Job, task: Task, lane: Lane, start: Stamp) -> TaskLane:
     return TaskLane(
         task=neutralise_text(lane.task),
         address=neutralise_text(task.address),
@@ -125,6 +130,7 @@ def _lane(task: Task, lane: Lane, start: Stamp) -> TaskLane:
         kills_s=tuple(lane.kills_s),
         revivals=tuple((at, "disk kept" if kept else "fresh disk") for at, kept in lane.revivals),
         signals=tuple(lane.signals),
+        barriers=_barriers(job, start) if task.ref.task == job.spec.sync_server else (),
         ended_s=lane.ended_s,
         ending=lane.ending,
     )

@@ -83,6 +83,8 @@ RULES: Final[dict[str, Rule]] = {
     "ReadLogs": Rule(_STUDENT, _READ, whose=Whose.SEEN),
     "ReadHistories": Rule(_STUDENT, _READ, whose=Whose.SEEN),
     "ReadDisks": Rule(_STUDENT, _READ, whose=Whose.SEEN),
+    "ListBarriers": Rule(_STUDENT, _READ, whose=Whose.SEEN),
+    "DropBarriers": Rule(_STUDENT, _ALL, changes=True, whose=Whose.OWN),
     "ListNodes": Rule(_STUDENT, _READ),
     "DrainNode": Rule(_STAFF, _ALL, changes=True),
     "GetCluster": Rule(_STUDENT, _READ),

@@ -7,7 +7,7 @@ from .access import is_default
 from .errors import BadRequest, Exhausted, Refused
 from .events import SubmitJob
 from .limits import LOSING, granted, why_not_losing
-from .model import JobSpec, JobState, Limits, Source
+from .model import NO_SYNC, JobSpec, JobState, Limits, Source
 from .names import is_name
 from .records import JobRecord
 from .state import LiveJob, Replay
@@ -110,6 +110,7 @@ def _spec_of(world: World, event: SubmitJob, job_id: int) -> JobSpec:
         limit,
         bounds,
         graded,
+        sync_server=_sync_server(event.sync_server, event.machines, clients),
         keep_disks=event.keep_disks,
         lose_unsynced=_loses(event),
         replay_of=0 if event.replays is None else event.replays.job.job_id,
@@ -144,6 +145,21 @@ def _require_losing(world: World, bounds: Limits) -> None:
             volunteer=name,
             hint=f"Drain it (`syndicatectl node drain {name}`), or submit without --lose-unsynced",
         )
+
+
+def _sync_server(wanted: str, machines: int, clients: int) -> str:
+    """The member on whose slot it is: where there are clients the first, which no fault cuts off."""
+    if not wanted:
+        return "client-0" if clients else "master"
+    if wanted == NO_SYNC or wanted == "master":
+        return wanted
+    role, _, number = wanted.rpartition("-")
+    most = {"slave": machines - 1, "client": clients}.get(role)
+    if most is None or not (number.isascii() and number.isdecimal() and str(int(number[:9])) == number):
+        raise _bad("sync_server", f"must be master, slave-N, client-N or {NO_SYNC}, not {wanted[:63]!r}")
+    if int(number) >= most:
+        raise _bad("sync_server", f"is {wanted}, and the job has {count(most, role)}")
+    return wanted
 
 
 def _clients_of(world: World, event: SubmitJob) -> tuple[Source | None, int]:

@@ -40,7 +40,7 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Fetch, unpack, mount, connect."""
+    """Fetch, unpack, mount, connect. `sync_server` is the job's (`HOST:PORT`); `serve_sync`: on this slot."""
 
     source: Source
     role: Role
@@ -48,6 +48,8 @@ class Prepare:
     limits: Limits
     job_name: str
     lose_unsynced: bool = False
+    sync_server: str = ""
+    serve_sync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +110,20 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class DropBarriers:
+    """Have the slot's sync server drop a barrier, or all ("")."""
+
+    barrier: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Leave nothing of the task and unlock the slot; with `keep_disk` its disk is handed over first."""
 
     keep_disk: bool = False
 
 
-Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release
+Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | DropBarriers | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +266,11 @@ class TokenReply:
 
 
 @dataclass(frozen=True, slots=True)
+class DropReply:
+    """It goes to the volunteer that has the sync server."""
+
+
+@dataclass(frozen=True, slots=True)
 class PublishReply:
     """It is so."""
 
@@ -277,6 +291,7 @@ Answer = (
     | PutTeamReply
     | TokenReply
     | PublishReply
+    | DropReply
 )
 
 

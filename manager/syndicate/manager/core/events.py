@@ -13,6 +13,7 @@ from .access import Origin
 from .model import (
     NO_LIMITS,
     AnswerCode,
+    BarrierNews,
     Degradation,
     Hello,
     Limits,
@@ -35,7 +36,9 @@ class SubmitJob:
     Exhausted(QUEUE_FULL, QUOTA_…).
 
     `source` and `client` are known blobs (the edge has looked them up). `clients` None means: not said; so
-    does 0 in `time_limit_s` and in each of `limits`. `replays` is the job whose faults are to come again,
+    does 0 in `time_limit_s` and in each of `limits`, and an empty `sync_server`.
+
+    `replays` is the job whose faults are to come again,
     whole; that the caller may, the edge has found. What is not said is as there, 0 in `machines` included.
     """
 
@@ -51,6 +54,7 @@ class SubmitJob:
     time_limit_s: float = 0.0
     limits: Limits = NO_LIMITS
     keep_disks: bool = False
+    sync_server: str = ""
     origin: Origin | None = None
     replays: JobView | None = None
     lose_unsynced: bool = False
@@ -64,6 +68,20 @@ class CancelJob:
     request_id: str
     job_id: int
     by: str
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DropBarriers:
+    """Have a job's sync server drop a barrier, or all (""). Reply: DropReply.
+
+    Errors: NotFound, Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER), Away (VOLUNTEER_AWAY).
+    """
+
+    call: int
+    request_id: str
+    job_id: int
+    barrier: str
     origin: Origin | None = None
 
 
@@ -130,6 +148,17 @@ class TaskExited:
     ref: TaskRef
     at: Stamp
     exit: TaskExit
+
+
+@dataclass(frozen=True, slots=True)
+class BarriersTold:
+    """Something happened at the barriers that a task's slot serves. Repeated until acknowledged."""
+
+    session: str
+    event_id: int
+    ref: TaskRef
+    at: Stamp
+    news: BarrierNews
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,11 +359,13 @@ Event = (
     | UserEvent
     | CancelJob
     | DrainNode
+    | DropBarriers
     | VolunteerAttached
     | VolunteerDetached
     | HeartbeatReceived
     | AnswerReceived
     | TaskExited
+    | BarriersTold
     | ChaosRequest
     | FinishRequested
     | MembersRequested

@@ -16,11 +16,11 @@ from collections import Counter
 from . import commands, ledger, lives, stopping
 from .effects import Prepare, Reserve, Start
 from .limits import why_not_losing
-from .model import AnswerCode, JobState, Member, Reason, Role, Source, Stamp, TaskState
+from .model import SYNC_PORT, AnswerCode, JobState, Member, Reason, Role, Source, Stamp, TaskState
 from .prefixes import is_address
 from .records import TaskRecord
 from .snapshot import Placement
-from .state import LiveJob, LiveTask, Node, Pending, Slot
+from .state import Board, LiveJob, LiveTask, Node, Pending, Slot
 from .story import tell
 from .transitions import JobCause, TaskCause
 from .verdict import bad_source
@@ -202,12 +202,19 @@ def _prepare(world: World, job: LiveJob) -> None:
     members = tuple(
         Member(task.record.task, task.record.role, task.record.address) for task in job.tasks.values()
     )
+    serves = job.tasks.get(record.spec.sync_server)
+    server = f"{serves.record.address}:{SYNC_PORT}" if serves is not None else ""
+    job.board = Board()
     for task in job.tasks.values():
         world.move_task(job, task, TaskCause.PREPARE)
         source = _source_of(job, task)
         role, spec = task.record.role, record.spec
         loses = spec.lose_unsynced and role is not Role.CLIENT  # clients are never killed
-        action = Prepare(source, role, members, spec.limits, spec.name, loses)
+        action = Prepare(
+            *(source, role, members, spec.limits, spec.name, loses),
+            sync_server=server,
+            serve_sync=task is serves,
+        )
         task.command_id = commands.issue(
             world, world.node_of(task), world.ref(task), task.record.slot, action
         )

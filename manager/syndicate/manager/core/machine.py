@@ -18,6 +18,7 @@ from dataclasses import replace
 from . import (
     admission,
     asked,
+    barriers,
     clients,
     commands,
     faults,
@@ -42,6 +43,7 @@ from .effects import (
     Answer,
     CancelReply,
     DrainReply,
+    DropReply,
     Prepare,
     PublishReply,
     Release,
@@ -53,11 +55,13 @@ from .effects import (
 from .errors import BadRequest, CoreError, NotFound
 from .events import (
     AnswerReceived,
+    BarriersTold,
     CallGone,
     CancelJob,
     ChaosRequest,
     ClientsRequested,
     DrainNode,
+    DropBarriers,
     Event,
     FinishRequested,
     HeartbeatReceived,
@@ -96,6 +100,7 @@ _Call = (
     SubmitJob
     | CancelJob
     | DrainNode
+    | DropBarriers
     | FinishRequested
     | MembersRequested
     | LinesRequested
@@ -171,6 +176,10 @@ class Machine:
         """A waiting job's place in the queue, from 1, and the queue's length; zeros if it does not wait."""
         queue = self._world.queue
         return (queue.place(job_id), len(queue)) if job_id in queue else (0, 0)
+
+    def barriers(self, job_id: int) -> barriers.Barriers:
+        """The open barriers of a job. Raises NotFound, or Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER)."""
+        return barriers.listed(self._job(job_id))
 
     def nodes(self) -> list[NodeView]:
         """The volunteers that are known, by id."""
@@ -277,7 +286,9 @@ class Machine:
                 self._answer(event)
             case TaskExited():
                 self._exited(event)
-            case SubmitJob() | CancelJob() | DrainNode():
+            case BarriersTold():
+                self._barriers_told(event)
+            case SubmitJob() | CancelJob() | DrainNode() | DropBarriers():
                 self._answer_call(event)
             case FinishRequested() | MembersRequested() | LinesRequested() | ClientsRequested():
                 self._answer_call(event)
@@ -329,6 +340,9 @@ class Machine:
             case DrainNode():
                 question = "drain", event.volunteer_id, event.draining
                 return self._once(event.request_id, question, lambda: self._drain(event))
+            case DropBarriers():
+                dropped = "drop", event.job_id, event.barrier
+                return self._once(event.request_id, dropped, lambda: self._drop(event))
             case FinishRequested():
                 return clients.finish(world, event)
             case MembersRequested():
@@ -414,6 +428,12 @@ class Machine:
         self._world.audit(event.origin, "CancelJob", f"job {event.job_id}", event.job_id)
         return CancelReply(job.record.state)
 
+    def _drop(self, event: DropBarriers) -> DropReply:
+        reply = barriers.drop(self._world, self._job(event.job_id), event.barrier)
+        what = f"barrier {event.barrier!r}" if event.barrier else "all barriers"
+        self._world.audit(event.origin, "DropBarriers", f"job {event.job_id}, {what}", event.job_id)
+        return reply
+
     def _fault(self, event: ChaosRequest) -> None:
         try:
             if not replaying.requested(self._world, event):
@@ -446,6 +466,17 @@ class Machine:
                 stopping.released(world, node, pending, code, at)
             case _:
                 faults.answered(world, node, pending, code, detail, event.processes, at, event.duration_ns)
+
+    def _barriers_told(self, event: BarriersTold) -> None:
+        """As an end: acknowledged in any case."""
+        world = self._world
+        node = world.node_of_session(event.session)
+        if node is None:
+            return
+        world.emit(AckEvent(event.session, event.event_id))
+        found = world.find(event.ref)
+        if found is not None and found[1].record.volunteer_id == node.record.volunteer_id:
+            barriers.told(world, node, found[0], event)
 
     def _exited(self, event: TaskExited) -> None:
         """An end is acknowledged whether it still means something or not, else it would be told for ever."""

@@ -108,6 +108,15 @@ class FaultKind(IntEnum):
     HEAL = 12
 
 
+class BarrierEnd(IntEnum):
+    """How a round of a barrier ended."""
+
+    OPENED = 1
+    DROPPED = 2
+    ABANDONED = 3
+    LEFT = 4
+
+
 class PartitionShape(IntEnum):
     """How masters and slaves are put into groups; `shapes` does it."""
 
@@ -225,6 +234,13 @@ MAX_LIMITS: Final = Limits(
 """What a job may ask for unless the operator says otherwise; 0 for no maximum."""
 
 
+NO_SYNC: Final = "none"
+"""In place of a member: the job has no sync server."""
+
+SYNC_PORT: Final = 16534
+"""Of every job's sync server, TCP and UDP: the default of emulab's."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """What to run, with every default filled in.
@@ -232,7 +248,8 @@ class JobSpec:
     `clients` is 0 exactly where `client` is None. `time_limit_s` is in seconds and above 0. Of one that is
     `graded` the client was the manager's default one when it was submitted. With `keep_disks` each task's
     disk is kept when the job ends. `replay_of` is the job whose faults come again; 0 for none. With
-    `lose_unsynced` a kill takes away what masters and slaves did not sync.
+    `lose_unsynced` a kill takes away what masters and slaves did not sync. `sync_server` is the member
+    on whose slot the sync server is, or NO_SYNC.
     """
 
     name: str
@@ -246,6 +263,7 @@ class JobSpec:
     keep_disks: bool = False
     replay_of: int = 0
     lose_unsynced: bool = False
+    sync_server: str = NO_SYNC
 
     @property
     def slots(self) -> int:
@@ -265,6 +283,53 @@ class TaskExit:
     recipe_status: int = 0
     detail: str = ""
     annotations: tuple[Annotation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BarrierRound:
+    """What became of a barrier: one round, or `rounds` that ended alike, of which the last is told.
+
+    `inits` has by task how many it let the barrier wait for, `tasks` how often it was there at the end.
+    `others` more were there; `left` had come and gone.
+    """
+
+    barrier: str
+    end: BarrierEnd
+    began_at: Stamp
+    ended_at: Stamp
+    error: int
+    inits: tuple[tuple[str, int], ...]
+    tasks: tuple[tuple[str, int], ...]
+    others: int
+    left: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBarrier:
+    """A barrier at which somebody waits. `remaining` is below 0 where more came than were initialised."""
+
+    barrier: str
+    since: Stamp
+    remaining: int
+    inits: tuple[tuple[str, int], ...]
+    tasks: tuple[tuple[str, int], ...]
+    others: int
+    missing: tuple[str, ...]
+    more_missing: int
+    abandoned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BarrierNews:
+    """What a sync server tells. `total` counts all rounds so far, `trouble` says that it failed itself."""
+
+    rounds: tuple[BarrierRound, ...] = ()
+    total: int = 0
+    open: tuple[OpenBarrier, ...] = ()
+    more_open: int = 0
+    trouble: str = ""
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

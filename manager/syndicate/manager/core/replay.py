@@ -60,6 +60,8 @@ def filled(event: SubmitJob) -> SubmitJob:
         raise _other("clients", event.clients, job_id, spec.clients)
     if event.client is not None and not spec.clients:
         raise _other("client", "given", job_id, "none")
+    if event.sync_server not in ("", spec.sync_server):
+        raise _other("sync_server", event.sync_server[:63], job_id, spec.sync_server)
     return replace(
         event,
         name=event.name or spec.name,
@@ -69,6 +71,7 @@ def filled(event: SubmitJob) -> SubmitJob:
         no_client=not spec.clients,
         time_limit_s=event.time_limit_s or spec.time_limit_s,
         limits=spec.limits if event.limits == NO_LIMITS else event.limits,
+        sync_server=spec.sync_server,
     )
 
 

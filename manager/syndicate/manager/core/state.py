@@ -10,7 +10,7 @@ from typing import Any
 from .clock import Interval
 from .effects import Command, FaultReply, FinishReply
 from .errors import CoreError
-from .model import Degradation, FaultKind, Resources, Stamp, TaskRef
+from .model import Degradation, FaultKind, OpenBarrier, Resources, Stamp, TaskRef
 from .records import FaultRecord, JobRecord, NodeRecord, PlanRecord, RunRecord, StoryRecord, TaskRecord
 
 # A task in one attempt, whichever its generation: job id, attempt, task.
@@ -221,6 +221,17 @@ class Replay:
 
 
 @dataclass(slots=True)
+class Board:
+    """What a job's sync server told last, at `at` on the manager's clock; None before it told anything."""
+
+    event_id: int = 0
+    at: Stamp | None = None
+    total: int = 0
+    open: tuple[OpenBarrier, ...] = ()
+    more: int = 0
+
+
+@dataclass(slots=True)
 class LiveJob:
     """A job in memory. `tasks` is in the order master, slaves, clients; `faults` is of the current attempt.
 
@@ -245,3 +256,4 @@ class LiveJob:
     domain: str = ""
     whole: bool = True
     replay: Replay | None = None
+    board: Board = field(default_factory=Board)

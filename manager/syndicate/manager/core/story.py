@@ -6,17 +6,19 @@ The line `job.queued` is not written: it follows from the job's row, and whoever
 
 from __future__ import annotations
 
+from .model import Stamp
 from .records import JobRecord, StoryRecord
 from .state import LiveJob
 from .words import count, duration
 from .world import World
 
 
-def tell(world: World, job: LiveJob, event: str, text: str, task: str = "") -> None:
-    """Writes the next line of the job's story."""
+def tell(world: World, job: LiveJob, event: str, text: str, task: str = "", at: Stamp | None = None) -> None:
+    """Writes the next line of the job's story; `at` is when it happened, where that is not now."""
     record = job.record
     sequence = job.story[-1].sequence + 1 if job.story else 1
-    world.save_story(job, StoryRecord(record.job_id, sequence, record.attempt, world.now, task, event, text))
+    when = at or world.now
+    world.save_story(job, StoryRecord(record.job_id, sequence, record.attempt, when, task, event, text))
 
 
 def tell_once(world: World, job: LiveJob, event: str, text: str) -> None:

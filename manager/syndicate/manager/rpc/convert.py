@@ -346,6 +346,9 @@ def command_out(command: effects.Command) -> registry_pb2.Command:
             pb.set_task.paused, pb.set_task.disk_full = paused, disk_full
         case effects.Signal(signal):
             pb.signal.signal = signal
+        case effects.DropBarriers(barrier):
+            pb.drop_barriers.SetInParent()
+            pb.drop_barriers.barrier = barrier
         case effects.Release(keep_disk):
             pb.release.SetInParent()
             pb.release.keep_disk = keep_disk
@@ -375,6 +378,8 @@ def _prepare_out(prepare: effects.Prepare) -> registry_pb2.Prepare:
         limits=limits_out(prepare.limits),
         job_name=prepare.job_name,
         lose_unsynced=prepare.lose_unsynced,
+        sync_server=prepare.sync_server,
+        serve_sync=prepare.serve_sync,
     )
 
 

@@ -45,6 +45,7 @@ def spec_out(spec: model.JobSpec) -> scheduler_pb2.JobSpec:
         keep_disks=spec.keep_disks,
         replay_of=spec.replay_of,
         lose_unsynced=spec.lose_unsynced,
+        sync_server=spec.sync_server,
     )
 
 

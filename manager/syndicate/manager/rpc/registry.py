@@ -26,6 +26,7 @@ from ..transport import Transport
 from ..wakers import Wakers
 from . import convert
 from .audit import AuditLog
+from .barriers import news_in
 from .disks import DiskDesk, VolunteersDisks
 from .errors import short
 from .join import Signing
@@ -190,6 +191,17 @@ class Registry(VolunteersDisks, registry_pb2_grpc.RegistryServicer):
         )
 
     def _event(self, session: Session, event: pb.TaskEvent) -> None:
+        if event.WhichOneof("event") == "barriers":
+            self._engine.handle(
+                events.BarriersTold(
+                    session=session.name,
+                    event_id=event.event_id,
+                    ref=convert.ref_in(event.task),
+                    at=convert.stamp_in(event.at),
+                    news=news_in(event.barriers),
+                )
+            )
+            return
         if event.WhichOneof("event") != "exited":
             raise BadRequest("BAD_FIELD", "event says nothing that is known here")
         self._engine.handle(

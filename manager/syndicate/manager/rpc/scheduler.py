@@ -15,7 +15,7 @@ from syndicate.v1 import scheduler_pb2 as pb
 from syndicate.v1 import scheduler_pb2_grpc
 
 from ..core import effects, events, user_events
-from ..core.access import RULES, check_job, check_replay, no_such_job, role_too_low, sees
+from ..core.access import RULES, check_chaos, check_job, check_replay, no_such_job, role_too_low, sees
 from ..core.errors import BadRequest, NotFound, Refused
 from ..core.limits import DEFAULTS
 from ..core.model import JobState, Source, UserRole
@@ -31,6 +31,7 @@ from . import caller as callers
 from . import convert, pictures, viewing
 from .accounts import Accounts
 from .audit import AuditLog
+from .barriers import barrier_in, barriers_out
 from .disks import UsersDisks
 from .histories import UsersHistories
 from .pace import Pace
@@ -115,6 +116,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
             time_limit_s=spec.time_limit_s,
             limits=convert.limits_in(spec.limits) if spec.HasField("limits") else DEFAULTS,
             keep_disks=spec.keep_disks,
+            sync_server=spec.sync_server,
             origin=callers.origin(context),
             replays=replays,
         )
@@ -310,6 +312,31 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
             self._end_if_stopping()
 
     # ---- the cluster ------------------------------------------------------------------------------------
+
+    async def ListBarriers(
+        self, request: pb.ListBarriersRequest, context: Context
+    ) -> pb.ListBarriersResponse:
+        """The open barriers of a job that runs."""
+        record = await self._seen(request.job_id, "ListBarriers")
+        if _has_ended(record):
+            raise Refused("JOB_NOT_RUNNING", f"job {request.job_id} is {record.state.name}")
+        return barriers_out(self._engine.machine.barriers(request.job_id))
+
+    async def DropBarriers(
+        self, request: pb.DropBarriersRequest, context: Context
+    ) -> pb.DropBarriersResponse:
+        """Have a job's sync server drop barriers, as far as its owner may disturb the job."""
+        request_id = convert.request_id(request.request_id)
+        barrier = barrier_in(request.barrier)
+        origin = callers.origin(context)
+        record = await self._seen(request.job_id, "DropBarriers")
+        check_chaos(origin.caller, request.job_id, record.spec, self._engine.config.default_client)
+        if _has_ended(record):
+            raise Refused("JOB_NOT_RUNNING", f"job {request.job_id} is {record.state.name}")
+        await self._engine.call(
+            lambda call: events.DropBarriers(call, request_id, request.job_id, barrier, origin)
+        )
+        return pb.DropBarriersResponse()
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:
         """Volunteers with their slots, by id."""

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import Any, Final
 
 from ..core.model import (
+    NO_SYNC,
     Annotation,
     Degradation,
     FaultKind,
@@ -116,6 +117,8 @@ def _spec(s: JobSpec) -> Doc:
         doc["replay_of"] = s.replay_of
     if s.lose_unsynced:
         doc["lose_unsynced"] = True
+    if s.sync_server != NO_SYNC:
+        doc["sync_server"] = s.sync_server
     return doc
 
 
@@ -133,6 +136,7 @@ def _read_spec(v: Doc) -> JobSpec:
         keep_disks=v.get("keep_disks", False),
         replay_of=v.get("replay_of", 0),
         lose_unsynced=v.get("lose_unsynced", False),
+        sync_server=v.get("sync_server", NO_SYNC),  # jobs of older managers had none
     )
 
 

@@ -9,6 +9,7 @@ from .endings import take_early
 from .model import (
     AnswerCode,
     Command,
+    DropBarriers,
     Kill,
     Member,
     Network,
@@ -194,6 +195,9 @@ def _execute(turn: Turn, slot: Slot, waiting: Waiting) -> None:
         _set_task(turn, slot, waiting, action)
     elif isinstance(action, Signal):
         _signal(turn, slot, waiting, action)
+    elif isinstance(action, DropBarriers):
+        dropping = local.DropBarriers(slot.number, slot.holds, action.barrier)
+        begin(turn, slot, Step.BARRIERS, waiting, dropping)
 
 
 def _prepare(turn: Turn, slot: Slot, waiting: Waiting, action: Prepare) -> None:
@@ -236,6 +240,8 @@ def prepare_in_keeper(turn: Turn, slot: Slot) -> None:
             limits.file_bytes,
         ),
         lose_unsynced=wanted.lose_unsynced,
+        sync_server=wanted.sync_server,
+        serve_sync=wanted.serve_sync,
     )
     begin(turn, slot, Step.PREPARE, waiting, request, timeout_s=turn.state.config.prepare_timeout_s)
 

@@ -93,9 +93,9 @@ class KeeperReplied:
 
 @dataclass(frozen=True, slots=True)
 class KeeperTold:
-    """A generation ended. (`local.LogGrew` goes to the log pump, not to the core.)"""
+    """A generation ended, or barriers changed. (`local.LogGrew` goes to the log pump, not to the core.)"""
 
-    event: local.Exited
+    event: local.Exited | local.BarriersTold
 
 
 # ---- from the other edges -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from it. What the keeper holds is true (rule 5); what it does not hold any more 
 from __future__ import annotations
 
 from .. import local
+from .barrier_news import take_news
 from .commands import proceed
 from .effects import CloseLink, OpenRelay
 from .endings import lose, make_up_exit, take_exit
@@ -78,11 +79,15 @@ def _detail(reply: local.Reply) -> str:
     return reply.detail if isinstance(reply, local.Refused) else f"the keeper answered {type(reply).__name__}"
 
 
-def told(turn: Turn, event: local.Exited) -> None:
-    """A generation ended."""
+def told(turn: Turn, event: local.Exited | local.BarriersTold) -> None:
+    """A generation ended, or something happened at the barriers that the slot serves."""
     slot = turn.state.slots.get(event.slot)
-    if slot is not None and slot.task == event.task and not slot.gone:
+    if slot is None or slot.task != event.task or slot.gone:
+        return
+    if isinstance(event, local.Exited):
         take_exit(turn, slot, event.exit)
+    else:
+        take_news(turn, slot, event)
 
 
 # ---- after a connection was made ------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import local
 from .addresses import parse_prefix
+from .barrier_news import tell_again
 from .effects import CloseLink, SendHeartbeat, SendHello, WarmSource
 from .model import Heartbeat, HeldTask, Hello, Network, Welcome
 from .state import SECOND, Cluster, Link
@@ -108,6 +109,7 @@ def welcomed(turn: Turn, name: str, welcome: Welcome) -> None:
     renew(turn, cluster, link.hello_at.monotonic_ns + link.orphan_ns)
     send_heartbeat(turn, link)
     turn.send_events(cluster)
+    tell_again(turn, cluster.cluster_id)
     for source in welcome.warm:
         turn.emit(WarmSource(name, source))
 

@@ -6,7 +6,7 @@ retells what happened on a slot, `validate` asserts what must always hold.
 
 from __future__ import annotations
 
-from . import commands, events, keeper_side, link_side, operations, release
+from . import barrier_news, commands, events, keeper_side, link_side, operations, release
 from .answers import AnswerBook
 from .effects import Effect
 from .events import Event
@@ -127,6 +127,7 @@ class Volunteer:
                     turn.cluster(link.cluster_id).draining = event.draining
             case events.EventAcked():
                 self._state.events.pop(event.event_id, None)
+                barrier_news.acknowledged(turn, event.event_id)
             case events.KeeperSynced():
                 self._synced(turn, event)
             case events.KeeperLost():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from ..local import Incapability, NetworkState, Stamp, TaskId
+from ..local import BarriersTold, Incapability, NetworkState, Stamp, TaskId
 
 
 class Role(IntEnum):
@@ -166,7 +166,7 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Fetch, unpack, mount, connect."""
+    """Fetch, unpack, mount, connect. `sync_server` is the job's, `HOST:PORT`; `serve_sync`: it is here."""
 
     source: Source
     role: Role
@@ -174,6 +174,8 @@ class Prepare:
     limits: Limits
     job_name: str
     lose_unsynced: bool = False
+    sync_server: str = ""
+    serve_sync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +218,20 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class DropBarriers:
+    """Have the slot's sync server drop a barrier, or all ("")."""
+
+    barrier: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Leave nothing of the task and unlock the slot; with `keep_disk` its disk is handed over first."""
 
     keep_disk: bool = False
 
 
-Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release
+Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | DropBarriers | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,12 +324,13 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
-    """A generation ended. `event_id` only grows within one boot."""
+    """A generation ended, or something happened at barriers. `event_id` only grows within one boot."""
 
     event_id: int
     ref: TaskRef
     at: Stamp
-    exit: TaskExit
+    exit: TaskExit | None = None
+    barriers: BarriersTold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +386,7 @@ __all__ = [
     "AnswerCode",
     "Command",
     "Config",
+    "DropBarriers",
     "Heartbeat",
     "HeldTask",
     "Hello",

@@ -74,6 +74,7 @@ class Step(StrEnum):
     NETWORK = "network"
     TASK = "task"  # what it suffers beside its network
     SIGNAL = "signal"
+    BARRIERS = "barriers"  # dropped
     END = "end"  # of a release: all processes
     DRAIN = "drain"  # of a release: all output stored by the manager
     KEEP = "keep"  # of a release: the disk handed over to the manager
@@ -141,6 +142,9 @@ class Slot:
     ended: bool = False
     drained: bool = False
     keep: bool = False  # its disk is to be handed over before it is removed
+    news: local.BarriersTold | None = None  # of its barriers, not yet told
+    news_told: int = 0  # the event that told the last
+    news_known: local.BarriersTold | None = None  # what that was
     lines: deque[StoryLine] = field(default_factory=lambda: deque(maxlen=_STORY_LINES))
 
     def move(self, line: SlotInput, now: Stamp) -> None:

@@ -138,7 +138,17 @@ class Turn:
     # ---- events -------------------------------------------------------------------------------------
 
     def report_exit(self, ref: TaskRef, at: Stamp, ended: TaskExit) -> None:
-        """Tells the manager how a generation ended, until it has acknowledged it.
+        """Tells the manager how a generation ended, until it has acknowledged it."""
+        self.report(ref, at, ended)
+
+    def report(
+        self,
+        ref: TaskRef,
+        at: Stamp,
+        ended: TaskExit | None = None,
+        barriers: local.BarriersTold | None = None,
+    ) -> int:
+        """Tells the manager of something until it has acknowledged it; returns the event's id.
 
         Ids start from the boot clock, so that a volunteer restarted within one boot never repeats one. The
         bound is far above what the slots can hold; past it the oldest is forgotten, and Hello tells its end
@@ -146,7 +156,7 @@ class Turn:
         """
         state = self.state
         state.last_event = max(state.last_event + 1, self.ns)
-        event = TaskEvent(state.last_event, ref, at, ended)
+        event = TaskEvent(state.last_event, ref, at, ended, barriers)
         state.events[event.event_id] = PendingEvent(ref.cluster_id, event)
         if len(state.events) > state.config.max_events:
             oldest = min(state.events)
@@ -157,6 +167,7 @@ class Turn:
             self.emit(SendTaskEvent(link, event))
         if not cluster.resend_ns:
             cluster.resend_ns = self.after(state.config.event_resend_s)
+        return event.event_id
 
     def send_events(self, cluster: Cluster) -> None:
         """Says all that was not acknowledged again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +49,9 @@ def things_of(places: SlotPlaces, standing: Standing | None = None) -> list[str]
     return [one_line(line) for line in found[:_MAX_LINES]]
 
 
-def strangers(base: Path, slots: int) -> list[str]:
-    """Cgroups in the instance's own that no slot of this keeper explains."""
-    known = {f"slot-{number}" for number in range(slots)}
+def strangers(base: Path, slots: int, others: Set[str] = frozenset()) -> list[str]:
+    """Cgroups in the instance's own that no slot of this keeper explains, nor `others`."""
+    known = {f"slot-{number}" for number in range(slots)} | others
     return [f"cgroup {path}" for path in _folders(base) if path.name not in known]
 
 

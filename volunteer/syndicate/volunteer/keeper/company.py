@@ -12,6 +12,7 @@ from .calm import Calm
 from .epochs import Epochs
 from .lease import Leases
 from .pump import Pump
+from .sync_processes import SyncProcesses
 from .together import Together
 
 
@@ -25,6 +26,7 @@ class Company:
     leases: Leases
     calm: Calm
     networks: Together
+    syncs: SyncProcesses
     tell: Callable[[Event], None]
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     trouble: Callable[[int, str], None]  # for the keeper's log: what failed while nobody asked

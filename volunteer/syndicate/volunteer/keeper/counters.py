@@ -61,6 +61,12 @@ class Meter:
             return cls(None, False, denials)
         return cls(memory.folder(slot), memory.unified, denials)
 
+    @classmethod
+    def apart(cls, limiter: Limiter, name: str) -> Meter:
+        """That of a cgroup of the instance that is no slot's: see Limiter.bound_apart."""
+        memory = limiter.get("memory")
+        return cls(None, False, None) if memory is None else cls(memory.base / name, memory.unified, None)
+
     def begin(self) -> Counts:
         """The counters from which what follows is counted; raises OSError."""
         if self._memory is None or self._unified:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..local import DiskRead, ErrorCode, Limits, Prepare
+from ..sync.doors import Doors
 from . import mounts
 from .audit import Standing
 from .box import Box, Cancelled, Site
@@ -31,6 +32,7 @@ from .network import Network, NetworkError, SlotNetwork
 from .orders import orders_of
 from .pack import PackBounds, Packing, refusal
 from .sandbox import Layout, Unpacker, unpacker_of
+from .sync_server import open_doors
 from .undertaker import Undertaker
 from .unpack import Layouts, Unpacked, better_layout, unpack
 from .view import View
@@ -61,6 +63,7 @@ class Prepared:
 
     box: Box
     note: str
+    doors: Doors | None = None  # of the sync server that the slot serves; the caller closes them
 
 
 class Ground:
@@ -84,6 +87,7 @@ class Ground:
         self._spent = False  # the sandbox got a task's orders: it never serves another
         self._laid = 0  # bytes of memory that the source takes once it is unpacked
         self._fill = False  # whether the task's disk is kept full
+        self._doors: Doors | None = None  # of a sync server, until they are handed out
         self._remains: Remains | None = None  # of the disk before this one, while that is being freed
         # Of the slot, once it has mounts of its own; the keeper's before.
         self.thread = threading.main_thread().native_id or 0
@@ -185,7 +189,7 @@ class Ground:
         self._request = request
         self._source = self._open_source(request.source)
         self.stand_by()
-        self._view.fill(request.task.task, request.role, request.members)
+        self._view.fill(request.task.task, request.role, request.members, request.sync_server)
         limits = request.limits
         self._bound(Bounds(limits.memory_bytes, limits.pids, limits.cpu_millis))
         self._layout = self._shared.layouts.of(request.source)
@@ -198,6 +202,8 @@ class Ground:
                 assigned = True
                 peers = [member.address for member in request.members]
                 self._network.assign(request.address, request.prefix_length, peers, self._site.uid)
+                if request.serve_sync:
+                    self._doors = open_doors(request, self._network.netns_fd)
 
         self._hold()
         size = _size_for(request)
@@ -211,7 +217,8 @@ class Ground:
         box, self._box, self._spent = self._box, None, False
         self._laid = self._disk.memory()
         self._shared.layouts.remember(request.source, self._layout)
-        return Prepared(box, note)
+        doors, self._doors = self._doors, None
+        return Prepared(box, note, doors)
 
     def _open_source(self, digest: str) -> int:
         """The tarball, held open: the cache may forget it while the task may yet be revived."""
@@ -420,6 +427,11 @@ class Ground:
             packing.close()
 
     @property
+    def uid(self) -> int:
+        """The slot's."""
+        return self._site.uid
+
+    @property
     def network(self) -> SlotNetwork:
         """The task's network; from any thread, while nothing is being done on the slot."""
         if self._network is None:
@@ -462,6 +474,7 @@ class Ground:
                 self._drop_sandbox,
                 self._free_remains,
                 self._close_source,
+                self._close_doors,
                 self._close_network,
             ),
             *(self._empty_view, self._unbind, self._drop_cgroups, self._drop_folder),
@@ -479,6 +492,11 @@ class Ground:
         if self._source >= 0:
             os.close(self._source)
             self._source = -1
+
+    def _close_doors(self) -> None:
+        if self._doors is not None:
+            self._doors.close()
+            self._doors = None
 
     def _close_network(self) -> None:
         if self._network is not None:

@@ -20,6 +20,7 @@ from ..local import (
     Audit,
     Audited,
     Done,
+    DropBarriers,
     ErrorCode,
     Event,
     Incapability,
@@ -62,6 +63,7 @@ from .seccomp import open_filter
 from .server import Server
 from .skeleton import build
 from .slots import Slot
+from .sync_processes import SyncProcesses
 from .together import Together
 from .trees import remove_tree
 from .trials import OK
@@ -84,6 +86,7 @@ class Places:
         self.skeleton = self.state / "skeleton"
         self.views = self.state / "views"
         self.slots = self.state / "slots"
+        self.sync_root = self.state / "sync-root"
         self.lock = self.state / "lock"
         self.cgroup_name = f"syndicate-{settings.instance}"
 
@@ -93,7 +96,7 @@ class Places:
         self.run.mkdir(parents=True, exist_ok=True)
         os.chown(self.run, 0, volunteer_gid)
         self.run.chmod(0o750)  # nobody else may pass to the sockets
-        for folder in (self.sockets, self.slots):
+        for folder in (self.sockets, self.slots, self.sync_root):
             folder.mkdir()
         for number in range(slots):
             folder = self.sockets / str(number)
@@ -104,7 +107,7 @@ class Places:
 
     def remove(self) -> None:
         """Remove all but the state folder itself, its lock and its epochs."""
-        for folder in (self.sockets, self.skeleton, self.views, self.slots):
+        for folder in (self.sockets, self.skeleton, self.views, self.slots, self.sync_root):
             if folder.exists():
                 remove_tree(folder)
         self.socket.unlink(missing_ok=True)
@@ -176,9 +179,11 @@ class Keeper:
         )
         calm = Calm()
         self._stack.callback(calm.close)
+        self._syncs = SyncProcesses(base, launcher, limiter, places.sync_root)
+        self._stack.callback(self._syncs.close)
         company = Company(
             *(self._clock, pump, self._epochs, self._leases, calm),
-            *(Together(network), self._tell, self._spawn),
+            *(Together(network), self._syncs, self._tell, self._spawn),
             lambda slot, what: self._log.warning("slot.trouble", slot=slot, detail=what),
         )
         for number in range(settings.slots):
@@ -278,6 +283,7 @@ class Keeper:
                     tasks.create_task(self._say_unsafe())
                 tasks.create_task(self._settle_log())
                 async with asyncio.TaskGroup() as standing:
+                    standing.create_task(self._syncs.stand_by())
                     for slot in self._slots:
                         standing.create_task(slot.stand_by())
                 memory.settle()
@@ -353,6 +359,8 @@ class Keeper:
                 return await self._slot(request.slot).revive(request)
             case SetNetwork() | SetTask() | Signal():
                 return await self._slot(request.slot).suffer(request)
+            case DropBarriers():
+                return self._slot(request.slot).drop_barriers(request)
             case Release():
                 return await self._slot(request.slot).release(request)
             case ReadLog():
@@ -373,6 +381,8 @@ class Keeper:
         # What an earlier connection asked for has nobody to answer to, and may not go on behind this account.
         await asyncio.gather(*(slot.stop_work() for slot in self._slots))
         # From here to the answer nothing is awaited: what happens after it is told as an event.
+        for slot in self._slots:
+            asyncio.get_running_loop().call_soon(slot.retell)
         possible = {"python", "zstd", *(f"cgroup-{name}" for name in self._limiter.names)}
         account = Synced(
             self._settings.instance,
@@ -396,9 +406,11 @@ class Keeper:
 
     async def _audit(self) -> Audited:
         in_use: list[str] = []
-        left = strangers(self._base.path, len(self._slots))
+        in_use += self._syncs.things()
+        syncs = self._syncs.names()
+        left = strangers(self._base.path, len(self._slots), syncs)
         for folder in self._limiter.folders():
-            left += strangers(folder, len(self._slots))
+            left += strangers(folder, len(self._slots), syncs)
         for slot, ground in zip(self._slots, self._grounds, strict=True):
             name = str(slot.number)
             folder, sockets = self._places.slots / name, self._places.sockets / name

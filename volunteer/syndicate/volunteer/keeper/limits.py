@@ -57,12 +57,18 @@ class Controller:
 
     def set(self, slot: int, bounds: Bounds) -> None:
         """Set what this controller bounds; raises OSError."""
-        for name, value in self.values(slot, bounds):
-            (self.folder(slot) / name).write_text(value)
+        self.write(self.folder(slot), bounds)
+
+    def write(self, folder: Path, bounds: Bounds) -> None:
+        """As `set`, for any of its folders."""
+        for name, value in self._values(folder, bounds):
+            (folder / name).write_text(value)
 
     def values(self, slot: int, bounds: Bounds) -> Iterator[tuple[str, str]]:
         """What is written to which of the slot's files, in this order."""
-        folder = self.folder(slot)
+        return self._values(self.folder(slot), bounds)
+
+    def _values(self, folder: Path, bounds: Bounds) -> Iterator[tuple[str, str]]:
         match self.name:
             case "memory":
                 yield from (_memory_v2 if self.unified else _memory_v1)(folder, bounds.memory_bytes)
@@ -140,6 +146,30 @@ class Limiter:
         """Set the slot's bounds; raises OSError."""
         for controller in self._controllers:
             controller.set(slot, bounds)
+
+    def bound_apart(self, name: str, bounds: Bounds) -> list[str]:
+        """Set bounds for a cgroup of the instance that is no slot's, but of processors; raises OSError.
+
+        On version 2 it is there already. Returns what `join` returns for a slot.
+        """
+        joined = []
+        for each in self._controllers:
+            if each.name == "cpu":
+                continue
+            folder = each.base / name
+            if not each.unified:
+                folder.mkdir(exist_ok=True)
+                joined.append(str(folder / "tasks"))
+                if (folder / _SOCKETS_V1).exists():
+                    (folder / _SOCKETS_V1).write_text(str(_SOCKET_BYTES))
+            each.write(folder, bounds)
+        return joined
+
+    def forget_apart(self, name: str) -> None:
+        """Remove what `bound_apart` made on version 1; raises CgroupError."""
+        for each in self._controllers:
+            if not each.unified and each.name != "cpu":
+                Cgroup(each.base / name).remove()
 
     def folders(self) -> list[Path]:
         """The instance's folders in version 1 hierarchies."""

@@ -32,6 +32,8 @@ def orders_of(request: Prepare, unpacker: Unpacker, layout: Layout) -> Orders:
         "SYNDICATE_SLAVES": slaves,
         "SYNDICATE_CLIENTS": ",".join(addresses[Role.CLIENT]),
     }
+    if request.sync_server:
+        environment["SYNDICATE_SYNC_SERVER"] = request.sync_server
     arguments = {
         Role.MASTER: ["master"],
         Role.SLAVE: [f"MASTER={master}", "slave"],

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 # Directories that a source may add to; tar must leave their owner and mode alone.
-OPEN_FOLDERS = ("bin", "lib", "lib64", "sbin", "etc")
+OPEN_FOLDERS = ("bin", "lib", "lib64", "sbin", "etc", "var")
 _MOUNT_POINTS = ("usr", "proc", "dev", "tmp", "run/syndicate")
 
 # What the file hierarchy standard and long use put into /bin and /sbin; everything else is found in /usr by
@@ -45,6 +45,23 @@ from syndicate.client_api.chaos_command import main
 sys.exit(main())
 """
 
+# `syndicate.client_api` itself loads gRPC, which takes its time: its part for barriers does without.
+_SYNC_COMMAND = """#!/usr/bin/python3 -I
+import sys
+import types
+
+sys.path.insert(0, "/run/syndicate/lib")
+package = types.ModuleType("syndicate.client_api")
+package.__path__ = ["/run/syndicate/lib/syndicate/client_api"]
+sys.modules["syndicate.client_api"] = package
+
+from syndicate.client_api.sync_command import main
+
+main()
+"""
+# Where emulab's own client looks for its server.
+_EMULAB_BOOT = Path("var/emulab/boot")
+
 LIB = Path("lib/syndicate")  # inside the skeleton; a sandbox's /run/syndicate/lib leads there
 
 
@@ -61,6 +78,8 @@ def build(root_fs: Path, skeleton: Path) -> None:
     _link(root_fs / "usr/lib", skeleton / "lib", [*libraries, "cpp", "terminfo"])
     _fill_etc(root_fs / "etc", skeleton / "etc")
     _fill_lib(skeleton / LIB)
+    (skeleton / _EMULAB_BOOT).mkdir(parents=True)
+    (skeleton / _EMULAB_BOOT / "syncserver").symlink_to("/run/syndicate/syncserver")
     for name in (*OPEN_FOLDERS, "."):
         (skeleton / name).chmod(0o1777)
 
@@ -104,10 +123,11 @@ def _fill_lib(lib: Path) -> None:
             else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(found, target.with_suffix(found.suffix))
-    command = lib / "bin" / "syndicate-chaos"
-    command.parent.mkdir(parents=True)
-    command.write_text(_CHAOS_COMMAND)
-    command.chmod(0o755)
+    commands = lib / "bin"
+    commands.mkdir(parents=True)
+    for name, script in (("syndicate-chaos", _CHAOS_COMMAND), ("syndicate-sync", _SYNC_COMMAND)):
+        (commands / name).write_text(script)
+        (commands / name).chmod(0o755)
     # Tasks cannot write here, so what is not compiled now would be compiled at each of their starts.
     compileall.compile_dir(lib, quiet=2, workers=1, stripdir=str(lib), prependdir="/run/syndicate/lib")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..local import (
     DiskRead,
     Done,
+    DropBarriers,
     ErrorCode,
     Kill,
     LogRead,
@@ -29,6 +30,7 @@ from ..local import (
     Start,
     TaskId,
 )
+from ..sync.doors import Doors
 from .box import Box, Cancelled
 from .company import Company
 from .counters import Meter
@@ -42,6 +44,7 @@ from .oom import OomWatch
 from .ordeal import Ordeal
 from .runs import Runs, expected
 from .states import Step, after
+from .sync_server import SyncServer
 from .worker import Worker
 
 _AGAIN_SECONDS = 1.0  # after an end by the lease that came to nothing
@@ -63,6 +66,7 @@ class Slot:
         self._state = SlotState.EMPTY
         self._request: Prepare | None = None
         self._prepared: Done | None = None
+        self._sync: SyncServer | None = None
         self._closing = False
         self._oom = OomWatch.open(limiter, number)
         self._gauges = Gauges(Meter.of(limiter, number), self._oom, ground.disk_full)
@@ -157,10 +161,17 @@ class Slot:
             self._request = request
             self._step(Step.PREPARE)
             generation = self._runs.begin(request.task, 1, prepared.box, store)
+            if prepared.doors is not None:
+                self._serve_sync(request, prepared.doors)
             if prepared.note:
                 generation.note(prepared.note, self._company.clock.stamp())
             self._prepared = self._done(began)
             return self._prepared
+
+    def _serve_sync(self, request: Prepare, doors: Doors) -> None:
+        company = self._company
+        self._sync = SyncServer(self.number, request, self._ground.uid, doors, company.syncs, company)
+        self._sync.open()
 
     def _lay_down(self, request: Prepare) -> tuple[Prepared, LogStore]:
         self._company.epochs.save()
@@ -169,6 +180,8 @@ class Slot:
             return prepared, self._runs.make_store(request.limits, 1)
         except OSError:
             try:
+                if prepared.doors is not None:
+                    prepared.doors.close()
                 prepared.box.destroy()
             finally:
                 self._ground.clear()
@@ -258,6 +271,15 @@ class Slot:
             done = self._done(began)
             return replace(done, already=undergone.already, processes=undergone.processes)
 
+    def drop_barriers(self, request: DropBarriers) -> Done:
+        """See local.DropBarriers; not in order with the others, which a barrier is no part of."""
+        began = self._company.clock.now_ns()
+        self._require(request.task)
+        if self._sync is None:
+            raise KeeperError(ErrorCode.WRONG_STATE, f"slot {self.number} has no sync server")
+        self._sync.drop(request.barrier)
+        return self._done(began)
+
     async def release(self, request: Release) -> Done:
         """See local.Release."""
         began = self._company.clock.now_ns()
@@ -302,6 +324,11 @@ class Slot:
                 await self._worker.run(self._ground.stand_by)
         except KeeperError as error:
             self._company.trouble(self.number, error.detail)
+
+    def retell(self) -> None:
+        """Tell what is known of its barriers once more."""
+        if self._sync is not None:
+            self._sync.retell()
 
     async def things(self, look: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
         """What `look` finds while no work on the slot is half done."""
@@ -384,6 +411,9 @@ class Slot:
     async def _clear(self, cause: str) -> None:
         """End the task's processes and leave nothing of it."""
         await self._runs.finish(cause)
+        sync, self._sync = self._sync, None
+        if sync is not None:
+            await sync.close()  # before its network, in which its sockets are
         stores = self._runs.stores()
 
         def clear() -> None:

@@ -2,6 +2,7 @@
 
     <views>/<slot>/task/hosts, passwd   where /etc/hosts and /etc/passwd lead
     <views>/<slot>/task/lib             leads to the packages in the skeleton
+    <views>/<slot>/task/syncserver      where the job's sync server is, if it has one
     <views>/<slot>/task/chaos           clients only: the folder in which the volunteer makes chaos.sock
     <views>/<slot>/task/chaos.sock      clients only: leads to chaos/chaos.sock
     <views>/<slot>/chaos                that folder, bound so that it can only be read
@@ -38,6 +39,7 @@ class View:
         self._staged = place / "chaos"
         self._socket_folder = socket_folder
         self._chaos = self.folder / "chaos"
+        self._syncserver = self.folder / "syncserver"
 
     def open(self, uid: int) -> None:
         """Mount it in the calling thread's namespace, with what does not differ by task; raises OSError."""
@@ -56,9 +58,11 @@ class View:
         self._staged.mkdir()
         mounts.bind(self._socket_folder, self._staged, _CHAOS_FLAGS)
 
-    def fill(self, task: str, role: Role, members: Sequence[Member]) -> None:
+    def fill(self, task: str, role: Role, members: Sequence[Member], sync_server: str = "") -> None:
         """Set it for a task; raises OSError."""
         (self.folder / "hosts").write_text(_hosts(task, members))
+        if sync_server:
+            self._syncserver.write_text(f"{sync_server}\n")
         if role is Role.CLIENT:
             self._chaos.mkdir()
             mounts.bind(self._staged, self._chaos)
@@ -66,6 +70,7 @@ class View:
 
     def empty(self) -> None:
         """Leave nothing of a task in it, nor in the socket folder; raises OSError. Idempotent."""
+        self._syncserver.unlink(missing_ok=True)
         (self.folder / "chaos.sock").unlink(missing_ok=True)
         if self._chaos.is_dir():
             if os.path.ismount(self._chaos):

@@ -25,11 +25,21 @@ from ._answers import (
     SlotInfo,
     Synced,
 )
+from ._barriers import (
+    LONGEST_BARRIER,
+    MAX_ROUNDS,
+    BarrierEnd,
+    BarrierRound,
+    BarriersTold,
+    BarrierTask,
+    OpenBarrier,
+)
 from ._events import Event, Exited, LogGrew
 from ._frames import MAX_FRAME_BYTES, EventFrame, Frame, ReplyFrame, RequestFrame
 from ._requests import (
     MAX_LOG_READ_BYTES,
     Audit,
+    DropBarriers,
     Kill,
     Prepare,
     ReadDisk,
@@ -62,17 +72,24 @@ from ._values import (
 )
 
 __all__ = [
+    "LONGEST_BARRIER",
     "MAX_FRAME_BYTES",
     "MAX_LOG_READ_BYTES",
+    "MAX_ROUNDS",
     "MAX_WHY",
     "UNDEGRADED",
     "WHOLE",
     "Annotation",
     "Audit",
     "Audited",
+    "BarrierEnd",
+    "BarrierRound",
+    "BarrierTask",
+    "BarriersTold",
     "Degradation",
     "DiskRead",
     "Done",
+    "DropBarriers",
     "ErrorCode",
     "Event",
     "EventFrame",
@@ -90,6 +107,7 @@ __all__ = [
     "LogStream",
     "Member",
     "NetworkState",
+    "OpenBarrier",
     "Prepare",
     "ReadDisk",
     "ReadLog",

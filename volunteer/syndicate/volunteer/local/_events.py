@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ._answers import Exit
+from ._barriers import BarriersTold
 from ._values import TaskId
 
 
@@ -27,4 +28,4 @@ class LogGrew:
     log_bytes: int
 
 
-Event = Exited | LogGrew
+Event = Exited | LogGrew | BarriersTold

@@ -22,6 +22,9 @@ class Prepare:
     (WRONG_STATE). `source` is the digest: the tarball is `<cache directory>/<digest>.tar`, decompressed, or
     else `<cache directory>/<digest>`. `prefix_length` is of the slot's network. With `lose_unsynced` a Kill
     takes away what the task did not sync.
+
+    `sync_server` is the job's, `HOST:PORT`, or empty; with `serve_sync` this slot serves it from now on until
+    Release.
     """
 
     slot: int
@@ -35,6 +38,8 @@ class Prepare:
     job_name: str
     limits: Limits
     lose_unsynced: bool = False
+    sync_server: str = ""
+    serve_sync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,18 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class DropBarriers:
+    """Have the slot's sync server drop a barrier, or all (""). Answer: Done, once it was asked.
+
+    WRONG_STATE where the slot serves no barriers. What is dropped is told as rounds are (BarriersTold).
+    """
+
+    slot: int
+    task: TaskId
+    barrier: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """End all processes and leave nothing of the task: disk, network, logs. Answer: Done. Repeated: Done."""
 
@@ -159,6 +176,7 @@ Request = (
     | SetNetwork
     | SetTask
     | Signal
+    | DropBarriers
     | Release
     | Renew
     | ReadLog

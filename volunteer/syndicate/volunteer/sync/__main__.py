@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from . import descriptors, log
@@ -17,11 +17,13 @@ from .notices import Document
 from .options import USAGE, BadUsage, Options, parse
 from .owner import Owner
 from .server import Bounds, Server
-from .standby import BadHandover, handed_over
+from .shut_in import become, shut_in
+from .standby import BadHandover, Handover, handed_over
 
 EX_USAGE: Final = 64
 EX_OSERR: Final = 71
 EX_CANTCREAT: Final = 73
+EX_NOPERM: Final = 77
 EX_PROTOCOL: Final = 76
 VERSION: Final = "syndicate-syncd: protocol 2 of emulab-sync, extension 1"
 
@@ -53,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     most = descriptors.raise_limit()
     owner = None if options.owner is None else socket.socket(fileno=options.owner)
     try:
+        if options.shut_in:
+            shut_in(options.shut_in)
+    except OSError as error:
+        return _fail(f"it cannot shut itself in: {error.strerror}", EX_NOPERM)
+    try:
         found = handed_over(owner) if owner is not None and options.standby else _opened(options)
     except OSError as error:
         return _fail(f"{options.address}:{options.port} cannot be listened on: {error.strerror}", EX_OSERR)
@@ -60,24 +67,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), EX_PROTOCOL)
     if found is None:
         return 0
-    doors, names = found
     try:
-        bounds = Bounds(most, names)
-        if options.foreground or to_background(_announcement(doors, bounds)):
-            asyncio.run(serve(doors, bounds, log.Log(write, verbose=options.verbose), owner))
+        if options.shut_in and (why := _become(found)):
+            return _fail(why, EX_NOPERM)
+        bounds = Bounds(most, found.members)
+        if options.foreground or to_background(_announcement(found.doors, bounds)):
+            lines = log.Log(write, verbose=options.verbose)
+            asyncio.run(serve(found.doors, bounds, lines, owner, found.fold_s))
     finally:
-        doors.close()
+        found.doors.close()
     return 0
 
 
-def _opened(options: Options) -> tuple[Doors, Mapping[str, str]]:
+def _become(found: Handover) -> str:
+    """Be the user that was named; what is wrong, or nothing."""
+    try:
+        become(found.uid or 0)
+    except (OSError, ValueError) as error:
+        return f"it cannot become user {found.uid}: {error}"
+    return ""
+
+
+def _opened(options: Options) -> Handover:
     probes = Keepalive().probes
     keepalive = Keepalive(options.keepalive_s, max(1, options.keepalive_s // probes), probes)
-    return opened(options.address, options.port, keepalive), options.names
+    return Handover(opened(options.address, options.port, keepalive), options.names)
 
 
-async def serve(doors: Doors, bounds: Bounds, lines: log.Log, owner: socket.socket | None) -> None:
-    """Serve at these doors until SIGTERM or SIGINT, or the owner's end. Raises what breaks it."""
+async def serve(
+    doors: Doors, bounds: Bounds, lines: log.Log, owner: socket.socket | None, fold_s: float = 0.0
+) -> None:
+    """Serve at these doors until SIGTERM or SIGINT, or the owner's end. Raises what breaks it.
+
+    `fold_s` is how often the owner is told at most; 0 for each notice apart.
+    """
     loop = asyncio.get_running_loop()
     end: asyncio.Future[None] = loop.create_future()
 
@@ -97,7 +120,7 @@ async def serve(doors: Doors, bounds: Bounds, lines: log.Log, owner: socket.sock
     _obey_signals(loop, server, lines, stop)
     told = None if owner is None else Owner(owner, server.answer, stop)
     if told is not None:
-        server.tell(told)
+        server.tell(told, fold_s)
         told.tell(_ready(doors, bounds))
     lines.info("listening", port=doors.port, waiters=bounds.waiters, descriptors=bounds.descriptors)
     try:

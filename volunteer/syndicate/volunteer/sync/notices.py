@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from .core.barriers import Standing
 from .core.effects import Abandoned, Came, Dropped, Initialised, Left, Notice, Opened, Refused
+from .core.rounds import MOST_TASKS, Account, Round
+from .core.transitions import BarrierState
 
 Document = dict[str, object]
 
@@ -37,7 +40,7 @@ def listing(barriers: Iterable[Standing], names: Mapping[str, str]) -> list[Docu
 
 
 def _listed(barrier: Standing, names: Mapping[str, str]) -> Document:
-    there = {*barrier.owners, *barrier.waiters}
+    missing = _missing(barrier, names)
     return {
         "barrier": text(barrier.barrier),
         "state": barrier.state.value,
@@ -45,13 +48,71 @@ def _listed(barrier: Standing, names: Mapping[str, str]) -> Document:
         "held": barrier.held,
         "owners": named(barrier.owners, names),
         "waiters": named(barrier.waiters, names),
-        "missing": [task for address, task in names.items() if address not in there],
+        "missing": missing,
     }
+
+
+def account(
+    told: Account, open_now: Iterable[tuple[Standing, int]], more_open: int, names: Mapping[str, str]
+) -> Document:
+    """The rounds since the last account, and what is open now with when it began. Each list is bounded."""
+    return {
+        "event": "rounds",
+        "rounds": [_round(each, names) for each in told.rounds],
+        "more": told.more,
+        "total": told.total,
+        "open": [_open(each, since_ns, names) for each, since_ns in open_now],
+        "more_open": more_open,
+    }
+
+
+def _round(ended: Round, names: Mapping[str, str]) -> Document:
+    return {
+        "barrier": text(ended.barrier),
+        "end": ended.end.value,
+        "began_ns": ended.began_ns,
+        "ended_ns": ended.ended_ns,
+        "error": ended.error,
+        "inits": named(ended.inits, names),
+        "tasks": named(ended.tasks, names),
+        "others": ended.others,
+        "left": ended.left,
+        "rounds": ended.rounds,
+    }
+
+
+def _open(barrier: Standing, since_ns: int, names: Mapping[str, str]) -> Document:
+    missing = _missing(barrier, names)
+    return {
+        "barrier": text(barrier.barrier),
+        "since_ns": since_ns,
+        "remaining": barrier.remaining,
+        "inits": _some(named(barrier.owners, names)),
+        "tasks": _some(named(barrier.waiters, names)),
+        "others": max(0, len(barrier.waiters) - MOST_TASKS),
+        "missing": missing[:MOST_TASKS],
+        "more_missing": max(0, len(missing) - MOST_TASKS),
+        "abandoned": barrier.state is BarrierState.ABANDONED,
+    }
+
+
+def _some(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(islice(counts.items(), MOST_TASKS))
+
+
+def _missing(barrier: Standing, names: Mapping[str, str]) -> list[str]:
+    """The tasks of none of whose addresses anybody is there."""
+    there = {names.get(source, source) for source in (*barrier.owners, *barrier.waiters)}
+    return [task for task in dict.fromkeys(names.values()) if task not in there]
 
 
 def named(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:
     """Counts by task instead of address."""
-    return {names.get(source, source): number for source, number in counts.items()}
+    found: dict[str, int] = {}
+    for source, number in counts.items():
+        task = names.get(source, source)
+        found[task] = found.get(task, 0) + number
+    return found
 
 
 def text(name: bytes) -> str:

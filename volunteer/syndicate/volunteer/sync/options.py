@@ -28,6 +28,8 @@ options:
                    not answer for as long again; default 10
   --owner FD       an open socket: tell what happens as JSON lines, and end with it
   --standby        with --owner: wait until it hands the sockets over
+  --shut-in DIR    with --standby, as root: keep nothing but what is handed over, and
+                   become the user who is named with it; DIR is an empty folder
   --member IP=TASK the task behind an address, for what is told; repeatable
 
 signals:
@@ -37,9 +39,6 @@ signals:
 exit status: 0 ended as asked; 64 wrong usage; 71 it cannot listen; 73 the log cannot be
 opened; 76 the owner handed over what are no sockets
 """
-
-
-_LONG: Final = ["address=", "keepalive=", "owner=", "standby", "member=", "help", "version"]
 
 
 class BadUsage(Exception):
@@ -60,6 +59,7 @@ class Options:
     keepalive_s: int = 10
     owner: int | None = None
     standby: bool = False
+    shut_in: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -69,7 +69,7 @@ def parse(arguments: Sequence[str]) -> Options:
         given, rest = getopt.gnu_getopt(
             list(arguments),
             "p:vdl:hV",
-            ["address=", "keepalive=", "owner=", "standby", "member=", "help", "version"],
+            ["address=", "keepalive=", "owner=", "standby", "shut-in=", "member=", "help", "version"],
         )
     except getopt.GetoptError as error:
         raise BadUsage(str(error)) from error
@@ -79,6 +79,8 @@ def parse(arguments: Sequence[str]) -> Options:
     debug = "-d" in values
     if "--standby" in values and "--owner" not in values:
         raise BadUsage("--standby goes with --owner only")
+    if "--shut-in" in values and "--standby" not in values:
+        raise BadUsage("--shut-in goes with --standby only")
     return Options(
         port=_number("-p", values.get("-p"), DEFAULT_PORT, 1, 65_535),
         verbose=debug or "-v" in values,
@@ -91,6 +93,7 @@ def parse(arguments: Sequence[str]) -> Options:
         keepalive_s=_number("--keepalive", values.get("--keepalive"), 10, 1, 32_767),
         owner=_number("--owner", values["--owner"], 0, 0, 1 << 20) if "--owner" in values else None,
         standby="--standby" in values,
+        shut_in=values.get("--shut-in", ""),
         names=dict(_member(value) for name, value in given if name == "--member"),
     )
 

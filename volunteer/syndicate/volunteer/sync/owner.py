@@ -3,7 +3,8 @@
 Both over one Unix stream socket. The server tells `ready` first, then each notice with `at_ns`
 (CLOCK_BOOTTIME). It may be asked `{"ask": "list"}`, which is answered by one `list`;
 `{"ask": "members", "members": {IP: TASK}}`, which names the tasks from then on and is answered by `members`;
-and `{"ask": "drop"}`, answered by the `dropped` of each barrier. It ends when the owner ends the connection.
+and `{"ask": "drop"}`, answered by the `dropped` of each barrier, or of the one alone that `"barrier"` names.
+It ends when the owner ends the connection.
 """
 
 from __future__ import annotations

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from . import descriptors
 from .core import wire
 from .core.barriers import Barriers
 from .core.effects import Effect, Notice, Refuse, Refused, Release, Tell, Watch
-from .core.events import Arrived, DropAll, Event, Expired, Gone, Why
+from .core.events import Arrived, DropAll, DropOne, Event, Expired, Gone, Why
+from .core.rounds import Rounds
 from .core.sessions import Session, Sessions
 from .core.wire import Malformed, Request, Value
 from .doors import Doors
 from .log import Log
-from .notices import Document, document, listing
+from .notices import Document, account, document, listing, text
 from .owner import Owner
 from .tcp import READ_DEADLINE_S, Connection, Tcp
 from .udp import Udp
 
 Party = Connection | Session
+MOST_OPEN: Final = 32  # barriers that an account names as open
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,9 @@ class Server:
         self._barriers: Barriers[Party] = Barriers()
         self._timers: dict[Party, asyncio.TimerHandle] = {}
         self._owner: Owner | None = None
+        self._rounds: Rounds | None = None
+        self._fold_s = 0.0
+        self._account_due: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._tcp = Tcp(
             doors.tcp,
@@ -61,13 +68,20 @@ class Server:
         """How many wait at all barriers."""
         return len(self._barriers)
 
-    def tell(self, owner: Owner) -> None:
-        """From now on tell this owner what happens."""
-        self._owner = owner
+    def tell(self, owner: Owner, fold_s: float = 0.0) -> None:
+        """From now on tell this owner what happens: each notice, or accounts every `fold_s`."""
+        self._owner, self._fold_s = owner, fold_s
+        self._rounds = Rounds() if fold_s > 0 else None
 
     def drop_all(self) -> None:
         """Drop all barriers; their waiters get 240."""
         self._handle(DropAll())
+
+    def drop(self, shown: str) -> None:
+        """Drop the barriers whose names are shown so: one, but for names that are no text."""
+        for name in self._barriers.names():
+            if text(name) == shown:
+                self._handle(DropOne(name))
 
     def answer(self, ask: Document) -> Document | None:
         """What the owner asks; None where nothing is to be said."""
@@ -77,9 +91,14 @@ class Server:
             case {"ask": "members", "members": dict(names)}:
                 self._names = {str(address): str(task) for address, task in names.items()}
                 return {"event": "members", "members": self._names}
-            case {"ask": "drop"}:
+            case {"ask": "drop", "barrier": str(shown)}:
+                self.drop(shown)
+                return None
+            case {"ask": "drop"} if "barrier" not in ask:
                 self.drop_all()
                 return None
+            case {"ask": "rounds"} if self._rounds is not None:
+                return self._account(self._rounds)
             case _:
                 return {"event": "not-understood"}
 
@@ -87,6 +106,8 @@ class Server:
         """End all connections."""
         for timer in self._timers.values():
             timer.cancel()
+        if self._account_due is not None:
+            self._account_due.cancel()
         self._tcp.stop()
         self._udp.stop()
 
@@ -161,9 +182,32 @@ class Server:
             timer.cancel()
 
     def _told(self, notice: Notice) -> None:
-        if self._owner is None and not self._log.verbose and not isinstance(notice, Refused):
+        if self._rounds is not None:
+            self._rounds.take(notice, _now_ns())
+            if self._account_due is None:
+                self._account_due = self._loop.call_later(self._fold_s, self._tell_account)
+        apiece = self._owner is not None and self._rounds is None
+        if not apiece and not self._log.verbose and not isinstance(notice, Refused):
             return
         told = document(notice, self._names)
-        if self._owner is not None:
+        if self._owner is not None and apiece:
             self._owner.tell(told)
         self._log.notice(str(told["event"]), **{name: told[name] for name in told if name != "event"})
+
+    # ---- folded -----------------------------------------------------------------------------------------
+
+    def _tell_account(self) -> None:
+        self._account_due = None
+        if self._owner is not None and self._rounds is not None:
+            self._owner.tell(self._account(self._rounds))
+
+    def _account(self, rounds: Rounds) -> Document:
+        now_ns = _now_ns()
+        told = rounds.account(self._barriers, now_ns)
+        gathered, more = self._barriers.gathered(MOST_OPEN)
+        since = [(each, rounds.since(each.barrier, now_ns)) for each in gathered]
+        return account(told, since, more, self._names)
+
+
+def _now_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -25,7 +25,7 @@ from .effects import (
     Tell,
     Watch,
 )
-from .events import Arrived, DropAll, Event, Expired, Gone, Party, Why
+from .events import Arrived, DropAll, DropOne, Event, Expired, Gone, Party, Why
 from .transitions import BARRIER_TRANSITIONS, BarrierInput, BarrierState, following
 from .wire import COUNT_MAX, Flag, Kind, Request, Value
 
@@ -96,9 +96,23 @@ class Barriers(Generic[Party]):
         """Whether this one is counted at a barrier."""
         return party in self._members
 
+    def names(self) -> list[bytes]:
+        """Of the barriers that are open, in the order in which they came to be."""
+        return list(self._named)
+
     def standing(self) -> list[Standing]:
         """The barriers that are open, in the order in which they came to be."""
         return [_pictured(barrier) for barrier in self._named.values()]
+
+    def gathered(self, most: int) -> tuple[list[Standing], int]:
+        """At most so many of those at which anything is counted, and how many there are more."""
+        found = [barrier for barrier in self._named.values() if not _only_marked(barrier)]
+        return [_pictured(barrier) for barrier in found[:most]], max(0, len(found) - most)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether anything is counted at the barrier of this name; a mark alone does not count."""
+        barrier = self._named.get(name) if isinstance(name, bytes) else None
+        return barrier is not None and not _only_marked(barrier)
 
     def handle(self, event: Event[Party]) -> list[Effect[Party]]:
         """What follows from one event. Raises ValueError for the arrival of a party that waits already."""
@@ -112,7 +126,10 @@ class Barriers(Generic[Party]):
                     return []
                 return [Release((party,), Value.TIMED_OUT), *self._leave(party, Why.TIMED_OUT)]
             case DropAll():
-                return list(self._drop_all())
+                return [effect for each in list(self._named.values()) for effect in self._drop(each)]
+            case DropOne(name):
+                barrier = self._named.get(name)
+                return [] if barrier is None else list(self._drop(barrier))
 
     # ---- arrivals ---------------------------------------------------------------------------------------
 
@@ -220,13 +237,12 @@ class Barriers(Generic[Party]):
         if barrier.state is BarrierState.ABSENT:
             del self._named[barrier.name]
 
-    def _drop_all(self) -> Iterator[Effect[Party]]:
-        for barrier in list(self._named.values()):
-            parties, tasks = tuple(barrier.members), barrier.tasks()
-            self._remove(barrier, BarrierInput.DROPPED)
-            if parties:
-                yield Release(parties, Value.DROPPED)
-            yield Tell(Dropped(barrier.name, tasks))
+    def _drop(self, barrier: _Barrier[Party]) -> Iterator[Effect[Party]]:
+        parties, tasks = tuple(barrier.members), barrier.tasks()
+        self._remove(barrier, BarrierInput.DROPPED)
+        if parties:
+            yield Release(parties, Value.DROPPED)
+        yield Tell(Dropped(barrier.name, tasks))
 
     def _uncount(self, party: Party, member: _Member[Party]) -> None:
         del self._members[party], member.barrier.members[party]

@@ -53,4 +53,11 @@ class DropAll:
     """Drop all barriers and let their waiters go."""
 
 
-Event = Arrived[Party] | Gone[Party] | Expired[Party] | DropAll
+@dataclass(frozen=True, slots=True)
+class DropOne:
+    """Drop one barrier, as DropAll does with all. One that is not there is no news."""
+
+    barrier: bytes
+
+
+Event = Arrived[Party] | Gone[Party] | Expired[Party] | DropAll | DropOne

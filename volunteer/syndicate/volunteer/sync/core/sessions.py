@@ -27,6 +27,7 @@ REMEMBERED_S: Final = 60.0
 _FIRST_REPEAT_S: Final = 0.05
 _LAST_REPEAT_S: Final = 1.0
 _REPEATS: Final = 12
+_SPARE: Final = 1_000  # entries of sessions that are gone
 
 Peer = tuple[str, int]  # address and port
 
@@ -223,4 +224,8 @@ class Sessions:
         session.due = due
         if due < session.scheduled:
             session.scheduled = due
+            if len(self._due) > 2 * len(self._known) + _SPARE:
+                # Sessions that come and leave faster than they fall due would fill the memory with entries.
+                self._due = [entry for entry in self._due if entry[0] == entry[2].scheduled]
+                heapq.heapify(self._due)
             heapq.heappush(self._due, (due, next(self._order), session))

@@ -1,0 +1,145 @@
+"""What the sync servers of jobs tell: a line of the story for each round, and which barriers are open now.
+
+A job may open a million barriers. Its volunteer folds them, and here so many lines of an attempt have room in
+the story; what comes after them is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from . import commands
+from .effects import DropBarriers, DropReply
+from .errors import Away, Refused
+from .events import BarriersTold
+from .model import NO_SYNC, SYNC_PORT, BarrierEnd, BarrierNews, BarrierRound, JobState, OpenBarrier, Stamp
+from .state import Board, LiveJob, Node
+from .story import tell
+from .words import count, duration
+from .world import World
+
+MOST_LINES: Final = 200
+"""Lines about barriers in the story of one attempt."""
+
+MOST_TROUBLES: Final = 20
+"""Lines about a server that failed: a job can have it fail all the time."""
+
+_EVENT: Final = "barrier."
+_TROUBLE: Final = "barrier.trouble"
+_ALIVE: Final = (JobState.PREPARING, JobState.RUNNING, JobState.STOPPING)
+_MOST_NAMED: Final = 12
+_ENDED: Final = {
+    BarrierEnd.OPENED: "opened",
+    BarrierEnd.DROPPED: "was dropped",
+    BarrierEnd.ABANDONED: "was abandoned",
+    BarrierEnd.LEFT: "was left by all",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Barriers:
+    """The open barriers of a job, as of `as_of` on the manager's clock; None where nothing was told yet."""
+
+    server: str
+    member: str
+    open: tuple[OpenBarrier, ...]
+    more: int
+    rounds: int
+    as_of: Stamp | None
+
+
+def told(world: World, node: Node, job: LiveJob, event: BarriersTold) -> None:
+    """Takes in what the server of the job's current attempt tells; told again it means nothing."""
+    board, news = job.board, event.news
+    if event.ref.task != job.record.spec.sync_server or event.event_id <= board.event_id or not job.whole:
+        return
+    at, _ = world.on_clock(node, event.at)
+    opened = tuple(replace(one, since=world.on_clock(node, one.since)[0]) for one in news.open)
+    job.board = Board(event.event_id, at, news.total, opened, news.more_open)
+    of_attempt = [line.event for line in job.story if line.attempt == job.record.attempt]
+    troubles = of_attempt.count(_TROUBLE)
+    lines = sum(event.startswith(_EVENT) for event in of_attempt) - troubles
+    for one in news.rounds:
+        lines = _line(world, node, job, one, lines)
+    if news.trouble and troubles < MOST_TROUBLES:
+        last = "; what fails after this is not listed" if troubles == MOST_TROUBLES - 1 else ""
+        tell(world, job, _TROUBLE, news.trouble + last, event.ref.task)
+    _sum_up(world, job, news, lines)
+
+
+def listed(job: LiveJob) -> Barriers:
+    """The open barriers of a job that runs. Raises Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER)."""
+    record, board = job.record, job.board
+    _require_server(job, _ALIVE)
+    serves = job.tasks.get(record.spec.sync_server)
+    address = serves.record.address if serves is not None else ""
+    server = f"{address}:{SYNC_PORT}" if address else ""
+    return Barriers(server, record.spec.sync_server, board.open, board.more, board.total, board.at)
+
+
+def drop(world: World, job: LiveJob, barrier: str) -> DropReply:
+    """Has the job's server drop a barrier, or all. What it drops is told as every round is.
+
+    Raises Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER) and Away (VOLUNTEER_AWAY).
+    """
+    record = job.record
+    _require_server(job, (JobState.RUNNING,))
+    task = job.tasks[record.spec.sync_server]
+    node = world.node_of(task)
+    if node.session is None:
+        name = record.spec.sync_server
+        raise Away("VOLUNTEER_AWAY", f"{node.record.volunteer_id}, which has {name}, is away")
+    commands.tell_once(world, node.session, world.ref(task), task.record.slot, DropBarriers(barrier))
+    return DropReply()
+
+
+def _require_server(job: LiveJob, states: Sequence[JobState]) -> None:
+    record = job.record
+    if record.state not in states:
+        raise Refused("JOB_NOT_RUNNING", f"job {record.job_id} is {record.state.name}")
+    if record.spec.sync_server == NO_SYNC:
+        raise Refused("NO_SYNC_SERVER", f"job {record.job_id} was submitted without a sync server")
+
+
+def _line(world: World, node: Node, job: LiveJob, one: BarrierRound, lines: int) -> int:
+    """One line, where there is room; how many there are then."""
+    if lines > MOST_LINES:
+        return lines
+    if lines == MOST_LINES:
+        tell(world, job, f"{_EVENT}unlisted", "further rounds of barriers are counted, and not listed")
+        return lines + 1
+    ended_at, _ = world.on_clock(node, one.ended_at)
+    tell(world, job, f"{_EVENT}{one.end.name.lower()}", _text(one), at=ended_at)
+    return lines + 1
+
+
+def _sum_up(world: World, job: LiveJob, news: BarrierNews, lines: int) -> None:
+    if news.last and news.total > lines:
+        tell(world, job, f"{_EVENT}total", f"{count(news.total, 'round')} of barriers in all")
+
+
+def _text(one: BarrierRound) -> str:
+    took = duration(max(0, one.ended_at.monotonic_ns - one.began_at.monotonic_ns))
+    if one.rounds > 1:
+        said = f"barrier '{one.barrier}' {_ENDED[one.end]} {one.rounds:,} times within {took}"
+    else:
+        said = f"barrier '{one.barrier}' {_ENDED[one.end]} after {took}"
+    details = [f"{task} initialised it for {number:,}" for task, number in one.inits[:_MOST_NAMED]]
+    came = _named(one.tasks, one.others)
+    if came:
+        details.append(f"there were {came}")
+    if one.left:
+        details.append(
+            f"{one.left:,} had left before" if one.end is not BarrierEnd.LEFT else f"{one.left:,} left"
+        )
+    if one.error:
+        details.append(f"error {one.error}")
+    return said + (": " + "; ".join(details) if details else "")
+
+
+def _named(tasks: Sequence[tuple[str, int]], others: int) -> str:
+    named = [task if number == 1 else f"{task} ({number:,} times)" for task, number in tasks[:_MOST_NAMED]]
+    more = sum(number for _, number in tasks[_MOST_NAMED:]) + others
+    return ", ".join(named) + (f" and {more:,} more" if more else "")

@@ -1,0 +1,490 @@
+"""The sync server that a slot serves: from Prepare to Release, whatever becomes of its task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from keeper.harness import MEMBERS, KeeperProcess, Link, TestTask, linked, makefile
+from syndicate.volunteer.keeper.cgroups import find_mount
+from syndicate.volunteer.keeper.limits import find_version_1
+from syndicate.volunteer.local import (
+    BarrierEnd,
+    BarriersTold,
+    BarrierTask,
+    DropBarriers,
+    ErrorCode,
+    Limits,
+    NetworkState,
+    Role,
+    SetNetwork,
+)
+
+SERVER = f"{MEMBERS[0].address}:16534"
+WITHIN_S = 20.0
+
+
+def source(recipe: str, role: Role = Role.MASTER) -> dict[str, str]:
+    """A task that does this, and nothing before."""
+    return {"Makefile": makefile(recipe, role.value)}
+
+
+async def prepare(task: TestTask, serves: bool | None = None) -> None:
+    """Lay it down in a job whose master serves the barriers."""
+    serve = task.role is Role.MASTER if serves is None else serves
+    request = replace(task.prepare_request(), sync_server=SERVER, serve_sync=serve)
+    await task.link.do(request)
+
+
+async def begin(*tasks: TestTask) -> None:
+    """Lay them down, and start them once all are."""
+    for task in tasks:
+        await prepare(task)
+    for task in tasks:
+        await task.start()
+
+
+async def told(link: Link, wanted: Callable[[BarriersTold], bool]) -> BarriersTold:
+    """The first account that is so; raises TimeoutError."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            link.listen()
+            for event in link.events:
+                if isinstance(event, BarriersTold) and wanted(event):
+                    return event
+            await link.next_event()
+
+
+def servers(keeper: KeeperProcess) -> list[Path]:
+    """The cgroups of sync servers, and of the one that stands by."""
+    return sorted(keeper.cgroup.glob("sync-*"))
+
+
+async def test_a_gang_meets_at_a_barrier(link: Link) -> None:
+    """The tool is in each task's PATH and needs nothing: the largest error of all is everybody's."""
+    master = link.task(source("syndicate-sync -i 1 -n start -e 3 -t 20; echo got $$?"))
+    slave = link.task(source("syndicate-sync -n start -t 20; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
+
+    await begin(master, slave)
+
+    assert [(await task.exit()).status for task in (master, slave)] == [0, 0]
+    assert "got 3\n" in await master.output()
+    assert "got 3\n" in await slave.output()
+    account = await told(link, lambda account: bool(account.rounds))
+    (line,) = account.rounds
+    assert (line.barrier, line.end, line.error, line.rounds) == ("start", BarrierEnd.OPENED, 3, 1)
+    assert line.inits == (BarrierTask("master", 1),)
+    assert {one.task for one in line.tasks} == {"master", "slave-0"}
+    assert account.total == 1
+
+
+async def test_the_server_is_where_emulab_looks_for_it(link: Link) -> None:
+    """In the file, behind the link, in the environment; `--whoami` says who has it."""
+    files = "/run/syndicate/syncserver /var/emulab/boot/syncserver"
+    recipe = (
+        f"cat {files}; echo $$SYNDICATE_SYNC_SERVER; syndicate-sync --whoami; syndicate-sync -m; echo $$?"
+    )
+    master = link.task(source(recipe))
+    slave = link.task(source(recipe, Role.SLAVE), Role.SLAVE, 1)
+
+    await begin(master, slave)
+    await master.exit()
+    await slave.exit()
+
+    lines = [
+        [line for line in (await task.output(1)).splitlines() if not line.startswith("cat")]
+        for task in (master, slave)
+    ]
+    assert lines[0] == [SERVER] * 3 + [f"SYNCSERVER SERVER='{SERVER}' ISSERVER=1", "0"]
+    assert lines[1] == [SERVER] * 3 + [f"SYNCSERVER SERVER='{SERVER}' ISSERVER=0", "1"]
+
+
+async def test_a_job_without_a_server_names_none(link: Link) -> None:
+    """The tool says so, with 68, and no file of an earlier job is there."""
+    first = link.task(source("true"))
+    await begin(first)
+    await first.exit()
+    await first.release()
+
+    task = link.task(
+        source("cat /run/syndicate/syncserver; echo [$$SYNDICATE_SYNC_SERVER]; syndicate-sync; echo got $$?")
+    )
+    _, output = await task.run()
+
+    assert "No such file" in output
+    assert "[]\n" in output
+    assert "got 68\n" in output
+
+
+RAW = """
+import os, socket, struct
+host, port = os.environ["SYNDICATE_SYNC_SERVER"].split(":")
+peer = socket.create_connection((host, int(port)))
+kind, count = {kind}
+peer.sendall(struct.pack("=64shhii", b"raw", kind, 0, count, 7))
+print("answer", struct.unpack("=i", peer.recv(4))[0], peer.recv(4), flush=True)
+"""
+
+
+async def test_the_wire_is_emulabs_inside_a_task(link: Link) -> None:
+    """76 bytes there, 4 back and the end of the connection; without a line of ours in the client."""
+    files = {"Makefile": "master slave:\n\t@python3 -I raw.py\n.PHONY: master slave\n"}
+    master = link.task({**files, "raw.py": RAW.replace("{kind}", "1, 1")})
+    slave = link.task({**files, "raw.py": RAW.replace("{kind}", "2, 0")}, Role.SLAVE, 1)
+
+    await begin(master, slave)
+
+    for task in (master, slave):
+        assert (await task.exit()).status == 0
+        assert await task.output() == "answer 7 b''\n"
+
+
+async def test_barriers_work_over_udp(link: Link) -> None:
+    """From within tasks, through the fabric."""
+    master = link.task(source("syndicate-sync -u -i 1 -t 20; echo got $$?"))
+    slave = link.task(source("syndicate-sync -u -t 20; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
+
+    await begin(master, slave)
+
+    for task in (master, slave):
+        await task.exit()
+        assert "got 0\n" in await task.output()
+
+
+async def test_the_helper_needs_no_configuration(link: Link) -> None:
+    """`from syndicate.client_api import sync` in a task's Python."""
+    files = {"Makefile": "master slave:\n\t@python3 meet.py\n.PHONY: master slave\n"}
+    script = "from syndicate.client_api import sync\nprint('got', sync.{call}, flush=True)\n"
+    master = link.task({**files, "meet.py": script.replace("{call}", "init(1, 'a', timeout=20)")})
+    slave = link.task({**files, "meet.py": script.replace("{call}", "wait('a', timeout=20)")}, Role.SLAVE, 1)
+
+    await begin(master, slave)
+
+    for task in (master, slave):
+        await task.exit()
+        assert await task.output() == "got 0\n"
+
+
+async def test_the_server_outlives_the_kill_of_its_member(link: Link) -> None:
+    """Who waits goes on waiting, and meets the member once it is revived."""
+    master = link.task(
+        source("echo up; test -f been || { touch been; exec sleep 1000; }; syndicate-sync -i 1 -t 20")
+    )
+    slave = link.task(source("syndicate-sync -t 60; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
+    await begin(master, slave)
+    await told(link, lambda account: any(one.tasks == (BarrierTask("slave-0", 1),) for one in account.open))
+    await master.said("up")
+
+    await master.kill()
+    await master.revive(2)
+
+    assert (await master.exit(2)).status == 0
+    await slave.exit()
+    assert "got 0\n" in await slave.output()
+
+
+async def test_a_killed_waiter_is_un_counted(link: Link) -> None:
+    """What is open then says so; nobody is released for it."""
+    master = link.task(source("syndicate-sync -i 2 -t 60; echo got $$?"))
+    slave = link.task(source("syndicate-sync -t 60", Role.SLAVE), Role.SLAVE, 1)
+    await begin(master, slave)
+    with_both = await told(link, lambda account: [one.remaining for one in account.open] == [1])
+    assert with_both.open[0].missing == ("client-0",)
+    link.events.clear()
+
+    await slave.kill()
+
+    account = await told(link, lambda account: [one.remaining for one in account.open] == [2])
+    assert account.open[0].missing == ("slave-0", "client-0")
+
+
+async def test_an_owner_that_is_killed_ends_the_waiting_of_those_who_asked(link: Link) -> None:
+    """With `--abandon`, and 242."""
+    master = link.task(source("syndicate-sync -i 2 -t 60"))
+    slave = link.task(source("syndicate-sync --abandon -t 60; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
+    await begin(master, slave)
+    await told(link, lambda account: [one.remaining for one in account.open] == [1])
+
+    await master.kill()
+
+    await slave.exit()
+    assert "got 242\n" in await slave.output()
+    account = await told(link, lambda account: bool(account.rounds))
+    assert [one.end for one in account.rounds] == [BarrierEnd.ABANDONED]
+
+
+async def test_a_cut_member_does_not_reach_the_server(link: Link) -> None:
+    """It waits until it is whole again; the server is on another slot."""
+    master = link.task(source("syndicate-sync -i 1 -t 60; echo got $$?"))
+    slave = link.task(
+        source("syndicate-sync -t 1; echo got $$?; syndicate-sync -t 60; echo got $$?", Role.SLAVE),
+        Role.SLAVE,
+        1,
+    )
+    await prepare(master)
+    await prepare(slave)
+    await link.do(SetNetwork(slave.slot, slave.id, NetworkState(cut=(MEMBERS[0].address,))))
+    await master.start()
+    await slave.start()
+
+    await slave.said("got 241")
+    await link.do(SetNetwork(slave.slot, slave.id, NetworkState()))
+
+    await slave.exit()
+    assert "got 0\n" in await slave.output()
+
+
+async def test_a_server_that_dies_is_noticed_and_replaced(keeper: KeeperProcess, link: Link) -> None:
+    """Its waiters are told by the end of their connection; who comes then finds another."""
+    recipe = "syndicate-sync -t 60; echo got $$?; syndicate-sync -i 1 -t 60; echo got $$?"
+    master = link.task(source(recipe))
+    await begin(master)
+    await told(link, lambda account: len(account.open) == 1)
+    serving = await serving_pid(link)
+
+    os.kill(serving, signal.SIGKILL)
+
+    account = await told(link, lambda account: bool(account.trouble))
+    assert (account.open, account.trouble) == (
+        (),
+        "the sync server ended by itself (status 137): all its barriers are gone",
+    )
+    await master.said("got 76")
+    await told(link, lambda account: len(account.open) == 1 and account.open[0].remaining == 1)
+    assert await serving_pid(link) != serving
+    assert len(servers(keeper)) == 2
+
+
+async def serving_pid(link: Link) -> int:
+    """The process that serves, as the audit tells it."""
+    (line,) = [line for line in (await link.audit()).in_use if line.endswith(" syncd")]
+    return int(line.split()[1])
+
+
+async def test_the_server_is_shut_in(keeper: KeeperProcess, link: Link) -> None:
+    """The slot's uid, no capability, an empty root, a network that leads nowhere, bounds of its own."""
+    master = link.task(source("syndicate-sync -t 60"))
+    await begin(master)
+    await told(link, lambda account: len(account.open) == 1)
+
+    process = Path(f"/proc/{await serving_pid(link)}")
+
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+    assert int(status["Uid"].split()[1]) >= 200_000
+    assert (status["CapEff"], status["NoNewPrivs"]) == ("0" * 16, "1")
+    assert os.readlink(process / "root") == str(keeper.state / "sync-root")
+    assert list((keeper.state / "sync-root").iterdir()) == []
+    assert os.readlink(process / "ns/net") not in (os.readlink("/proc/self/ns/net"), "")
+    groups = (process / "cgroup").read_text()
+    assert f"/syndicate-{keeper.instance}/sync-" in groups
+    assert f"/syndicate-{keeper.instance}/slot-" not in groups
+    assert bounds_of(groups) == {"memory": 256 << 20, "pids": 4}
+
+
+def bounds_of(groups: str) -> dict[str, int]:
+    """What the process may take, in its own cgroups of either version."""
+    found = {}
+    for name, old, new in (
+        ("memory", "memory.limit_in_bytes", "memory.max"),
+        ("pids", "pids.max", "pids.max"),
+    ):
+        folder, is_version_1 = folder_of(groups, name)
+        found[name] = int((folder / (old if is_version_1 else new)).read_text())
+    return found
+
+
+def folder_of(groups: str, controller: str) -> tuple[Path, bool]:
+    """A process's cgroup in the hierarchy that has this controller, and whether that is of version 1."""
+    paths = {names: path for _, names, path in (line.split(":", 2) for line in groups.splitlines())}
+    hierarchy = find_version_1(controller)
+    root = find_mount() if hierarchy is None else hierarchy
+    assert root is not None
+    return root / paths[controller if hierarchy is not None else ""].lstrip("/"), hierarchy is not None
+
+
+def bound_memory(pid: int, more: int) -> None:
+    """Let a process have so many bytes more than it has."""
+    folder, is_version_1 = folder_of(Path(f"/proc/{pid}/cgroup").read_text(), "memory")
+    usage = int((folder / ("memory.usage_in_bytes" if is_version_1 else "memory.current")).read_text())
+    names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if is_version_1 else ("memory.max",)
+    for name in names:
+        if (folder / name).exists():  # what swaps is not counted everywhere
+            (folder / name).write_text(str(usage + more))
+
+
+WAITERS = """
+import os, socket, struct
+host, port = os.environ["SYNDICATE_SYNC_SERVER"].split(":")
+for _ in range(3):
+    os.fork()
+held = []
+for number in range(2000):
+    try:
+        held.append(socket.create_connection((host, int(port))))
+        held[-1].sendall(struct.pack("=64shhii", b"crowd", 2, 0, 0, 0))
+    except OSError:
+        continue
+"""
+
+
+async def test_a_server_that_runs_out_of_memory_is_told_and_replaced(
+    keeper: KeeperProcess, link: Link
+) -> None:
+    """Its bound is its own: nothing else ends, who waited gets 76, and who comes finds another."""
+    recipe = "syndicate-sync -t 60; echo got $$?; exec syndicate-sync -n again -t 60"
+    master = link.task(source(recipe))
+    slave = link.task(
+        {"Makefile": makefile("python3 -I waiters.py", "slave"), "waiters.py": WAITERS}, Role.SLAVE, 1
+    )
+    await begin(master)
+    await prepare(slave)
+    await told(link, lambda account: len(account.open) == 1)
+    serving = await serving_pid(link)
+    bound_memory(serving, 1 << 20)
+
+    await slave.start()
+
+    account = await told(link, lambda account: bool(account.trouble))
+    assert account.trouble == (
+        "the sync server ran out of memory, of which it may have 256 MiB: all its barriers are gone"
+    )
+    await master.said("got 76")
+    await told(link, lambda account: any(one.barrier == "again" for one in account.open))
+    assert await serving_pid(link) != serving
+    assert not alive(serving)
+    assert (await slave.exit()).status == 0
+    assert len(servers(keeper)) == 2
+
+
+async def test_a_barrier_is_dropped_alone(link: Link) -> None:
+    """Who waits there gets 240, who waits elsewhere waits on, and it is told as every round is."""
+    recipe = "syndicate-sync -t 60; echo got $$?; syndicate-sync -n other -t 60; echo then $$?"
+    master = link.task(source(recipe))
+    slave = link.task(source("exec syndicate-sync -n other -i 2 -t 60", Role.SLAVE), Role.SLAVE, 1)
+    await begin(master, slave)
+    await told(link, lambda account: {one.barrier for one in account.open} == {"barrier", "other"})
+
+    await link.do(DropBarriers(master.slot, master.id, "barrier"))
+
+    await master.said("got 240")
+    account = await told(link, lambda account: bool(account.rounds))
+    assert [(one.barrier, one.end) for one in account.rounds] == [("barrier", BarrierEnd.DROPPED)]
+    await told(link, lambda account: [(one.barrier, one.remaining) for one in account.open] == [("other", 1)])
+    await link.do(DropBarriers(master.slot, master.id, ""))
+    await master.said("then 240")
+    assert (await slave.exit()).status == 2  # make's, of a recipe that ended with 240
+
+
+async def test_where_nothing_is_served_nothing_is_dropped(link: Link) -> None:
+    """A slot without a server says so; one at whose server nobody has been has nothing to drop."""
+    master = link.task(source("exec sleep 1000"))
+    slave = link.task(source("exec sleep 1000", Role.SLAVE), Role.SLAVE, 1)
+    await begin(master, slave)
+
+    await link.do(DropBarriers(master.slot, master.id, ""))
+
+    refused = await link.refused(DropBarriers(slave.slot, slave.id, ""))
+    assert (refused.code, refused.detail) == (ErrorCode.WRONG_STATE, "slot 1 has no sync server")
+
+
+async def test_release_leaves_nothing_of_the_server(keeper: KeeperProcess, link: Link) -> None:
+    """Its process and cgroup are gone before the answer, and the last account came before."""
+    master = link.task(source("syndicate-sync -i 1 -n never -t 60"))
+    await begin(master)
+    await told(link, lambda account: len(account.open) == 1)
+    serving = await serving_pid(link)
+
+    await master.release()
+
+    assert not alive(serving)
+    assert [event.last for event in link.events if isinstance(event, BarriersTold)][-1] is True
+    assert len(servers(keeper)) == 1
+    audit = await link.audit()
+    assert (audit.in_use, audit.left) == ((), ())
+
+
+async def test_a_job_that_needs_no_barrier_starts_no_server(keeper: KeeperProcess, link: Link) -> None:
+    """Two sockets stand by, and the process stays free for another."""
+    before = servers(keeper)
+    master = link.task(source("echo up; exec sleep 1000"))
+    await begin(master)
+    await master.said("up")
+
+    assert servers(keeper) == before
+    assert not any(line.endswith("syncd") for line in (await link.audit()).in_use)
+    await master.release()
+    assert not any(isinstance(event, BarriersTold) for event in link.events)
+
+
+FLOOD = """
+import os, socket, struct, threading
+host, port = os.environ["SYNDICATE_SYNC_SERVER"].split(":")
+held = []
+for number in range(1000):
+    held.append(socket.create_connection((host, int(port))))
+print("held", flush=True)
+for number in range(20000):
+    with socket.create_connection((host, int(port))) as peer:
+        peer.sendall(struct.pack("=64shhii", b"n%d" % number, 1, 1, 1, 0))
+        peer.recv(4)
+    with socket.create_connection((host, int(port))) as peer:
+        peer.sendall(struct.pack("=64shhii", b"n%d" % number, 2, 0, 0, 0))
+        peer.recv(4)
+    if number == 1000:
+        print("thousand", flush=True)
+"""
+
+
+async def test_a_flood_is_told_in_few_words(link: Link) -> None:
+    """Thousands of rounds and silent connections: some accounts a second, and all rounds counted."""
+    limits = Limits(disk_bytes=32 << 20)
+    flood = {"Makefile": "master:\n\t@python3 -I flood.py\n.PHONY: master\n", "flood.py": FLOOD}
+    master = link.task(flood)
+    await link.do(replace(master.prepare_request(limits), sync_server=SERVER, serve_sync=True))
+    began = time.monotonic()
+    await master.start()
+
+    await master.said("thousand")
+    took = time.monotonic() - began
+    await master.kill()
+    await master.release()
+
+    accounts = [event for event in link.events if isinstance(event, BarriersTold)]
+    assert len(accounts) <= took / 0.25 + 5
+    assert all(len(account.rounds) <= 16 and len(account.open) <= 32 for account in accounts)
+    assert accounts[-1].total >= 1000
+
+
+async def test_a_crash_of_the_keeper_leaves_no_server(folder: Path) -> None:
+    """Neither the one that serves nor the one that stands by; the next keeper removes their cgroups."""
+    keeper = KeeperProcess(folder, "syncra")
+    keeper.start()
+    try:
+        async with linked(keeper, release=False) as link:
+            master = link.task(source("syndicate-sync -t 60"))
+            await begin(master)
+            await told(link, lambda account: len(account.open) == 1)
+            pids = [
+                int(pid) for group in servers(keeper) for pid in (group / "cgroup.procs").read_text().split()
+            ]
+            assert len(pids) == 2
+            keeper.stop(signal.SIGKILL)
+        keeper.start()
+        assert not any(alive(pid) for pid in pids)
+        async with linked(keeper) as link:
+            assert (await link.audit()).left == ()
+    finally:
+        keeper.stop()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process that is no zombie has this number."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    return False

@@ -1,0 +1,99 @@
+"""What volunteers tell of barriers, and what users are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from syndicate.manager.core import model
+from syndicate.manager.core.barriers import Barriers
+from syndicate.manager.core.errors import BadRequest
+from syndicate.manager.rpc.barriers import barriers_out, news_in
+from syndicate.v1 import common_pb2 as common
+from syndicate.v1 import registry_pb2 as registry
+
+STAMP = common.Stamp(boot_id="b", monotonic_ns=7, utc_ns=9)
+
+
+def a_round(**fields: Any) -> common.BarrierRound:
+    """One that opened."""
+    found = common.BarrierRound(
+        barrier="start",
+        end=common.BARRIER_END_OPENED,
+        began_at=STAMP,
+        ended_at=STAMP,
+        error=3,
+        inits=[common.BarrierTask(task="master", count=2)],
+        tasks=[common.BarrierTask(task="slave-0", count=1)],
+        rounds=1,
+    )
+    for name, value in fields.items():
+        setattr(found, name, value)
+    return found
+
+
+def an_open_one(**fields: Any) -> common.OpenBarrier:
+    """One that waits for one."""
+    found = common.OpenBarrier(barrier="b", since=STAMP, remaining=1, missing=["slave-1"])
+    for name, value in fields.items():
+        setattr(found, name, value)
+    return found
+
+
+def test_news_come_in_as_they_are() -> None:
+    """Every field of a round, and of what is open."""
+    news = news_in(
+        registry.BarrierNews(rounds=[a_round()], total=5, open=[an_open_one()], more_open=2, last=True)
+    )
+
+    at = model.Stamp("b", 7, 9)
+    assert news.rounds == (
+        model.BarrierRound(
+            "start", model.BarrierEnd.OPENED, at, at, 3, (("master", 2),), (("slave-0", 1),), 0, 0, 1
+        ),
+    )
+    assert news.open == (model.OpenBarrier("b", at, 1, (), (), 0, ("slave-1",), 0, False),)
+    assert (news.total, news.more_open, news.trouble, news.last) == (5, 2, "", True)
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        registry.BarrierNews(rounds=[a_round()] * 65),
+        registry.BarrierNews(open=[an_open_one()] * 33),
+        registry.BarrierNews(total=-1),
+        registry.BarrierNews(rounds=[a_round(barrier="a\nb")]),
+        registry.BarrierNews(rounds=[a_round(barrier="a" * 1025)]),
+        registry.BarrierNews(rounds=[a_round(end=0)]),
+        registry.BarrierNews(rounds=[a_round(end=99)]),
+        registry.BarrierNews(open=[common.OpenBarrier(missing=["slave-0"] * 65)]),
+        registry.BarrierNews(open=[common.OpenBarrier(missing=["\x1b[2J"])]),
+        registry.BarrierNews(open=[common.OpenBarrier(tasks=[common.BarrierTask(task="a")] * 65)]),
+        registry.BarrierNews(rounds=[a_round(), common.BarrierRound(inits=[common.BarrierTask()])]),
+    ],
+)
+def test_news_that_say_more_than_they_may_are_refused(news: registry.BarrierNews) -> None:
+    """They end the stream: no volunteer of ours tells that."""
+    with pytest.raises(BadRequest):
+        news_in(news)
+
+
+def test_trouble_is_one_printable_line() -> None:
+    """Whatever a volunteer makes of it."""
+    assert news_in(registry.BarrierNews(trouble="one\n\x1btwo")).trouble == "one??two"
+
+
+def test_what_is_open_goes_out_as_it_came() -> None:
+    """With the server's place, and when that was."""
+    (one,) = news_in(registry.BarrierNews(open=[an_open_one()])).open
+
+    told = barriers_out(Barriers("10.0.0.1:16534", "master", (one,), 4, 9, model.Stamp("b", 7, 9)))
+
+    assert list(told.barriers) == [an_open_one()]
+    assert (told.server, told.member, told.more, told.rounds) == ("10.0.0.1:16534", "master", 4, 9)
+    assert told.as_of == STAMP
+
+
+def test_where_nothing_was_told_yet_that_is_unset() -> None:
+    """Which is not the same as an hour ago."""
+    assert not barriers_out(Barriers("", "master", (), 0, 0, None)).HasField("as_of")

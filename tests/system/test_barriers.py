@@ -1,0 +1,300 @@
+"""Barriers in a whole job: where the server is, what faults do to waiters, and what users are told."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from syndicate.v1 import scheduler_pb2 as scheduler
+
+from tests.support.cluster import EXAMPLES, Cluster, ended, eventually, output, tree
+
+pytestmark = pytest.mark.system
+
+WAITS = ".PHONY: master slave\nmaster slave:\n\t@sleep 1000\n"
+
+
+def job_of(folder: Path, master: str, slave: str) -> Path:
+    """A source whose members do this."""
+    lines = f".PHONY: master slave\nmaster:\n\t@{master}\nslave:\n\t@{slave}\n"
+    return tree(folder, {"Makefile": lines})
+
+
+def client_of(folder: Path, script: str) -> Path:
+    """A client's source: a script of the shell, which ends at its first error."""
+    return tree(folder, {"Makefile": "client:\n\t@sh -eu client.sh\n.PHONY: client\n", "client.sh": script})
+
+
+def open_barriers(cluster: Cluster, job_id: int) -> dict[str, dict[str, Any]]:
+    """By name, as `barriers --json` tells them."""
+    done = cluster.ctl("barriers", str(job_id), "--json")
+    assert done.returncode == 0, done.stderr
+    return {one["barrier"]: one for one in json.loads(done.stdout)["barriers"]}
+
+
+def until_open(cluster: Cluster, job_id: int, name: str, remaining: int) -> dict[str, Any]:
+    """The barrier, once it has this count."""
+
+    def look() -> dict[str, Any] | None:
+        found = open_barriers(cluster, job_id).get(name)
+        return found if found is not None and found["remaining"] == remaining else None
+
+    return eventually(f"{name} waits for {remaining}", look)
+
+
+def story(job: scheduler.Job) -> list[str]:
+    """The texts of the lines about barriers."""
+    return [line.text for line in job.story if line.event.startswith("barrier.")]
+
+
+def submit(cluster: Cluster, source: Path, machines: int, *words: str) -> int:
+    """By the command line; the job's id."""
+    done = cluster.ctl("submit", str(source), "-n", str(machines), *words)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_a_gang_meets_and_its_story_tells_of_it(cluster: Cluster, tmp_path: Path) -> None:
+    """One line for the round, with who initialised it, who came, and the largest error."""
+    source = job_of(
+        tmp_path,
+        "syndicate-sync -i 2 -n start -e 3 -t 30 || [ $$? = 3 ]",
+        "syndicate-sync -n start -t 30 || [ $$? = 3 ]",
+    )
+
+    job = cluster.run(source, machines=3)
+
+    assert ended(job) == "succeeded", output(cluster, job)
+    (line,) = story(job)
+    assert re.fullmatch(
+        r"barrier 'start' opened after \d.*: master initialised it for 2; there were .*; error 3", line
+    )
+    assert {"master", "slave-0", "slave-1"} <= set(re.findall(r"[a-z]+(?:-\d)?", line))
+    shown = cluster.ctl("show", str(job.job_id)).stdout
+    assert "barrier 'start' opened" in shown
+
+
+def test_who_is_missing_is_told_while_others_wait(cluster: Cluster, tmp_path: Path) -> None:
+    """And a waiter that is killed is un-counted at once; an ended job has no barriers."""
+    source = job_of(
+        tmp_path,
+        "syndicate-sync -i 2 -n start",
+        "[ $$SYNDICATE_TASK = slave-0 ] && exec syndicate-sync -n start; sleep 1000",
+    )
+    job_id = submit(cluster, source, 3, "--no-client")
+    found = until_open(cluster, job_id, "start", 1)
+    assert [one["task"] for one in found["inits"]] == ["master"]
+    assert [one["task"] for one in found["tasks"]] == ["slave-0"]
+    assert found["missing"] == ["slave-1"]
+    told = cluster.ctl("barriers", str(job_id)).stdout
+    assert re.search(r"^start   1 missing   open for ", told, re.MULTILINE)
+    assert "  not there    slave-1" in told
+
+    cluster.ctl("chaos", "kill", str(job_id), "slave-0")
+
+    assert set(until_open(cluster, job_id, "start", 2)["missing"]) == {"slave-0", "slave-1"}
+    assert cluster.ctl("cancel", str(job_id)).returncode == 0
+    cluster.wait(job_id)
+    refused = cluster.ctl("barriers", str(job_id))
+    assert refused.returncode != 0
+    assert "CANCELLED" in refused.stderr
+
+
+def test_who_waits_is_let_go_when_a_barrier_is_dropped(cluster: Cluster, tmp_path: Path) -> None:
+    """With 240, and the job's story and the audit log tell of it."""
+    source = job_of(tmp_path, "syndicate-sync -i 1 -n start; echo got $$?; exec sleep 1000", "true")
+    job_id = submit(cluster, source, 1, "--no-client")
+    until_open(cluster, job_id, "start", 1)
+
+    done = cluster.ctl("barriers", str(job_id), "--drop", "start")
+
+    assert done.returncode == 0, done.stderr
+    assert "got 240" in cluster.log_lines(job_id, "master")
+    cluster.ctl("cancel", str(job_id))
+    assert any("'start' was dropped after" in line for line in story(cluster.wait(job_id)))
+    lines = cluster.users.audit(job_id=job_id)
+    assert f"job {job_id}, barrier 'start'" in [line.subject for line in lines]
+
+
+def test_the_server_outlives_the_kill_of_its_member(cluster: Cluster, tmp_path: Path) -> None:
+    """Others wait on, and meet the member when it is revived."""
+    source = job_of(
+        tmp_path,
+        "test -e been || { touch been; exec sleep 1000; }; exec syndicate-sync -i 1 -n start",
+        "exec syndicate-sync -n start",
+    )
+    job_id = submit(cluster, source, 2, "--no-client", "--sync-server", "master")
+    until_open(cluster, job_id, "start", -1)
+
+    for what in ("kill", "revive"):
+        done = cluster.ctl("chaos", what, str(job_id), "master")
+        assert done.returncode == 0, done.stderr
+
+    job = cluster.wait(job_id)
+    assert ended(job) == "succeeded", output(cluster, job)
+    assert any("opened" in line for line in story(job))
+
+
+def test_an_owner_that_is_killed_ends_the_waiting_of_the_others(cluster: Cluster, tmp_path: Path) -> None:
+    """With 242, and the story says that the barrier was abandoned."""
+    source = job_of(
+        tmp_path,
+        "exec syndicate-sync -i 2 -n start --abandon",
+        "syndicate-sync -n start; echo got $$?; sleep 1000",
+    )
+    job_id = submit(cluster, source, 2, "--no-client", "--sync-server", "slave-0")
+    until_open(cluster, job_id, "start", 1)
+
+    cluster.ctl("chaos", "kill", str(job_id), "master")
+
+    assert "got 242" in cluster.log_lines(job_id, "slave-0")
+    cluster.ctl("cancel", str(job_id))
+    assert any("was abandoned" in line for line in story(cluster.wait(job_id)))
+
+
+@pytest.mark.parametrize(
+    ("fault", "where", "got"),
+    [
+        ("disconnect $slave", "master", "241"),
+        ("disconnect $slave", "slave-0", "241"),
+        ("disconnect $slave", "client-0", "0"),
+        ("partition $SYNDICATE_MASTER $slave", "master", "241"),
+        ("degrade $slave --loss 100", "master", "241"),
+    ],
+)
+def test_a_cut_member_reaches_a_clients_server_alone(
+    cluster: Cluster, tmp_path: Path, fault: str, where: str, got: str
+) -> None:
+    """Cut off from masters and slaves, it does not reach one of theirs; it comes back when that is healed."""
+    source = tree(
+        tmp_path,
+        {
+            "Makefile": ".PHONY: master slave\nmaster:\n\t@exec sleep 1000\nslave:\n\t@sh slave.sh\n",
+            "slave.sh": "[ $SYNDICATE_TASK = slave-1 ] || exec sleep 1000\n"
+            "syndicate-sync -n ready\n"
+            "sleep 1\n"  # the client cuts it off; the probe's barrier is initialised already
+            "syndicate-sync -n probe -t 3; echo got $?\n"
+            "syndicate-sync -n whole -t 60; echo then $?\n"
+            "exec sleep 1000\n",
+        },
+    )
+    client = client_of(
+        tmp_path,
+        "slave=${SYNDICATE_SLAVES##*,}\n"
+        "syndicate-sync -i 1 -a -n probe\n"
+        "syndicate-sync -i 1 -n ready\n"
+        f"syndicate-chaos {fault}\n"
+        "sleep 5\n"
+        "syndicate-chaos heal\n"
+        "syndicate-sync -i 1 -n whole -t 60\n"
+        "sleep 0.5\n"
+        "syndicate-chaos finish\n",
+    )
+    job_id = submit(cluster, source, 3, "--client", str(client), "--sync-server", where)
+
+    job = cluster.wait(job_id)
+
+    said = output(cluster, job, "slave-1")
+    assert ended(job) == "succeeded", output(cluster, job)
+    words = [line for line in said.splitlines() if line.startswith(("got", "then"))]
+    assert words == [f"got {got}", "then 0"]
+
+
+def test_barriers_work_over_udp_and_for_clients(cluster: Cluster, tmp_path: Path) -> None:
+    """The server is the first client's; `--whoami` says so there alone."""
+    source = job_of(tmp_path, "syndicate-sync --whoami; syndicate-sync -u -n a", "syndicate-sync -u -n a")
+    client = client_of(
+        tmp_path, "syndicate-sync --whoami\nsyndicate-sync -u -i 2 -n a\nsyndicate-chaos finish\n"
+    )
+
+    job = cluster.run(source, machines=2, client=client)
+
+    assert ended(job) == "succeeded", output(cluster, job)
+    assert job.spec.sync_server == "client-0"
+    assert "ISSERVER=1" in output(cluster, job, "client-0")
+    assert "ISSERVER=0" in output(cluster, job, "master")
+    (line,) = story(job)
+    assert "client-0 initialised it for 2" in line
+
+
+def test_a_job_may_do_without(cluster: Cluster, tmp_path: Path) -> None:
+    """`--sync-server none`: no address anywhere, and no barriers to list."""
+    source = job_of(
+        tmp_path, '[ -z "$$SYNDICATE_SYNC_SERVER" ]; syndicate-sync; echo got $$?; sleep 1000', "true"
+    )
+    job_id = submit(cluster, source, 1, "--no-client", "--sync-server", "none")
+
+    assert next(iter(cluster.log_lines(job_id, "master"))).startswith("error: no sync server")
+    refused = cluster.ctl("barriers", str(job_id))
+    assert "without a sync server" in refused.stderr
+    cluster.ctl("cancel", str(job_id))
+    cluster.wait(job_id)
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [("slave-2", "is slave-2, and the job has 1 slave"), ("nobody", "must be master, slave-N")],
+)
+def test_a_member_that_there_is_not_cannot_serve(
+    cluster: Cluster, tmp_path: Path, where: str, why: str
+) -> None:
+    """Refused before anything is sent."""
+    source = tree(tmp_path, {"Makefile": WAITS})
+
+    done = cluster.ctl("submit", str(source), "-n", "2", "--sync-server", where)
+
+    assert done.returncode == 64
+    assert f"--sync-server {why}" in done.stderr
+
+
+def test_a_flood_of_rounds_leaves_a_story_that_can_be_read(cluster: Cluster, tmp_path: Path) -> None:
+    """Thousands of rounds: few lines, and how many there were."""
+    flood = (
+        "import os, socket, struct\n"
+        "host, port = os.environ['SYNDICATE_SYNC_SERVER'].split(':')\n"
+        "def ask(kind, name):\n"
+        "    with socket.create_connection((host, int(port))) as peer:\n"
+        "        peer.sendall(struct.pack('=64shhii', name, kind, 1, 1, 0))\n"
+        "        peer.recv(4)\n"
+        "for number in range(3000):\n"
+        "    ask(1, b'b%d' % number)\n"
+        "    ask(2, b'b%d' % number)\n"
+    )
+    makefile = ".PHONY: master slave\nmaster:\n\t@python3 -I flood.py\n"
+    source = tree(tmp_path, {"Makefile": makefile, "flood.py": flood})
+
+    job = cluster.run(source, machines=1)
+
+    assert ended(job) == "succeeded", output(cluster, job)
+    lines = story(job)
+    assert len(lines) <= 202
+    assert lines[-1] == "3,000 rounds of barriers in all"
+
+
+def test_what_is_open_is_known_after_restarts(own_cluster: Cluster, tmp_path: Path) -> None:
+    """Of the volunteer and of the manager: the server goes on, and is asked for what there is."""
+    source = job_of(tmp_path, "exec syndicate-sync -i 2 -n start", "exec syndicate-sync -n start")
+    job_id = submit(own_cluster, source, 2, "--no-client")
+    until_open(own_cluster, job_id, "start", 1)
+
+    for name in ("volunteer", "manager"):
+        own_cluster.daemons[name].kill()
+        own_cluster.daemons[name].restart()
+        own_cluster.until_running(job_id)
+        until_open(own_cluster, job_id, "start", 1)
+
+    own_cluster.ctl("cancel", str(job_id))
+    own_cluster.wait(job_id)
+
+
+def test_the_measurement_starts_together(cluster: Cluster) -> None:
+    """The example: master and slaves, round by round, and a client that says how far apart they were."""
+    job = cluster.run(EXAMPLES / "barrier-bench", machines=5, client=EXAMPLES / "barrier-bench" / "client")
+
+    text = output(cluster, job, "client-0")
+    # How far apart they are is the machine's matter; the client has measured and said what it found.
+    assert ended(job) in ("succeeded", "failed"), text
+    assert re.search(r"20 rounds of 5: started within [\d.]+ ms \(median\), [\d.]+ ms \(most\)", text), text

@@ -1,0 +1,84 @@
+"""What a sync server tells, as values of the local protocol.
+
+It has parsed what tasks sent, so nothing that it says is believed before it was looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .. import frames
+from ..local import (
+    BarrierEnd,
+    BarrierRound,
+    BarriersTold,
+    BarrierTask,
+    EventFrame,
+    OpenBarrier,
+    Stamp,
+    TaskId,
+)
+
+
+class BadAccount(ValueError):
+    """A line that no server of ours tells."""
+
+
+def told(line: bytes, slot: int, task: TaskId, now: Stamp) -> BarriersTold | None:
+    """An account, None for any other event. Raises BadAccount."""
+    try:
+        document = json.loads(line)
+        if document["event"] != "rounds":
+            return None
+        account = BarriersTold(
+            slot,
+            task,
+            tuple(_round(each, now) for each in document["rounds"]),
+            document["total"],
+            tuple(_open(each, now) for each in document["open"]),
+            document["more_open"],
+        )
+        frames.encode(EventFrame(account))  # which knows what each field may hold
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadAccount(f"the sync server told what is no account: {error!r:.200}") from error
+    return account
+
+
+def _round(given: dict[str, Any], now: Stamp) -> BarrierRound:
+    return BarrierRound(
+        given["barrier"],
+        BarrierEnd(given["end"]),
+        _stamp(given["began_ns"], now),
+        _stamp(given["ended_ns"], now),
+        given["error"],
+        _tasks(given["inits"]),
+        _tasks(given["tasks"]),
+        given["others"],
+        given["left"],
+        given["rounds"],
+    )
+
+
+def _open(given: dict[str, Any], now: Stamp) -> OpenBarrier:
+    return OpenBarrier(
+        given["barrier"],
+        _stamp(given["since_ns"], now),
+        given["remaining"],
+        _tasks(given["inits"]),
+        _tasks(given["tasks"]),
+        given["others"],
+        tuple(given["missing"]),
+        given["more_missing"],
+        given["abandoned"],
+    )
+
+
+def _tasks(given: dict[str, int]) -> tuple[BarrierTask, ...]:
+    return tuple(BarrierTask(task, count) for task, count in given.items())
+
+
+def _stamp(at_ns: int, now: Stamp) -> Stamp:
+    """An instant of the past, of the keeper's own clocks."""
+    at_ns = min(max(at_ns, 0), now.monotonic_ns)
+    return Stamp(now.boot_id, at_ns, now.utc_ns - (now.monotonic_ns - at_ns))
