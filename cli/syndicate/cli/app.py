@@ -11,6 +11,7 @@ from syndicate.cli.certs_app import certs_app, join_app
 from syndicate.cli.context import Given
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.follow import follow
+from syndicate.cli.install_app import install_app, uninstall_part
 from syndicate.cli.options import (
     CaOption,
     ContextOption,
@@ -56,6 +57,8 @@ node_app = typer.Typer(
 app.add_typer(node_app, name="node")
 app.add_typer(certs_app, name="certs")
 app.add_typer(join_app, name="join-token")
+app.add_typer(install_app, name="install")
+app.command("uninstall")(uninstall_part)
 
 
 def _print_version(wanted: bool) -> None:

@@ -54,7 +54,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--allow-unsafe", action="store_true", default=None, help="use volunteers that lack isolation too")
     add("--insecure", action="store_true", default=None, help="clear text, on loopback addresses only")
     add("--config", type=Path, metavar="FILE", help="settings in TOML, see below")
-    add("--log-format", choices=["json", "console"], help="of the log; default console")
+    add("--log-format", choices=["json", "console"], help="default json in the journal, else console")
     add("--version", action="store_true", help="print the version and exit")
     return parser.parse_args(arguments)
 
@@ -79,7 +79,7 @@ def main() -> NoReturn:
 
 def _run(flags: dict[str, object]) -> int:
     from .app import BadClient, serve
-    from .log_setup import configure
+    from .log_setup import configure, form_of
     from .pki import PkiError
     from .rpc import PortInUse
     from .settings import BadSettings, load
@@ -90,7 +90,7 @@ def _run(flags: dict[str, object]) -> int:
         settings = load(flags, config if isinstance(config, Path) else None)
     except BadSettings as error:
         return _say(error, EX_CONFIG)
-    configure(settings.log_format)
+    configure(settings.log_format or form_of())
     try:
         asyncio.run(serve(settings, _announce))
     except BadClient as error:

@@ -53,7 +53,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     run.add_argument("--run-dir", type=Path, metavar="DIR", help="the keeper's folder for sockets")
     run.add_argument("--id", metavar="NAME", help="lasting name; default the host's")
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
-    run.add_argument("--log-format", choices=["json", "console"], help="default console")
+    run.add_argument("--log-format", choices=["json", "console"], help="default json in the journal")
     run.add_argument("--allow-root", action="store_true", default=None, help="run as root all the same")
     audit = commands.add_parser("audit", help="list what is left of tasks; status 0 when nothing is")
     audit.add_argument("--keeper", type=Path, metavar="SOCKET", default=DEFAULT_KEEPER)
@@ -117,10 +117,10 @@ def _run(flags: dict[str, object]) -> int:
 def _serve(settings: Settings) -> int:
     from .app import StateDirBusy
     from .enrol import JoinRefused
-    from .log_setup import configure
+    from .log_setup import configure, form_of
     from .memory_file import MemoryDamaged
 
-    configure(settings.log_format, settings.id)
+    configure(settings.log_format or form_of(), settings.id)
     try:
         asyncio.run(_until_told(settings))
     except StateDirBusy as error:
@@ -140,8 +140,20 @@ async def _until_told(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await App(settings, _announce).run(stop)
-    notify.stopping()
+    watchdog = asyncio.create_task(notify.keep_watchdog())
+    try:
+        await App(settings, _announce, _opened).run(stop)
+    finally:
+        watchdog.cancel()
+        notify.stopping()
+
+
+def _opened() -> None:
+    from . import notify
+
+    # A manager that is away is waited for; that is no failure of this service.
+    notify.status("waits for a manager")
+    notify.ready()
 
 
 def _announce(ready: Ready) -> None:
@@ -150,7 +162,7 @@ def _announce(ready: Ready) -> None:
     network = f", slots in {ready.prefix}" if ready.prefix else ""
     sys.stdout.write(f"ready  {ready.volunteer_id}  cluster {ready.cluster_id} at {ready.manager}{network}\n")
     sys.stdout.flush()
-    notify.ready()
+    notify.status(f"{ready.volunteer_id} of cluster {ready.cluster_id} at {ready.manager}")
 
 
 def _say(error: Exception, status: int) -> int:

@@ -66,10 +66,15 @@ class App:
     """One running volunteer; `run` is its life."""
 
     def __init__(
-        self, settings: Settings, on_ready: Callable[[Ready], None], random: Random | None = None
+        self,
+        settings: Settings,
+        on_ready: Callable[[Ready], None],
+        on_open: Callable[[], None] = lambda: None,
+        random: Random | None = None,
     ) -> None:
         self._settings = settings
         self._on_ready = on_ready
+        self._on_open = on_open
         # Only the jitter of reconnects is drawn from it; no secret is.
         self._random = random or Random()  # noqa: S311
         self._clock = Clock()
@@ -89,6 +94,7 @@ class App:
         Raises StateDirBusy, MemoryDamaged, OSError.
         """
         self._open()
+        self._on_open()
         try:
             await self._join(stop)
             async with asyncio.TaskGroup() as group:
@@ -156,10 +162,10 @@ class App:
     async def _join(self, stop: asyncio.Event) -> None:
         """Gets this machine its first certificate, where it has none and was invited. Raises JoinRefused."""
         settings, told = self._settings, ""
-        if not settings.join or settings.insecure or _is_good(settings.certificates, self._clock):
+        if not settings.joins_at or settings.insecure or _is_good(settings.certificates, self._clock):
             return
         assert settings.join_token_file is not None  # noqa: S101 - the settings say so
-        invitation = Invitation(settings.join, settings.join_token_file, settings.ca_fingerprint)
+        invitation = Invitation(settings.joins_at, settings.join_token_file, settings.ca_fingerprint)
         while not stop.is_set():
             try:
                 await join(invitation, settings.id, settings.certificates, self._clock)
@@ -167,7 +173,7 @@ class App:
             except ManagerAway as error:
                 if str(error) != told:
                     told = str(error)
-                    _log.warning("join.manager_away", manager=settings.join, detail=told)
+                    _log.warning("join.manager_away", manager=settings.joins_at, detail=told)
             pause = self._random.uniform(settings.backoff_first_s, settings.backoff_most_s)
             try:
                 async with asyncio.timeout(pause):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 
@@ -51,6 +52,18 @@ class Restraint:
             self._tell(str(kind), more)
         if self._valve.holds:
             self._arm()
+
+
+def form_of(stream: TextIO | None = None) -> Literal["json", "console"]:
+    """JSON where standard error goes to systemd's journal, which keeps fields; lines for people elsewhere.
+
+    systemd.exec(5): JOURNAL_STREAM names the device and inode of the journal's socket.
+    """
+    try:
+        file = os.fstat((sys.stderr if stream is None else stream).fileno())
+    except (OSError, ValueError):
+        return "console"
+    return "json" if os.environ.get("JOURNAL_STREAM") == f"{file.st_dev}:{file.st_ino}" else "console"
 
 
 def configure(form: Literal["json", "console"], volunteer_id: str) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 from .errors import one_line
 from .requirements import Level, Requirement, check, lacking, unmet
-from .settings import load
+from .settings import config_of, load, stands_at
 from .usage import HELP
 
 EXIT_UNMET = 78  # EX_CONFIG of sysexits.h: an operator must mend something, a restart does not help
@@ -35,7 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for wrong in error.errors():
             field = "-".join(map(str, wrong["loc"])).replace("_", "-")
             said = wrong["msg"].removeprefix("Value error, ")
-            _complain(f"--{field}: {said}" if field else said, "all settings: syndicate-keeper --help")
+            where = stands_at(given, wrong["loc"])
+            name = f"{where}{'.'.join(map(str, wrong['loc']))}" if where else f"--{field}"
+            _complain(f"{name}: {said}" if field else said, "all settings: syndicate-keeper --help")
+        return EXIT_UNMET
+    except (tomllib.TOMLDecodeError, OSError) as error:
+        _complain(f"{config_of(given)}: {error}", "")
         return EXIT_UNMET
     requirements = check(settings.root_fs, settings.network, settings.uid_base, settings.slots)
     missing = unmet(requirements, settings.unsafe)

@@ -24,6 +24,7 @@ class Config:
     address: str
     uplink: str
     never_cut: tuple[str, ...]
+    delegated: bool
     lacks: tuple[str, ...]  # names of requirements that this machine meets in part
     unsafe: tuple[str, ...]  # names of those that it does not meet, and the operator does without
 

@@ -39,7 +39,7 @@ from .account import within_a_frame
 from .audit import SlotPlaces, strangers, things_of
 from .box import Site
 from .calm import Calm
-from .cgroups import Cgroup, CgroupError, find_mount
+from .cgroups import Cgroup, CgroupError, find_mount, own_folder
 from .company import Company
 from .config import Config
 from .epochs import Epochs
@@ -47,7 +47,7 @@ from .errors import KeeperError, failed
 from .ground import Ground, Shared
 from .launch import Launcher
 from .lease import Leases
-from .limits import CONTROLLERS, Limiter, find_version_1
+from .limits import CONTROLLERS, Limiter, pass_on, place_version_1
 from .log import Log
 from .network import FabricNetwork, HostNetwork, Network, NetworkError
 from .pump import Pump
@@ -152,7 +152,7 @@ class Keeper:
         pump = Pump(self._clock)
         pump.open()
         self._stack.callback(pump.close)
-        limiter = Limiter.open(base, settings.slots)
+        limiter = Limiter.open(base, settings.slots, delegated=settings.delegated)
         self._stack.callback(limiter.close)
         self._require_bounds(limiter)
         _raise_descriptor_limit()  # after the launcher, whose tasks keep the usual one
@@ -184,6 +184,18 @@ class Keeper:
             self._stack.callback(found.rmdir)
             self._stack.callback(mounts.unmount, found)
         self._cgroup_mount = found
+        if self._settings.delegated:
+            self._cgroup_mount = self._delegated(found)
+
+    def _delegated(self, mount: Path) -> Path:
+        """This process's own cgroup, with the process itself in a leaf of it.
+
+        A cgroup that passes controllers on may hold no process of its own (cgroups(7)).
+        """
+        own = own_folder(mount, "")
+        Cgroup(own).child("keeper").take(os.getpid())
+        pass_on(own)
+        return own
 
     def _take_cgroups(self) -> Cgroup:
         """End and remove what an earlier keeper of this instance left, and begin anew."""
@@ -192,13 +204,16 @@ class Keeper:
             base.kill()
             base.remove()
         for controller in CONTROLLERS:
-            hierarchy = find_version_1(controller)
+            hierarchy = self._limits_in(controller)
             if hierarchy is not None and (hierarchy / self._places.cgroup_name).is_dir():
                 Cgroup(hierarchy / self._places.cgroup_name).remove()
         Cgroup.make(base.path)
         self._stack.callback(base.remove)
         self._stack.callback(base.kill)  # for what a slot that was not cleared left
         return base
+
+    def _limits_in(self, controller: str) -> Path | None:
+        return place_version_1(controller, self._settings.delegated)
 
     def _require_bounds(self, limiter: Limiter) -> None:
         """A controller that is there may still be lent without the right to use it."""
