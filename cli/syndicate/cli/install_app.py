@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,7 @@ import typer
 from syndicate.cli import exit_codes
 from syndicate.cli.certs_commands import run_certs
 from syndicate.cli.failure import CliError
-from syndicate.cli.install_commands import Target, install, uninstall
+from syndicate.cli.install_commands import Report, Target, install, uninstall
 from syndicate.cli.install_plan import (
     MANAGER,
     MANAGER_STATE,
@@ -24,6 +24,7 @@ from syndicate.cli.install_plan import (
     manager_files,
     volunteer_files,
 )
+from syndicate.cli.render.plain import document
 from syndicate.cli.terminal import Terminal, this_terminal
 
 install_app = typer.Typer(
@@ -36,6 +37,7 @@ RootOption = Annotated[
 BinOption = Annotated[
     str, typer.Option("--bin", metavar="DIR", help="Where its programs are; else beside this one.")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a configuration that is there.")]
 
 
@@ -70,6 +72,7 @@ def install_volunteer(
     root: RootOption = "",
     bin_folder: BinOption = "",
     force: ForceOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Makes it a volunteer: units, configuration, user; and starts it.
 
@@ -80,16 +83,14 @@ def install_volunteer(
     wish = VolunteerWish(tuple(manager or ()), slots, name, join, token, fingerprint, network, address)
     checked(wish)
     target = _target(root or "/", bin_folder)
-    terminal = this_terminal()
-    stale = install(
+    report = install(
         VOLUNTEER,
         volunteer_files(wish),
         target,
-        terminal,
         configured=wish != VolunteerWish(),
         force=force,
     )
-    _tell_stale(stale, target, terminal)
+    _tell(report, json, this_terminal(), "is installed already")
 
 
 def _token(file: str) -> str:
@@ -119,6 +120,7 @@ def install_manager(
     root: RootOption = "",
     bin_folder: BinOption = "",
     force: ForceOption = False,
+    json: JsonOption = False,
 ) -> None:
     """Makes it the manager: units, configuration, user, certificates; and starts it.
 
@@ -127,24 +129,22 @@ def install_manager(
     wish = ManagerWish(listen_users, listen_volunteers)
     checked(wish)
     target = _target(root or "/", bin_folder)
-    terminal = this_terminal()
 
     def certify() -> None:
         if not target.is_image and not (Path(MANAGER_STATE) / "tls" / "ca.pem").exists():
             names = list(addresses or ()) or _own_names(wish)
             words = ["init", *(word for name in names for word in ("--address", name))]
-            run_certs(words, Path(MANAGER_STATE), False, terminal)
+            run_certs(words, Path(MANAGER_STATE), False, _aside(json))
 
-    stale = install(
+    report = install(
         MANAGER,
         manager_files(wish),
         target,
-        terminal,
         configured=wish != ManagerWish(),
         force=force,
         before_start=certify,
     )
-    _tell_stale(stale, target, terminal)
+    _tell(report, json, this_terminal(), "is installed already")
 
 
 def _own_names(wish: ManagerWish) -> list[str]:
@@ -154,10 +154,28 @@ def _own_names(wish: ManagerWish) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _tell_stale(units: list[str], target: Target, terminal: Terminal) -> None:
-    """A restart of the keeper ends tasks, so that none is done unasked."""
-    if units and not target.is_image:
-        terminal.say(f"{'not yet':<10} in use by what runs:  systemctl restart {' '.join(units)}")
+def _aside(as_json: bool) -> Terminal:
+    """The terminal; beside a JSON document what is said for people goes to standard error."""
+    terminal = this_terminal()
+    return replace(terminal, out=terminal.err) if as_json else terminal
+
+
+def _tell(report: Report, as_json: bool, terminal: Terminal, unchanged: str) -> None:
+    if as_json:
+        terminal.say(document(asdict(report)))
+        return
+    for word, what in (
+        ("written", report.written),
+        ("removed", report.removed),
+        ("enabled", report.enabled),
+    ):
+        terminal.say([f"{word:<10} {one}" for one in what])
+    if not report.changed:
+        terminal.say(f"it {unchanged}; nothing was changed")
+    if report.restart:
+        terminal.say(f"{'not yet':<10} in use by what runs:  systemctl restart {' '.join(report.restart)}")
+    if report.kept:
+        terminal.say(f"{'kept':<10} {', '.join(report.kept)}; with --purge it goes too")
 
 
 def uninstall_part(
@@ -167,6 +185,7 @@ def uninstall_part(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     root: RootOption = "",
+    json: JsonOption = False,
 ) -> None:
     """Takes volunteer or manager away; tasks that run end."""
     role = ROLES.get(part)
@@ -175,7 +194,7 @@ def uninstall_part(
     terminal = this_terminal()
     target = _target(root or "/", "")
     if purge and not yes:
-        states = json.dumps([str(target.at(state)) for state in role.states])
+        states = ", ".join(str(target.at(state)) for state in role.states)
         if not sys.stdin.isatty():
             raise CliError(
                 "--purge removes what cannot be made again", "Say so:  --yes", code=exit_codes.USAGE
@@ -183,4 +202,4 @@ def uninstall_part(
         terminal.note(f"This removes {states} for ever. Type yes to go on:")
         if sys.stdin.readline().strip() != "yes":
             raise CliError("nothing was removed", code=exit_codes.REFUSED)
-    uninstall(role, target, terminal, purge=purge)
+    _tell(uninstall(role, target, purge=purge), json, terminal, "is not installed")

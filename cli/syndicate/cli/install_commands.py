@@ -18,14 +18,30 @@ from pathlib import Path
 
 from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
-from syndicate.cli.install_plan import CONFIGURATION, UNITS, File, Role, unit_files, users_file
-from syndicate.cli.terminal import Terminal
+from syndicate.cli.install_plan import CONFIGURATION, RUN, UNITS, File, Role, unit_files, users_file
 
 _RUNNING = Path("/run/systemd/system")  # sd_booted(3)
 _COMMAND_S = 150.0
 _LIBRARIES = ("usr/lib/systemd", "lib/systemd", "usr/lib64/systemd")
 # What the units close to their users (ProtectHome=, PrivateTmp=).
 _CLOSED = ("/root", "/home", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - named, not used
+
+
+@dataclass(slots=True)
+class Report:
+    """What was done, as paths and names of the machine."""
+
+    written: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    enabled: list[str] = field(default_factory=list)
+    restart: list[str] = field(default_factory=list)
+    """Units that run with what was there before. A restart of the keeper ends tasks: none is done unasked."""
+    kept: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done."""
+        return bool(self.written or self.removed or self.enabled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +69,12 @@ def install(
     role: Role,
     files: Sequence[File],
     target: Target,
-    terminal: Terminal,
     *,
     configured: bool,
     force: bool,
     before_start: Callable[[], None] = lambda: None,
-) -> list[str]:
-    """Puts all in place and starts it. Returns the units that run older files. Raises CliError.
+) -> Report:
+    """Puts all in place and starts it. Raises CliError.
 
     Without ``configured`` nothing was said about the configuration, and one that is there stays.
     """
@@ -74,15 +89,16 @@ def install(
         _tool("systemd-sysusers", *_root_option(target), str(target.at(role.sysusers)))
     changed += _write([*wanted, *settled], target)
     changed += _prepare_folders(role, target)
-    terminal.say([f"{'written':<10} {target.shown(path)}" for path in changed])
     before_start()
     stale = [name for name in role.units if UNITS / name in changed]
     started = _enable(role, target, reload=bool(stale))
-    terminal.say([f"{'enabled':<10} {name}" for name in started])
-    if not changed and not started:
-        terminal.say(f"{role.name} is installed already; nothing was changed")
     settings_changed = any(file.path in changed for file in settled)
-    return [name for name in role.units if (name in stale or settings_changed) and name not in started]
+    running = [name for name in role.units if (name in stale or settings_changed) and name not in started]
+    return Report(
+        written=[target.shown(path) for path in changed],
+        enabled=started,
+        restart=[] if target.is_image else running,
+    )
 
 
 def check_machine(role: Role, target: Target) -> None:
@@ -106,13 +122,19 @@ def check_machine(role: Role, target: Target) -> None:
             f"Install it:  pip install 'syndicate-cluster[cli,{role.name}]'     Where it is:  --bin DIR",
             code=exit_codes.BAD_MACHINE,
         )
-    for folder in {target.bin_folder, Path(os.path.realpath(target.at(target.bin_folder)))}:
+    for folder in {target.bin_folder, _resolved(target.bin_folder, target)}:
         if any(folder.is_relative_to(closed) for closed in _CLOSED):
             raise CliError(
                 f"services have no access to {folder}, where this software is",
                 "Install it elsewhere, as into a virtual environment in /opt/syndicate.",
                 code=exit_codes.BAD_MACHINE,
             )
+
+
+def _resolved(folder: Path, target: Target) -> Path:
+    """Where a folder of the machine is when all links are followed, as the machine names it."""
+    real = target.at(folder).resolve()
+    return Path("/") / real.relative_to(target.root) if real.is_relative_to(target.root) else folder
 
 
 def _need_root() -> None:
@@ -260,7 +282,7 @@ def _tool(*command: str) -> None:
         raise CliError(f"{' '.join(command)}: {said[0]}", *said[1:4], code=exit_codes.BAD_MACHINE)
 
 
-def uninstall(role: Role, target: Target, terminal: Terminal, *, purge: bool) -> None:
+def uninstall(role: Role, target: Target, *, purge: bool) -> Report:
     """Takes all of it away; its state and its user with ``purge`` alone. Raises CliError."""
     _need_root()
     there = [name for name in role.units if target.at(UNITS / name).exists()]
@@ -274,20 +296,17 @@ def uninstall(role: Role, target: Target, terminal: Terminal, *, purge: bool) ->
         if target.at(path).exists():
             target.at(path).unlink()
             removed.append(path)
-    with contextlib.suppress(OSError):  # the other part's configuration is in it
-        target.at(CONFIGURATION).rmdir()
+    for folder in (CONFIGURATION, Path(RUN)):
+        with contextlib.suppress(OSError):  # another part's files are in it, or it is not there
+            target.at(folder).rmdir()
     if there and not target.is_image and _RUNNING.is_dir():
         _tool("systemctl", "daemon-reload")
     if purge:
         removed += _purge(role, target)
-    terminal.say([f"{'removed':<10} {target.shown(path)}" for path in removed])
-    if not removed:
-        terminal.say(f"{role.name} is not installed; nothing was changed")
-    left = [state for state in role.states if target.at(state).exists()]
-    if left:
-        terminal.say(
-            f"{'kept':<10} {', '.join(map(target.shown, map(Path, left)))}; with --purge it goes too"
-        )
+    left = [Path(state) for state in role.states if target.at(state).exists()]
+    return Report(
+        removed=[target.shown(path) for path in removed], kept=[target.shown(path) for path in left]
+    )
 
 
 def _purge(role: Role, target: Target) -> list[Path]:

@@ -28,8 +28,8 @@ options:
   --uid-base UID         slot n runs as this uid plus n; default the first
                          thousand from 200000 on that no user and no other
                          keeper has
-  --delegated            make cgroups in its own one, which systemd has delegated
-                         (Delegate=), not at the top
+  --delegated            make cgroups in its own one, which systemd delegates
+                         to it (Delegate=), not at the top
   --unsafe               start although this machine cannot isolate tasks as it
                          should: they can then harm it and each other
   --root-fs DIR          the root file system whose /usr tasks see; default /

@@ -1,0 +1,200 @@
+"""Machines that systemd has booted: containers of an engine that the tests start.
+
+Nothing is pulled: debootstrap makes the base image once, and it is kept where other runs find it. The
+software is what the wheel holds, in a virtual environment at /opt/syndicate; its dependencies are the tests'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.cluster import ROOT
+
+CACHE = Path("/var/cache/syndicate-tests")
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "python3", "python3-venv", "bubblewrap", "libseccomp2", "make"),
+    *("zstd", "nftables", "iproute2", "kmod", "util-linux"),
+)
+BIN = "/opt/syndicate/bin"
+WITHIN_S = 60.0
+# Containers have the host's kernel, and so its boot id: each of these boots gets one of its own.
+_BOOT_ID = """\
+[Unit]
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'cat /proc/sys/kernel/random/uuid >/run/boot-id && chmod 0444 /run/boot-id && \
+mount --bind /run/boot-id /proc/sys/kernel/random/boot_id'
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+def base_archive() -> Path:
+    """The base's file system, made where it is not there yet (about 90 s)."""
+    release = dict(
+        line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
+    )
+    suite = release["VERSION_CODENAME"].strip('"')
+    mark = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
+    archive = CACHE / f"{suite}-{mark}.tar"
+    if archive.exists():
+        return archive
+    CACHE.mkdir(parents=True, exist_ok=True)
+    folder = CACHE / f".{suite}-{uuid.uuid4().hex}"
+    try:
+        wanted = ",".join(PACKAGES)
+        _run("debootstrap", "--variant=minbase", f"--include={wanted}", suite, str(folder), timeout=280)
+        for rest in ("var/cache/apt/archives", "var/lib/apt/lists"):
+            shutil.rmtree(folder / rest)
+        unit = folder / "etc/systemd/system/boot-id.service"
+        unit.write_text(_BOOT_ID)
+        wants = folder / "etc/systemd/system/sysinit.target.wants"
+        wants.mkdir(exist_ok=True)
+        (wants / unit.name).symlink_to(f"/etc/systemd/system/{unit.name}")
+        part = archive.with_suffix(f".{uuid.uuid4().hex}")
+        _run("tar", "-C", str(folder), "-cf", str(part), ".", timeout=60)
+        part.rename(archive)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return archive
+
+
+@contextmanager
+def engine(folder: Path) -> Iterator[str]:
+    """A container engine of the test's own, by its address; it touches no rule and no bridge of the host."""
+    address = f"unix://{folder}/sock"
+    words = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
+    words += [f"--host={address}", "--iptables=false", "--ip-masq=false", "--bridge=none"]
+    with (folder / "log").open("w") as log:
+        daemon = subprocess.Popen(["dockerd", *words], stdout=log, stderr=log, start_new_session=True)
+    try:
+        until("the engine", lambda: _docker(address, "version", check=False).returncode == 0)
+        yield address
+    finally:
+        daemon.terminate()
+        daemon.wait(WITHIN_S)
+
+
+def software(folder: Path) -> Path:
+    """A virtual environment from the wheel, made so that it fits /opt/syndicate of a machine."""
+    dist, opt = folder / "dist", folder / "opt"
+    opt.mkdir()
+    build = ["-m", "build", "-q", "--wheel", "--no-isolation", "--outdir", str(dist), str(ROOT)]
+    _run(sys.executable, *build, timeout=120)
+    (wheel,) = dist.glob("*.whl")
+    there = ["bwrap", "--dev-bind", "/", "/", "--bind", str(opt), "/opt"]
+    _run(*there, "/usr/bin/python3", "-m", "venv", "/opt/syndicate", timeout=60)
+    _run(*there, f"{BIN}/pip", "-q", "install", "--no-deps", "--no-index", str(wheel), timeout=60)
+    (site,) = (opt / "syndicate" / "lib").glob("python3*/site-packages")
+    (site / "dependencies.pth").write_text("/opt/dependencies\n")
+    _run("chmod", "-R", "a+rX", str(opt))
+    return opt / "syndicate"
+
+
+@dataclass
+class Machine:
+    """One booted machine."""
+
+    address: str
+    image: str
+    software: Path
+    name: str = field(default_factory=lambda: f"syn-{uuid.uuid4().hex[:8]}")
+
+    def start(self) -> None:
+        """Boot it."""
+        how = ["--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--security-opt=seccomp=unconfined"]
+        how += ["--security-opt=apparmor=unconfined", "--network=none", "--hostname=node-a"]
+        how += ["--tmpfs=/run", "--tmpfs=/run/lock", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro"]
+        how += [f"--volume={self.software}:/opt/syndicate:ro"]
+        how += [f"--volume={sysconfig.get_path('purelib')}:/opt/dependencies:ro"]
+        _docker(self.address, "run", "--detach", "--name", self.name, *how, self.image, "/sbin/init")
+        self.until_booted()
+
+    def until_booted(self) -> None:
+        """Wait until all units have started, or failed."""
+        words = ("systemctl", "is-system-running")
+        until("the boot", lambda: self.run(*words, check=False).strip() in ("running", "degraded"))
+
+    def reboot(self) -> None:
+        """Stop and start it, as a reboot would."""
+        _docker(self.address, "restart", "--time=40", self.name)
+        self.until_booted()
+
+    def remove(self) -> None:
+        """End it, and remove what it wrote."""
+        _docker(self.address, "rm", "--force", "--volumes", self.name)
+
+    def run(self, *command: str, text: str | None = None, check: bool = True) -> str:
+        """What a command on it prints; both streams where it need not end well."""
+        ended = _docker(self.address, "exec", "-i", self.name, *command, text=text, check=check)
+        return ended.stdout if check else ended.stdout + ended.stderr
+
+    def ctl(self, *words: str, text: str | None = None) -> str:
+        """What syndicatectl prints, as the first admin."""
+        who = ["--ca=/var/lib/syndicate/tls/ca.pem", "--token-file=/var/lib/syndicate/admin.token"]
+        return self.run(f"{BIN}/syndicatectl", *who, *words, text=text)
+
+    def json(self, *words: str) -> Any:
+        """What it prints as JSON."""
+        return json.loads(self.ctl(*words, "--json"))
+
+    def copy(self, folder: Path, to: str) -> None:
+        """Bring a folder there."""
+        _docker(self.address, "cp", str(folder), f"{self.name}:{to}")
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).strip()
+
+
+def until(what: str, met: Any, within: float = WITHIN_S) -> Any:
+    """What `met` gives once it is true."""
+    deadline = time.monotonic() + within
+    while not (found := met()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {within:g} s")
+        time.sleep(0.1)
+    return found
+
+
+def make_image(address: str) -> str:
+    """The base image, by its id."""
+    with base_archive().open("rb") as archive:
+        made = subprocess.run(
+            ["docker", "--host", address, "import", "-"], stdin=archive, capture_output=True, timeout=120
+        )
+    assert made.returncode == 0, made.stderr.decode()
+    return made.stdout.decode().strip()
+
+
+def _docker(
+    address: str, *words: str, text: str | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    return _run("docker", "--host", address, *words, text=text, check=check)
+
+
+def _run(
+    *command: str, text: str | None = None, check: bool = True, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(
+        command, input=text, capture_output=True, text=True, timeout=timeout, check=False, env=environ
+    )
+    assert not check or ended.returncode == 0, f"{' '.join(command)}: {ended.stdout}{ended.stderr}"
+    return ended

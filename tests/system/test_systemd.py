@@ -1,0 +1,225 @@
+"""Services of a machine that a real systemd has booted: installed, restarted, rebooted, taken away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.booted import BIN, Machine, engine, make_image, software, until
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        any(shutil.which(tool) is None for tool in ("dockerd", "debootstrap")),
+        reason="needs docker.io and debootstrap",
+    ),
+    pytest.mark.timeout(500),  # the first test may have to make the base image
+]
+
+JOBS = Path(__file__).with_name("jobs")
+UNITS = ("syndicate-manager", "syndicate-keeper", "syndicate-volunteer")
+
+
+@pytest.fixture(scope="module")
+def boot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Boots machines; all of them are gone afterwards."""
+    folder = tmp_path_factory.mktemp("engine")
+    programs = software(folder)
+    with engine(folder) as address:
+        image = make_image(address)
+        machines: list[Machine] = []
+
+        def start() -> Machine:
+            machines.append(Machine(address, image, programs))
+            machines[-1].start()
+            return machines[-1]
+
+        try:
+            yield start
+        finally:
+            for machine in machines:
+                machine.remove()
+
+
+def install_volunteer(machine: Machine, *more: str) -> dict[str, Any]:
+    """Installs it by a join token; what was done."""
+    made = machine.json("join-token", "create", "--uses=4", "--ttl=1h")
+    words = ["--manager=127.0.0.1:7001", "--slots=2", "--join-token-file=-", *more]
+    words.append(f"--ca-fingerprint={made['ca_fingerprint']}")
+    done: dict[str, Any] = json.loads(
+        machine.run(f"{BIN}/syndicatectl", "install", "volunteer", *words, "--json", text=made["token"])
+    )
+    return done
+
+
+@pytest.fixture(scope="module")
+def machine(boot: Any) -> Machine:
+    """Manager and volunteer on one machine, by two commands, with two slots ready."""
+    made: Machine = boot()
+    made.run(f"{BIN}/syndicatectl", "install", "manager")
+    until("the manager", lambda: made.show("syndicate-manager", "ActiveState") == "active")
+    install_volunteer(made)
+    until_ready(made)
+    made.copy(JOBS, "/root/jobs")
+    return made
+
+
+def is_free(node: dict[str, Any]) -> bool:
+    """Whether both of its slots stand empty."""
+    return [slot["job_id"] for slot in node["slots"]] == [0, 0]
+
+
+def until_ready(machine: Machine) -> dict[str, Any]:
+    """The volunteer, once it is ready with both slots free."""
+
+    def ready() -> dict[str, Any] | None:
+        ended = machine.run(
+            *(f"{BIN}/syndicatectl", "--ca=/var/lib/syndicate/tls/ca.pem"),
+            *("--token-file=/var/lib/syndicate/admin.token", "nodes", "--json"),
+            check=False,
+        )
+        try:
+            nodes = json.loads(ended)["nodes"]
+        except (ValueError, KeyError):
+            return None
+        return next((one for one in nodes if one["state"] == "ready" and is_free(one)), None)
+
+    found: dict[str, Any] = until("the volunteer", ready)
+    return found
+
+
+def submit(machine: Machine, job: str, *more: str) -> str:
+    """A job's id."""
+    return str(machine.json("submit", f"/root/jobs/{job}", *more)["job_id"])
+
+
+def until_said(machine: Machine, job: str, task: str, line: str) -> None:
+    """Waits until a task has written a line."""
+    until(
+        f"{line!r} of {task}",
+        lambda: (
+            line
+            in machine.run(
+                *(f"{BIN}/syndicatectl", "--ca=/var/lib/syndicate/tls/ca.pem"),
+                *("--token-file=/var/lib/syndicate/admin.token", "logs", job, "--task", task),
+                check=False,
+            )
+        ),
+    )
+
+
+def ended(machine: Machine, job: str) -> dict[str, Any]:
+    """The job, once it has ended."""
+
+    def over() -> dict[str, Any] | None:
+        shown: dict[str, Any] = machine.json("show", job)
+        return shown if shown["state"] in ("succeeded", "failed", "lost", "unknown", "cancelled") else None
+
+    found: dict[str, Any] = until(f"the end of job {job}", over)
+    return found
+
+
+def test_a_second_install_changes_nothing(machine: Machine) -> None:
+    """Neither with the same options nor without any; and it says so."""
+    again = machine.run(f"{BIN}/syndicatectl", "install", "manager")
+    bare = machine.run(f"{BIN}/syndicatectl", "install", "volunteer")
+    other = machine.run(f"{BIN}/syndicatectl", "install", "volunteer", "--manager=10.9.9.9:7001", check=False)
+    assert again == bare == "it is installed already; nothing was changed\n"
+    assert "keeper.toml is there, and says something else" in other and "Nothing was changed." in other
+    assert [machine.show(unit, "ActiveState") for unit in UNITS] == ["active"] * 3
+
+
+def test_services_run_as_they_should(machine: Machine) -> None:
+    """Each by its own user, watched by a watchdog, with its cgroup delegated where tasks are."""
+    assert [machine.show(unit, "User") for unit in UNITS] == ["syndicate", "", "syndicate-volunteer"]
+    assert [machine.show(unit, "WatchdogUSec") for unit in UNITS] == ["1min"] * 3
+    assert all(int(machine.show(unit, "WatchdogTimestampMonotonic")) > 0 for unit in UNITS)
+    own = machine.show("syndicate-keeper", "ControlGroup")
+    folders = machine.run(
+        "find", f"/sys/fs/cgroup/unified{own}", "/sys/fs/cgroup", "-maxdepth", "3", check=False
+    )
+    assert f"{own}/keeper" in folders and f"{own}/syndicate-syn" in folders
+    assert "/sys/fs/cgroup/unified/syndicate-syn" not in folders.split()
+
+
+def test_the_journal_has_fields(machine: Machine) -> None:
+    """What goes to systemd's journal is JSON, without being told."""
+    lines = machine.run("journalctl", "-u", "syndicate-volunteer", "-o", "cat").splitlines()
+    events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
+    assert {"join.done", "keeper.up", "link.up"} <= set(events)
+
+
+def test_a_restart_of_the_volunteer_touches_no_task(machine: Machine) -> None:
+    """The job goes on, and its slave is killed and revived with its disk before, meanwhile and after."""
+    until_ready(machine)
+    job = submit(machine, "disk", "--machines=2", "--client=/root/jobs/restart-client")
+    until_said(machine, job, "client-0", "go")
+    machine.run("systemctl", "restart", "syndicate-volunteer")
+    result = ended(machine, job)
+    master = next(task for task in result["tasks"] if task["ref"]["task"] == "master")
+    assert (result["state"], result["attempt"], len(master["runs"])) == ("succeeded", 1, 1), result
+
+
+def test_a_manager_that_was_away_is_found_again(machine: Machine) -> None:
+    """The volunteer waits for it, and tasks run on as if nothing had been."""
+    until_ready(machine)
+    pid = machine.show("syndicate-volunteer", "MainPID")
+    job = submit(machine, "counter", "--machines=2")
+    until_said(machine, job, "master", "line 20")
+    machine.run("systemctl", "stop", "syndicate-manager")
+    machine.run("systemctl", "start", "syndicate-manager")
+    result = ended(machine, job)
+    assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 1
+    until_ready(machine)
+    assert machine.show("syndicate-volunteer", "MainPID") == pid
+
+
+def test_a_keeper_that_hangs_is_ended_with_its_tasks(machine: Machine) -> None:
+    """As by its watchdog; nothing of a task outlives its keeper, and the job is started again."""
+    until_ready(machine)
+    job = submit(machine, "counter", "--machines=2")
+    until_said(machine, job, "master", "line 20")
+    machine.run("systemctl", "kill", "--kill-who=main", "--signal=ABRT", "syndicate-keeper")
+    result = ended(machine, job)
+    assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 2
+    until_ready(machine)
+
+
+def test_a_machine_that_reboots_comes_back(machine: Machine) -> None:
+    """By itself and as a new boot; the job that it had starts again."""
+    before = until_ready(machine)
+    job = submit(machine, "counter", "--machines=2")
+    until_said(machine, job, "master", "line 20")
+    machine.reboot()
+    after = until_ready_or_busy(machine)
+    result = ended(machine, job)
+    assert before["boot_id"] != after["boot_id"]
+    assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 2
+
+
+def until_ready_or_busy(machine: Machine) -> dict[str, Any]:
+    """The volunteer, once the manager has heard of it since the reboot."""
+    until("the services", lambda: [machine.show(unit, "ActiveState") for unit in UNITS] == ["active"] * 3)
+    return until_ready(machine)
+
+
+def test_uninstall_takes_all_away(boot: Any) -> None:
+    """Of a machine that has both nothing is left, neither file nor user; and a second run says so."""
+    spare: Machine = boot()
+    listing = "cd / && find etc var/lib run -path '*systemd*' -prune -o -name '*yndicate*' -print | sort"
+    spare.run(f"{BIN}/syndicatectl", "install", "manager")
+    install_volunteer(spare)
+    assert len(spare.run("sh", "-c", listing).split()) == 6
+    for part in ("volunteer", "manager"):
+        spare.run(f"{BIN}/syndicatectl", "uninstall", part, "--purge", "--yes")
+    # Keepers of other names may hold locks in these two; they are gone with the next boot.
+    assert spare.run("sh", "-c", listing).split() == ["run/syndicate-instances", "run/syndicate-uids"]
+    assert "syndicate" not in spare.run("cat", "/etc/passwd", "/etc/group")
+    assert spare.run("systemctl", "list-unit-files", "syndicate-*", "--no-legend") == ""
+    again = spare.run(f"{BIN}/syndicatectl", "uninstall", "volunteer")
+    assert again == "it is not installed; nothing was changed\n"
