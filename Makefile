@@ -54,12 +54,12 @@ demo: need-root setup system-packages ## Ten slots, two distributed systems, fau
 
 .PHONY: test
 test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 8 min).
-	$(call need,redis-server zstd gcc libc6-dev)
+	$(call need,redis-server zstd gcc libc6-dev systemd)
 	@$(PYTEST) -q -m "not system" --session-timeout 480
 
 .PHONY: test-system
 test-system: setup system-packages ## Whole clusters on this machine (at most 25 min).
-	$(call need,redis-server zstd openssh-client openssh-server $(GO_PACKAGES))
+	$(call need,redis-server zstd openssh-client openssh-server docker.io debootstrap $(GO_PACKAGES))
 	@$(PYTEST) -q -m system --timeout 300 --session-timeout 1500
 
 .PHONY: attacks
