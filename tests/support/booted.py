@@ -43,6 +43,13 @@ mount --bind /run/boot-id /proc/sys/kernel/random/boot_id'
 [Install]
 WantedBy=sysinit.target
 """
+# A service with a /proc of its own (ProtectProc=) does not see what was mounted in the other.
+_OWN_PROC = "[Service]\nBindReadOnlyPaths=/run/boot-id:/proc/sys/kernel/random/boot_id\n"
+_UNITS = {
+    "boot-id.service": _BOOT_ID,
+    "syndicate-manager.service.d/boot-id.conf": _OWN_PROC,
+    "syndicate-volunteer.service.d/boot-id.conf": _OWN_PROC,
+}
 
 
 def base_archive() -> Path:
@@ -51,7 +58,7 @@ def base_archive() -> Path:
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
     )
     suite = release["VERSION_CODENAME"].strip('"')
-    mark = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
+    mark = hashlib.sha256(" ".join((*PACKAGES, *_UNITS.values())).encode()).hexdigest()[:12]
     archive = CACHE / f"{suite}-{mark}.tar"
     if archive.exists():
         return archive
@@ -62,11 +69,13 @@ def base_archive() -> Path:
         _run("debootstrap", "--variant=minbase", f"--include={wanted}", suite, str(folder), timeout=280)
         for rest in ("var/cache/apt/archives", "var/lib/apt/lists"):
             shutil.rmtree(folder / rest)
-        unit = folder / "etc/systemd/system/boot-id.service"
-        unit.write_text(_BOOT_ID)
+        for name, text in _UNITS.items():
+            unit = folder / "etc/systemd/system" / name
+            unit.parent.mkdir(exist_ok=True)
+            unit.write_text(text)
         wants = folder / "etc/systemd/system/sysinit.target.wants"
         wants.mkdir(exist_ok=True)
-        (wants / unit.name).symlink_to(f"/etc/systemd/system/{unit.name}")
+        (wants / "boot-id.service").symlink_to("/etc/systemd/system/boot-id.service")
         part = archive.with_suffix(f".{uuid.uuid4().hex}")
         _run("tar", "-C", str(folder), "-cf", str(part), ".", timeout=60)
         part.rename(archive)
@@ -120,6 +129,7 @@ class Machine:
         """Boot it."""
         how = ["--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--security-opt=seccomp=unconfined"]
         how += ["--security-opt=apparmor=unconfined", "--network=none", "--hostname=node-a"]
+        how += ["--stop-signal=SIGRTMIN+3"]  # halts systemd
         how += ["--tmpfs=/run", "--tmpfs=/run/lock", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro"]
         how += [f"--volume={self.software}:/opt/syndicate:ro"]
         how += [f"--volume={sysconfig.get_path('purelib')}:/opt/dependencies:ro"]
@@ -131,9 +141,13 @@ class Machine:
         words = ("systemctl", "is-system-running")
         until("the boot", lambda: self.run(*words, check=False).strip() in ("running", "degraded"))
 
-    def reboot(self) -> None:
-        """Stop and start it, as a reboot would."""
-        _docker(self.address, "restart", "--time=40", self.name)
+    def reboot(self, *, orderly: bool) -> None:
+        """Halt it and boot it again, or cut its power between the two."""
+        if orderly:
+            _docker(self.address, "restart", "--time=60", self.name)
+        else:
+            _docker(self.address, "kill", self.name)
+            _docker(self.address, "start", self.name)
         self.until_booted()
 
     def remove(self) -> None:
