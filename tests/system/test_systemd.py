@@ -190,6 +190,28 @@ def test_a_keeper_that_hangs_is_ended_with_its_tasks(machine: Machine) -> None:
     until_ready(machine)
 
 
+def test_a_volunteer_that_hangs_is_started_again(machine: Machine) -> None:
+    """Its watchdog hears nothing of it, within two seconds here; the task that it has goes on."""
+    until_ready(machine)
+    unit = "syndicate-volunteer"
+    folder = f"/run/systemd/system/{unit}.service.d"
+    sooner = "[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\n"
+    machine.run("sh", "-c", f"mkdir {folder} && cat >{folder}/sooner.conf", text=sooner)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", unit)
+    until_ready(machine)
+    pid = machine.show(unit, "MainPID")
+    job = submit(machine, "counter", "--machines=2")
+    until_said(machine, job, "master", "line 20")
+    machine.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", unit)
+    until("its end", lambda: machine.show(unit, "MainPID") not in (pid, "0"))
+    result = ended(machine, job)
+    machine.run("rm", "-r", folder)
+    machine.run("systemctl", "daemon-reload")
+    assert "watchdog" in machine.run("journalctl", "-u", unit, "--grep=Watchdog", "-o", "cat").lower()
+    assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 1
+
+
 @pytest.mark.parametrize("orderly", [True, False], ids=["halted", "power cut"])
 def test_a_machine_that_reboots_comes_back(machine: Machine, orderly: bool) -> None:
     """By itself and as a new boot; the job that it had starts again."""
