@@ -154,6 +154,13 @@ def test_the_journal_has_fields(machine: Machine) -> None:
     assert {"join.done", "keeper.up", "link.up"} <= set(events)
 
 
+def test_doctor_finds_the_way_to_the_manager(machine: Machine) -> None:
+    """By what is installed: it answers, is who it should be, and the certificate is fresh."""
+    found = json.loads(machine.run(f"{BIN}/syndicate-volunteer", "doctor", "--json"))
+    of_way = {one["name"]: one["level"] for one in found if one["name"] in ("manager", "certificate", "mtu")}
+    assert of_way == {"manager": "ok", "certificate": "ok", "mtu": "ok"}
+
+
 def test_a_restart_of_the_volunteer_touches_no_task(machine: Machine) -> None:
     """The job goes on, and its slave is killed and revived with its disk before, meanwhile and after."""
     until_ready(machine)
