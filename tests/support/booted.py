@@ -87,9 +87,15 @@ def base_archive() -> Path:
 @contextmanager
 def engine(folder: Path) -> Iterator[str]:
     """A container engine of the test's own, by its address; it touches no rule and no bridge of the host."""
-    address = f"unix://{folder}/sock"
+    address, parent = f"unix://{folder}/sock", f"syn-{uuid.uuid4().hex[:8]}"
     words = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
-    words += [f"--host={address}", "--iptables=false", "--ip-masq=false", "--bridge=none"]
+    words += [
+        f"--host={address}",
+        f"--cgroup-parent=/{parent}",
+        "--iptables=false",
+        "--ip-masq=false",
+        "--bridge=none",
+    ]
     with (folder / "log").open("w") as log:
         daemon = subprocess.Popen(["dockerd", *words], stdout=log, stderr=log, start_new_session=True)
     try:
@@ -98,6 +104,15 @@ def engine(folder: Path) -> Iterator[str]:
     finally:
         daemon.terminate()
         daemon.wait(WITHIN_S)
+        _remove_cgroups(parent)
+
+
+def _remove_cgroups(name: str) -> None:
+    """Those that the engine made for its machines, in every hierarchy; none holds a process any more."""
+    top = Path("/sys/fs/cgroup")
+    for made in (top / name, *top.glob(f"*/{name}")):
+        for folder, _, _ in os.walk(made, topdown=False):
+            os.rmdir(folder)
 
 
 def software(folder: Path) -> Path:
