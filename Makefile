@@ -53,14 +53,14 @@ demo: need-root setup system-packages ## Ten slots, two distributed systems, fau
 	@$(PYTHON) examples/demo.py
 
 .PHONY: test
-test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 8 min).
+test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 20 min).
 	$(call need,redis-server zstd gcc libc6-dev systemd)
-	@$(PYTEST) -q -m "not system" --session-timeout 480
+	@$(PYTEST) -q -m "not system" --session-timeout 1200
 
 .PHONY: test-system
-test-system: setup system-packages ## Whole clusters on this machine (at most 25 min).
-	$(call need,redis-server zstd openssh-client openssh-server docker.io debootstrap $(GO_PACKAGES))
-	@$(PYTEST) -q -m system --timeout 300 --session-timeout 1500
+test-system: setup system-packages ## Whole clusters on this machine (at most 40 min).
+	$(call need,redis-server zstd chromium openssh-client openssh-server docker.io debootstrap $(GO_PACKAGES))
+	@$(PYTEST) -q -m system --timeout 300 --session-timeout 2400
 
 .PHONY: attacks
 attacks: need-root setup system-packages ## What hostile jobs and users may try, each with its defence and without.

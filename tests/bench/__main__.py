@@ -13,12 +13,25 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import barrier, checkers, faults, gang, history, memory, register, revive, sandbox, submit
+from tests.bench import (
+    barrier,
+    chaos,
+    checkers,
+    faults,
+    gang,
+    history,
+    memory,
+    register,
+    revive,
+    sandbox,
+    submit,
+)
 from tests.bench.figure import Figure
 
 # What gives which figures; one measurement may give several.
 MEASUREMENTS: tuple[tuple[tuple[str, ...], Callable[[], Iterator[Figure]]], ...] = (
     (faults.NAMES, faults.measure),
+    (chaos.NAMES, chaos.measure),
     (gang.NAMES, gang.measure),
     (sandbox.NAMES, sandbox.measure),
     (revive.NAMES, revive.measure),

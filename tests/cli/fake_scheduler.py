@@ -14,6 +14,7 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1 import scheduler_pb2_grpc
 from syndicate.v1.common_pb2 import JobState, Reason, Role, TaskState
 
+from tests.cli.fake_chaos import FakeUsersChaos
 from tests.cli.fake_identity import NOW_S, STAFF, STUDENT, SUBMIT, TOKEN, FakeIdentity, page, refuse, stamp
 
 __all__ = ["TOKEN", "FakeManager", "FakeScheduler", "stamp"]
@@ -297,6 +298,8 @@ class FakeManager:
         self.scheduler = FakeScheduler()
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
         scheduler_pb2_grpc.add_SchedulerServicer_to_server(self.scheduler, self._server)
+        self.chaos = FakeUsersChaos()
+        self._server.add_generic_rpc_handlers((self.chaos,))
         self.port = self._server.add_insecure_port("127.0.0.1:0")
 
     @property

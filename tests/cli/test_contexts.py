@@ -159,6 +159,14 @@ def test_login_from_a_file_and_again(
     assert (document["context"], document["user"]["name"]) == (name, "eve")
 
 
+@pytest.mark.parametrize("text", ["sha256:00", "é" * 64, "0" * 63, "sha256:" + "g" * 64])
+def test_a_fingerprint_that_is_none_is_told_with_who_knows_it(bare_ctl: Ctl, text: str) -> None:
+    """Before anybody is asked, and before the token is."""
+    ended = bare_ctl("login", "127.0.0.1:1", "--fingerprint", text)
+    assert ended.code == 64 and "is no SHA-256 fingerprint" in ended.err
+    assert "syndicatectl certs list" in ended.err
+
+
 def test_a_login_that_fails_keeps_nothing(
     bare_ctl: Ctl, manager: FakeManager, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.cli.conftest import Ctl
 from tests.cli.fake_identity import ADMIN, ALL, READ, STAFF, STUDENT, stamp
-from tests.cli.fake_scheduler import FakeManager, ended_job, log
+from tests.cli.fake_scheduler import FakeManager, ended_job, log, running_job
 
 
 def as_user(
@@ -345,7 +345,7 @@ def test_a_student_is_told_once_that_clients_are_left_out(
     """On standard error, where there is a client, its output is not published and not asked for by name."""
     pieces = [log("master", 0, b"hello\n", 1.0), log("client-0", 0, b"graded\n", 2.0)]
     as_user(ctl, manager, monkeypatch)
-    manager.scheduler.jobs[12] = ended_job()
+    manager.scheduler.jobs[12] = running_job()
     manager.scheduler.jobs[12].owner = "eve"
 
     def logs(*words: str) -> tuple[int, str, str]:
@@ -360,7 +360,7 @@ def test_a_student_is_told_once_that_clients_are_left_out(
     assert code == 77 and "Staff can show it to everybody:  syndicatectl publish JOB" in error
     del manager.scheduler.jobs[12].tasks[-1]
     assert logs()[2] == ""
-    manager.scheduler.jobs[12] = ended_job()
+    manager.scheduler.jobs[12] = running_job()
     manager.scheduler.jobs[12].published = True
     assert logs()[1:] == ("master    | hello\nclient-0  | graded\n", "")
     del pieces[1:]

@@ -21,6 +21,14 @@ def test_result_ends_with_the_outcome(ctl: Ctl, manager: FakeManager, outcome: s
     assert "operations  42,310" in ended.out
 
 
+def test_a_seed_is_shown_with_all_of_its_digits(ctl: Ctl, manager: FakeManager) -> None:
+    """So that it can be given again."""
+    job = ended_job()
+    job.result.metrics["nemesis_seed"] = 9007199254740991
+    manager.scheduler.jobs[12] = job
+    assert "nemesis_seed  9,007,199,254,740,991" in ctl("result", "12").out
+
+
 def test_result_of_a_running_job_says_to_wait(ctl: Ctl, manager: FakeManager) -> None:
     """A job that goes on has no result: 75, and the command that waits."""
     manager.scheduler.jobs[12] = running_job()
@@ -92,7 +100,7 @@ def test_jobs_shows_the_newest_unless_asked_for_all(ctl: Ctl, manager: FakeManag
 
 def test_logs_are_labelled_and_harmless(ctl: Ctl, manager: FakeManager) -> None:
     """Each line has its task; escapes, markup and bad bytes come out as text."""
-    manager.scheduler.jobs[12] = ended_job()
+    manager.scheduler.jobs[12] = running_job()
     nasty = b"\x1b]0;owned\x07\x1b[2J[bold]hi[/bold] \xff \xe2\x80\xaeevil\r\n"
     manager.scheduler.logs[12] = [[log("master", 0, nasty, 1.0), log("slave-0", 0, b"no newline", 2.0)]]
     ended = ctl("logs", "12")
@@ -112,7 +120,7 @@ def test_logs_that_dropped_bytes_say_so(ctl: Ctl, manager: FakeManager) -> None:
 
 def test_logs_of_some_tasks(ctl: Ctl, manager: FakeManager) -> None:
     """--task chooses; a task that the job does not have is named, with those that it has."""
-    manager.scheduler.jobs[12] = ended_job()
+    manager.scheduler.jobs[12] = running_job()
     manager.scheduler.logs[12] = [[log("master", 0, b"a\n", 1.0), log("slave-0", 0, b"b\n", 1.0)]]
     assert ctl("logs", "12", "--task", "slave-0").out == "slave-0   | b\n"
     wrong = ctl("logs", "12", "--task", "slave-9")

@@ -82,3 +82,23 @@ def test_certificates_that_run_out_are_told(ctl: Ctl, manager: FakeManager) -> N
 
     assert header.endswith("CERTIFICATE") and good.endswith("80 days") and soon.endswith("13 days")
     assert warning == "certificates that expire soon: node-b   syndicatectl certs renew HOST"
+
+
+def test_what_a_volunteer_cannot_do_is_told(ctl: Ctl, manager: FakeManager) -> None:
+    """A short column where one lacks something; the reasons on request, and in JSON always."""
+    assert "CANNOT" not in ctl("nodes").out
+    manager.scheduler.nodes.append(node("node-b", scheduler.NODE_STATE_READY, 1))
+    for one in manager.scheduler.nodes:
+        one.cannot.add(capability="delay", why="this kernel has no netem")
+    manager.scheduler.nodes[1].cannot.add(capability="pause", why="no freezer")
+
+    header, first, second = ctl("nodes").out.splitlines()
+    wide = ctl("nodes", "--wide").out.splitlines()
+
+    assert header.endswith("CANNOT") and first.endswith("delay") and second.endswith("delay, pause")
+    assert wide[3:] == [
+        "cannot delay   node-a, node-b: this kernel has no netem",
+        "cannot pause   node-b: no freezer",
+    ]
+    told = ctl("nodes", "--json").document["nodes"][1]["cannot"]
+    assert told[1] == {"capability": "pause", "why": "no freezer"}

@@ -152,3 +152,77 @@ def test_the_base_install_is_enough() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True
     )
     assert ended.stdout == "[]\n"
+
+
+def test_every_fault_has_its_command(server: FakeChaosServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each prints what it did; what is so already says so."""
+    ip = "10.77.0.12"
+    for words in (
+        ["reset", ip, "--lease", "30"],
+        ["pause", ip, "--lease", "500ms"],
+        ["pause", ip],
+        ["pause", ip],
+        ["resume", ip],
+        ["disk-full", ip],
+        ["signal", "QUIT", ip],
+        ["degrade", ip, "--loss", "10%", "--delay", "50ms", "--rate", "1Mbit", "--peer", "10.77.0.11"],
+        ["partition", "10.77.0.11", ip, "--one-way", "--lease", "9"],
+        ["partition", "--shape", "isolate-one", "--ip", ip, "--seed", "3"],
+        ["heal", "1"],
+        ["heal", "1"],
+    ):
+        assert chaos_command.run(words) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"reset         {ip}",
+        f"paused        {ip}",
+        f"paused        {ip}",
+        f"paused        {ip}  (already so)",
+        f"resumed       {ip}",
+        f"disk full     {ip}",
+        f"signalled     {ip}  1 process",
+        f"degraded      {ip}",
+        "group         10.77.0.11",
+        f"group         {ip}",
+        f"group         {ip}",
+        "group         10.77.0.11",
+        "healed        1",
+        "healed        (already so)",
+    ]
+    assert [fault.lease_s for fault in server.job.faults][:2] == [30.0, 0.5]
+
+
+def test_the_ledger_is_listed(server: FakeChaosServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line each, with what became of it; or only what is in force."""
+    assert chaos_command.run(["faults"]) == 0
+    for words in (["pause", "10.77.0.12"], ["degrade", "10.77.0.12", "--loss", "5"], ["heal", "1"]):
+        chaos_command.run(words)
+    capsys.readouterr()
+    assert chaos_command.run(["faults"]) == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["1", "slave-0", "pause", "by", "client-0", "healed", "by", "client-0"],
+        ["2", "slave-0", "degrade", "loss", "5", "%", "by", "client-0", "in", "force"],
+        ["3", "slave-0", "heal", "faults", "1", "by", "client-0"],
+    ]
+    assert chaos_command.run(["faults", "--in-force", "--json"]) == 0
+    assert [fault["fault_id"] for fault in json.loads(capsys.readouterr().out)["faults"]] == [2]
+    assert chaos_command.run(["members"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("generation 1  faults 2")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pause", "10.77.0.12", "--lease", "0"],
+        ["pause", "10.77.0.12", "--lease", "soon"],
+        ["degrade", "10.77.0.12", "--loss", "much"],
+        ["signal", "QUTI", "10.77.0.12"],
+        ["partition"],
+    ],
+)
+def test_arguments_that_are_none_are_exit_2(
+    server: FakeChaosServer, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """Told in one line, before anything is sent."""
+    assert chaos_command.run(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert server.job.calls == []

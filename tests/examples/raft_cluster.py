@@ -19,14 +19,15 @@ class Cluster:
 
     Args:
         net: the first three bytes of the addresses; each test takes its own.
+        bugs: `stale_reads`, `forget_vote`.
     """
 
-    def __init__(self, folder: Path, net: str, size: int = 5, stale_reads: bool = False) -> None:
+    def __init__(self, folder: Path, net: str, size: int = 5, **bugs: bool) -> None:
         self.members = tuple(f"{net}.{number}" for number in range(1, size + 1))
         self.cut: set[str] = set()
         self.said: dict[str, list[str]] = {member: [] for member in self.members}
         self._folder = folder
-        self._stale_reads = stale_reads
+        self._bugs = bugs
         self._running: dict[str, tuple[threading.Thread, threading.Event]] = {}
 
     def __enter__(self) -> Cluster:
@@ -43,7 +44,7 @@ class Cluster:
         folder = self._folder / member
         if not with_disk:
             shutil.rmtree(folder)
-        settings = Settings(member, self.members, folder, stale_reads=self._stale_reads, timing=TIMING)
+        settings = Settings(member, self.members, folder, timing=TIMING)._replace(**self._bugs)
         node = Node(settings, self.said[member].append, lambda peer: not {member, peer} & self.cut)
         end = threading.Event()
         thread = threading.Thread(target=node.run, args=(end.is_set,), name=member, daemon=True)
@@ -75,12 +76,12 @@ class LocalChaos(FakeChaos):
         self._cluster.start(ip, with_disk is not False)
         return super().revive(ip, with_disk, **kwargs)
 
-    def disconnect(self, ip: str, *args: Any, **kwargs: Any) -> Any:
-        """Cuts the member's links to its peers; clients still reach it."""
-        self._cluster.cut.add(ip)
+    def disconnect(self, ip: Any, *args: Any, **kwargs: Any) -> Any:
+        """Cuts the links of a member, or of several, to all peers; clients still reach it."""
+        self._cluster.cut.update([ip] if isinstance(ip, str) else ip)
         return super().disconnect(ip, *args, **kwargs)
 
-    def reconnect(self, ip: str, *args: Any, **kwargs: Any) -> Any:
+    def reconnect(self, ip: Any, *args: Any, **kwargs: Any) -> Any:
         """Takes the cut back."""
-        self._cluster.cut.discard(ip)
+        self._cluster.cut.difference_update([ip] if isinstance(ip, str) else ip)
         return super().reconnect(ip, *args, **kwargs)

@@ -36,12 +36,30 @@ def test_lines_of_a_job(demo: ModuleType) -> None:
     )
 
 
-def test_what_was_found(demo: ModuleType) -> None:
-    """Numbers where something was lost, `no` where nothing was."""
-    names = demo.SHOWS[0].because
-    found = {"stale_reads": 500.0, "lost_writes": 12.0}
-    assert demo.counted(found, names) == "500 stale reads, 12 lost writes"
-    assert demo.counted({}, names) == "no stale read, no lost write"
+def test_a_verdict_as_expected(demo: ModuleType) -> None:
+    """The first line of what the checkers said stands there whole."""
+    text = 'false: linearizable: get stale returned "old" (process slave-0, 12 ms) after …\n  more'
+
+    right, line = demo.judged(demo.SHOWS[0], {"outcome": "fail", "text": text})
+
+    assert right
+    assert line == f"redis    as expected: {text.splitlines()[0]}"
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ({"outcome": "fail", "text": "false: linearizable: get a returned 1"}, "false: linearizable: get a"),
+        ({"outcome": "unknown", "text": "unknown: tested: vacuous"}, "unknown: tested: vacuous"),
+        ({}, "no verdict"),
+    ],
+)
+def test_another_verdict_than_expected(demo: ModuleType, result: dict[str, str], told: str) -> None:
+    """What was expected is named beside what came; a job without a result has no verdict."""
+    right, line = demo.judged(demo.SHOWS[1], result)
+
+    assert not right
+    assert line.startswith(f"raft-kv  not as expected, which is 'true:': {told}")
 
 
 def test_the_demo_needs_root(

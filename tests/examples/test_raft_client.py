@@ -1,105 +1,110 @@
-"""The Raft example's client, against members that run, and its judgement of what it saw."""
+"""The Raft example's client, against members that run: a sound store, and two with a bug each."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from check.__main__ import Run, metrics
-from check.record import Record
-from check.verdict import judge, summary, table
+import pytest
+from check.__main__ import Completed, Run
+from check.cluster import UndecidedError
 from raft_cluster import Cluster, LocalChaos
+from syndicate.client_api.checkers import Answer, Verdict
+from syndicate.client_api.history import History, Outcome, read
+
+PLAN_STEPS = 4  # before the split vote, each a fault and its heal
 
 
-def _run(cluster: Cluster, chaos: LocalChaos) -> Run:
-    names = {member: f"n{number}" for number, member in enumerate(cluster.members)}
-    return Run(chaos, names, successes=25, pace=0.004)
+class Checked:
+    """A cluster in this process, and what a whole run of the client says of it."""
+
+    def __init__(self, folder: Path, net: str, seed: int, **bugs: bool) -> None:
+        self.path = folder / "history.jsonl"
+        with Cluster(folder, net, **bugs) as cluster, History(self.path) as history:
+            self.chaos = LocalChaos(cluster)
+            names = {member: f"n{number}" for number, member in enumerate(cluster.members)}
+            run = Run(self.chaos, names, history, seed, successes=5, pace=0.01)
+            self.verdict: Verdict = run.work()
+            self.metrics: dict[str, float] = run.metrics()
+            self.text = "\n".join([self.verdict.text(), *run.table()])
 
 
-def test_the_whole_plan_passes_on_a_sound_store(tmp_path: Path) -> None:
-    """Leader and follower are cut, killed and revived; each window has successes, nothing is lost."""
-    with Cluster(tmp_path, "127.77.1") as cluster:
-        chaos = LocalChaos(cluster)
-        run = _run(cluster, chaos)
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    """A run on the store as it should be."""
+    return Checked(tmp_path_factory.mktemp("sound"), "127.77.1", seed=1)
 
-        verdict = run.work()
 
-    report = "\n".join([*table(run.record), *summary(run.record, verdict, len(run.elections))])
-    assert verdict.outcome == "pass", report
-    assert len(run.elections) >= 3, report  # the first, and one for each leader that was taken away
-    assert all(window.writes >= 25 and window.reads >= 25 for window in run.record.windows), report
-    assert report.endswith("stale reads: 0\nlost acknowledged writes: 0")
-    assert [call.rpc for call in chaos.job.calls] == [
-        "Disconnect", "Reconnect", "Kill", "Revive", "Kill", "Revive", "Disconnect", "Reconnect",
-    ]  # fmt: skip
-    assert metrics(run, verdict)["lost_writes"] == 0
+def test_a_sound_store_comes_out_true(sound: Checked) -> None:
+    """Linearizable, available after each heal, and each kind of operation succeeded in each window."""
+    assert sound.verdict.answer is Answer.TRUE, sound.text
+    assert sorted(sound.verdict.parts) == ["available", "completed", "linearizable", "tested"]
+
+
+def test_it_has_elections_isolated_leaders_and_windows(sound: Checked) -> None:
+    """At least three elections and one leader cut off; one leader a term; five windows of a second."""
+    metrics = sound.metrics
+    assert metrics["elections"] >= 3 and metrics["leaders_isolated"] >= 1, metrics
+    assert metrics["terms_with_two_leaders"] == 0 and metrics["seed"] == 1, metrics
+    assert metrics["fault_windows"] == PLAN_STEPS + 1, metrics
+
+
+def test_each_fault_is_healed(sound: Checked) -> None:
+    """Nobody is left cut off or dead."""
+    cut: set[str] = set()
+    dead: set[str] = set()
+    for call in sound.chaos.job.calls:
+        request: Any = call.request
+        who = set(request.ips) | ({request.ip} if request.ip else set())
+        if call.rpc == "Disconnect":
+            cut |= who
+        elif call.rpc == "Reconnect":
+            cut -= who
+        elif call.rpc == "Kill":
+            dead |= who
+        elif call.rpc == "Revive":
+            dead -= who
+    assert (cut, dead) == (set(), set())
+
+
+def test_a_write_without_a_majority_is_recorded_as_unknown(sound: Checked) -> None:
+    """The first candidate has no majority for its write: nobody knows what becomes of it."""
+    operations = read(sound.path).operations
+    (early,) = [one for one in operations if one.kind == "append" and one.process == "at first"]
+    assert early.outcome is Outcome.INFO
 
 
 def test_stale_reads_are_found(tmp_path: Path) -> None:
-    """With the bug STALE_READS a leader that is cut off answers with what is old, and the client sees it."""
-    with Cluster(tmp_path, "127.77.2", stale_reads=True) as cluster:
-        run = _run(cluster, LocalChaos(cluster))
+    """With the bug STALE_READS a leader that was cut off answers with what is old."""
+    checked = Checked(tmp_path, "127.77.2", seed=2, stale_reads=True)
 
-        verdict = run.work()
-
-    assert verdict.outcome == "fail"
-    assert {stale.window for stale in run.record.stale} >= {"leader cut off"}
-    assert verdict.lost == ()
+    assert checked.verdict.answer is Answer.FALSE, checked.text
+    assert checked.verdict.reason.startswith("linearizable: get ")
 
 
-def _record(*acknowledged: str) -> Record:
-    record = Record(lambda: 0.0)
-    window = record.open("no fault", 1)
-    for number, value in enumerate(acknowledged, 1):
-        record.attempt("k", value)
-        record.wrote("k", value, number, window)
-        record.read("k", number, number, window)
-    return record
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    """A run of the same seed as the sound one, on a store that forgets its votes."""
+    return Checked(tmp_path_factory.mktemp("forgetful"), "127.77.3", seed=1, forget_vote=True)
 
 
-def test_a_lost_write_is_a_failure() -> None:
-    """An acknowledged value that the last read does not show is lost."""
-    verdict = judge(_record("a", "b"), {"k": ["a"]})
+def test_a_forgotten_vote_is_found(forgetful: Checked) -> None:
+    """With the bug FORGET_VOTE one term has two leaders, and a write that was acknowledged is gone."""
+    checked = forgetful
 
-    assert verdict.outcome == "fail"
-    assert verdict.lost == ("k b",)
-
-
-def test_an_unanswered_write_may_be_there_or_not() -> None:
-    """A write without an answer is neither lost nor invented."""
-    record = _record("a")
-    record.attempt("k", "b")
-    record.unanswered()
-
-    assert judge(record, {"k": ["a"]}).outcome == "pass"
-    assert judge(record, {"k": ["a", "b"]}).outcome == "pass"
+    assert checked.metrics["terms_with_two_leaders"] == 1, checked.text
+    assert checked.verdict.answer is Answer.FALSE, checked.text
+    assert 'append split "second"' in checked.verdict.text()
 
 
-def test_values_written_twice_never_or_in_another_order_are_failures() -> None:
-    """Each value is there at most once, was written by somebody, and stands in its writer's order."""
-    record = _record("a", "b")
-
-    assert judge(record, {"k": ["a", "b", "b"]}).doubled == ("k b",)
-    assert judge(record, {"k": ["a", "b", "c"]}).invented == ("k c",)
-    assert judge(record, {"k": ["b", "a"]}).disordered == ("k",)
+def test_one_seed_breaks_the_same_things_in_the_same_order(sound: Checked, forgetful: Checked) -> None:
+    """The kinds of faults and their order come from the seed alone, whoever leads."""
+    assert [call.rpc for call in sound.chaos.job.calls] == [call.rpc for call in forgetful.chaos.job.calls]
 
 
-def test_a_window_without_success_leaves_it_open() -> None:
-    """A store that did not work under a fault has not shown that it keeps its word."""
-    record = _record("a")
-    record.open("leader killed", 1)
+def test_a_plan_that_stopped_is_no_pass() -> None:
+    """What could not be done to its end is unknown, with the reason."""
+    verdict = Completed(UndecidedError("waited for a leader for 15 s")).check([])
 
-    verdict = judge(record, {"k": ["a"]})
-
-    assert verdict.outcome == "unknown"
-    assert verdict.idle == ("leader killed",)
-
-
-def test_a_read_behind_an_acknowledged_write_is_stale() -> None:
-    """A read that shows less than was acknowledged when it began is stale; showing more is not."""
-    record = _record("a", "b")
-
-    record.read("k", seen=1, known=2, window=None)
-    record.read("k", seen=3, known=2, window=None)
-
-    assert [(stale.seen, stale.known) for stale in record.stale] == [(1, 2)]
-    assert judge(record, {"k": ["a", "b"]}).outcome == "fail"
+    assert verdict.answer is Answer.UNKNOWN
+    assert verdict.reason == "waited for a leader for 15 s"

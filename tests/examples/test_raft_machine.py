@@ -190,3 +190,59 @@ def test_a_read_waits_for_the_leaders_own_first_entry() -> None:
 
     assert early == []
     assert raft.take().reads == [7]
+
+
+def test_who_is_told_to_stand_asks_at_once_and_without_a_pre_vote() -> None:
+    """Leadership transfer: the term is raised now, though a leader is well."""
+    raft = _member(3)
+    raft.receive(10.0, Append(B, 3, 0, 0, (), 0, 0))
+    raft.take()
+
+    stands = raft.stand(10.0, 5.0)
+
+    ready = raft.take()
+    assert stands and raft.term == 4
+    assert ready.meta is not None and (ready.meta.term, ready.meta.vote) == (4, ME)
+    assert [(peer, message) for peer, message in ready.messages if isinstance(message, Vote)] == [
+        (peer, Vote(ME, 4, 0, 0, pre=False)) for peer in (B, C, D, E)
+    ]
+
+
+def test_a_candidate_asks_again_whoever_has_not_answered() -> None:
+    """Neither who gave a vote nor who refused is asked again; after its time it asks for pre-votes."""
+    raft = _member(3)
+    raft.stand(10.0, 5.0)
+    raft.take()
+    raft.receive(10.0, VoteReply(B, 4, True, pre=False))
+    raft.receive(10.0, VoteReply(C, 4, False, pre=False))
+
+    due = raft.deadline
+    raft.tick(due)
+    again = raft.take().messages
+    votes = raft.votes
+    raft.tick(15.0)
+
+    assert due < 10.2
+    assert again == [(peer, Vote(ME, 4, 0, 0, pre=False)) for peer in (D, E)]
+    assert votes == ([ME, B], [C])
+    assert {message.pre for _, message in raft.take().messages if isinstance(message, Vote)} == {True}
+    assert raft.term == 4
+
+
+def test_votes_that_come_late_make_a_leader() -> None:
+    """A candidate that stands long counts all votes of its term, however far apart they come."""
+    raft = _member(3)
+    raft.stand(10.0, 5.0)
+
+    raft.receive(10.1, VoteReply(B, 4, True, pre=False))
+    raft.receive(14.9, VoteReply(C, 4, True, pre=False))
+
+    assert raft.role is Role.LEADER
+
+
+def test_a_learner_does_not_stand_when_told() -> None:
+    """A disk that is not admitted takes no part in elections, also on demand."""
+    raft = _member(3, voter=False)
+
+    assert not raft.stand(10.0, 5.0)
+    assert raft.term == 3

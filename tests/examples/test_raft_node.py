@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from check.cluster import Cluster as Members
 from check.kv import Session, UnansweredError
 from raft_cluster import Cluster
 from raftkv.node import PORT, Node, Settings
@@ -209,6 +210,9 @@ def test_nonsense_ends_its_connection_only(trio: Trio) -> None:
         ({"op": "append", "client": "c", "seq": 1, "key": 7, "value": "v"}, "key is not a text"),
         ({"op": "put", "client": "c", "seq": 1, "key": "k", "value": "v" * 5000}, "value is not a text"),
         ({"op": "get", "key": "k"}, "not leader"),
+        ({"op": "stand"}, "seconds is not a number above 0"),
+        ({"op": "stand", "seconds": True}, "seconds is not a number above 0"),
+        ({"op": "stand", "seconds": 61}, "seconds is not a number above 0, at most 60"),
     ],
 )
 def test_requests_that_cannot_be_done_are_told_so(trio: Trio, request_: dict[str, Any], error: str) -> None:
@@ -230,7 +234,7 @@ def test_a_single_member_serves_at_once(tmp_path: Path) -> None:
         session.append("k", "a", DEADLINE_S)
         cluster.kill(cluster.members[0])
         cluster.start(cluster.members[0])
-        held = session.values("k", DEADLINE_S)
+        held = session.get("k", DEADLINE_S)
         session.close()
 
     assert held == ["a"]
@@ -248,7 +252,7 @@ def test_without_a_majority_a_write_is_not_answered(tmp_path: Path) -> None:
             session.append("k", "b", 1.0)
         for member in cluster.members[1:]:
             cluster.start(member)
-        held = session.values("k", DEADLINE_S)
+        held = session.get("k", DEADLINE_S)
         session.close()
 
     assert held[0] == "a"
@@ -264,8 +268,30 @@ def test_a_repeated_request_is_done_once(tmp_path: Path) -> None:
         with socket.create_connection((cluster.members[0], PORT), DEADLINE_S) as sock:
             sock.sendall(json.dumps(body).encode() + b"\n")
             answer = json.loads(sock.makefile("rb").readline())
-        held = session.values("k", DEADLINE_S)
+        held = session.get("k", DEADLINE_S)
         session.close()
 
     assert answer["n"] == 1
+    assert held == ["a"]
+
+
+def test_leadership_is_moved_to_who_is_told_to_stand(tmp_path: Path) -> None:
+    """A follower that is told to stand leads the next term, and has all that was written."""
+    with Cluster(tmp_path, "127.81.4", size=3) as members:
+        cluster = Members({member: member for member in members.members})
+        cluster.until_all_vote()
+        session = cluster.session("s")
+        session.append("k", "a", DEADLINE_S)
+        leader, term = cluster.leader()
+        cluster.until_settled()
+        follower = next(member for member in members.members if member != leader)
+
+        stands_in = cluster.stand(follower, DEADLINE_S)
+        cluster.until("the follower to lead", lambda: cluster.leads(follower))
+
+        held = session.get("k", DEADLINE_S)
+        session.close()
+        cluster.close()
+
+    assert stands_in == term + 1
     assert held == ["a"]

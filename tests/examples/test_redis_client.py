@@ -10,41 +10,50 @@ from pathlib import Path
 
 import pytest
 from redis_pair import Pair
-from redischeck.plan import Plan, UndecidedError, story
+from redischeck.judge import judge
+from redischeck.plan import Plan, UndecidedError
 from redischeck.resp import Redis, RedisError, SilentError
+from syndicate.client_api.checkers import Answer
+from syndicate.client_api.history import History, read
 from syndicate.client_api.testing import FakeChaos
 
 
-def test_stale_reads_and_lost_writes_are_found_with_their_faults(tmp_path: Path) -> None:
-    """A cut replica answers with what is old; a primary without its disk has lost what it acknowledged."""
+def test_the_counterexample_is_the_stale_read_and_nothing_else(tmp_path: Path) -> None:
+    """Old value, new value at the primary, old value again from the replica that was cut off."""
     said: list[str] = []
-    with Pair(tmp_path, "127.78.1") as pair:
+    with Pair(tmp_path, "127.78.1") as pair, History(tmp_path / "history.jsonl") as history:
         names = {pair.master: "master", pair.slaves[0]: "slave-0"}
+        plan = Plan(FakeChaos(job=pair), names, history, said.append)
 
-        report = Plan(FakeChaos(job=pair), names, lambda _at, text: said.append(text), writes=20).run()
+        plan.run()
 
-    assert [(finding.kind, finding.count) for finding in report.findings] == [
-        ("stale", 20),
-        ("lost", 0),  # killed with its disk: the append-only file has everything
-        ("lost", 20),
+    verdict = judge(read(history.path).operations, plan.windows)
+    assert verdict.answer is Answer.FALSE, said
+    assert 'get stale returned "old" (process slave-0,' in verdict.reason
+    assert 'after put stale "new" had been acknowledged' in verdict.reason
+    shown = verdict.parts["linearizable"].counterexample
+    assert [(one.process, one.kind, one.argument or one.result) for one in shown] == [
+        ("master", "put", "old"),
+        ("master", "put", "new"),
+        ("slave-0", "get", "old"),
     ]
-    stale, lost, totals = story(report)
-    assert stale.startswith("20 of 20 reads were stale at slave-0 127.78.1.2: cut slave-0 127.78.1.2 off at ")
-    assert stale.endswith(" s (fault 1)")
-    assert [part.split(" at ")[0].strip() for part in lost.split(": ", 1)[1].split(";")] == [
-        "cut slave-0 127.78.1.2 off",
-        "killed master 127.78.1.1",
-        "revived master 127.78.1.1 without its disk",
-    ]
-    assert totals.endswith("stale reads: 20, lost acknowledged writes: 20")
+    assert verdict.metrics == {
+        "operations": 7,
+        "stale_reads": 1,
+        "writes_lost_with_disk": 0,  # the append-only file has everything
+        "lost_writes": 1,
+    }
 
 
-def test_without_a_replica_there_is_nothing_to_tell() -> None:
+def test_without_a_replica_there_is_nothing_to_tell(tmp_path: Path) -> None:
     """A job of one machine is refused in one line that says what to do."""
     chaos = FakeChaos(members=["127.78.2.1"])
 
-    with pytest.raises(UndecidedError, match="-n 2 or more"):
-        Plan(chaos, {"127.78.2.1": "master"}, lambda *_: None, writes=1)
+    with (
+        History(tmp_path / "history.jsonl") as history,
+        pytest.raises(UndecidedError, match="-n 2 or more"),
+    ):
+        Plan(chaos, {"127.78.2.1": "master"}, history, lambda _line: None)
 
 
 @contextmanager

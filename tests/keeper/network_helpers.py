@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from syndicate.volunteer.keeper.network import FabricNetwork, in_namespace
 from syndicate.volunteer.keeper.network import _route as route
-from syndicate.volunteer.keeper.network import in_namespace
 from syndicate.volunteer.keeper.network._common import check_interface
 from syndicate.volunteer.keeper.network._netlink import NetlinkSocket
+from syndicate.volunteer.local import NetworkState
 
 PATIENCE = 10.0  # seconds; for what happens within milliseconds on a quiet machine
 PREFIX = 16
@@ -78,6 +79,31 @@ class Slot:
     def refused_in(self) -> int:
         """Packets to it that isolation dropped."""
         return self.network.counters().refused_in
+
+
+def cut(peers: Sequence[str]) -> NetworkState:
+    """Nothing but a cut from these."""
+    return NetworkState(cut=tuple(peers))
+
+
+@contextlib.contextmanager
+def slots_of_a_job(*addresses: str) -> Iterator[tuple[FabricNetwork, list[Slot]]]:
+    """An open network and the slots of one job in it; at the end nothing of them is left."""
+    fabric = FabricNetwork("tst")
+    fabric.open()
+    try:
+        with contextlib.ExitStack() as stack:
+            yield fabric, [add_slot(fabric, address, addresses, stack) for address in addresses]
+    finally:
+        fabric.close()
+    assert fabric.leftovers() == []
+
+
+def add_slot(fabric: FabricNetwork, address: str, peers: Sequence[str], stack: contextlib.ExitStack) -> Slot:
+    """One more slot, of a job with these members."""
+    network = fabric.make_slot(address)
+    network.assign(address, PREFIX, peers, uid=0)
+    return Slot(network, address, stack)
 
 
 def exchange(sender: socket.socket, receiver: socket.socket, data: bytes = b"hello") -> bytes:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from syndicate.volunteer import frames
 from syndicate.volunteer.keeper.account import within_a_frame
 from syndicate.volunteer.local import (
+    WHOLE,
     Exit,
     GenerationInfo,
+    NetworkState,
     ReplyFrame,
     Role,
     SlotInfo,
@@ -36,9 +40,7 @@ def _synced(slots: int, generations: int) -> Synced:
             TaskId("c" * 63, _LONG, 1000, f"slave-{number}"),
             Role.SLAVE,
             "255.255.255.255",
-            (),
-            (),
-            infos,
+            generations=infos,
         )
         for number in range(slots)
     )
@@ -70,3 +72,19 @@ def test_newest_keeps_its_excerpts_longest() -> None:
     assert newest is not None and len(newest.head + newest.tail) == 8 * _KIB
     assert older is None or len(older.head + older.tail) < 8 * _KIB
     assert all(info.exit is not None and info.exit.status == 137 for info in slot.generations)
+
+
+def test_networks_that_leave_no_room_are_told_as_whole() -> None:
+    """A thousand slots that are cut from each other can be told of all the same; ten are told as they are."""
+    cut = NetworkState(cut=tuple(f"10.0.{number // 250}.{number % 250}" for number in range(999)))
+
+    def account(slots: int) -> Synced:
+        synced = _synced(slots, 1)
+        return within_a_frame(
+            replace(synced, slots=tuple(replace(each, network=cut) for each in synced.slots))
+        )
+
+    assert {slot.network for slot in account(10).slots} == {cut}
+    many = account(1000)
+    assert {slot.network for slot in many.slots} == {WHOLE}
+    frames.encode(ReplyFrame(_LONG, many))

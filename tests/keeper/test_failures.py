@@ -21,7 +21,7 @@ from syndicate.volunteer.keeper.process import Process
 from syndicate.volunteer.keeper.sandbox import Layout, Orders, Programs, Unpacker
 from syndicate.volunteer.keeper.settings import load
 from syndicate.volunteer.keeper.trees import remove_tree
-from syndicate.volunteer.local import ErrorCode, Release, Revive, SetCut
+from syndicate.volunteer.local import WHOLE, ErrorCode, Release, Revive, SetNetwork
 
 _WAITS = {"Makefile": makefile("@echo up; exec sleep 1000")}
 _DEEP = """
@@ -43,7 +43,7 @@ from syndicate.volunteer.keeper.slots import Slot
 async def broken(self, request):
     raise RuntimeError("a broken invariant")
 
-Slot.set_cut = broken
+Slot.suffer = broken
 sys.exit(serve.main(sys.argv[1:]))
 """
 
@@ -117,7 +117,7 @@ async def test_broken_invariant_ends_the_keeper(own: KeeperProcess) -> None:
         task = link.task(_WAITS)
         await task.begin()
 
-        breaking = asyncio.create_task(link.ask(SetCut(0, task.id, ())))
+        breaking = asyncio.create_task(link.ask(SetNetwork(0, task.id, WHOLE)))
         status = await asyncio.to_thread(own.process.wait, SECONDS)
 
         with suppress(ConnectionError):

@@ -18,6 +18,9 @@ _NATURAL = st.integers(0, (1 << 63) - 1)
 _POSITIVE = st.integers(1, (1 << 63) - 1)
 _ADDRESSES = st.ip_addresses(v=4).map(str)
 _BOOTS = st.uuids().map(str)
+_NAMES = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=50)
+_PERCENT = st.floats(0, 100)
+_MILLISECONDS = st.floats(0, 600_000)
 _LINES = st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=50)
 _STATUS = st.integers(0, 255)
 
@@ -37,6 +40,13 @@ def _many(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.lists(items, max_size=3).map(tuple)
 
 
+_degradations = st.builds(
+    local.Degradation,
+    *(_PERCENT, _NATURAL, _MILLISECONDS, _MILLISECONDS, _PERCENT, _PERCENT, _PERCENT),
+)
+_links = st.builds(local.LinkState, st.just("") | _ADDRESSES, _degradations, _degradations)
+_networks = st.builds(local.NetworkState, *[_many(_ADDRESSES)] * 4, _many(_links))
+
 REQUESTS = st.one_of(
     st.just(local.Sync()),
     st.just(local.Audit()),
@@ -48,7 +58,9 @@ REQUESTS = st.one_of(
     st.builds(local.Start, _NATURAL, _task_ids, _POSITIVE),
     st.builds(local.Kill, _NATURAL, _task_ids, _POSITIVE),
     st.builds(local.Revive, _NATURAL, _task_ids, _POSITIVE, st.booleans()),
-    st.builds(local.SetCut, _NATURAL, _task_ids, _many(_ADDRESSES)),
+    st.builds(local.SetNetwork, _NATURAL, _task_ids, _networks),
+    st.builds(local.SetTask, _NATURAL, _task_ids, st.booleans(), st.booleans()),
+    st.builds(local.Signal, _NATURAL, _task_ids, _POSITIVE, st.integers(1, 64), _NAMES),
     st.builds(local.Release, _NATURAL, _task_ids),
     st.builds(local.Renew, _IDS, _NATURAL),
     st.builds(local.ReadLog, _NATURAL, _task_ids, _POSITIVE, _NATURAL, st.integers(1, 1000)),
@@ -57,7 +69,7 @@ _slots = st.builds(
     local.SlotInfo,
     *(_NATURAL, st.sampled_from(local.SlotState), st.none() | _task_ids),
     *(st.none() | st.sampled_from(local.Role), st.just("") | _ADDRESSES),
-    *(_many(_members), _many(_ADDRESSES), _many(_generations)),
+    *(_many(_members), _networks, st.booleans(), st.booleans(), _many(_generations)),
 )
 _pieces = st.builds(
     local.LogPiece, _NATURAL, st.sampled_from(local.LogStream), _stamps, st.binary(max_size=300), _NATURAL
@@ -67,6 +79,7 @@ _replies = st.one_of(
         local.Synced,
         *(_IDS, _BOOTS, st.sampled_from(["fabric", "host"]), st.just("") | _ADDRESSES, _many(_IDS)),
         *(st.dictionaries(_IDS, _NATURAL, max_size=3), _many(_slots), _many(_IDS)),
+        _many(st.builds(local.Incapability, _IDS, _LINES)),
     ),
     st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans()),
     st.builds(local.LogRead, _many(_pieces), _NATURAL, st.booleans()),
@@ -112,7 +125,7 @@ def test_every_kind_is_tried() -> None:
     """The strategies of this file know every kind of the protocol."""
     kinds = set(get_args(local.Request)) | set(get_args(local.Reply)) | set(get_args(local.Event))
 
-    assert len(kinds) == 10 + 5 + 2
+    assert len(kinds) == 12 + 5 + 2
 
 
 @given(st.binary(max_size=300))
@@ -190,7 +203,49 @@ def test_field_out_of_bounds_is_refused(path: tuple[str, ...], value: object) ->
 def test_what_is_no_ipv4_address_is_refused(address: str) -> None:
     """Addresses are IPv4, written as the kernel writes them; encode refuses the others as well."""
     with pytest.raises(FrameError):
-        encode(local.RequestFrame(1, local.SetCut(0, _TASK, (address,))))
+        encode(local.RequestFrame(1, local.SetNetwork(0, _TASK, local.NetworkState(cut=(address,)))))
+
+
+def _degraded(**fields: Any) -> local.RequestFrame:
+    link = local.LinkState("", local.Degradation(**fields))
+    return local.RequestFrame(1, local.SetNetwork(0, _TASK, local.NetworkState(links=(link,))))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("loss_percent", -0.1),
+        ("loss_percent", 100.1),
+        ("loss_percent", float("nan")),
+        ("loss_percent", 10),
+        ("corrupt_percent", float("inf")),
+        ("delay_ms", 600_001.0),
+        ("jitter_ms", float("nan")),
+        ("rate_bps", -1),
+        ("rate_bps", 1.5),
+    ],
+)
+def test_degradation_out_of_bounds_is_never_made(field: str, value: float) -> None:
+    """Percentages are 0.0 to 100.0, delays at most ten minutes, and what is no number is none of them."""
+    with pytest.raises(FrameError):
+        encode(_degraded(**{field: value}))
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1.0", "100.5", "NaN", "Infinity", "10", "true", '"10.0"'])
+def test_degradation_out_of_bounds_is_refused(text: str) -> None:
+    """What JSON can say beyond that is not taken either."""
+    body = encode(_degraded(loss_percent=12.5))[frames.PREFIX_BYTES :]
+    damaged = body[4:].replace(b"12.5", text.encode())
+
+    with pytest.raises(FrameError):
+        decode(struct.pack(">I", len(damaged)) + damaged)
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "x"), (65, "x"), (9, ""), (9, "a\n"), (9, "x" * 256)])
+def test_signal_has_a_number_and_a_name(number: int, name: str) -> None:
+    """A signal is 1 to 64, and its request has an id."""
+    with pytest.raises(FrameError):
+        encode(local.RequestFrame(1, local.Signal(0, _TASK, 1, number, name)))
 
 
 @pytest.mark.parametrize("digest", ["../" + "a" * 61, "A" * 64, "a" * 63, "a" * 65])

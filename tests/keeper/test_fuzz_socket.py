@@ -167,7 +167,7 @@ def test_half_frames_that_are_held_open_take_little_memory(keeper: KeeperProcess
             link = stack.enter_context(connected(keeper))
             link.sendall(struct.pack(">I", 4096) + bytes(4000))
         with connected(keeper) as volunteer:
-            volunteer.sendall(_SYNC + struct.pack(">I", 1 << 20) + bytes((1 << 20) - 1))
+            volunteer.sendall(_SYNC + struct.pack(">I", 2 << 20) + bytes((2 << 20) - 1))
             reply = answer(volunteer)
             grown = resident_bytes(keeper) - before
 
@@ -177,8 +177,8 @@ def test_half_frames_that_are_held_open_take_little_memory(keeper: KeeperProcess
 
 
 def test_the_largest_requests_at_once(keeper: KeeperProcess) -> None:
-    """Frames of a mebibyte, three on each connection: the first is understood, and refused."""
-    head = b'{"number":1,"request":"Kill","' + b"x" * ((1 << 20) - 200) + b'":1}'
+    """Frames of two mebibytes, three on each connection: the first is understood, and refused."""
+    head = b'{"number":1,"request":"Kill","' + b"x" * ((2 << 20) - 200) + b'":1}'
     frame = struct.pack(">II", len(head) + 4, len(head)) + head
     for _ in range(50):
         with connected(keeper) as link:

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 from keeper.harness import KeeperProcess, Link, linked, makefile, tarball
 from syndicate.volunteer.local import (
+    WHOLE,
     ErrorCode,
     Kill,
     Limits,
     LogGrew,
+    NetworkState,
     ReadLog,
     Release,
     Revive,
     Role,
-    SetCut,
+    SetNetwork,
     SlotState,
     Start,
 )
@@ -148,7 +150,7 @@ async def test_requests_repeated_find_it_so(link: Link) -> None:
     assert (await task.kill()).already
     revived, again = await task.revive(2), await task.revive(2)
     assert replace(again, already=False) == revived
-    cut = SetCut(0, task.id, ("10.88.0.2",))
+    cut = SetNetwork(0, task.id, NetworkState(cut=("10.88.0.2",)))
     assert not (await link.do(cut)).already
     assert (await link.do(cut)).already
     assert not (await task.release()).already
@@ -167,7 +169,7 @@ async def test_wrong_task_is_refused(link: Link) -> None:
         Start(0, other, 1),
         Kill(0, other, 1),
         Revive(0, other, 2, True),
-        SetCut(0, other, ()),
+        SetNetwork(0, other, WHOLE),
         Release(0, other),
         ReadLog(0, other, 1, 0, 1),
     ):
@@ -330,10 +332,10 @@ async def test_cut_reaches_the_network(link: Link) -> None:
     await master.said("up")
     _, before = await slave.run()
 
-    await link.do(SetCut(1, slave.id, (master.address,)))
+    await link.do(SetNetwork(1, slave.id, NetworkState(cut=(master.address,))))
     await slave.revive(2)
     await slave.exit(2)
-    await link.do(SetCut(1, slave.id, ()))
+    await link.do(SetNetwork(1, slave.id, WHOLE))
     await slave.revive(3)
     await slave.exit(3)
 

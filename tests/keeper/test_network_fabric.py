@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 import pytest
-from keeper.network_helpers import PREFIX, Slot, devices_of, exchange, pending, take_address, until
+from keeper.network_helpers import PREFIX, Slot, cut, devices_of, exchange, pending, take_address, until
 from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError, in_namespace
 
 Job = Callable[..., list[Slot]]
@@ -75,7 +75,7 @@ def test_cut_stops_udp_both_ways_without_an_error(job: Job) -> None:
     left, right = one.udp(), two.udp()
     exchange(left, right)
 
-    one.network.set_cut([two.address])
+    one.network.set_state(cut([two.address]))
     for _ in range(100):  # an error that the kernel learnt from one packet would fail the next call
         left.sendto(b"out", right.getsockname())
         right.sendto(b"in", left.getsockname())
@@ -94,13 +94,13 @@ def test_cut_stops_a_running_connection_and_heal_resumes_it(job: Job) -> None:
     one, two = job("10.77.0.1", "10.77.0.2")
     here, there = one.connection(two)
 
-    one.network.set_cut([two.address])
+    one.network.set_state(cut([two.address]))
     here.sendall(b"from here")
     there.sendall(b"from there")
     until("both directions were dropped", lambda: one.cut_out() > 0 and one.cut_in() > 0)
     assert list(pending(here)) == list(pending(there)) == []
 
-    one.network.set_cut([])
+    one.network.set_state(cut([]))
     assert there.recv(100) == b"from here"
     assert here.recv(100) == b"from there"
 
@@ -109,7 +109,7 @@ def test_cut_leaves_third_parties_alone(job: Job) -> None:
     """A slot that is not named keeps talking with both sides of a cut."""
     one, two, three = job("10.77.0.1", "10.77.0.2", "10.77.0.3")
 
-    one.network.set_cut([two.address])
+    one.network.set_state(cut([two.address]))
 
     for other in (one, two):
         assert exchange(other.udp(), three.udp()) == b"hello"
@@ -122,7 +122,7 @@ def test_cut_leaves_the_slot_to_itself(job: Job) -> None:
     inside = one.socket(socket.AF_INET, socket.SOCK_DGRAM)
     inside.bind(("127.0.0.1", 0))
 
-    one.network.set_cut([one.address, two.address])
+    one.network.set_state(cut([one.address, two.address]))
 
     assert exchange(one.udp(), one.udp()) == b"hello"
     assert exchange(inside, inside) == b"hello"
@@ -132,11 +132,11 @@ def test_heal_lets_the_first_packet_through(job: Job) -> None:
     """The first datagram after a heal arrives, between slots that never spoke before the cut either."""
     one, two = job("10.77.0.1", "10.77.0.2")
     sender, receiver = one.udp(), two.udp()
-    one.network.set_cut([two.address])
+    one.network.set_state(cut([two.address]))
     sender.sendto(b"lost", receiver.getsockname())
     until("the first was dropped", lambda: one.cut_out() == 1)
 
-    one.network.set_cut([])
+    one.network.set_state(cut([]))
 
     assert exchange(sender, receiver, b"first") == b"first"
 
@@ -145,9 +145,9 @@ def test_cut_is_absolute_and_repeats_are_harmless(job: Job) -> None:
     """Each call states the whole set: who is no longer named is healed, who is named twice is cut once."""
     one, two, three = job("10.77.0.1", "10.77.0.2", "10.77.0.3")
 
-    one.network.set_cut([two.address, three.address])
-    one.network.set_cut([three.address, three.address])
-    one.network.set_cut([three.address])
+    one.network.set_state(cut([two.address, three.address]))
+    one.network.set_state(cut([three.address, three.address]))
+    one.network.set_state(cut([three.address]))
 
     assert exchange(one.udp(), two.udp()) == b"hello"
     one.udp().sendto(b"lost", three.udp().getsockname())
@@ -158,13 +158,13 @@ def test_cuts_on_both_sides_heal_one_by_one(job: Job) -> None:
     """A pair cut at both ends stays cut until the second end is healed."""
     one, two = job("10.77.0.1", "10.77.0.2")
     sender, receiver = one.udp(), two.udp()
-    one.network.set_cut([two.address])
-    two.network.set_cut([one.address])
+    one.network.set_state(cut([two.address]))
+    two.network.set_state(cut([one.address]))
 
-    one.network.set_cut([])
+    one.network.set_state(cut([]))
     sender.sendto(b"lost", receiver.getsockname())
     until("the far end still drops", lambda: two.cut_in() == 1)
-    two.network.set_cut([])
+    two.network.set_state(cut([]))
 
     assert exchange(sender, receiver, b"through") == b"through"
 
@@ -174,7 +174,7 @@ def test_many_addresses_can_be_cut(job: Job) -> None:
     one, two = job("10.77.0.1", "10.77.0.2")
     crowd = [f"10.78.{high}.{low}" for high in range(16) for low in range(250)]
 
-    one.network.set_cut([*crowd, two.address])
+    one.network.set_state(cut([*crowd, two.address]))
 
     one.udp().sendto(b"lost", two.udp().getsockname())
     until("the last of the set is cut", lambda: one.cut_out() == 1)
@@ -314,7 +314,7 @@ def test_ping_needs_no_privilege(job: Job) -> None:
 
     ping.sendto(request, (two.address, 0))
     assert ping.recv(100)[8:] == b"ping"
-    one.network.set_cut([two.address])
+    one.network.set_state(cut([two.address]))
     ping.sendto(request, (two.address, 0))
 
     until("the request was dropped", lambda: one.cut_out() == 1)
@@ -347,7 +347,7 @@ def test_what_is_no_ipv4_address_is_refused(fabric: FabricNetwork, address: str)
     slot = fabric.make_slot("one")
 
     with pytest.raises(NetworkError, match="not an IPv4 address"):
-        slot.set_cut([address])
+        slot.set_state(cut([address]))
     with pytest.raises(NetworkError, match="not an IPv4 address"):
         slot.assign("10.77.0.1", PREFIX, [address], uid=0)
 
@@ -355,13 +355,13 @@ def test_what_is_no_ipv4_address_is_refused(fabric: FabricNetwork, address: str)
 def test_failed_transaction_changes_nothing(fabric: FabricNetwork, job: Job) -> None:
     """If one message of a batch is refused, a cut that held still holds, and the error names the message."""
     one, two = job("10.77.0.1", "10.77.0.2")
-    one.network.set_cut([two.address])
+    one.network.set_state(cut([two.address]))
     table = one.network._table
 
     with pytest.raises(
         NetworkError, match=f"empty set absent in table {table.name}: No such file"
     ) as refusal:
-        fabric.chains.transaction([table.flush("cut"), table.flush("absent")])
+        fabric.chains.transaction([table.flush("cut_out"), table.flush("absent")])
 
     assert refusal.value.code == errno.ENOENT
     one.udp().sendto(b"lost", two.udp().getsockname())

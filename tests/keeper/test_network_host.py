@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from keeper.network_helpers import PATIENCE, PREFIX, exchange, pending, until
+from keeper.network_helpers import PATIENCE, PREFIX, cut, exchange, pending, until
 from syndicate.volunteer.keeper.network import HostNetwork, NetworkError, in_namespace
 from syndicate.volunteer.keeper.network import _nft as nft
 from syndicate.volunteer.keeper.network import _route as route
@@ -18,6 +18,7 @@ from syndicate.volunteer.keeper.network._common import check_interface
 from syndicate.volunteer.keeper.network._host import HostSlot
 from syndicate.volunteer.keeper.network._namespace import make_namespace
 from syndicate.volunteer.keeper.network._netlink import NetlinkSocket
+from syndicate.volunteer.local import Degradation, LinkState, NetworkState
 
 HOST, PEER, STRANGER, MANAGER = "10.66.0.1", "10.66.0.2", "10.66.0.3", "10.66.0.4"
 ELSEWHERE_HOST, ELSEWHERE = "10.67.0.1", "10.67.0.2"  # behind a second device
@@ -127,7 +128,7 @@ def test_cut_stops_the_task_both_ways_in_silence(world: World, network: HostNetw
     task, peer = world.udp(HOST, TASK), world.udp(PEER)
     exchange(task, peer)
 
-    slot.set_cut([PEER])
+    slot.set_state(cut([PEER]))
     for _ in range(100):
         task.sendto(b"out", peer.getsockname())
         peer.sendto(b"in", task.getsockname())
@@ -136,16 +137,50 @@ def test_cut_stops_the_task_both_ways_in_silence(world: World, network: HostNetw
     assert list(pending(task)) == list(pending(peer)) == []
 
 
+@pytest.mark.parametrize("one_way", ["cut_out", "cut_in"])
+def test_cut_one_way_leaves_the_other_way(world: World, network: HostNetwork, one_way: str) -> None:
+    """What the task sends is lost and what it hears is not, or the other way about."""
+    slot = assigned(network)
+    task, peer = world.udp(HOST, TASK), world.udp(PEER)
+    ends = (task, peer) if one_way == "cut_out" else (peer, task)
+
+    slot.set_state(NetworkState(**{one_way: (PEER,)}))
+    ends[0].sendto(b"lost", ends[1].getsockname())
+
+    until("it was dropped", lambda: getattr(slot.counters(), one_way) == 1)
+    assert exchange(ends[1], ends[0]) == b"hello"
+    assert list(pending(ends[1])) == []
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        NetworkState(cut=(PEER,), reset=(PEER,)),
+        NetworkState(cut=(PEER,), links=(LinkState("", Degradation(loss_percent=1)),)),
+    ],
+)
+def test_what_a_host_network_cannot_do_is_refused(
+    world: World, network: HostNetwork, state: NetworkState
+) -> None:
+    """And nothing of the state is done."""
+    slot = assigned(network)
+
+    with pytest.raises(NetworkError, match="not in the host's network"):
+        network.set_states([(slot, state)])
+
+    assert exchange(world.udp(HOST, TASK), world.udp(PEER)) == b"hello"
+
+
 def test_heal_resumes_a_connection(world: World, network: HostNetwork) -> None:
     """Bytes written into a cut connection arrive after the heal, none before."""
     slot = assigned(network)
     here, there = world.connection(PEER, TASK)
 
-    slot.set_cut([PEER])
+    slot.set_state(cut([PEER]))
     here.sendall(b"late")
     until("the cut dropped it", lambda: slot.counters().cut_out > 0)
     assert list(pending(there)) == []
-    slot.set_cut([])
+    slot.set_state(cut([]))
 
     assert there.recv(100) == b"late"
 
@@ -155,7 +190,7 @@ def test_end_of_a_process_does_not_cross_a_cut(world: World, network: HostNetwor
     slot = assigned(network)
     here, there = world.connection(PEER, TASK)
 
-    slot.set_cut([PEER])
+    slot.set_state(cut([PEER]))
     here.close()
 
     until("the FIN was dropped twice", lambda: slot.counters().cut_out >= 2)
@@ -190,7 +225,7 @@ def test_task_talks_to_itself_while_cut(world: World, network: HostNetwork) -> N
     """Packets to the host's own address stay on loopback, whatever is cut."""
     slot = assigned(network)
 
-    slot.set_cut([PEER])
+    slot.set_state(cut([PEER]))
 
     assert exchange(world.udp(HOST, TASK), world.udp(HOST, TASK)) == b"hello"
 
@@ -199,7 +234,7 @@ def test_cut_leaves_other_machines_alone(world: World, network: HostNetwork) -> 
     """Other users and machines that are not cut go on talking."""
     slot = assigned(network)
 
-    slot.set_cut([PEER])
+    slot.set_state(cut([PEER]))
 
     assert exchange(world.udp(HOST, OTHER), world.udp(STRANGER)) == b"hello"
     assert exchange(world.udp(STRANGER), world.udp(HOST, OTHER)) == b"hello"
@@ -208,10 +243,10 @@ def test_cut_leaves_other_machines_alone(world: World, network: HostNetwork) -> 
 def test_manager_can_never_be_cut(world: World, network: HostNetwork) -> None:
     """A cut that names the manager is refused whole, and what held before still holds."""
     slot = assigned(network)
-    slot.set_cut([PEER])
+    slot.set_state(cut([PEER]))
 
     with pytest.raises(NetworkError, match=f"{MANAGER} is the manager's: it can never be cut"):
-        slot.set_cut([STRANGER, MANAGER])
+        slot.set_state(cut([STRANGER, MANAGER]))
 
     assert exchange(world.udp(MANAGER), world.udp(HOST)) == b"hello"
     assert exchange(world.udp(STRANGER), world.udp(HOST)) == b"hello"
@@ -223,7 +258,7 @@ def test_stale_tables_of_a_crashed_keeper_are_removed(world: World) -> None:
     """Tables that an instance left behind go when it opens again; another instance's stay."""
     crashed = HostNetwork("tst", HOST, [], world.host_fd)
     crashed.open()
-    assigned(crashed).set_cut([PEER])
+    assigned(crashed).set_state(cut([PEER]))
     crashed.chains.close()  # all that the kernel does for a process that ends
     other = HostNetwork("tst2", HOST, [], world.host_fd)
     other.open()

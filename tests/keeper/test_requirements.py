@@ -193,3 +193,34 @@ async def test_a_keeper_that_lacks_nothing_is_safe_whatever_it_is_told(own: Keep
 
     assert account.unsafe == ()
     assert "UNSAFE" not in own.errors.read_text()
+
+
+async def test_a_keeper_says_which_faults_it_can_do(own: KeeperProcess) -> None:
+    """Each is either among its capabilities or told with the reason, and doctor says the same."""
+    own.start()
+    async with linked(own) as link:
+        account = await link.sync()
+
+    _, found = doctor()
+    cannot = {one.capability: one.why for one in account.cannot}
+    tried = {name.removeprefix("fault-"): need for name, need in found.items() if name.startswith("fault-")}
+    assert {"pause", "disk-full", "signal", "one-way", "reset", "loss", "rate", "delay"} <= tried.keys()
+    assert {"cut", "kill", "pause", "disk-full", "signal"} <= set(account.capabilities)
+    for name, need in tried.items():
+        assert (name in account.capabilities) is (need["level"] == "ok"), name
+        assert (name in cannot) is (need["level"] != "ok"), name
+    assert all(cannot.values())
+
+
+async def test_a_fault_that_a_right_is_lacking_for_is_no_capability(own: KeeperProcess) -> None:
+    """The keeper works, says why not, and does not claim it."""
+    own.start(without_right("sys_ptrace"))
+
+    async with linked(own) as link:
+        account = await link.sync()
+        ended, _ = await link.task({"Makefile": makefile("@true")}).run()
+
+    assert "signal" not in account.capabilities
+    assert "pause" in account.capabilities
+    assert "SYS_PTRACE" in next(one.why for one in account.cannot if one.capability == "signal")
+    assert ended.status == 0

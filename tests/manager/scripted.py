@@ -88,6 +88,11 @@ class ScriptedVolunteer:
     cluster_id: str = ""
     prefix: str = ""
     unsafe: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = (
+        *("cut", "kill", "one-way", "reset", "loss", "rate", "delay", "jitter", "duplicate", "corrupt"),
+        *("reorder", "pause", "disk-full", "signal"),
+    )
+    cannot: dict[str, str] = field(default_factory=dict)
     held: list[registry.HeldTask] = field(default_factory=list)
     told: list[registry.AttachResponse] = field(default_factory=list)
     welcome: registry.Welcome = field(default_factory=registry.Welcome)
@@ -136,7 +141,8 @@ class ScriptedVolunteer:
             slots=[registry.Slot(slot=i) for i in range(self.slots)],
             resources=common.Resources(cpus=2, memory_bytes=1 << 30, disk_bytes=1 << 30),
             prefix=self.prefix,
-            capabilities=["cut", "kill"],
+            capabilities=self.capabilities,
+            cannot=[common.Incapability(capability=name, why=why) for name, why in self.cannot.items()],
             held=self.held,
             cluster_id=self.cluster_id,
             network=registry.NETWORK_KIND_FABRIC,
@@ -240,6 +246,8 @@ class ScriptedVolunteer:
                 self.answer(command, registry.ANSWER_CODE_READY, address=host)
             case "kill":
                 self.answer(command, processes=3)
+            case "signal":
+                self.answer(command, processes=2)
             case "start":
                 self.answer(command)
                 if self.exit_at_start:

@@ -12,11 +12,22 @@ from syndicate.manager.core.errors import BadRequest
 from syndicate.manager.core.records import FaultRecord, JobRecord, TaskRecord
 from syndicate.manager.core.views import JobView
 from syndicate.manager.rpc import convert, pictures
+from syndicate.v1 import chaos_pb2 as chaos
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 REF = model.TaskRef("c-1", 7, 2, "slave-0", 3)
+WORSE = (10.0, 8000, 50.0, 5.0, 1.0, 2.0, 3.0)
+WORSE_PB = common.Degradation(
+    loss_percent=10.0,
+    rate_bps=8000,
+    delay_ms=50.0,
+    jitter_ms=5.0,
+    duplicate_percent=1.0,
+    corrupt_percent=2.0,
+    reorder_percent=3.0,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +40,7 @@ REF = model.TaskRef("c-1", 7, 2, "slave-0", 3)
         (model.Annotation, common.Annotation, "ANNOTATION_"),
         (model.Outcome, common.Outcome, "OUTCOME_"),
         (model.FaultKind, common.FaultKind, "FAULT_KIND_"),
+        (model.PartitionShape, chaos.PartitionShape, "PARTITION_SHAPE_"),
         (model.AnswerCode, registry.AnswerCode, "ANSWER_CODE_"),
         (model.NodeState, scheduler.NodeState, "NODE_STATE_"),
         (model.UserRole, scheduler.UserRole, "USER_ROLE_"),
@@ -56,6 +68,30 @@ def test_enums_have_the_same_words_and_numbers(word: type[IntEnum], proto: Any, 
             effects.SetNetwork(("10.0.0.1",)),
             registry.Command(set_network=registry.SetNetwork(cut=["10.0.0.1"])),
         ),
+        (
+            effects.SetNetwork(
+                ("10.0.0.1",),
+                ("10.0.0.2",),
+                ("10.0.0.3",),
+                ("10.0.0.4",),
+                (effects.LinkState("10.0.0.5", sent=model.Degradation(*WORSE)),),
+            ),
+            registry.Command(
+                set_network=registry.SetNetwork(
+                    cut=["10.0.0.1"],
+                    cut_out=["10.0.0.2"],
+                    cut_in=["10.0.0.3"],
+                    reset=["10.0.0.4"],
+                    links=[registry.LinkDegradation(peer="10.0.0.5", sent=WORSE_PB)],
+                )
+            ),
+        ),
+        (effects.SetTask(), registry.Command(set_task=registry.SetTask())),
+        (
+            effects.SetTask(True, True),
+            registry.Command(set_task=registry.SetTask(paused=True, disk_full=True)),
+        ),
+        (effects.Signal(3), registry.Command(signal=registry.Signal(signal=3))),
         (effects.Release(), registry.Command(release=registry.Release())),
     ],
 )
@@ -176,3 +212,36 @@ def test_a_long_ledger_is_drawn_slice_by_slice(monkeypatch: pytest.MonkeyPatch) 
     assert counts == [pictures.SLICE_LINES * part for part in (1, 2, 3, 4)]
     assert len(made) == len(faults)
     assert [fault.fault_id for fault in shown.faults] == [fault.fault_id for fault in faults]
+
+
+def test_a_line_of_the_ledger_is_shown_whole() -> None:
+    """Every field that the proto has."""
+    at, healed = model.Stamp("b", 1, 2), model.Stamp("m", 3, 4)
+    line = FaultRecord(
+        *(1, 2, 1, "r", model.FaultKind.DEGRADE, "slave-0", "client-0", at),
+        **{"applied_at": at, "applied_at_manager": healed, "applied_error_ns": 5, "duration_ns": 6},
+        **{"call_id": 1, "lease_s": 7.5, "healed_at_manager": healed, "healed_error_ns": 8},
+        **{"healed_by": "lease", "cut_out": ("a",), "cut_in": ("b",), "peers": ("c",), "one_way": True},
+        **{"degradation": model.Degradation(*WORSE), "signal": 9, "shape": "halves", "seed": -1, "text": "t"},
+        **{"generation": 3, "processes": 4, "error": "e"},
+    )
+    shown = pictures.fault_out(line)
+    unset = {field.name for field in shown.DESCRIPTOR.fields} - {
+        field.name for field, _ in shown.ListFields()
+    }
+
+    assert unset == set()
+    assert shown.degradation == WORSE_PB
+    assert convert.degradation_in(shown.degradation) == model.Degradation(*WORSE)
+    assert (shown.call_id, shown.lease_s, shown.healed_by, shown.seed) == (1, 7.5, "lease", -1)
+
+
+def test_what_a_volunteer_cannot_do_is_taken_in_bounds() -> None:
+    """A name, and a line of at most 500 bytes; at most 64 of them."""
+    hello = registry.Hello(volunteer_id="a", boot_id="b", network=registry.NETWORK_KIND_FABRIC)
+    hello.cannot.add(capability="delay", why="x" * 600)
+    [(capability, why)] = convert.hello_in(hello).cannot
+    assert (capability, len(why.encode()) <= 500) == ("delay", True)
+    hello.cannot.add(capability="A B", why="")
+    with pytest.raises(BadRequest, match="cannot"):
+        convert.hello_in(hello)

@@ -25,11 +25,11 @@ from syndicate.v1 import chaos_pb2, registry_pb2, scheduler_pb2
 from tests.manager.conftest import Running
 from tests.manager.scripted import WAIT_S, bearer, reason, trailer
 
-USERS = [scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"]]
-VOLUNTEERS = [
-    registry_pb2.DESCRIPTOR.services_by_name["Registry"],
-    chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"],
-]
+SCHEDULER = scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"]
+REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["Registry"]
+CHAOS = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"]
+USERS = [SCHEDULER, CHAOS]
+VOLUNTEERS = [REGISTRY, CHAOS]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 
@@ -99,12 +99,12 @@ async def test_every_method_opens_with_the_token(manager: Running) -> None:
 
 
 async def test_each_listener_refuses_the_others_methods(manager: Running) -> None:
-    """Scheduler is not served to volunteers, Registry and ChaosControl not to users."""
-    for address, services, token in (
-        (manager.users, VOLUNTEERS, manager.token),
-        (manager.volunteers, USERS, manager.volunteer_token),
+    """Scheduler is not served to volunteers, Registry not to users."""
+    for address, service, token in (
+        (manager.users, REGISTRY, manager.token),
+        (manager.volunteers, SCHEDULER, manager.volunteer_token),
     ):
-        for method in methods(*services):
+        for method in methods(service):
             error = await knock(address, method, bearer(token))
             assert error.code() is grpc.StatusCode.UNIMPLEMENTED, method
 

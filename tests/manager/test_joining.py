@@ -15,7 +15,7 @@ import pytest
 from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import registry_pb2_grpc as registry_grpc
 
-from tests.manager.authorities import request
+from tests.manager.authorities import of_bundle, request
 from tests.manager.conftest import Start
 from tests.manager.scripted import WAIT_S, reason, stamp
 from tests.manager.test_transport import Place, running
@@ -104,6 +104,43 @@ async def test_more_calls_than_machines_that_join_are_refused(place: Place) -> N
     assert 200 <= reasons.count("BAD_JOIN_TOKEN") <= 201 + 20 * took_s
     assert "TOO_MANY_CALLS" in {why for why, _ in right}
     assert all((wait_s > 0) == (why == "TOO_MANY_CALLS") for why, wait_s in wrong + right)
+
+
+async def test_one_machine_is_given_so_many_certificates(place: Place) -> None:
+    """Whoever joins or renews on and on fills neither the register nor the audit log; others get theirs."""
+    _, text = place.office.create_token(2, 3600)
+
+    async def ask(stub: Any, name: str, token: str = text) -> str | None:
+        try:
+            await stub.Join(asked(token, name), timeout=WAIT_S)
+        except grpc.aio.AioRpcError as error:
+            return str(dict(error.trailing_metadata() or ())["syndicate-reason"])
+        return None
+
+    async with place.users() as channel:
+        stub: Any = registry_grpc.RegistryStub(channel)
+        wrong = await asyncio.gather(*(ask(stub, "node-k", "abcd1234.nonsense") for _ in range(70)))
+        given = [await ask(stub, "node-j") for _ in range(70)]
+        other = await ask(stub, "node-k")
+        identity = place.office.renew("node-m", ()).identity
+        await place.reload()
+        async with place.volunteers(of_bundle(identity)) as own:
+            renewed = [await _renewed(registry_grpc.RegistryStub(own)) for _ in range(70)]
+
+    assert set(wrong) == {"BAD_JOIN_TOKEN"} and other is None
+    for answers in (given, renewed):
+        assert set(answers) == {None, "TOO_MANY_CALLS"} and 60 <= answers.count(None) <= 62
+
+
+async def _renewed(stub: Any) -> str | None:
+    wish = registry.RenewRequest(
+        request_id=str(uuid.uuid4()), signing_request=request().decode(), sent_at=stamp()
+    )
+    try:
+        await stub.Renew(wish, timeout=WAIT_S)
+    except grpc.aio.AioRpcError as error:
+        return str(dict(error.trailing_metadata() or ())["syndicate-reason"])
+    return None
 
 
 async def test_a_clock_that_is_off_is_told_with_the_offset(place: Place) -> None:

@@ -21,6 +21,7 @@ from tests.manager.scripted import bearer, tarball, upload
 from tests.manager.test_doors import knock, methods
 
 USERS = scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"]
+CHAOS = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"]
 VOLUNTEERS = [
     registry_pb2.DESCRIPTOR.services_by_name["Registry"],
     chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"],
@@ -35,6 +36,9 @@ NO_TOKEN = (grpc.StatusCode.NOT_FOUND, "NO_SUCH_TOKEN")
 BAD = (grpc.StatusCode.UNAUTHENTICATED, "BAD_TOKEN")
 EXPIRED = (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
 DISABLED = (grpc.StatusCode.UNAUTHENTICATED, "USER_DISABLED")
+
+OVER = (grpc.StatusCode.FAILED_PRECONDITION, "JOB_NOT_RUNNING")
+NO_CLIENT = (grpc.StatusCode.PERMISSION_DENIED, "NOT_A_CLIENT")
 
 COLUMNS = ("owner", "mate", "other", "staff", "admin")
 # What each is answered who asks about a job, or a token, of the owner's.
@@ -60,6 +64,27 @@ TABLE: dict[str, tuple[Answer, Answer, Answer, Answer, Answer]] = {
     "RevokeToken": (OK, NO_TOKEN, NO_TOKEN, OK, OK),
     "ListAudit": (LOW, LOW, LOW, OK, OK),
 }
+# The same of ChaosControl. The job has ended, and nobody can break it any more.
+_BREAKS = (OVER, LOW, NO_JOB, OVER, OVER)
+_LOOKS = (OK, OK, NO_JOB, OK, OK)
+CHAOS_TABLE: dict[str, tuple[Answer, Answer, Answer, Answer, Answer]] = {
+    "Kill": _BREAKS,
+    "Revive": _BREAKS,
+    "Disconnect": _BREAKS,
+    "Reconnect": _BREAKS,
+    "Reset": _BREAKS,
+    "Partition": _BREAKS,
+    "Degrade": _BREAKS,
+    "Pause": _BREAKS,
+    "Resume": _BREAKS,
+    "DiskFull": _BREAKS,
+    "Signal": _BREAKS,
+    "Heal": _BREAKS,
+    "ListFaults": _LOOKS,
+    "Finish": (NO_CLIENT,) * 5,
+    "ListMembers": _LOOKS,
+    "Ping": _LOOKS,
+}
 # What a token for looking opens; one for submitting opens these too.
 READS = {
     *("GetJob", "ListJobs", "WatchJob", "ReadLogs", "ListNodes", "GetCluster", "WhoAmI"),
@@ -71,6 +96,7 @@ SUBMITS = READS | {"UploadSource", "Submit", "CancelJob"}
 def test_no_method_is_left_out() -> None:
     """One that is added to the protos needs a row here, too."""
     assert set(TABLE) == {method.name for method in USERS.methods}
+    assert set(CHAOS_TABLE) == {method.name for method in CHAOS.methods}
 
 
 @dataclass
@@ -125,6 +151,19 @@ class Stage:
             found[method] = code_and_reason(await knock(self.manager.users, path, metadata, message))
         return found
 
+    async def chaos_answers(self, token: str, job: str | None = None) -> dict[str, Answer]:
+        """The same of ChaosControl, about the owner's job unless another is named."""
+        found = {}
+        metadata = (*bearer(token), ("syndicate-job", str(self.job_id) if job is None else job))
+        for path in methods(CHAOS):
+            name = path.rpartition("/")[2]
+            request = getattr(chaos_pb2, f"{name}Request")()
+            if "request_id" in request.DESCRIPTOR.fields_by_name:
+                request.request_id = new_id()
+            error = await knock(self.manager.users, path, metadata, request.SerializeToString())
+            found[name] = code_and_reason(error)
+        return found
+
 
 @asynccontextmanager
 async def staged(manager: Running) -> AsyncIterator[Stage]:
@@ -150,6 +189,44 @@ async def test_who_is_known(manager: Running, column: str) -> None:
     async with staged(manager) as stage:
         answers = await stage.answers(stage.people[column].token)
     assert answers == {method: row[COLUMNS.index(column)] for method, row in TABLE.items()}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+async def test_who_breaks_a_job(manager: Running, column: str) -> None:
+    """ChaosControl for users: the owner's and staff's, its ledger everybody's who sees the job."""
+    async with staged(manager) as stage:
+        answers = await stage.chaos_answers(stage.people[column].token)
+    assert answers == {method: row[COLUMNS.index(column)] for method, row in CHAOS_TABLE.items()}
+
+
+@pytest.mark.parametrize("scope", [pb.TOKEN_SCOPE_READ, pb.TOKEN_SCOPE_SUBMIT])
+async def test_a_narrow_token_looks_at_faults(manager: Running, scope: pb.TokenScope.ValueType) -> None:
+    """To break takes all of what its user may do."""
+    narrow = await join(manager, "careful", ADMIN, scope=scope)
+    async with staged(manager) as stage:
+        answers = await stage.chaos_answers(narrow.token)
+    opens = {method for method, row in CHAOS_TABLE.items() if row is _LOOKS}
+    assert answers == {method: OK if method in opens else SCOPE for method in CHAOS_TABLE}
+
+
+@pytest.mark.parametrize("job", ["", "x", "-1", "1" * 30])
+async def test_a_job_that_is_named_wrongly(manager: Running, job: str) -> None:
+    """BAD_FIELD; one that never was is not there."""
+    bad = (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")
+    async with staged(manager) as stage:
+        answers = await stage.chaos_answers(stage.people["admin"].token, job)
+        none = await stage.chaos_answers(stage.people["admin"].token, "404")
+    assert {word for method, word in answers.items() if method != "Finish"} == {bad}
+    assert {word for method, word in none.items() if method != "Finish"} == {NO_JOB}
+
+
+async def test_what_is_denied_of_faults_names_the_job(manager: Running) -> None:
+    """In the audit log, as of other calls."""
+    async with staged(manager) as stage:
+        await stage.chaos_answers(stage.people["other"].token)
+        lines = await people.audit(manager, user="carol", denied=True)
+        job_id = stage.job_id
+    assert {line.subject for line in lines if line.method == "Kill"} == {f"job {job_id}"}
 
 
 @pytest.mark.parametrize(("scope", "opens"), [(pb.TOKEN_SCOPE_READ, READS), (pb.TOKEN_SCOPE_SUBMIT, SUBMITS)])
@@ -194,7 +271,7 @@ async def test_who_is_not_known(manager: Running) -> None:
 
 @pytest.mark.parametrize("column", COLUMNS)
 async def test_no_users_token_opens_the_volunteers_door(manager: Running, column: str) -> None:
-    """Neither Registry nor ChaosControl: not for an admin either."""
+    """Neither Registry's nor ChaosControl's there: not for an admin either."""
     roles = {"staff": STAFF, "admin": ADMIN}
     who = await join(manager, "eve", roles.get(column, STUDENT), team="red")
     for token in (who.token, manager.token):

@@ -44,13 +44,23 @@ COLUMNS = ("holder", "holders-master", "other-volunteer", "with-its-stream", "ot
 # Of whom: the volunteer that holds the job, for its client and for its master; another volunteer, over its
 # own stream and naming the holder's; a client of another job; a revoked certificate; none, with a token.
 # In the order in which they are asked: what ends something comes last.
+_FAULT = (OK, NO_CLIENT, NO_CLIENT, WRONG, NO_MEMBER, REVOKED, SHUT)
 TABLE: dict[str, tuple[Answer, ...]] = {
     "Ping": (OK, OK, OK, WRONG, OK, REVOKED, SHUT),
     "ListMembers": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
-    "Disconnect": (OK, NO_CLIENT, NO_CLIENT, WRONG, NO_MEMBER, REVOKED, SHUT),
-    "Reconnect": (OK, NO_CLIENT, NO_CLIENT, WRONG, NO_MEMBER, REVOKED, SHUT),
-    "Kill": (OK, NO_CLIENT, NO_CLIENT, WRONG, NO_MEMBER, REVOKED, SHUT),
-    "Revive": (OK, NO_CLIENT, NO_CLIENT, WRONG, NO_MEMBER, REVOKED, SHUT),
+    "ListFaults": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
+    "Disconnect": _FAULT,
+    "Reconnect": _FAULT,
+    "Reset": _FAULT,
+    "Partition": _FAULT,
+    "Degrade": _FAULT,
+    "Pause": _FAULT,
+    "Signal": _FAULT,
+    "Resume": _FAULT,
+    "DiskFull": _FAULT,
+    "Heal": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
+    "Kill": _FAULT,
+    "Revive": _FAULT,
     "Finish": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
     "FetchSource": (OK, OK, OK, OK, OK, REVOKED, SHUT),
     "Join": (BAD_JOIN, BAD_JOIN, BAD_JOIN, BAD_JOIN, BAD_JOIN, REVOKED, SHUT),
@@ -76,13 +86,24 @@ class Stage:
     def request(self, method: str) -> Message:
         """A request about the job on `node-a`, right in itself; a Hello that is would end a stream."""
         prepare = self.volunteers["node-a"].commands("prepare")[-1].prepare
-        ip, fresh = next(m.address for m in prepare.members if m.task == "slave-0"), str(uuid.uuid4())
-        asked = request().decode()
+        addresses = {member.task: member.address for member in prepare.members}
+        ip, fresh = addresses["slave-0"], str(uuid.uuid4())
+        asked, worse = request().decode(), common.Degradation(loss_percent=10.0)
+        groups = [chaos.PartitionGroup(ips=[addresses["master"]]), chaos.PartitionGroup(ips=[ip])]
         requests: dict[str, Callable[[], Message]] = {
             "Ping": lambda: chaos.PingRequest(),
             "ListMembers": lambda: chaos.ListMembersRequest(),
             "Disconnect": lambda: chaos.DisconnectRequest(request_id=fresh, ip=ip),
             "Reconnect": lambda: chaos.ReconnectRequest(request_id=fresh, ip=ip),
+            "ListFaults": lambda: chaos.ListFaultsRequest(),
+            "Reset": lambda: chaos.ResetRequest(request_id=fresh, ip=ip),
+            "Partition": lambda: chaos.PartitionRequest(request_id=fresh, groups=groups),
+            "Degrade": lambda: chaos.DegradeRequest(request_id=fresh, ip=ip, degradation=worse),
+            "Pause": lambda: chaos.PauseRequest(request_id=fresh, ip=ip),
+            "Signal": lambda: chaos.SignalRequest(request_id=fresh, ip=ip, signal=3),
+            "Resume": lambda: chaos.ResumeRequest(request_id=fresh, ip=ip),
+            "DiskFull": lambda: chaos.DiskFullRequest(request_id=fresh, ip=ip),
+            "Heal": lambda: chaos.HealRequest(request_id=fresh),
             "Kill": lambda: chaos.KillRequest(request_id=fresh, ip=ip),
             "Revive": lambda: chaos.ReviveRequest(request_id=fresh, ip=ip),
             "Finish": lambda: chaos.FinishRequest(
@@ -160,7 +181,7 @@ async def test_at_the_volunteers_door(start: Start, tmp_path: Path, column: str)
 
 @pytest.mark.parametrize("who", ["nobody", "stranger", "admin"])
 async def test_at_the_users_door(start: Start, tmp_path: Path, who: str) -> None:
-    """Of the volunteers' services Join alone is there, for everybody; all else takes a user's token."""
+    """Of Registry Join alone is there, for everybody; all else takes a token, and ChaosControl a job."""
     async with running(start, tmp_path) as place, place.users() as channel:
         token = {"nobody": (), "stranger": bearer("syn_x_y"), "admin": bearer(place.manager.token)}[who]
         answers = {}
@@ -168,9 +189,12 @@ async def test_at_the_users_door(start: Start, tmp_path: Path, who: str) -> None
             error = await knock_on(channel, path, token, b"")
             answers[path.rpartition("/")[2]] = code_and_reason(error)
     of_users = {answers.pop(method.name) for method in SCHEDULER.methods}
+    finish = answers.pop("Finish")
+    of_chaos = {answers.pop(method.name) for method in CHAOS.methods if method.name != "Finish"}
     # An empty request has no id to repeat it by; with one, its token is what is looked at.
     assert answers.pop("Join") == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")
     if who == "admin":
         assert BAD_TOKEN not in of_users and set(answers.values()) == {NOT_HERE}
+        assert (finish, of_chaos) == (NO_CLIENT, {(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")})
     else:
-        assert of_users == set(answers.values()) == {BAD_TOKEN}
+        assert of_users == of_chaos == {finish} == set(answers.values()) == {BAD_TOKEN}

@@ -1,7 +1,7 @@
 """Every method of the three services for each of eleven kinds of caller, over real channels with TLS.
 
 Users come with tokens, volunteers with certificates, client tasks through the socket that their volunteer
-relays. Each calls at the listener that serves the method.
+relays. Each calls at the listener that serves the method; ChaosControl is at both.
 """
 
 from __future__ import annotations
@@ -52,14 +52,25 @@ Row = tuple[Answer, ...]
 
 # Of Registry and ChaosControl: the volunteer that holds the slot, another one, a client task of the job, one
 # of another job. All others fail in the handshake: no token stands for a certificate.
+_LOOKS: Row = (NO_CLIENT, NO_CLIENT, OK, OK)
+_BREAKS: Row = (NO_CLIENT, NO_CLIENT, OK, NO_MEMBER)
 AT_THE_VOLUNTEERS_DOOR: dict[str, Row] = {
-    "Ping": (NO_CLIENT, NO_CLIENT, OK, OK),
-    "ListMembers": (NO_CLIENT, NO_CLIENT, OK, OK),
-    "Disconnect": (NO_CLIENT, NO_CLIENT, OK, NO_MEMBER),
-    "Reconnect": (NO_CLIENT, NO_CLIENT, OK, NO_MEMBER),
-    "Kill": (NO_CLIENT, NO_CLIENT, OK, NO_MEMBER),
-    "Revive": (NO_CLIENT, NO_CLIENT, OK, NO_MEMBER),
-    "Finish": (NO_CLIENT, NO_CLIENT, OK, OK),
+    "Ping": _LOOKS,
+    "ListMembers": _LOOKS,
+    "ListFaults": _LOOKS,
+    "Disconnect": _BREAKS,
+    "Reconnect": _BREAKS,
+    "Reset": _BREAKS,
+    "Partition": _BREAKS,
+    "Degrade": _BREAKS,
+    "Pause": _BREAKS,
+    "Signal": _BREAKS,
+    "Resume": _BREAKS,
+    "DiskFull": _BREAKS,
+    "Heal": _LOOKS,  # of the caller's own job
+    "Kill": _BREAKS,
+    "Revive": _BREAKS,
+    "Finish": _LOOKS,
     "FetchSource": (OK, OK, ABSENT, ABSENT),
     "Renew": (OK, OK, ABSENT, ABSENT),
     "Attach": (BAD_HELLO, WRONG, ABSENT, ABSENT),
@@ -71,13 +82,20 @@ TABLE: dict[str, Row] = {
     **{name: (SHUT,) * 7 + row for name, row in AT_THE_VOLUNTEERS_DOOR.items()},
     "Join": JOIN,
 }
+# ChaosControl at the users' listener, about the owner's job, which has ended. A client task comes through its
+# socket alone, and there the name of another job is not looked at: its row stands above.
+BY_USERS: dict[str, Row] = {
+    name: (BAD, EXPIRED, *row, BAD, BAD, *AT_THE_VOLUNTEERS_DOOR[name][2:])
+    for name, row in of_users.CHAOS_TABLE.items()
+}
 PATHS = {path.rpartition("/")[2]: path for path in methods(SCHEDULER, REGISTRY, CHAOS)}
 
 
 def test_every_method_has_a_row_and_every_row_all_callers() -> None:
     """A method that is added to the protos fails here until somebody says who may call it."""
     assert set(TABLE) == set(PATHS)
-    assert {len(row) for row in TABLE.values()} == {len(COLUMNS)} == {11}
+    assert set(BY_USERS) == {method.name for method in CHAOS.methods}
+    assert {len(row) for row in (TABLE | BY_USERS).values()} == {len(COLUMNS)} == {11}
 
 
 @dataclass
@@ -108,6 +126,14 @@ class Stage:
             return pair, bearer(token)
         nodes = {"holder": "node-a", "other-volunteer": "node-b"}
         return (self.volunteers.pairs[nodes[column]] if column in nodes else None), ()
+
+    async def answer_about_a_job(self, column: str, method: str) -> Answer:
+        """What a method of ChaosControl says to the caller who names the owner's job, at the users' door."""
+        message = self.volunteers.request(method).SerializeToString()
+        channel, said = self.caller(column, at_users_door=True)
+        named = (*said, ("syndicate-job", str(self.users.job_id)))
+        async with channel:
+            return code_and_reason(await knock_on(channel, PATHS[method], named, message))
 
     async def answer(self, column: str, method: str) -> Answer:
         """What the method says to the caller."""
@@ -170,3 +196,11 @@ async def test_who_may_call_what(start: Start, tmp_path: Path, column: str) -> N
     async with staged(start, tmp_path) as stage:
         answers = {method: await stage.answer(column, method) for method in TABLE}
     assert answers == {method: row[COLUMNS.index(column)] for method, row in TABLE.items()}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+async def test_who_may_break_the_job_that_it_names(start: Start, tmp_path: Path, column: str) -> None:
+    """A user by token and role; a client task breaks its own job, whatever it names."""
+    async with staged(start, tmp_path) as stage:
+        answers = {method: await stage.answer_about_a_job(column, method) for method in BY_USERS}
+    assert answers == {method: row[COLUMNS.index(column)] for method, row in BY_USERS.items()}

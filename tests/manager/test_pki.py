@@ -34,7 +34,7 @@ from syndicate.manager.pki import (
     renewal_due,
     requested_key,
 )
-from syndicate.manager.pki.register import MOST_DEEDS
+from syndicate.manager.pki.register import MOST_DEEDS, MOST_OF_ONE, Issued
 
 from tests.manager.authorities import DAY, office, request
 
@@ -371,6 +371,18 @@ def test_a_join_token_lets_in_as_many_machines_as_it_says(at_work: Office) -> No
     assert register.live("node-c", 0) == []
 
 
+def test_of_one_name_the_oldest_of_very_many_are_forgotten(at_work: Office) -> None:
+    """And refused, as all that the register does not have; those of others stay."""
+    other = at_work.add("node-b", ()).certificate
+    _, text = at_work.create_token(1, 3600)
+    made = [at_work.join(text, "node-a", request()).serial for _ in range(MOST_OF_ONE + 2)]
+
+    register = at_work.folder.register()
+    assert [one.serial for one in register.issued if one.name == "node-a"] == made[2:]
+    assert register.find(made[0]) is None and register.live("node-b", 0)[0].serial == other.serial
+    assert [one.serial for one in register.live("node-a", 0)] == made[-1:]
+
+
 def test_a_join_token_cannot_take_the_name_of_a_machine_that_did_not_join_by_it(at_work: Office) -> None:
     """Else one token would be enough to speak for every machine."""
     at_work.add("node-a", ())
@@ -411,3 +423,17 @@ def test_any_other_text_is_no_join_token(text: str) -> None:
     for given_text in (text, f"abcd1234.{text}"):
         with pytest.raises(TokenRefused, match=r"^no such join token$"):
             register.joined(given_text, "node-a", NOW)
+
+
+def test_the_end_of_each_volunteers_last_certificate_is_told_also_when_it_is_over() -> None:
+    """By name; what was revoked has none, and the manager's own is not among them."""
+    issued = (
+        Issued("1", Kind.VOLUNTEER, "node-a", 0, 100),
+        Issued("2", Kind.VOLUNTEER, "node-a", 50, 300),
+        Issued("3", Kind.VOLUNTEER, "node-b", 0, 100),
+        Issued("4", Kind.VOLUNTEER, "node-c", 0, 900, revoked_at=5),
+        Issued("5", Kind.MANAGER, "manager", 0, 900),
+    )
+    register = Register(issued)
+
+    assert register.ends() == {"node-a": 300, "node-b": 100}

@@ -106,8 +106,14 @@ runs = st.builds(
     ended_at=maybe_stamp,
     exit=st.none() | exits,
 )
+finite = st.floats(allow_nan=False, allow_infinity=False)
+# Who took a line back, and how exactly that is known, stand with when.
+healings = st.just((None, 0, "")) | st.tuples(stamps, big, texts)
 faults = st.builds(
-    records.FaultRecord,
+    lambda healed, **rest: records.FaultRecord(
+        **rest, healed_at_manager=healed[0], healed_error_ns=healed[1], healed_by=healed[2]
+    ),
+    healed=healings,
     job_id=ids,
     fault_id=ids,
     attempt=ids,
@@ -125,6 +131,18 @@ faults = st.builds(
     duration_ns=big,
     already=st.booleans(),
     error=texts,
+    call_id=ids,
+    lease_s=finite,
+    heals=st.lists(ids, max_size=3).map(tuple),
+    cut_out=st.lists(names, max_size=3).map(tuple),
+    cut_in=st.lists(names, max_size=3).map(tuple),
+    degradation=st.none() | st.builds(model.Degradation, *[finite] * 7),
+    peers=st.lists(names, max_size=3).map(tuple),
+    one_way=st.booleans(),
+    signal=ids,
+    shape=texts,
+    seed=big,
+    text=texts,
 )
 story = st.builds(
     records.StoryRecord, job_id=ids, sequence=ids, attempt=ids, at=stamps, task=names, event=names, text=texts
@@ -144,6 +162,7 @@ nodes = st.builds(
     last_seen_at=stamps,
     forgotten=st.booleans(),
     unsafe=st.lists(names, max_size=3).map(tuple),
+    cannot=st.lists(st.tuples(names, texts), max_size=3).map(tuple),
 )
 quotas = st.builds(model.Quota, *[st.integers(-1, 10**6)] * len(fields(model.Quota)))
 users = st.builds(

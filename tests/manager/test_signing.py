@@ -29,10 +29,10 @@ REGISTRY = registry.DESCRIPTOR.services_by_name["Registry"]
 
 
 async def test_who_joined_and_who_was_denied_is_in_the_audit_log(start: Start, tmp_path: Path) -> None:
-    """By name and address, without the token."""
+    """By name and address, without the token; a machine named as a user does not look like that user."""
     async with running(start, tmp_path) as place, place.users() as channel:
         _, text = place.office.create_token(1, 3600)
-        for token, name in ((text, "node-j"), (text, "node-k")):
+        for token, name in ((text, "admin"), (text, "node-k")):
             wish = registry.JoinRequest(
                 request_id=str(uuid.uuid4()), token=token, volunteer_id=name,
                 signing_request=request().decode(), sent_at=stamp(),
@@ -40,7 +40,7 @@ async def test_who_joined_and_who_was_denied_is_in_the_audit_log(start: Start, t
             await knock_on(channel, f"/{REGISTRY.full_name}/Join", (), wish.SerializeToString())
         denied, signed = (line for line in await people.audit(place.manager) if line.method == "Join")
     assert (signed.who, signed.subject, signed.allowed, signed.peer) == (
-        "node-j", "node node-j", True, "127.0.0.1",
+        "node admin", "node admin", True, "127.0.0.1",
     )  # fmt: skip
     assert (denied.who, denied.subject, denied.allowed, denied.reason) == (
         "", "node node-k", False, "BAD_JOIN_TOKEN",
@@ -64,8 +64,8 @@ async def test_who_renewed_and_who_was_denied_is_in_the_audit_log(start: Start, 
         lines = [line for line in await people.audit(place.manager) if line.method == "Renew"]
     told = [(one.who, one.peer, one.allowed, one.reason) for one in lines]
     assert told == [
-        ("node-r", "127.0.0.1", False, "CERTIFICATE_REVOKED"),
-        ("node-a", "127.0.0.1", True, ""),
+        ("node node-r", "127.0.0.1", False, "CERTIFICATE_REVOKED"),
+        ("node node-a", "127.0.0.1", True, ""),
     ]
 
 

@@ -123,6 +123,21 @@ async def test_what_was_saved_is_restored(tmp_path: Path) -> None:
     assert sorted(await restored(tmp_path), key=str) == sorted(records, key=str)
 
 
+async def test_the_database_is_its_owners_alone(tmp_path: Path) -> None:
+    """Whatever the folder's mode and the umask, and where an older version made it otherwise."""
+    (tmp_path / "manager.db").touch(mode=0o644)
+    store = SqliteStore.open(tmp_path)
+    try:
+        modes = _modes(tmp_path)
+    finally:
+        await store.close()
+    assert len(modes) == 3 and set(modes.values()) == {0o600}
+
+
+def _modes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.glob("manager.db*")}
+
+
 async def test_the_last_save_of_a_key_wins(tmp_path: Path) -> None:
     """Within a group and across groups a key's newest row stands."""
     async with opened(tmp_path) as (store, durable):

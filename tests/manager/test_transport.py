@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,18 @@ async def test_certificates_that_the_register_refuses(place: Place, wrong: dict[
 async def test_a_certificate_with_its_address_is_good_from_there(place: Place) -> None:
     """`certs add --address`."""
     await attach(place, signed(place.office.folder, addresses=["127.0.0.1"]))
+
+
+async def test_a_listener_on_all_addresses_knows_where_ipv4_calls_come_from(
+    start: Start, tmp_path: Path
+) -> None:
+    """It sees them as ::ffff:127.0.0.1; certificates and the audit log have 127.0.0.1."""
+    at_work = office(tmp_path / "state")
+    pair = signed(at_work.folder, addresses=["127.0.0.1"])
+    async with start(state_dir=tmp_path / "state", insecure=False, listen_volunteers="[::]:0") as manager:
+        port = manager.volunteers.rpartition(":")[2]
+        place = Place(replace(manager, volunteers=f"127.0.0.1:{port}"), at_work)
+        await attach(place, pair)
 
 
 async def test_without_a_certificate_nothing_answers(place: Place) -> None:

@@ -10,9 +10,11 @@ from tests.manager.conftest import Running, Start
 from tests.manager.people import (
     STAFF,
     STUDENT,
+    Person,
     admin,
     code_and_reason,
     join,
+    new_id,
     put,
     revoke,
     running_job,
@@ -69,6 +71,33 @@ async def test_calls_a_second_are_bounded(start: Start) -> None:
 
     assert code_and_reason(refused.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
     assert 0 < float(trailer(refused.value)["syndicate-meta-retry_after_s"]) <= 1
+
+
+async def test_changes_a_day_are_bounded(start: Start) -> None:
+    """Nobody pushes what others did out of the audit log; who only looks is not hindered."""
+    async with start(user_changes_per_day=5) as manager:
+        alice, bob = await join(manager, "alice"), await join(manager, "bob")
+        tutor = await join(manager, "tutor", STAFF)
+        for person, most in ((alice, 5), (tutor, 50)):
+            for _ in range(most):
+                await make_token(manager, person)
+            with pytest.raises(ERROR) as refused:
+                await make_token(manager, person)
+            assert code_and_reason(refused.value) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "TOO_MANY_CALLS",
+            )
+        await make_token(manager, bob)
+        for _ in range(10):
+            await who(alice)
+    assert 0 < float(trailer(refused.value)["syndicate-meta-retry_after_s"]) <= 86_400 / 5
+
+
+async def make_token(manager: Running, person: Person) -> None:
+    """Makes a token by the person's own, and ends it for room."""
+    made = await person.stub.CreateToken(pb.CreateTokenRequest(request_id=new_id(), note="n"), **person.says)
+    wish = pb.RevokeTokenRequest(request_id=new_id(), token_id=made.token.token_id)
+    await manager.scheduler.RevokeToken(wish, metadata=bearer(manager.token), timeout=WAIT_S)
 
 
 async def test_streams_are_bounded(start: Start) -> None:

@@ -94,6 +94,23 @@ async def test_what_clients_print_is_for_staff(manager: Running) -> None:
     assert published == b"secret "
 
 
+async def test_a_published_jobs_source_is_not_everybodys_to_run(manager: Running) -> None:
+    """Its digest, by which it could be submitted as one's own, is for the owner, the team and staff."""
+    alice, bob = await join(manager, "alice", team="red"), await join(manager, "bob", team="red")
+    carol, tutor = await join(manager, "carol"), await join(manager, "tutor", STAFF)
+    shown = {}
+    async with running_job(manager, alice) as (job_id, _):
+        await publish(manager, job_id)
+        for person in (alice, bob, carol, tutor):
+            whole = await person.stub.GetJob(pb.GetJobRequest(job_id=job_id), **person.says)
+            listed = (await person.stub.ListJobs(pb.ListJobsRequest(), **person.says)).jobs[0]
+            watch = person.stub.WatchJob(pb.WatchJobRequest(job_id=job_id), **person.says)
+            first = await watch.read()
+            watch.cancel()
+            shown[person.name] = {bool(one.spec.source_sha256) for one in (whole.job, listed, first.job)}
+    assert shown == {"alice": {True}, "bob": {True}, "carol": {False}, "tutor": {True}}
+
+
 async def test_an_operator_may_publish_all_output(start: Start) -> None:
     """With `publish_client_logs` students see what clients print of the jobs that they see."""
     async with start(publish_client_logs=True) as manager:

@@ -6,7 +6,7 @@ from manager_core.harness import Cluster
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core.errors import CoreError
 
-FAULTS = (fx.Kill, fx.Revive, fx.SetNetwork)
+FAULTS = (fx.Kill, fx.Revive, fx.SetNetwork, fx.SetTask, fx.Signal)
 
 
 def done(cluster: Cluster, call: int) -> fx.FaultReply:

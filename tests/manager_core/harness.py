@@ -330,6 +330,12 @@ class Cluster:
             "revive": ev.ReviveRequested,
             "disconnect": ev.DisconnectRequested,
             "reconnect": ev.ReconnectRequested,
+            "reset": ev.ResetRequested,
+            "degrade": ev.DegradeRequested,
+            "pause": ev.PauseRequested,
+            "resume": ev.ResumeRequested,
+            "disk_full": ev.DiskFullRequested,
+            "signal": ev.SignalRequested,
         }[kind]
         if kind == "revive":
             fields = {"with_disk": True, **fields}
@@ -337,6 +343,19 @@ class Cluster:
         request_id = request_id or f"fault-{self._calls}"
         ips = (ip,) if isinstance(ip, str) else tuple(ip)
         return self.call(lambda n: make(call=n, request_id=request_id, caller=caller, ips=ips, **fields))
+
+    def partition(self, *groups: Sequence[str], request_id: str = "", **fields: Any) -> int:
+        """A client asks for a partition of members by name, or by other fields; returns the call."""
+        caller = fields.pop("caller", None) or self.caller()
+        ips = tuple(tuple(self.address(name) for name in group) for group in groups)
+        request_id = request_id or f"fault-{self._calls}"
+        return self.call(lambda n: ev.PartitionRequested(n, request_id, caller, ips, **fields))
+
+    def heal(self, *fault_ids: int, request_id: str = "", caller: ev.WhoCalls | None = None) -> int:
+        """A client asks to heal everything, or these; returns the call."""
+        who = caller or self.caller()
+        request_id = request_id or f"fault-{self._calls}"
+        return self.call(lambda n: ev.HealRequested(n, request_id, who, fault_ids))
 
     def finish(self, task: str = "client-0", result: Result | None = None, request_id: str = "done") -> Any:
         """A client calls Finish; returns the reply."""

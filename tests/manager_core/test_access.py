@@ -5,12 +5,22 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from syndicate.manager.core.access import RULES, Caller, Whose, check_job, may, no_such_job, sees
+from syndicate.manager.core.access import (
+    CHAOS_RULES,
+    RULES,
+    Caller,
+    Whose,
+    check_job,
+    may,
+    no_such_job,
+    sees,
+)
 from syndicate.manager.core.errors import NotAllowed
 from syndicate.manager.core.model import TokenScope, UserRole
-from syndicate.v1 import scheduler_pb2
+from syndicate.v1 import chaos_pb2, scheduler_pb2
 
 METHODS = {method.name: method for method in scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].methods}
+CHAOS = {method.name: method for method in chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].methods}
 # What the protos' comments say is for staff.
 FOR_STAFF = {"DrainNode", "PublishJob", "PutUsers", "ListUsers", "PutTeam", "ListTeams", "ListAudit"}
 
@@ -25,6 +35,16 @@ def caller(
 def test_each_method_has_a_row_and_each_row_a_method() -> None:
     """A method that is added to the protos cannot be forgotten here."""
     assert set(RULES) == set(METHODS)
+
+
+def test_each_method_of_chaos_control_has_a_row() -> None:
+    """Those that change something are their jobs' owners', the others for whoever sees the job."""
+    assert set(CHAOS_RULES) == set(CHAOS)
+    changes = {name for name, method in CHAOS.items() if "request_id" in method.input_type.fields_by_name}
+    assert {name for name, rule in CHAOS_RULES.items() if rule.changes} == changes
+    for name, rule in CHAOS_RULES.items():
+        assert rule.scope is (TokenScope.ALL if rule.changes else TokenScope.READ)
+        assert name == "Finish" or rule.whose is (Whose.OWN if rule.changes else Whose.SEEN)
 
 
 def test_what_asks_for_a_job_says_whose() -> None:

@@ -260,6 +260,17 @@ def test_the_number_of_waiting_faults_is_bounded() -> None:
     assert len(cluster.job().faults) == 1
 
 
+def test_a_full_ledger_still_mends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done is taken back, when nothing more may be done."""
+    cluster = running(2, 1)
+    ip = cluster.address("slave-0")
+    done(cluster, cluster.fault("disconnect", ip))
+    monkeypatch.setattr(ledger, "MAX_LINES", 1)
+
+    assert isinstance(refused(cluster, cluster.fault("kill", ip)), Exhausted)
+    assert not done(cluster, cluster.fault("reconnect", ip)).already
+
+
 # ---- repeats ----------------------------------------------------------------------------------------------
 
 

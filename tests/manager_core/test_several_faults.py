@@ -306,8 +306,8 @@ def refuse_at(cluster: Cluster, name: str, code: AnswerCode = AnswerCode.FAILED)
     )
 
 
-def test_one_that_fails_fails_the_call_and_names_who_holds() -> None:
-    """FAULT_FAILED with those that hold, those that do not, and why; the others are done and recorded."""
+def test_a_cut_that_fails_at_one_is_taken_back_at_the_others() -> None:
+    """FAULT_FAILED with where it failed, why, and where it was taken back; a repeat is told the same."""
     cluster = four()
     refuse_at(cluster, "slave-1")
     ips = at(cluster, *SLAVES)
@@ -316,15 +316,19 @@ def test_one_that_fails_fails_the_call_and_names_who_holds() -> None:
     error = refused(cluster, call)
     assert isinstance(error, FaultFailed)
     assert error.reason == "FAULT_FAILED"
-    assert error.detail == "DISCONNECT holds at slave-0, slave-2, not at slave-1: slave-1: no such set"
-    assert [line.error for line in cluster.job().faults] == ["", "no such set", ""]
-    assert [cluster.task(name).disconnected for name in SLAVES] == [True, False, True]
+    assert error.detail == (
+        "DISCONNECT failed at slave-1: no such set; it was taken back at slave-0, slave-2; "
+        "whether it holds at slave-1 is not known"
+    )
+    assert [line.error for line in cluster.job().faults[:3]] == ["", "no such set", ""]
+    assert [line.healed_by for line in cluster.job().faults[:3]] == ["rollback", "", "rollback"]
+    assert [cluster.task(name).disconnected for name in SLAVES] == [False] * 3
     again = refused(cluster, cluster.fault("disconnect", ips, "same"))
     assert (type(again), again.detail) == (FaultFailed, error.detail)
     cluster.restart()
     again = refused(cluster, cluster.fault("disconnect", ips, "same"))
     assert (type(again), again.detail) == (FaultFailed, error.detail)
-    assert len(fault_commands(cluster)) == 3
+    assert len(fault_commands(cluster)) == 6
 
 
 def test_a_late_member_makes_the_call_late_and_a_repeat_gets_the_rest() -> None:

@@ -10,16 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from manager_core.harness import Cluster, Held, Volunteer, key_of
+from syndicate.manager.core import desired
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
 from syndicate.manager.core.model import (
     AnswerCode,
+    Degradation,
     JobState,
     Outcome,
     Reason,
@@ -29,6 +32,8 @@ from syndicate.manager.core.model import (
     TaskRef,
     TaskState,
 )
+from syndicate.manager.core.records import FaultRecord
+from syndicate.manager.core.state import Plane
 from syndicate.manager.core.transitions import TERMINAL_JOB_STATES
 
 NAMES = ("node-a", "node-b", "node-c")
@@ -36,7 +41,18 @@ EXITS = st.sampled_from(
     [Reason.EXITED_ZERO, Reason.EXITED_NONZERO, Reason.SIGNALED, Reason.NO_TARGET, Reason.INFRASTRUCTURE]
 )
 CODES = st.sampled_from([AnswerCode.BUSY, AnswerCode.FAILED, AnswerCode.BAD_SOURCE, AnswerCode.STALE])
-KINDS = ("Reserve", "Prepare", "Start", "Kill", "Revive", "SetNetwork", "Release")
+KINDS = ("Reserve", "Prepare", "Start", "Kill", "Revive", "SetNetwork", "SetTask", "Signal", "Release")
+FAULTS = (
+    *("kill", "revive", "disconnect", "reconnect", "reset", "degrade", "pause", "resume", "disk_full"),
+    *("signal", "partition", "heal"),
+)
+LASTING = {"disconnect", "reset", "degrade", "pause", "disk_full", "partition"}
+LEASES = (None, None, 0.05, 5.0, 20.0)
+WORSE = (
+    Degradation(loss_percent=10.0),
+    Degradation(delay_ms=50.0, jitter_ms=5.0),
+    Degradation(rate_bps=10**6),
+)
 names = st.sampled_from(NAMES)
 picks = st.integers(0, 999)
 
@@ -186,30 +202,61 @@ class Worlds(RuleBasedStateMachine):
     @rule(
         pick=picks,
         member=picks,
-        kind=st.sampled_from(["kill", "revive", "disconnect", "reconnect"]),
+        kind=st.sampled_from(FAULTS),
         with_disk=st.booleans(),
         repeat=st.booleans(),
         quiet=st.booleans(),
+        lease=st.sampled_from(LEASES),
+        several=st.booleans(),
     )
-    def fault(self, pick: int, member: int, kind: str, with_disk: bool, repeat: bool, quiet: bool) -> None:
-        """A client breaks or mends a member of its job."""
+    def fault(
+        self,
+        pick: int,
+        member: int,
+        kind: str,
+        with_disk: bool,
+        repeat: bool,
+        quiet: bool,
+        lease: float | None = None,
+        several: bool = False,
+    ) -> None:
+        """A client breaks or mends a member of its job, or several."""
         caller = self.some_client(pick)
         if caller is None:
             return
         view = self.cluster.machine.job(caller.ref.job_id)
         assert view is not None
-        ip = view.tasks[member % len(view.tasks)].address
+        ips = [task.address for task in view.tasks]
+        ips = ips if several else [ips[member % len(ips)]]
         self.count += 1
-        fields = {"with_disk": with_disk} if kind == "revive" else {}
+        fields: dict[str, Any] = {"lease_s": lease} if kind in LASTING else {}
+        match kind:
+            case "revive":
+                fields["with_disk"] = with_disk
+            case "degrade":
+                fields |= {"degradation": WORSE[member % len(WORSE)], "one_way": with_disk}
+            case "signal":
+                fields["signal"] = 3
+            case "partition":
+                fields |= {"shape": member % 5 + 1, "seed": pick}
         for _ in range(1 + repeat):
-            call = self.cluster.fault(kind, ip, f"f{self.count}", caller=caller, **fields)
+            request_id = f"f{self.count}"
+            if kind == "partition":
+                call = self.cluster.partition(request_id=request_id, caller=caller, **fields)
+            elif kind == "heal":
+                lines = [line.fault_id for line in view.faults] if with_disk else []
+                call = self.cluster.heal(*lines[-2:], request_id=request_id, caller=caller)
+            else:
+                call = self.cluster.fault(kind, ips, request_id, caller=caller, **fields)
         if repeat:
             self.cluster.do(ev.CallGone(call))
         if quiet:
             self.cluster.deliver()
+            check_faults(self.cluster)
 
     @rule(
-        first=st.sampled_from(["kill", "disconnect"]), then=st.sampled_from(["revive", "reconnect", "kill"])
+        first=st.sampled_from(["kill", "disconnect", "pause"]),
+        then=st.sampled_from(["revive", "reconnect", "kill", "resume"]),
     )
     def break_and_mend(self, first: str, then: str) -> None:
         """The first client that runs breaks every other member and mends it, all at once."""
@@ -300,6 +347,7 @@ class Worlds(RuleBasedStateMachine):
             cluster.call(lambda n, name=name: ev.DrainNode(n, "", name, False))  # type: ignore[misc]
         for _ in range(60):
             cluster.advance(12)
+            check_faults(cluster)
             if self.all_ended():
                 break
             self.everybody_ends()
@@ -357,6 +405,39 @@ class Worlds(RuleBasedStateMachine):
         return "\n".join(self.cluster.machine.story(job.job_id) for job in live)
 
 
+def check_faults(cluster: Cluster) -> None:
+    """Each member suffers exactly what the ledger says, where nothing is under way and nothing is unsure."""
+    world = cluster.machine._world
+    for job in world.jobs.values():
+        if job.record.state is not JobState.RUNNING:
+            continue
+        lines = [line for line in cluster.job(job.record.job_id).faults if in_force(line)]
+        for task in job.tasks.values():
+            volunteer = cluster.volunteers[task.record.volunteer_id]
+            held = volunteer.held.get(task.record.slot)
+            if task.ops or task.record.state is TaskState.LOST or held is None or not volunteer.session:
+                continue
+            mine = [line for line in lines if line.task == task.record.task]
+            # Whatever is in the way from the manager to the volunteer has arrived before this is called.
+            if Plane.NETWORK not in task.unsure:
+                others = [
+                    other.record.address
+                    for other in job.tasks.values()
+                    if other.record.role is not Role.CLIENT and other is not task
+                ]
+                wanted = desired.network(mine, others, lambda name, job=job: job.tasks[name].record.address)
+                assert held.network == wanted, (job.record.job_id, task.record.task, mine)
+            if Plane.TASK not in task.unsure and held.state is task.record.state:
+                frozen = held.paused and held.state is TaskState.RUNNING
+                assert fx.SetTask(frozen, held.disk_full) == desired.task(mine), (task.record, mine)
+
+
+def in_force(line: FaultRecord) -> bool:
+    """Whether a line of the ledger lasts, and was not taken back."""
+    held = line.applied_at is not None and not line.error
+    return held and line.kind in desired.LASTING and line.healed_at_manager is None
+
+
 TestWorlds = Worlds.TestCase
 TestWorlds.settings = settings(
     max_examples=100,
@@ -392,6 +473,7 @@ class Driver:
         """What users and clients do, and the passing of time."""
         c, w = self.chance, self.world
         faults = ("kill", "revive", "disconnect", "reconnect")
+        mends = {"kill": ("revive",), "disconnect": ("reconnect", "kill"), "pause": ("resume", "kill")}
         ends = (
             Reason.EXITED_ZERO,
             Reason.EXITED_ZERO,
@@ -414,10 +496,17 @@ class Driver:
             (
                 25,
                 lambda: w.fault(
-                    self.pick(), self.pick(), c.choice(faults), self.odds(0.7), self.odds(0.2), self.odds(0.6)
+                    self.pick(),
+                    self.pick(),
+                    c.choice((*faults, *FAULTS)),
+                    self.odds(0.7),
+                    self.odds(0.2),
+                    self.odds(0.6),
+                    c.choice(LEASES),
+                    self.odds(0.4),
                 ),
             ),
-            (4, lambda: w.break_and_mend(c.choice(faults[::2]), c.choice(faults))),
+            (4, lambda: (first := c.choice(tuple(mends)), w.break_and_mend(first, c.choice(mends[first])))),
             (2, lambda: w.finish(self.pick(), c.choice(list(Outcome)))),
             (6, lambda: w.time_passes(c.choice((0.1, 0.1, 1.0, 6.0)), self.odds(0.5), self.odds(0.9))),
         ]

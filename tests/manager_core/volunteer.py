@@ -21,6 +21,22 @@ from syndicate.manager.core.model import (
 
 SECOND = 1_000_000_000
 UTC_NS = 1_700_000_000 * SECOND
+EVERYTHING = (
+    *(
+        "cut",
+        "kill",
+        "one-way",
+        "reset",
+        "loss",
+        "rate",
+        "delay",
+        "jitter",
+        "duplicate",
+        "corrupt",
+        "reorder",
+    ),
+    *("pause", "disk-full", "signal"),
+)
 
 
 @dataclass
@@ -30,9 +46,17 @@ class Held:
     ref: TaskRef
     state: TaskState
     address: str
-    cut: tuple[str, ...] = ()
+    network: fx.SetNetwork = field(default_factory=fx.SetNetwork)
+    paused: bool = False
+    disk_full: bool = False
+    signals: list[int] = field(default_factory=list)
     exit: TaskExit | None = None
     locked_until_ns: int = 0
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """What it exchanges nothing with, in silence."""
+        return self.network.cut
 
 
 @dataclass
@@ -53,6 +77,8 @@ class Volunteer:
     mute: set[str] = field(default_factory=set)
     unsafe: tuple[str, ...] = ()
     instance: str = ""
+    capabilities: tuple[str, ...] = EVERYTHING
+    cannot: tuple[tuple[str, str], ...] = ()
     refuse: Callable[[fx.Command], tuple[AnswerCode, str] | None] = lambda command: None
     session: str = ""
     highest_epoch: int = 0
@@ -81,7 +107,8 @@ class Volunteer:
             resources=Resources(2, 1 << 30, 1 << 33),
             host_address="",
             prefix=self.prefix,
-            capabilities=("cut", "kill"),
+            capabilities=self.capabilities,
+            cannot=self.cannot,
             held=tuple(HeldTask(h.ref, n, h.address, h.state, h.exit) for n, h in sorted(self.held.items())),
             highest_epoch=self.highest_epoch,
             cluster_id=self.cluster_id,
@@ -155,7 +182,7 @@ class Volunteer:
             case fx.Start() | fx.Revive():
                 if command.ref.generation <= held.ref.generation:
                     return AnswerCode.STALE, {}
-                held.ref, held.state, held.exit = command.ref, TaskState.RUNNING, None
+                held.ref, held.state, held.exit, held.paused = command.ref, TaskState.RUNNING, None, False
                 self.starts.append(
                     (command.ref.job_id, command.ref.attempt, command.ref.task, command.ref.generation)
                 )
@@ -163,8 +190,18 @@ class Volunteer:
                 fields["processes"] = 3 if held.state is TaskState.RUNNING else 0
                 if held.state is TaskState.RUNNING:
                     held.state, held.exit = TaskState.KILLED, TaskExit(Reason.KILLED_BY_FAULT)
-            case fx.SetNetwork(cut):
-                held.cut = cut
+                    held.paused = False
+            case fx.SetNetwork():
+                held.network = command.action
+            case fx.SetTask(paused, disk_full):
+                if paused and held.state is not TaskState.RUNNING:
+                    return AnswerCode.FAILED, {"detail": "it does not run"}
+                held.paused, held.disk_full = paused, disk_full
+            case fx.Signal(number):
+                if held.state is not TaskState.RUNNING or held.ref.generation != command.ref.generation:
+                    return AnswerCode.FAILED, {"detail": "it does not run"}
+                held.signals.append(number)
+                fields["processes"] = 2
             case fx.Release():
                 del self.held[command.slot]
         return AnswerCode.DONE, fields

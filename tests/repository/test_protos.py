@@ -111,8 +111,9 @@ def test_each_mutation_carries_a_request_id(files: list[descriptor_pb2.FileDescr
     known = messages(files)
     mutations = [method for method in methods(files) if not READS.match(method.name)]
     assert sorted(method.name for method in mutations) == [
-        "CancelJob", "CreateToken", "Disconnect", "DrainNode", "Finish", "Join", "Kill", "PublishJob",
-        "PutTeam", "PutUsers", "Reconnect", "Renew", "Revive", "RevokeToken", "Submit", "UploadSource",
+        "CancelJob", "CreateToken", "Degrade", "Disconnect", "DiskFull", "DrainNode", "Finish", "Heal",
+        "Join", "Kill", "Partition", "Pause", "PublishJob", "PutTeam", "PutUsers", "Reconnect", "Renew",
+        "Reset", "Resume", "Revive", "RevokeToken", "Signal", "Submit", "UploadSource",
     ]  # fmt: skip
     for method in mutations:
         request = known[method.input_type]
@@ -127,7 +128,7 @@ def test_each_list_comes_in_pages(files: list[descriptor_pb2.FileDescriptorProto
     known = messages(files)
     lists = [method for method in methods(files) if method.name.startswith("List")]
     assert {method.name for method in lists} == WHOLE_LISTS | {
-        *("ListJobs", "ListNodes", "ListUsers", "ListTeams", "ListTokens", "ListAudit"),
+        *("ListJobs", "ListNodes", "ListUsers", "ListTeams", "ListTokens", "ListAudit", "ListFaults"),
     }
     for method in lists:
         if method.name not in WHOLE_LISTS:

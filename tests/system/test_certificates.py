@@ -167,8 +167,9 @@ def test_add_over_ssh_makes_a_volunteer_of_another_machine(own: Cluster, tmp_pat
         os.chown(there.parent, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
         words = ("--ssh", "there", "--ssh-folder", str(there))
         added = own.ctl("certs", "add", "node-s", *words)
+        until = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 90 * DAY))
         assert (added.returncode, added.stdout) == (
-            0, f"node-s   key and certificate in there:{there}, for 90 days; it renews itself\n",
+            0, f"node-s   key and certificate in there:{there}\nGood until {until}; it renews itself.\n",
         ), added.stderr + (tmp_path / "ssh" / "sshd.log").read_text()  # fmt: skip
         assert {path.name: owned(path) for path in (there, *there.iterdir())} == {
             "node-s": (0o700, UNPRIVILEGED_UID),

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from syndicate.client_api import JobIsGraded
+from syndicate.v1 import scheduler_pb2
 
 from tests.support.cluster import JOBS, Cluster, ended, eventually, output, tree
 from tests.system.conftest import assert_nothing_is_left
@@ -97,3 +99,15 @@ def test_default_clients_count_towards_what_is_possible(cluster: Cluster) -> Non
     """Three machines and two default clients do not fit into four slots."""
     done = cluster.ctl("submit", str(JOBS / "idle"), "-n", "3")
     assert done.returncode == 65 and "-n 2" in done.stderr, done
+
+
+def test_a_student_may_not_break_a_job_that_is_graded(cluster: Cluster, tmp_path: Path) -> None:
+    """What the default client finds is a grade: its owner is refused, staff are not."""
+    added = cluster.ctl("user", "add", "graded-ann", "--with-token", "--json")
+    with cluster.client(json.loads(added.stdout)["secret"]) as ann:
+        spec = scheduler_pb2.JobSpec(source_sha256=cluster.upload("idle"), machines=2)
+        job = ann.submit(spec)
+        with ann.chaos(job) as chaos, pytest.raises(JobIsGraded):
+            chaos.kill("10.77.0.1")
+        assert not cluster.users.job(job).faults
+    cluster.wait(job)

@@ -90,7 +90,7 @@ async def test_faults_go_through_and_say_when_they_held(world: Bench) -> None:
     assert (killed.code, killed.processes, killed.duration_ns) == (DONE, 3, 1_000_000)
     assert revived.code == cut.code == DONE
     assert revived.applied_at.monotonic_ns > 0
-    assert world.keeper.model.slots[0].cut == ("10.77.0.3",)
+    assert world.keeper.model.slots[0].network == local.NetworkState(cut=("10.77.0.3",))
 
 
 async def test_a_volunteer_waits_for_its_manager(world: Bench) -> None:

@@ -61,6 +61,16 @@ def run_arguments(world: Bench) -> list[str]:
     ]
 
 
+async def test_a_folder_that_cannot_be_used_is_told_by_its_name(world: Bench) -> None:
+    """In one line, without Python's words for it."""
+    (world.folder / "state").write_text("a file")
+    code, _, err = await run(*run_arguments(world), "--allow-root")
+    assert (code, err.splitlines()[-1]) == (
+        74,
+        f"error: {world.folder / 'state'} cannot be used (file exists)",
+    )
+
+
 async def test_a_process_is_ready_serves_and_ends_on_sigterm(world: Bench) -> None:
     """One line on stdout, systemd is told, status 0, tasks left as they are; clear text is warned of."""
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)

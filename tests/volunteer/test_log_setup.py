@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 import structlog
-from syndicate.volunteer.log_setup import Restraint
+from syndicate.volunteer.log_setup import Form, Restraint, form_for
 from syndicate.volunteer.log_valve import MOST_LINES, WINDOW_SECONDS
 
 
@@ -64,3 +64,17 @@ async def test_count_is_told_by_a_timer_of_the_loop(bench: Bench, monkeypatch: p
 def test_line_of_no_loop_is_counted_all_the_same(bench: Bench) -> None:
     """A thread's flood is held back as well."""
     assert sum(bench.writes("relay.failed") for _ in range(100)) == MOST_LINES
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_terminal", "form"),
+    [
+        ("auto", True, "console"),
+        ("auto", False, "json"),
+        ("json", True, "json"),
+        ("console", False, "console"),
+    ],
+)
+def test_the_form_follows_who_reads(wanted: Form, is_terminal: bool, form: str) -> None:
+    """People at a terminal, or what keeps lines; and the operator's word before both."""
+    assert form_for(wanted, is_terminal) == form

@@ -248,7 +248,7 @@ async def test_reading_goes_on_when_the_keeper_is_back() -> None:
         reads = len(world.keeper.reads)
         world.keeper.away = False
         one = local.GenerationInfo(1, STAMP, None, 5)
-        info = local.SlotInfo(0, local.SlotState.RUNNING, MASTER, local.Role.MASTER, "", (), (), (one,))
+        info = local.SlotInfo(0, local.SlotState.RUNNING, MASTER, local.Role.MASTER, "", generations=(one,))
         world.pump.synced(local.Synced("i", "boot", "fabric", "", (), {}, (info,)))
         await eventually(lambda: link.text() == b"hello")
 

@@ -10,9 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from syndicate.manager import log_setup as managers_log
 from syndicate.manager import notify as managers_notify
-from syndicate.volunteer import log_setup as volunteers_log
 from syndicate.volunteer import notify as volunteers_notify
 
 both = pytest.mark.parametrize("notify", [volunteers_notify, managers_notify], ids=["volunteer", "manager"])
@@ -70,18 +68,3 @@ def test_nobody_listens(notify: ModuleType, monkeypatch: pytest.MonkeyPatch) -> 
     assert not notify.ready()
     monkeypatch.delenv("NOTIFY_SOCKET")
     assert not notify.ready()
-
-
-@pytest.mark.parametrize("log", [volunteers_log, managers_log], ids=["volunteer", "manager"])
-def test_the_journal_is_known_by_its_socket(
-    log: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """JSON for the very stream that JOURNAL_STREAM names; lines for people elsewhere."""
-    with (tmp_path / "stream").open("w") as stream:
-        file = os.fstat(stream.fileno())
-        monkeypatch.setenv("JOURNAL_STREAM", f"{file.st_dev}:{file.st_ino}")
-        assert log.form_of(stream) == "json"
-        monkeypatch.setenv("JOURNAL_STREAM", f"{file.st_dev}:{file.st_ino + 1}")
-        assert log.form_of(stream) == "console"
-        monkeypatch.delenv("JOURNAL_STREAM")
-        assert log.form_of(stream) == "console"

@@ -16,7 +16,10 @@ class Held:
 
     state: SlotState = SlotState.EMPTY
     prepared: local.Prepare | None = None
-    cut: tuple[str, ...] = ()
+    network: local.NetworkState = local.WHOLE
+    paused: bool = False
+    disk_full: bool = False
+    signals: dict[str, int] = field(default_factory=dict)
     generations: dict[int, local.GenerationInfo] = field(default_factory=dict)
     logs: dict[int, bytes] = field(default_factory=dict)
 
@@ -32,9 +35,12 @@ class KeeperModel:
         self.slots = {number: Held() for number in range(slots)}
         self.boot_id = boot_id
         self.fixed_address = fixed_address
+        self.capabilities: tuple[str, ...] = ("cut", "kill")
+        self.cannot: tuple[local.Incapability, ...] = ()
         self.epochs: dict[str, int] = {}
         self.leases: dict[str, int] = {}
         self.starts: list[tuple[local.TaskId, int]] = []
+        self.signals: list[tuple[local.TaskId, str]] = []  # every one that was sent
         self.asked: set[tuple[local.TaskId, int]] = set()
         self.asked_twice: list[tuple[local.TaskId, int]] = []
         self.refuse: dict[type, local.Refused] = {}
@@ -80,9 +86,13 @@ class KeeperModel:
                 return self._revive(held, request)
             case local.Kill():
                 return self._kill(held, request)
-            case local.SetCut():
-                held.cut = request.cut
+            case local.SetNetwork():
+                held.network = request.network
                 return self.done()
+            case local.SetTask():
+                return self._set_task(held, request)
+            case local.Signal():
+                return self._signal(held, request)
             case local.ReadLog():
                 return self._read(held, request)
 
@@ -95,7 +105,9 @@ class KeeperModel:
         self.epochs[request.task.cluster_id] = request.epoch
         if held.prepared is None:
             first = local.GenerationInfo(1, None, None, 0)  # its sandbox stands ready
-            self.slots[request.slot] = Held(SlotState.PREPARED, request, (), {1: first}, {1: b""})
+            self.slots[request.slot] = Held(
+                SlotState.PREPARED, request, generations={1: first}, logs={1: b""}
+            )
         return self.done(already=held.prepared is not None)
 
     def _start(self, held: Held, task: local.TaskId, generation: int) -> local.Reply:
@@ -127,6 +139,21 @@ class KeeperModel:
         if info.exit is not None:
             return self.done(already=True)
         self.end(request.slot, 137, killed=True, cause="kill")
+        return self.done(PROCESSES)
+
+    def _set_task(self, held: Held, request: local.SetTask) -> local.Reply:
+        if request.paused and held.state is not SlotState.RUNNING:
+            return local.Refused(ErrorCode.WRONG_STATE, "nothing runs")
+        held.paused, held.disk_full = request.paused, request.disk_full
+        return self.done()
+
+    def _signal(self, held: Held, request: local.Signal) -> local.Reply:
+        if request.id in held.signals:
+            return self.done(PROCESSES, already=True)
+        if held.state is not SlotState.RUNNING or request.generation != max(held.generations):
+            return local.Refused(ErrorCode.WRONG_STATE, "that generation does not run")
+        held.signals[request.id] = request.number
+        self.signals.append((request.task, request.id))
         return self.done(PROCESSES)
 
     def _release(self, request: local.Release) -> local.Reply:
@@ -165,7 +192,7 @@ class KeeperModel:
         whole = held.logs[last]
         ended = local.Exit(last, status, killed, cause, self.stamp(), whole[:4096], whole[-4096:], len(whole))
         held.generations[last] = replace(held.generations[last], exit=ended, log_bytes=len(whole))
-        held.state = SlotState.ENDED
+        held.state, held.paused = SlotState.ENDED, False
         self.events.append(local.Exited(slot, held.prepared.task, ended))
 
     def write(self, slot: int, output: bytes) -> None:
@@ -198,7 +225,9 @@ class KeeperModel:
                     asked.role,
                     asked.address,
                     asked.members,
-                    held.cut,
+                    held.network,
+                    held.paused,
+                    held.disk_full,
                     tuple(held.generations.values()),
                 )
             )
@@ -208,7 +237,8 @@ class KeeperModel:
             self.boot_id,
             network,
             self.fixed_address,
-            ("cut", "kill"),
+            self.capabilities,
             dict(self.epochs),
             tuple(infos),
+            cannot=self.cannot,
         )

@@ -14,10 +14,13 @@ from syndicate.volunteer.core.model import (
     Answer,
     Kill,
     Memory,
+    NetworkState,
     Release,
     Reserve,
     Revive,
     SetNetwork,
+    SetTask,
+    Signal,
     Start,
     TaskRef,
 )
@@ -77,7 +80,15 @@ class Histories(RuleBasedStateMachine):
 
     @rule(task=TASKS, slot=SLOTS)
     def cut(self, task: str, slot: int) -> None:
-        self._send(SetNetwork(("10.77.0.9",)), task, slot)
+        self._send(SetNetwork(NetworkState(cut=("10.77.0.9",))), task, slot)
+
+    @rule(task=TASKS, slot=SLOTS, generation=st.integers(1, 2), paused=st.booleans(), full=st.booleans())
+    def set_task(self, task: str, slot: int, generation: int, paused: bool, full: bool) -> None:
+        self._send(SetTask(paused, full), task, slot, generation)
+
+    @rule(task=TASKS, slot=SLOTS, generation=st.integers(1, 3), number=st.integers(1, 64))
+    def signal(self, task: str, slot: int, generation: int, number: int) -> None:
+        self._send(Signal(number), task, slot, generation)
 
     @rule(task=TASKS, slot=SLOTS)
     def release(self, task: str, slot: int) -> None:
@@ -123,6 +134,7 @@ class Histories(RuleBasedStateMachine):
         self.bench.keeper.events.clear()
         if lost:
             self.bench.keeper.lose_all()
+            self.bench.keeper.signals.clear()
             self.bench.keeper.starts.clear()  # another life of the keeper: its tasks were ended with it
         self.bench.tell(events.KeeperLost())
         self.bench.tell(events.KeeperSynced(self.bench.keeper.synced()))
@@ -150,6 +162,18 @@ class Histories(RuleBasedStateMachine):
         released = [r.task for r in self.bench.keeper.requests if isinstance(r, local.Release)]
         for (task, generation), times in counted.items():
             assert times <= 1 + released.count(task), f"{task} generation {generation} started {times} times"
+
+    @invariant()
+    def no_signal_is_sent_twice(self) -> None:
+        # One that was released and is there again may be sent it again: the keeper has forgotten the last.
+        released = [r.task for r in self.bench.keeper.requests if isinstance(r, local.Release)]
+        for (task, name), times in Counter(self.bench.keeper.signals).items():
+            assert times <= 1 + released.count(task), f"{task} was sent {name} {times} times"
+
+    @invariant()
+    def only_what_runs_stands_still(self) -> None:
+        for number, held in self.bench.keeper.slots.items():
+            assert not held.paused or held.state == "running", f"slot {number} stands still, {held.state}"
 
     @invariant()
     def answers_repeat_equal(self) -> None:

@@ -8,6 +8,7 @@ from syndicate.volunteer.core import Config, effects, events
 from syndicate.volunteer.core.model import (
     AnswerCode,
     Kill,
+    NetworkState,
     Reason,
     Release,
     Reserve,
@@ -16,6 +17,7 @@ from syndicate.volunteer.core.model import (
     Start,
 )
 from syndicate.volunteer.core.transitions import SlotState
+from syndicate.volunteer.local import WHOLE
 from volunteer_core.harness import Harness, prepare, ref
 
 
@@ -236,11 +238,12 @@ def test_a_command_of_an_older_attempt_is_stale(bench: Harness) -> None:
 def test_set_network_holds_the_full_set(bench: Harness) -> None:
     """Desired state goes through as it is."""
     bench.running()
+    cut = NetworkState(cut=("10.77.0.3", "10.77.0.4"))
 
-    answer = bench.ask(SetNetwork(("10.77.0.4", "10.77.0.3")))
+    answer = bench.ask(SetNetwork(cut))
 
     assert answer.code is AnswerCode.DONE
-    assert bench.keeper.slots[0].cut == ("10.77.0.3", "10.77.0.4")
+    assert bench.keeper.slots[0].network == cut
 
 
 def test_release_of_a_task_that_is_not_held_is_done_and_touches_nothing(bench: Harness) -> None:
@@ -313,7 +316,7 @@ def test_release_goes_before_commands_that_wait(bench: Harness) -> None:
     bench.prepared()
     bench.hold = {effects.CallKeeper}
     starting = bench.send(Start(), ref())
-    waiting = bench.send(SetNetwork(()), ref())
+    waiting = bench.send(SetNetwork(WHOLE), ref())
     releasing = bench.send(Release(), ref())
     assert bench.answer_to(waiting).code is AnswerCode.UNKNOWN_TASK
 
@@ -355,7 +358,7 @@ def test_commands_on_one_slot_are_done_one_after_the_other(bench: Harness) -> No
     bench.prepared()
     bench.hold = {effects.CallKeeper}
     bench.send(Start(), ref())
-    bench.send(SetNetwork(("10.77.0.3",)), ref())
+    bench.send(SetNetwork(NetworkState(cut=("10.77.0.3",))), ref())
 
     asked = [type(e.request).__name__ for e in bench.held if isinstance(e, effects.CallKeeper)]
 
@@ -369,9 +372,9 @@ def test_too_many_waiting_commands_are_refused() -> None:
     bench.prepared()
     bench.hold = {effects.CallKeeper}
     bench.send(Start(), ref())
-    bench.send(SetNetwork(()), ref())
+    bench.send(SetNetwork(WHOLE), ref())
 
-    answer = bench.ask(SetNetwork(()), ref())
+    answer = bench.ask(SetNetwork(WHOLE), ref())
 
     assert answer.code is AnswerCode.FAILED
 

@@ -203,3 +203,18 @@ def test_a_revival_that_fails_uses_its_generation_up(bench: Harness, event_first
     assert bench.ask(Revive(True), ref(generation=2)).code is AnswerCode.STALE
     assert bench.ask(Kill(), ref()).code is AnswerCode.DONE
     assert bench.ask(Revive(True), ref(generation=3)).code is AnswerCode.DONE
+
+
+def test_a_line_about_a_slot_says_whose_task_is_on_it(bench: Harness) -> None:
+    """Job, attempt, task and epoch, so that it is found beside the manager's lines."""
+    bench.running()
+    bench.keeper.slots[0] = type(bench.keeper.slots[0])()
+    bench.tell(events.KeeperLost())
+    bench.tell(events.KeeperSynced(bench.keeper.synced()))
+
+    lines = [dict(note.fields) for note in bench.wanted(effects.Note)]
+    task = ref()
+    assert any(
+        line.get("job_id") == str(task.job_id) and line["task"] == task.task and "epoch" in line
+        for line in lines
+    )

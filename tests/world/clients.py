@@ -23,6 +23,22 @@ from .world import Timer, Violation, World
 
 RETRY_WITHIN_NS = 30 * SECOND
 CALL_DEADLINE_NS = 8 * SECOND
+LOSS = 10.0  # percent
+SIGNAL = 10
+
+_PLAIN: dict[str, Callable[[int, str, events.ChaosCaller, tuple[str, ...]], events.Event]] = {
+    "kill": events.KillRequested,
+    "reconnect": events.ReconnectRequested,
+    "resume": events.ResumeRequested,
+}
+_LEASED: dict[str, Callable[[int, str, events.ChaosCaller, tuple[str, ...], float | None], events.Event]] = {
+    "disconnect": events.DisconnectRequested,
+    "reset": events.ResetRequested,
+    "pause": events.PauseRequested,
+    "fill": events.DiskFullRequested,
+}
+# Of these the answers name other members than the call; `invariants` sees whether they did what they should.
+_OF_THE_LEDGER = frozenset({"partition", "heal"})
 
 
 @dataclass(slots=True)
@@ -33,6 +49,7 @@ class Operation:
     target: str
     began_at: int
     ended_at: int | None = None
+    leased: bool = False
 
 
 @dataclass
@@ -105,27 +122,22 @@ class ClientProcess(Process):
         self._ends(status, b"")
 
     def _fault(self, step: ChaosStep) -> None:
-        operations = [Operation(step.kind, target, self._world.now) for target in step.targets]
+        leased = step.lease_s is not None
+        operations = [Operation(step.kind, target, self._world.now, None, leased) for target in step.targets]
         self._reports.operations += operations
         ips = tuple(self._members[target].address for target in step.targets)
 
         def make(call: int, request: str, caller: events.ChaosCaller) -> events.Event:
-            match step.kind:
-                case "kill":
-                    return events.KillRequested(call, request, caller, ips)
-                case "revive":
-                    return events.ReviveRequested(call, request, caller, ips, step.with_disk)
-                case "disconnect":
-                    return events.DisconnectRequested(call, request, caller, ips)
-                case _:
-                    return events.ReconnectRequested(call, request, caller, ips)
+            return _request(step, call, request, caller, ips)
 
         def done(value: Outcome) -> None:
             replies = value.members if isinstance(value, effects.FaultsReply) else (value,)
             for operation in operations:
                 if not isinstance(value, Failure | errors.TooLate):
                     operation.ended_at = self._world.now
-            if len(replies) == len(operations):
+            if step.kind in _OF_THE_LEDGER:
+                self._reports.answered += isinstance(value, effects.FaultsReply)
+            elif len(replies) == len(operations):
                 for operation, reply in zip(operations, replies, strict=True):
                     if isinstance(reply, effects.FaultReply):
                         self._reports.answered += 1
@@ -205,7 +217,8 @@ class ClientProcess(Process):
             raise Violation(f"{operation} was answered OK, but {operation.target} was never there")
         target = targets[-1]
         job = self._host.managers[task.cluster_id].store.jobs[task.job_id]
-        if self._alone(operation) and target.gone_at is None and job.state is model.JobState.RUNNING:
+        lasts = not operation.leased and target.gone_at is None
+        if lasts and self._alone(operation) and job.state is model.JobState.RUNNING:
             since = until  # nobody changed it since: it must hold at this moment
         if not self._holds(operation, reply, target, since, until):
             raise Violation(
@@ -233,8 +246,30 @@ class ClientProcess(Process):
                 return target.cut_between(others - own, since, until) or target.cut_between(
                     others | own, since, until
                 )
+            case "reset":
+                return target.off_between(others - {target.address}, since, until)
+            case "degrade":
+                return target.loses_between(LOSS, since, until)
+            case "reconnect":
+                parted = any(other.kind == "partition" for other in self._reports.operations)
+                return parted or target.whole_between(since, until)
             case _:
-                return target.cut_between(frozenset(), since, until)
+                return self._suffers(operation, reply, target, since, until)
+
+    def _suffers(
+        self, operation: Operation, reply: effects.FaultReply, target: TaskTruth, since: int, until: int
+    ) -> bool:
+        """The same of what a task suffers beside its network."""
+        if operation.kind == "fill":
+            return any(full for _, full in target.suffered_between(since, until))
+        if operation.kind == "resume":
+            return any(not paused for paused, _ in target.suffered_between(since, until))
+        # It may have ended since, and with it what stood still: as with a revival.
+        lag = int(self._host.managers[target.task.cluster_id].config.lost_after_s * SECOND)
+        began = operation.began_at - (lag if reply.already else 0)
+        if operation.kind == "pause":
+            return any(paused for paused, _ in target.suffered_between(began, until))
+        return target.signalled_between(SIGNAL, began, until)
 
     def _alone(self, operation: Operation) -> bool:
         return not any(
@@ -243,3 +278,28 @@ class ClientProcess(Process):
             and (other.ended_at is None or other.ended_at > operation.began_at)
             for other in self._reports.operations
         )
+
+
+def _request(
+    step: ChaosStep, call: int, request: str, caller: events.ChaosCaller, ips: tuple[str, ...]
+) -> events.Event:
+    """What a step asks of the manager."""
+    match step.kind:
+        case "revive":
+            return events.ReviveRequested(call, request, caller, ips, step.with_disk)
+        case "degrade":
+            loss = model.Degradation(loss_percent=LOSS)
+            return events.DegradeRequested(call, request, caller, ips, loss, lease_s=step.lease_s)
+        case "partition":
+            shape, one_way = step.draw % 5 + 1, step.draw % 2 == 0
+            one_way &= shape != model.PartitionShape.MAJORITY_RING
+            return events.PartitionRequested(
+                call, request, caller, (), shape, "", one_way, step.draw, step.lease_s
+            )
+        case "heal":
+            return events.HealRequested(call, request, caller, (1,) if step.draw % 3 == 0 else ())
+        case "signal":
+            return events.SignalRequested(call, request, caller, ips, SIGNAL)
+    if step.kind in _LEASED:
+        return _LEASED[step.kind](call, request, caller, ips, step.lease_s)
+    return _PLAIN[step.kind](call, request, caller, ips)

@@ -72,6 +72,7 @@ def hello(said: vmodel.Hello) -> model.Hello:
         version=said.version,
         unsafe=said.unsafe,
         instance=said.instance,
+        cannot=tuple((one.capability, one.why) for one in said.cannot),
     )
 
 
@@ -141,6 +142,29 @@ def _action(action: effects.Action) -> vmodel.Action:
         case effects.Revive():
             return vmodel.Revive(action.with_disk)
         case effects.SetNetwork():
-            return vmodel.SetNetwork(action.cut)
+            return vmodel.SetNetwork(network(action))
+        case effects.SetTask():
+            return vmodel.SetTask(action.paused, action.disk_full)
+        case effects.Signal():
+            return vmodel.Signal(action.number)
         case effects.Release():
             return vmodel.Release()
+
+
+def network(wanted: effects.SetNetwork) -> local.NetworkState:
+    links = tuple(
+        local.LinkState(link.peer, _degradation(link.sent), _degradation(link.heard)) for link in wanted.links
+    )
+    return local.NetworkState(wanted.cut, wanted.cut_out, wanted.cut_in, wanted.reset, links)
+
+
+def _degradation(worse: model.Degradation) -> local.Degradation:
+    return local.Degradation(
+        worse.loss_percent,
+        worse.rate_bps,
+        worse.delay_ms,
+        worse.jitter_ms,
+        worse.duplicate_percent,
+        worse.corrupt_percent,
+        worse.reorder_percent,
+    )

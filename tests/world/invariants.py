@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import product
 
-from syndicate.manager.core.model import JobState, NodeState, Outcome, Reason
-from syndicate.manager.core.records import JobRecord
+from syndicate.manager.core import desired
+from syndicate.manager.core.model import JobState, NodeState, Outcome, Reason, Role
+from syndicate.manager.core.records import FaultRecord, JobRecord
+from syndicate.manager.core.state import LiveJob, LiveTask, Plane
 from syndicate.volunteer.local import SlotState
 
+from . import convert
 from .clients import Book, Reports
 from .clock import SECOND
+from .keeper_model import Slot
 from .manager_host import ManagerHost
 from .scripts import Script
 from .store import TERMINAL
@@ -55,6 +59,61 @@ def unrest(
             if slot.state is not SlotState.EMPTY:
                 return f"the keeper of {volunteer.name} holds {slot.prepared}"
     return ""
+
+
+def check_faults(managers: Mapping[str, ManagerHost], volunteers: Iterable[VolunteerHost]) -> int:
+    """Each slot suffers what the ledger says, where nothing is under way; returns how many suffer something.
+
+    A manager that is down knows nothing now, and says so when it is back: what it had under way it repeats.
+    """
+    hosts = {volunteer.name: volunteer for volunteer in volunteers}
+    suffering = 0
+    for manager in managers.values():
+        if manager.life is None:
+            continue
+        world = manager.life.machine._world
+        for job in world.active.values():
+            if job.record.state is not JobState.RUNNING:
+                continue
+            for task in job.tasks.values():
+                keeper = hosts[task.record.volunteer_id].keeper
+                slot = keeper.slots[task.record.slot] if keeper.alive else None
+                if slot is not None and not task.ops and slot.doing is None and _holds(slot, job, task):
+                    suffering += _compare(slot, job, task)
+    return suffering
+
+
+def _holds(slot: Slot, job: LiveJob, task: LiveTask) -> bool:
+    """Whether the slot has the task, as the manager thinks; not yet told ends and losses are told later."""
+    name = slot.prepared.task if slot.prepared is not None else None
+    here = (job.record.job_id, job.record.attempt, task.record.task)
+    return name is not None and (name.job_id, name.attempt, name.task) == here
+
+
+def _compare(slot: Slot, job: LiveJob, task: LiveTask) -> bool:
+    lines = [line for line in job.faults.values() if line.task == task.record.task and _in_force(line)]
+    others = [
+        other.record.address
+        for other in job.tasks.values()
+        if other.record.role is not Role.CLIENT and other is not task
+    ]
+    network = desired.network(lines, others, lambda name: job.tasks[name].record.address)
+    if Plane.NETWORK not in task.unsure and slot.network != convert.network(network):
+        raise Violation(f"{task.record} suffers {slot.network}, the ledger says {network}: {lines}")
+    state = desired.task(lines)
+    if Plane.TASK not in task.unsure and slot.disk_full != state.disk_full:
+        raise Violation(f"the disk of {task.record} is full: {slot.disk_full}, the ledger says {lines}")
+    live = slot.live
+    # Its end may not be told yet.
+    runs = live is not None and live.started_at is not None and live.number == task.record.generation
+    if Plane.TASK not in task.unsure and runs and slot.paused != state.paused:
+        raise Violation(f"{task.record} is frozen: {slot.paused}, the ledger says {lines}")
+    return bool(lines)
+
+
+def _in_force(line: FaultRecord) -> bool:
+    held = line.applied_at is not None and not line.error
+    return held and line.kind in desired.LASTING and line.healed_at_manager is None
 
 
 def check_promises(manager: ManagerHost, users: Users) -> None:

@@ -28,6 +28,10 @@ from .keeper_socket import Connection
 from .truth import RunTruth, TaskTruth, Truth
 from .world import World
 
+CAPABILITIES = ("cut", "disk-full", "kill", "loss", "one-way", "pause", "rate", "reset", "signal")
+CANNOT = (local.Incapability("delay", "the kernel has no netem"),)
+_OF_A_TASK = local.Start | local.Kill | local.Revive | local.SetNetwork | local.SetTask | local.Signal
+
 
 @dataclass
 class Troubles:
@@ -73,7 +77,11 @@ class Slot:
     state: SlotState = SlotState.EMPTY
     prepared: local.Prepare | None = None
     truth: TaskTruth | None = None
-    cut: tuple[str, ...] = ()
+    network: local.NetworkState = local.WHOLE
+    paused: bool = False
+    disk_full: bool = False
+    signals: dict[str, int] = field(default_factory=dict)
+    held_up: list[Callable[[], None]] = field(default_factory=list)  # ends that wait until it runs again
     generations: list[Generation] = field(default_factory=list)
     waiting: deque[tuple[Connection, int, local.Request]] = field(default_factory=deque)
     doing: local.Request | None = None
@@ -179,7 +187,7 @@ class Keeper:
             return self._prepare(slot, request, done)
         if isinstance(request, local.Release):
             return self._release(slot, request, done, exits)
-        if not isinstance(request, local.Start | local.Kill | local.Revive | local.SetCut):
+        if not isinstance(request, _OF_A_TASK):
             return local.Refused(ErrorCode.MALFORMED, f"the model does not know {request!r}")
         if slot.prepared is None or slot.prepared.task != request.task:
             return local.Refused(ErrorCode.WRONG_TASK, f"slot {slot.number} does not hold {request.task}")
@@ -192,8 +200,12 @@ class Keeper:
                 return self._kill(slot, request, done, exits)
             case local.Revive():
                 return self._revive(slot, request, done, exits)
-            case local.SetCut():
-                return self._set_cut(slot, request, done)
+            case local.SetNetwork():
+                return self._set_network(slot, request, done)
+            case local.SetTask():
+                return self._set_task(slot, request, done)
+            case local.Signal():
+                return self._signal(slot, request, done)
 
     def _prepare(self, slot: Slot, request: local.Prepare, done: local.Done) -> local.Reply:
         cluster = request.task.cluster_id
@@ -284,12 +296,40 @@ class Keeper:
         self._end(slot, "kill", exits=exits)
         return local.Done(done.at, done.took_ns, processes=3)
 
-    def _set_cut(self, slot: Slot, request: local.SetCut, done: local.Done) -> local.Reply:
+    def _set_network(self, slot: Slot, request: local.SetNetwork, done: local.Done) -> local.Reply:
         assert slot.truth is not None
-        already = set(slot.cut) == set(request.cut)
-        slot.cut = request.cut
-        self._truth.cut(slot.truth, frozenset(request.cut))
+        already = slot.network == request.network
+        slot.network = request.network
+        self._truth.network(slot.truth, request.network)
         return local.Done(done.at, done.took_ns, already=already)
+
+    def _set_task(self, slot: Slot, request: local.SetTask, done: local.Done) -> local.Reply:
+        if request.paused and slot.state is not SlotState.RUNNING:
+            return local.Refused(ErrorCode.WRONG_STATE, "the task does not run")
+        already = (slot.paused, slot.disk_full) == (request.paused, request.disk_full)
+        slot.disk_full = request.disk_full
+        self._set_paused(slot, request.paused)
+        return local.Done(done.at, done.took_ns, already=already)
+
+    def _set_paused(self, slot: Slot, paused: bool) -> None:
+        """What stands still does nothing; what it would have done comes when it runs again, or never."""
+        assert slot.truth is not None
+        slot.paused = paused
+        self._truth.suffers(slot.truth, slot.paused, slot.disk_full)
+        if not paused:
+            held_up, slot.held_up = slot.held_up, []
+            for end in held_up:
+                self._world.after(self._world.between(0, MS), end)
+
+    def _signal(self, slot: Slot, request: local.Signal, done: local.Done) -> local.Reply:
+        if request.id in slot.signals:
+            return local.Done(done.at, done.took_ns, slot.signals[request.id], already=True)
+        if slot.state is not SlotState.RUNNING or request.generation != slot.generations[-1].number:
+            return local.Refused(ErrorCode.WRONG_STATE, "that generation does not run")
+        assert slot.truth is not None
+        slot.signals[request.id] = 2
+        self._truth.signalled(slot.truth, request.id, request.number)
+        return local.Done(done.at, done.took_ns, processes=2)
 
     def _release(
         self, slot: Slot, request: local.Release, done: local.Done, exits: list[local.Exited]
@@ -310,6 +350,9 @@ class Keeper:
         """It ended by itself."""
         if generation.exit is not None or generation.truth is None:
             return
+        if slot.paused:
+            slot.held_up.append(partial(self._exit, slot, generation, status, output))
+            return
         self._truth.ended(generation.truth, killed=False, why=f"exit {status}")
         self._record(
             slot,
@@ -327,6 +370,8 @@ class Keeper:
         if generation.process is not None and generation.truth is not None:
             generation.process.kill()
             self._truth.ended(generation.truth, killed=True, why=cause)
+        if slot.paused:
+            self._set_paused(slot, False)  # the dead do not stand still; what it would have done is void
         record = local.Exit(generation.number, 137, True, cause, self.stamp(), b"", b"", 0)
         if exits is None:
             self._record(slot, generation, record, tell)
@@ -347,8 +392,9 @@ class Keeper:
     def _forget(self, slot: Slot) -> None:
         if slot.truth is not None:
             self._truth.gone(slot.truth, self._machine)
-        slot.state, slot.prepared, slot.truth, slot.cut = SlotState.EMPTY, None, None, ()
-        slot.generations = []
+        slot.state, slot.prepared, slot.truth = SlotState.EMPTY, None, None
+        slot.network, slot.paused, slot.disk_full = local.WHOLE, False, False
+        slot.signals, slot.held_up, slot.generations = {}, [], []
 
     # ---- the lease --------------------------------------------------------------------------------------
 
@@ -388,9 +434,10 @@ class Keeper:
             boot_id=self._clock.boot_id,
             network="host" if self._fixed_address else "fabric",
             fixed_address=self._fixed_address,
-            capabilities=("cut", "kill"),
+            capabilities=CAPABILITIES,
             epochs=dict(self._epochs),
             slots=tuple(_slot_info(slot) for slot in self.slots),
+            cannot=CANNOT,
         )
 
 
@@ -404,7 +451,9 @@ def _slot_info(slot: Slot) -> local.SlotInfo:
         slot.prepared.role,
         slot.prepared.address,
         slot.prepared.members,
-        slot.cut,
+        slot.network,
+        slot.paused,
+        slot.disk_full,
         tuple(
             local.GenerationInfo(g.number, g.started_at, g.exit, g.exit.log_bytes if g.exit else 0)
             for g in slot.generations

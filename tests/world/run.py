@@ -11,7 +11,7 @@ from syndicate.volunteer.core import model as vmodel
 
 from .clients import Book, ClientProcess, Reports
 from .clock import MS, SECOND, Clock
-from .invariants import check_promises, check_verdicts, unrest
+from .invariants import check_faults, check_promises, check_verdicts, unrest
 from .keeper_model import Machine, MakeProcess, Process
 from .manager_host import ManagerHost
 from .nemesis import Nemesis
@@ -56,6 +56,7 @@ class Simulation:
         self.links: dict[str, ManagerHost] = {}
         self.users: dict[str, Users] = {}
         self.volunteers: list[VolunteerHost] = []
+        self.suffering = 0  # slots that were seen to suffer what the ledger says
         self._build()
 
     # ---- what there is ----------------------------------------------------------------------------------
@@ -170,7 +171,9 @@ class Simulation:
         for volunteer in self.volunteers:
             volunteer.bad_sources.update(name for name, script in self.scripts.items() if script.bad_source)
         nemesis.plan(unkind)
-        self.world.run(unkind)
+        while self.world.now < unkind:
+            self.world.run(min(self.world.now + LOOK_EVERY_NS, unkind))
+            self.suffering += check_faults(self.managers, self.volunteers)
         nemesis.turn_kind()
         self._come_to_rest()
         calm = self.profile is CALM
@@ -184,6 +187,7 @@ class Simulation:
             if self.world.now >= give_up:
                 raise Violation(f"the world was kind for {MOST_KIND_NS // SECOND} s and still {why}")
             self.world.run(self.world.now + LOOK_EVERY_NS)
+            self.suffering += check_faults(self.managers, self.volunteers)
 
     # ---- what to show -----------------------------------------------------------------------------------
 

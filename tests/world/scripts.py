@@ -12,6 +12,12 @@ from random import Random
 from .clock import MS, SECOND
 
 NOTHING_RUN = b"make: 'master' is up to date.\n"
+KINDS = (
+    *("kill", "kill", "revive", "revive", "disconnect", "reconnect", "reset", "degrade"),
+    *("pause", "pause", "resume", "fill", "signal", "partition", "partition", "heal"),
+)
+"""What a client may ask for; see `clients`."""
+LASTING = frozenset({"disconnect", "reset", "degrade", "pause", "fill", "partition"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +36,18 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ChaosStep:
-    """A client waits `wait_ns`, then asks for `kind` on the members named in `targets`, by one call."""
+    """A client waits `wait_ns`, then asks for `kind` on the members named in `targets`, by one call.
+
+    A partition's and a Heal's members are everybody; `draw` says of which shape, and how much is healed. What
+    lasts ends by itself after `lease_s`.
+    """
 
     wait_ns: int
     kind: str
     targets: tuple[str, ...]
     with_disk: bool = True
+    lease_s: float | None = None
+    draw: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +88,14 @@ class Script:
         """Draws one run of a client among these members (its own name is among them)."""
         steps = []
         for _ in range(random.randint(0, self.max_steps)):
-            kind = random.choice(("kill", "kill", "revive", "revive", "disconnect", "reconnect"))
+            kind = random.choice(KINDS)
             wait = int(self.longest_ns * random.random() ** 3)
             number = random.choice((1, 1, 1, min(2, len(members)), len(members)))
             targets = tuple(random.sample(members, number))
-            steps.append(ChaosStep(wait, kind, targets, random.random() < 0.8))
+            lease = random.choice((None, None, None, 0.01, 1.0, 6.0)) if kind in LASTING else None
+            draw = random.randrange(1000)
+            targets = members if kind in ("partition", "heal") else targets
+            steps.append(ChaosStep(wait, kind, targets, random.random() < 0.8, lease, draw))
         outcome = None if random.random() < self.silent else random.choice((1, 1, 1, 2, 3))
         return ClientRun(tuple(steps), outcome, random.random() < 0.3)
 

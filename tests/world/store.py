@@ -101,6 +101,10 @@ class Store:
             if isinstance(row, TaskRecord) and (row.job_id, row.attempt) == (job_id, attempt)
         ]
 
+    def faults(self) -> list[FaultRecord]:
+        """All lines of all ledgers."""
+        return [row for row in self._rows.values() if isinstance(row, FaultRecord)]
+
     def commit(self, records: Iterable[Record]) -> None:
         """One transaction."""
         for record in records:

@@ -64,6 +64,15 @@ def test_worlds_do_something() -> None:
     assert {"SUCCEEDED", "FAILED", "UNKNOWN", "CANCELLED", "TIMED_OUT"} <= states
     assert sum(s.truth.execs for s in simulations) > 20 * len(simulations)
     assert sum(reports.answered for s in simulations for reports in s.book.values()) > 5 * len(simulations)
+    tasks = [task for s in simulations for task in s.truth.tasks.values()]
+    assert any(paused for task in tasks for _, paused, _ in task.sufferings)
+    assert any(full for task in tasks for _, _, full in task.sufferings)
+    assert any(task.signals for task in tasks)
+    assert any(network.reset for task in tasks for _, network in task.networks)
+    assert any(network.links for task in tasks for _, network in task.networks)
+    lines = [line for s in simulations for m in s.managers.values() for line in m.store.faults()]
+    assert {"lease", "client-0", "job end"} <= {line.healed_by for line in lines}
+    assert sum(s.suffering for s in simulations) > len(simulations)
 
 
 def _python_path() -> str:

@@ -8,12 +8,15 @@ the deed.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from syndicate.volunteer.local import TaskId
+from syndicate.volunteer.local import WHOLE, NetworkState, TaskId
 
 from .world import Violation, World
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -31,12 +34,18 @@ class RunTruth:
 
 @dataclass(slots=True)
 class TaskTruth:
-    """A task from its Prepare to its Release: its runs, and every cut set with the time it began."""
+    """A task from its Prepare to its Release: its runs, and all that it suffered, with the time it began.
+
+    `cuts` are those of `networks` in both directions. `sufferings` are (since, paused, disk full).
+    """
 
     task: TaskId
     address: str
     runs: list[RunTruth] = field(default_factory=list)
     cuts: list[tuple[int, frozenset[str]]] = field(default_factory=list)
+    networks: list[tuple[int, NetworkState]] = field(default_factory=list)
+    sufferings: list[tuple[int, bool, bool]] = field(default_factory=list)
+    signals: dict[str, tuple[int, int]] = field(default_factory=dict)  # by request: since, number
     gone_at: int | None = None
 
     def dead_between(self, since: int, until: int) -> bool:
@@ -57,11 +66,42 @@ class TaskTruth:
 
     def cut_between(self, cut: frozenset[str], since: int, until: int) -> bool:
         """Whether that cut set held at some moment of the closed interval."""
-        for index, (began, held) in enumerate(self.cuts):
-            ended = self.cuts[index + 1][0] if index + 1 < len(self.cuts) else self.gone_at
-            if held == cut and began <= until and (ended is None or ended >= since):
-                return True
-        return False
+        return any(held == cut for held in self._between(self.cuts, since, until))
+
+    def off_between(self, others: frozenset[str], since: int, until: int) -> bool:
+        """Whether it exchanged nothing with those at some moment of the closed interval, told or not."""
+        networks = self._between(self.networks, since, until)
+        return any(others <= {*network.cut, *network.reset} for network in networks)
+
+    def whole_between(self, since: int, until: int) -> bool:
+        """Whether it was cut off from nobody at some moment of the closed interval."""
+        networks = self._between(self.networks, since, until)
+        return any(not (network.cut or network.reset) for network in networks)
+
+    def loses_between(self, percent: float, since: int, until: int) -> bool:
+        """Whether so much or more of all that it exchanged was lost at some moment of the closed interval."""
+        return any(
+            link.peer == "" and min(link.sent.loss_percent, link.heard.loss_percent) >= percent
+            for network in self._between(self.networks, since, until)
+            for link in network.links
+        )
+
+    def suffered_between(self, since: int, until: int) -> list[tuple[bool, bool]]:
+        """Whether it stood still, and whether its disk was full, at the moments of the closed interval."""
+        return self._between([(at, (paused, full)) for at, paused, full in self.sufferings], since, until)
+
+    def signalled_between(self, number: int, since: int, until: int) -> bool:
+        """Whether it was sent that signal in the closed interval."""
+        return any(since <= at <= until and number == sent for at, sent in self.signals.values())
+
+    def _between(self, held: Sequence[tuple[int, T]], since: int, until: int) -> list[T]:
+        """All that held at some moment of the closed interval, of what held each from a moment on."""
+        ends = [*(began for began, _ in held[1:]), self.gone_at]
+        return [
+            what
+            for (began, what), ended in zip(held, ends, strict=True)
+            if began <= until and (ended is None or ended >= since)
+        ]
 
 
 class Truth:
@@ -84,7 +124,10 @@ class Truth:
             raise Violation(f"{address} of {task} on {machine} is {holder}'s too")
         self._addresses[address] = (task, machine)
         self._prepared[task.cluster_id, task.job_id, task.attempt][task.task] = self.domains[machine]
-        truth = TaskTruth(task, address, cuts=[(self._world.now, frozenset())])
+        truth = TaskTruth(task, address)
+        truth.cuts.append((self._world.now, frozenset()))
+        truth.networks.append((self._world.now, WHOLE))
+        truth.sufferings.append((self._world.now, False, False))
         self.tasks[task, machine] = truth
         return truth
 
@@ -127,9 +170,22 @@ class Truth:
             f"{task.cluster_id}/{task.job_id}.{task.attempt} {task.task} #{run.generation} {why}",
         )
 
-    def cut(self, truth: TaskTruth, cut: frozenset[str]) -> None:
-        """The slot is cut from exactly these."""
-        truth.cuts.append((self._world.now, cut))
+    def network(self, truth: TaskTruth, network: NetworkState) -> None:
+        """The slot's network suffers exactly this."""
+        truth.networks.append((self._world.now, network))
+        truth.cuts.append((self._world.now, frozenset(network.cut)))
+
+    def suffers(self, truth: TaskTruth, paused: bool, disk_full: bool) -> None:
+        """The task suffers exactly this beside its network. Checks: only what runs stands still."""
+        if paused and not (truth.runs and truth.runs[-1].ended_at is None):
+            raise Violation(f"{truth.task} stands still and does not run")
+        truth.sufferings.append((self._world.now, paused, disk_full))
+
+    def signalled(self, truth: TaskTruth, name: str, number: int) -> None:
+        """A signal was sent. Checks: never twice for one request."""
+        if name in truth.signals:
+            raise Violation(f"{truth.task} was sent signal {number} twice for {name}")
+        truth.signals[name] = (self._world.now, number)
 
     def gone(self, truth: TaskTruth, machine: str) -> None:
         """Nothing of the task is left on the machine."""

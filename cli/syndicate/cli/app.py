@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 from syndicate.cli import exit_codes, identity_app, job_commands, local_commands, login_app, node_commands
 from syndicate.cli.certs_app import certs_app, join_app
+from syndicate.cli.chaos_app import chaos_app
 from syndicate.cli.context import Given
+from syndicate.cli.debug_app import debug_app
 from syndicate.cli.durations import parse_duration
+from syndicate.cli.fetch_commands import fetch
 from syndicate.cli.follow import follow
 from syndicate.cli.install_app import install_app, uninstall_part
 from syndicate.cli.options import (
@@ -25,6 +28,7 @@ from syndicate.cli.options import (
     connected,
 )
 from syndicate.cli.render.plain import document
+from syndicate.cli.report_commands import report
 from syndicate.cli.sizes import parse_count, parse_cpus, parse_size
 from syndicate.cli.submission import Wish
 from syndicate.cli.submission import submit as submit_job
@@ -54,11 +58,13 @@ app = typer.Typer(
 node_app = typer.Typer(
     help="Takes a volunteer out of use, or back.", no_args_is_help=True, rich_markup_mode=None
 )
+app.add_typer(chaos_app, name="chaos")
 app.add_typer(node_app, name="node")
 app.add_typer(certs_app, name="certs")
 app.add_typer(join_app, name="join-token")
 app.add_typer(install_app, name="install")
 app.command("uninstall")(uninstall_part)
+app.add_typer(debug_app, name="debug")
 
 
 def _print_version(wanted: bool) -> None:
@@ -269,9 +275,14 @@ def result(client: SchedulerClient, terminal: Terminal, job: JobArgument, json: 
 
 @app.command()
 @connected
-def nodes(client: SchedulerClient, terminal: Terminal, json: JsonOption = False) -> int:
+def nodes(
+    client: SchedulerClient,
+    terminal: Terminal,
+    wide: Annotated[bool, typer.Option("--wide", help="Also why some cannot do what others can.")] = False,
+    json: JsonOption = False,
+) -> int:
     """Lists the volunteers and their slots."""
-    return node_commands.list_nodes(client, terminal, json)
+    return node_commands.list_nodes(client, terminal, json, wide)
 
 
 @app.command()
@@ -281,6 +292,8 @@ def cluster(client: SchedulerClient, terminal: Terminal, json: JsonOption = Fals
     return node_commands.cluster(client, terminal, json)
 
 
+app.command()(report)
+app.command()(fetch)
 login_app.add_to(app)
 identity_app.add_to(app)
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,16 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
         "expires_at": made["expires_at"],
         "where": where,
     }
-    terminal.say(document(values) if wish.as_json else _next(wish, where))
+    terminal.say(document(values) if wish.as_json else _next(wish, where, made["expires_at"]))
     return exit_codes.OK
 
 
-def _next(wish: HostWish, where: str) -> list[str]:
-    lines = [f"{wish.host}   key and certificate in {where}, for {wish.days} days; it renews itself"]
+def _next(wish: HostWish, where: str, expires_at: int) -> list[str]:
+    until = datetime.fromtimestamp(expires_at, UTC)  # no longer than the authority's, whatever was asked for
+    lines = [
+        f"{wish.host}   key and certificate in {where}",
+        f"Good until {until:%Y-%m-%d}; it renews itself.",
+    ]
     if not wish.ssh:
         lines.append(f"Bring it to {wish.host}, as STATE_DIR/tls of its volunteer, and remove it here.")
     return lines

@@ -9,14 +9,25 @@ from syndicate.cli.render.fit import UNLIMITED, hung, laid_out
 from syndicate.cli.render.neutralise import neutralise_text
 from syndicate.cli.render.quantities import duration_text
 from syndicate.client_api import (
+    AttemptEnded,
+    BadField,
     BadRequest,
+    CannotDoIt,
+    ChaosError,
+    DeadlineExceeded,
     Exhausted,
+    FaultFailed,
+    JobIsGraded,
     LastAdmin,
+    NoSuchFault,
     NoSuchJob,
+    NoSuchMember,
     NoSuchNode,
     NoSuchToken,
     NoSuchUser,
+    NotAClient,
     NotAllowed,
+    NotAnAddress,
     NotAuthenticated,
     NotPublished,
     NotTrusted,
@@ -28,7 +39,9 @@ from syndicate.client_api import (
     SyndicateError,
     TokenExpired,
     TooLarge,
+    TooManyFaults,
     TooManyTokens,
+    Unavailable,
     Unreachable,
     UserDisabled,
     UserExists,
@@ -113,9 +126,34 @@ def explain(error: SyndicateError) -> CliError:
             "Another one:  syndicatectl user change NAME --role admin",
             code=exit_codes.REFUSED,
         )
+    if isinstance(error, ChaosError):
+        return _chaos(error)
     if isinstance(error, BadRequest):
         return CliError(f"the manager refuses it: {error}", code=exit_codes.USAGE)
     return CliError(str(error), code=exit_codes.INTERNAL)
+
+
+def _chaos(error: ChaosError) -> CliError:
+    """What became of a fault: refused, not known, or not done."""
+    if isinstance(error, (BadField, NotAnAddress)):
+        return CliError(f"the manager refuses it: {error}", code=exit_codes.USAGE)
+    if isinstance(error, (NoSuchMember, NoSuchFault)):
+        where = "chaos faults JOB" if isinstance(error, NoSuchFault) else "show JOB"
+        return CliError(str(error), f"Which are there?  syndicatectl {where}", code=exit_codes.NOT_FOUND)
+    if isinstance(error, (JobIsGraded, NotAClient)):
+        return CliError(f"not allowed: {error}", code=exit_codes.NOT_ALLOWED)
+    if isinstance(error, DeadlineExceeded):
+        note = "It is not known whether it holds:  syndicatectl chaos faults JOB"
+        return CliError(str(error), note, code=exit_codes.TRY_AGAIN)
+    if isinstance(error, Unavailable):
+        away = error.reason == "" or error.reason == "MANAGER_AWAY"
+        return CliError(str(error), code=exit_codes.MANAGER_AWAY if away else exit_codes.TRY_AGAIN)
+    if isinstance(error, (TooManyFaults, AttemptEnded)):
+        return CliError(str(error), code=exit_codes.TRY_AGAIN)
+    if isinstance(error, CannotDoIt):
+        return CliError(str(error), "Which can?  syndicatectl nodes --wide", code=exit_codes.REFUSED)
+    code = exit_codes.INTERNAL if isinstance(error, FaultFailed) or not error.reason else exit_codes.REFUSED
+    return CliError(str(error), code=code)
 
 
 def _who_may(error: NotAllowed) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 
 from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
 from syndicate.cli.merge import Item, Merged
 from syndicate.cli.render.follow import FollowView
-from syndicate.cli.render.log_lines import LineCutter
+from syndicate.cli.render.log_lines import LineCutter, LogLine
+from syndicate.cli.render.log_marks import LogMarks
 from syndicate.cli.render.ordering import Ordering
 from syndicate.cli.render.plain import as_plain, document, log_as_plain
+from syndicate.cli.render.quantities import seconds_between
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient, job_has_ended
+from syndicate.v1.common_pb2 import Stamp
 from syndicate.v1.scheduler_pb2 import USER_ROLE_STUDENT, Job
 
 _CLIENT = "client-"
@@ -36,6 +40,18 @@ def follow(client: SchedulerClient, job_id: int, terminal: Terminal, as_json: bo
     if not printer.heard_clients:
         tell_of_clients(client, terminal, job)
     return exit_codes.of_job(job)
+
+
+def follow_logs(client: SchedulerClient, job_id: int, terminal: Terminal, tasks: Sequence[str]) -> None:
+    """Prints the output of a job that goes on, until it has ended, with its faults among the lines."""
+    printer = LogPrinter(terminal, tasks)
+    streams = {
+        "watch": lambda: client.watch(job_id),
+        "logs": lambda: client.logs(job_id, tasks=tasks, follow=True),
+    }
+    with Merged(streams) as merged:
+        _until_ended(merged, printer)
+    printer.end()
 
 
 def tell_of_clients(client: SchedulerClient, terminal: Terminal, job: Job) -> None:
@@ -64,7 +80,7 @@ def goes_on(job_id: int) -> CliError:
     )
 
 
-def _until_ended(merged: Merged, printer: _LinePrinter | _JsonPrinter) -> Job:
+def _until_ended(merged: Merged, printer: _LinePrinter | _JsonPrinter | LogPrinter) -> Job:
     ended: Job | None = None
     open_streams = {"watch", "logs"}
     give_up_at = float("inf")
@@ -129,6 +145,60 @@ class _LinePrinter:
         for line in self._cutter.rest():
             self._terminal.say(self._view.hear(line))
         self._terminal.say(self._view.end(f"syndicatectl show {job.job_id}"))
+
+
+class LogPrinter:
+    """For ``logs``: lines of output and faults, by their times."""
+
+    def __init__(self, terminal: Terminal, tasks: Sequence[str]) -> None:
+        self._terminal = terminal
+        self._tasks = tasks
+        self._order = Ordering(time.monotonic)
+        self._marks = LogMarks(tasks)
+        self._attempt = 0
+        self._cutter = LineCutter()
+        self._zero: Stamp | None = None
+
+    def wait_s(self) -> float | None:
+        """Seconds until something that is held back may be due."""
+        return self._order.wait_s()
+
+    def print_due(self) -> None:
+        self._terminal.say(self._order.due())
+
+    def see(self, item: Item) -> None:
+        job: Job = item.value.job
+        if job.attempt != self._attempt:  # whose ledger begins anew
+            self._attempt, self._marks = job.attempt, LogMarks(self._tasks)
+        for at, text in self._marks.see(job):
+            self._order.put(self._seconds(at), "", [mark_line(text, self._terminal)])
+
+    def hear(self, item: Item) -> None:
+        self._print(self._cutter.feed(item.value))
+
+    def end(self) -> None:
+        """What is left."""
+        self._print(self._cutter.rest())
+        self._terminal.say(self._order.rest())
+
+    def _print(self, lines: Iterable[LogLine]) -> None:
+        for line in lines:
+            self._order.put(self._seconds(line.at), line.task, [log_line(line, self._terminal)])
+
+    def _seconds(self, at: Stamp) -> float:
+        self._zero = self._zero or at
+        return seconds_between(self._zero, at)
+
+
+def log_line(line: LogLine, terminal: Terminal) -> str:
+    """A line of output behind its task."""
+    text = terminal.palette.odd(line.text) if line.is_note else line.text
+    return f"{line.task:<9} | {text}".rstrip()
+
+
+def mark_line(text: str, terminal: Terminal) -> str:
+    """A fault among the lines of a log: with stars where a line has its task."""
+    return f"{'*':<9} * {terminal.palette.odd(text)}"
 
 
 class _JsonPrinter:

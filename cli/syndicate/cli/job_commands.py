@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
-from syndicate.cli.follow import goes_on, is_client, student, tell_of_clients
+from syndicate.cli.follow import (
+    follow_logs,
+    goes_on,
+    is_client,
+    log_line,
+    mark_line,
+    student,
+    tell_of_clients,
+)
 from syndicate.cli.merge import Merged
 from syndicate.cli.render import words
 from syndicate.cli.render.job_lines import end_lines, labelled, result_lines
 from syndicate.cli.render.log_lines import LineCutter, LogLine
+from syndicate.cli.render.log_marks import LogMarks
 from syndicate.cli.render.plain import as_plain, document, log_as_plain
 from syndicate.cli.render.show import show_job
 from syndicate.cli.render.tables import jobs_table
@@ -156,24 +165,41 @@ def logs(
     """The output of a job's tasks, each line with its task."""
     _check_tasks(client, job_id, tasks)
     _check_attempt(client, job_id, attempt)
-    cutter = LineCutter()
-    number, of_clients = 0, False
+    job = client.job(job_id)
     try:
-        for answer in client.logs(job_id, tasks=tasks, follow=follow, attempt=attempt):
-            number += 1
-            of_clients = of_clients or is_client(answer.task)
-            if as_json:
+        if as_json:
+            pieces = client.logs(job_id, tasks=tasks, follow=follow, attempt=attempt)
+            for number, answer in enumerate(pieces, 1):
                 terminal.say(document(log_as_plain(answer, number)))
-            else:
-                terminal.say([_log_line(line, terminal) for line in cutter.feed(answer)])
+        elif follow and attempt in (0, job.attempt) and not job_has_ended(job.state):
+            follow_logs(client, job_id, terminal, tasks)
+        else:
+            _print_logs(client, terminal, job, tasks, follow, attempt)
     except KeyboardInterrupt:
         if follow and not job_has_ended(client.job(job_id).state):
             raise goes_on(job_id) from None
         raise
-    terminal.say([_log_line(line, terminal) for line in cutter.rest()])
-    if not (tasks or of_clients):
+    if not tasks:
         tell_of_clients(client, terminal, client.job(job_id))
     return exit_codes.OK
+
+
+def _print_logs(
+    client: SchedulerClient, terminal: Terminal, job: Job, tasks: Sequence[str], follow: bool, attempt: int
+) -> None:
+    cutter, marks = LineCutter(), LogMarks(tasks)
+    if attempt in (0, job.attempt):  # the ledger of an earlier one is not kept
+        marks.see(job)
+
+    def say(lines: Iterable[LogLine]) -> None:
+        for line in lines:
+            happened = [mark_line(text, terminal) for text in marks.before(line.at)]
+            terminal.say([*happened, log_line(line, terminal)])
+
+    for answer in client.logs(job.job_id, tasks=tasks, follow=follow, attempt=attempt):
+        say(cutter.feed(answer))
+    say(cutter.rest())
+    terminal.say([mark_line(text, terminal) for text in marks.rest()])
 
 
 def _check_tasks(client: SchedulerClient, job_id: int, tasks: Sequence[str]) -> None:
@@ -196,11 +222,6 @@ def _check_attempt(client: SchedulerClient, job_id: int, attempt: int) -> None:
         raise CliError(
             f"job {job_id} has no attempt {attempt}", there if latest else "", code=exit_codes.NOT_FOUND
         )
-
-
-def _log_line(line: LogLine, terminal: Terminal) -> str:
-    text = terminal.palette.odd(line.text) if line.is_note else line.text
-    return f"{line.task:<9} | {text}".rstrip()
 
 
 def _state(name: str) -> JobState.ValueType:

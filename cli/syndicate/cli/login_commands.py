@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,6 +40,8 @@ from syndicate.client_api import (
 
 FROM_STDIN = "-"
 _MOST_LETTERS = 4096
+_FINGERPRINT = re.compile(r"(?:sha256:)?[0-9a-f]{2}(?::?[0-9a-f]{2}){31}", re.IGNORECASE | re.ASCII)
+_WHOSE_FINGERPRINT = "The manager's machine tells it:  syndicatectl certs list"
 
 
 def login(given: Given, terminal: Terminal, manager: str, fingerprint: str, as_json: bool) -> int:
@@ -257,8 +260,16 @@ def _trusted(given: Given, fingerprint: str, context: ClusterContext) -> tuple[s
     """The authority to keep, as PEM, and the context; where none is named, what is known stays."""
     named = given.ca or os.environ.get("SYNDICATE_CA") or ""
     if fingerprint:
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            raise CliError(
+                f"--fingerprint: {fingerprint!r} is no SHA-256 fingerprint, which has 64 hexadecimal digits",
+                _WHOSE_FINGERPRINT,
+                code=exit_codes.USAGE,
+            )
         try:
             return fetch_ca(context.manager, fingerprint), replace(context, insecure=False)
+        except NotTrusted as error:
+            raise CliError(str(error), _WHOSE_FINGERPRINT, code=exit_codes.NOT_ALLOWED) from None
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             raise CliError(f"no manager at {context.manager} ({why})", code=exit_codes.MANAGER_AWAY) from None

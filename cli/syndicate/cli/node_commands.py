@@ -8,18 +8,22 @@ from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
 from syndicate.cli.render import words
 from syndicate.cli.render.plain import as_plain, document
-from syndicate.cli.render.tables import cluster_lines, nodes_table
+from syndicate.cli.render.tables import cannot_lines, cluster_lines, nodes_table
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient
 
 
-def list_nodes(client: SchedulerClient, terminal: Terminal, as_json: bool) -> int:
-    """All volunteers with their slots."""
+def list_nodes(client: SchedulerClient, terminal: Terminal, as_json: bool, wide: bool = False) -> int:
+    """All volunteers with their slots; ``wide`` tells why some cannot do what others can."""
     nodes = list(client.nodes())
     if as_json:
         terminal.say(document({"nodes": [as_plain(node) for node in nodes]}))
     else:
         terminal.say(nodes_table(nodes, client.cluster().now, terminal.room, terminal.glyphs.more))
+        if wide:
+            terminal.say(cannot_lines(nodes, terminal.room))
+        elif any(node.cannot for node in nodes):
+            terminal.note("(why some cannot do what others can:  syndicatectl nodes --wide)")
     return exit_codes.OK
 
 

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 from syndicate.client_api import _calls
-from syndicate.client_api._calls import Call, Exchange, monotonic_now
-from syndicate.client_api._chaos import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S, chaos_address
-from syndicate.client_api._errors import DeadlineExceeded, Unavailable, chaos_error, read_failure
+from syndicate.client_api._calls import Call, Exchange, Whom, monotonic_now
+from syndicate.client_api._calls import new_id as _new_id
+from syndicate.client_api._chaos import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S, Held, chaos_address
+from syndicate.client_api._errors import (
+    AttemptEnded,
+    ClientFinished,
+    DeadlineExceeded,
+    JobNotRunning,
+    Unavailable,
+    chaos_error,
+    read_failure,
+)
 from syndicate.client_api._results import (
+    Degraded,
     Disconnected,
+    DiskFilled,
+    Fault,
     Finished,
+    Healed,
     Killed,
     MemberState,
     Outcome,
+    Partitioned,
+    Paused,
     Pong,
     Reconnected,
+    Reset,
+    Resumed,
     Revived,
+    Shape,
+    Signalled,
 )
 from syndicate.client_api._retry import RetryPolicy
+from syndicate.client_api._units import Duration
 from syndicate.v1 import chaos_pb2_grpc
 
 T = TypeVar("T")
@@ -65,23 +85,115 @@ class AioChaos:
         """Gives the connection back."""
         await self._channel.close()
 
-    async def kill(self, ip: str | Sequence[str], *, timeout: float | None = None) -> Killed:
+    async def kill(self, ip: Whom, *, timeout: float | None = None) -> Killed:
         """As ``Chaos.kill``."""
-        return await self._run(_calls.kill(str(uuid.uuid4()), ip), timeout)
+        return await self._run(_calls.kill(_new_id(), ip), timeout)
 
     async def revive(
-        self, ip: str | Sequence[str], with_disk: bool | None = None, *, timeout: float | None = None
+        self, ip: Whom, with_disk: bool | None = None, *, timeout: float | None = None
     ) -> Revived:
         """As ``Chaos.revive``."""
-        return await self._run(_calls.revive(str(uuid.uuid4()), ip, with_disk), timeout)
+        return await self._run(_calls.revive(_new_id(), ip, with_disk), timeout)
 
-    async def disconnect(self, ip: str | Sequence[str], *, timeout: float | None = None) -> Disconnected:
+    async def disconnect(
+        self, ip: Whom, *, lease: Duration | None = None, timeout: float | None = None
+    ) -> Disconnected:
         """As ``Chaos.disconnect``."""
-        return await self._run(_calls.disconnect(str(uuid.uuid4()), ip), timeout)
+        return await self._run(_calls.disconnect(_new_id(), ip, lease), timeout)
 
-    async def reconnect(self, ip: str | Sequence[str], *, timeout: float | None = None) -> Reconnected:
+    async def reconnect(self, ip: Whom, *, timeout: float | None = None) -> Reconnected:
         """As ``Chaos.reconnect``."""
-        return await self._run(_calls.reconnect(str(uuid.uuid4()), ip), timeout)
+        return await self._run(_calls.reconnect(_new_id(), ip), timeout)
+
+    async def reset(self, ip: Whom, *, lease: Duration | None = None, timeout: float | None = None) -> Reset:
+        """As ``Chaos.reset``."""
+        return await self._run(_calls.reset(_new_id(), ip, lease), timeout)
+
+    async def partition(
+        self,
+        groups: Sequence[Sequence[str | MemberState]] | None = None,
+        *,
+        shape: Shape | str | None = None,
+        ip: str | MemberState | None = None,
+        one_way: bool = False,
+        seed: int = 0,
+        lease: Duration | None = None,
+        timeout: float | None = None,
+    ) -> Partitioned:
+        """As ``Chaos.partition``."""
+        call = _calls.partition(_new_id(), groups, shape, ip, one_way, seed, lease)
+        return await self._run(call, timeout)
+
+    async def degrade(
+        self,
+        ip: Whom,
+        *,
+        peers: Sequence[str | MemberState] = (),
+        loss: float | str = 0.0,
+        rate: float | str | None = None,
+        delay: Duration = 0.0,
+        jitter: Duration = 0.0,
+        duplicate: float | str = 0.0,
+        corrupt: float | str = 0.0,
+        reorder: float | str = 0.0,
+        one_way: bool = False,
+        lease: Duration | None = None,
+        timeout: float | None = None,
+    ) -> Degraded:
+        """As ``Chaos.degrade``."""
+        how = _calls.degradation(
+            loss=loss,
+            rate=rate,
+            delay=delay,
+            jitter=jitter,
+            duplicate=duplicate,
+            corrupt=corrupt,
+            reorder=reorder,
+        )
+        return await self._run(_calls.degrade(_new_id(), ip, how, peers, one_way, lease), timeout)
+
+    async def pause(self, ip: Whom, *, lease: Duration | None = None, timeout: float | None = None) -> Paused:
+        """As ``Chaos.pause``."""
+        return await self._run(_calls.pause(_new_id(), ip, lease), timeout)
+
+    async def resume(self, ip: Whom, *, timeout: float | None = None) -> Resumed:
+        """As ``Chaos.resume``."""
+        return await self._run(_calls.resume(_new_id(), ip), timeout)
+
+    async def disk_full(
+        self, ip: Whom, *, lease: Duration | None = None, timeout: float | None = None
+    ) -> DiskFilled:
+        """As ``Chaos.disk_full``."""
+        return await self._run(_calls.disk_full(_new_id(), ip, lease), timeout)
+
+    async def signal(self, ip: Whom, signal: int | str, *, timeout: float | None = None) -> Signalled:
+        """As ``Chaos.signal``."""
+        return await self._run(_calls.signal(_new_id(), ip, signal), timeout)
+
+    async def heal(self, *fault_ids: int, timeout: float | None = None) -> Healed:
+        """As ``Chaos.heal``."""
+        return await self._run(_calls.heal(_new_id(), fault_ids), timeout)
+
+    @contextlib.asynccontextmanager
+    async def healing(self, held: Held) -> AsyncIterator[Held]:
+        """As ``Chaos.healing``: ``async with chaos.healing(await chaos.pause(ip)):``."""
+        try:
+            yield held
+        finally:
+            call: Call[Any] | None = _calls.undo(_new_id(), held)
+            with contextlib.suppress(JobNotRunning, ClientFinished, AttemptEnded):
+                if call is not None:
+                    await self._run(call, None)
+
+    async def faults(self, *, in_force: bool = False, timeout: float | None = None) -> tuple[Fault, ...]:
+        """As ``Chaos.faults``."""
+        found: list[Fault] = []
+        token = ""
+        while True:
+            page, token = await self._run(_calls.faults(in_force, token), timeout)
+            found += page
+            if not token:
+                return tuple(found)
 
     async def finish(
         self,
@@ -93,7 +205,7 @@ class AioChaos:
         timeout: float | None = None,
     ) -> Finished:
         """As ``Chaos.finish``."""
-        return await self._run(_calls.finish(str(uuid.uuid4()), outcome, score, metrics, text), timeout)
+        return await self._run(_calls.finish(_new_id(), outcome, score, metrics, text), timeout)
 
     async def members(self, *, timeout: float | None = None) -> tuple[MemberState, ...]:
         """As ``Chaos.members``."""

@@ -7,11 +7,17 @@ The whole tree, with the side that is to blame::
     │   ├── NotConfigured       SYNDICATE_CHAOS is not set                 the surroundings
     │   ├── NotAnAddress        the argument is no IPv4 address            the caller
     │   ├── NoSuchMember        the address is nobody's in this job        the caller
+    │   ├── BadField            another argument is malformed              the caller
+    │   ├── NoSuchFault         the ledger has no such line                the caller
     │   ├── TaskAlive           a live task cannot lose its disk           the caller
+    │   ├── TaskDead            a dead task cannot be frozen or signalled  the caller
+    │   ├── TooManyFaults       calls under way, or lines in the ledger    the caller
     │   ├── ClientFinished      this client has finished already           the caller
     │   ├── NotAClient          only client tasks may call                 the caller
     │   ├── JobNotRunning       the job is ending or has ended             the job
+    │   ├── JobIsGraded         its clients judge it: users break nothing  the job
     │   ├── AttemptEnded        the job was requeued meanwhile             the job
+    │   ├── CannotDoIt          a member's machine is not able to          the cluster
     │   ├── Unavailable         manager or volunteer is away               the cluster
     │   ├── DeadlineExceeded    no answer in time; the effect may hold     the cluster
     │   └── FaultFailed         the volunteer could not apply it           the cluster
@@ -40,10 +46,14 @@ The whole tree, with the side that is to blame::
     │   ├── NotTrusted          whoever answers is not known as manager    the caller, or somebody in between
     │   └── Unreachable         the manager does not answer                the cluster
     ├── HistoryError            (of history) recorded, read or merged wrongly  the caller
+    ├── NotHealed               a nemesis could not take back all it did   the cluster
     └── PackError               a source cannot be sent                    the caller
         ├── NoMakefile          it has none at its root
         ├── MissingTarget       its Makefile lacks a target
         └── SourceTooLarge      it is larger than the manager takes
+
+Where Chaos speaks for a user (``SchedulerClient.chaos``) the manager may also refuse the token or the job:
+those are SchedulerErrors.
 
 An error of the server carries ``code`` (gRPC's name), ``reason`` (a constant word) and ``metadata``. The
 manager says the last two in ``grpc-status-details-bin`` for everybody, and in plain trailing metadata
@@ -110,6 +120,34 @@ class TaskAlive(ChaosError):
     """A task that lives cannot be revived without its disk; kill it first."""
 
 
+class BadField(ChaosError):
+    """An argument is malformed; the text names it."""
+
+
+class NoSuchFault(ChaosError):
+    """The job's ledger has no line of this id."""
+
+
+class TaskDead(ChaosError):
+    """The task is not alive: it cannot be frozen, nor be sent a signal."""
+
+
+class TooManyFaults(ChaosError):
+    """The client has too many calls under way, or its job's ledger is full."""
+
+
+class CannotDoIt(ChaosError):
+    """A member's machine cannot do it; the text says why. Nothing was done.
+
+    ``capability`` is what it lacks, for instance ``delay``; ``volunteer`` is the machine.
+    """
+
+    def __init__(self, text: str, failure: Failure | None = None) -> None:
+        super().__init__(text, failure)
+        self.capability = self.metadata.get("capability", "")
+        self.volunteer = self.metadata.get("volunteer", "")
+
+
 class ClientFinished(ChaosError):
     """This client has called ``finish`` already; it may list members and ping, nothing else."""
 
@@ -120,6 +158,10 @@ class NotAClient(ChaosError):
 
 class JobNotRunning(ChaosError):
     """The job is ending or has ended."""
+
+
+class JobIsGraded(ChaosError):
+    """The job's client is the manager's own: what it finds is a grade, and students may not break it."""
 
 
 class AttemptEnded(ChaosError):
@@ -248,6 +290,14 @@ class Unreachable(SchedulerError):
         self.tried_for_s = tried_for_s
 
 
+class NotHealed(SyndicateError):
+    """A nemesis is over, and some of what it did may still hold; ``unhealed`` says what."""
+
+    def __init__(self, unhealed: tuple[str, ...]) -> None:
+        super().__init__(f"not healed: {'; '.join(unhealed)}")
+        self.unhealed = unhealed
+
+
 class PackError(SyndicateError):
     """A source cannot be sent; ``remedy`` says what to do, where there is something to say."""
 
@@ -272,17 +322,28 @@ class SourceTooLarge(PackError):
 _CHAOS_BY_REASON: dict[str, type[ChaosError]] = {
     "NOT_AN_ADDRESS": NotAnAddress,
     "NO_SUCH_MEMBER": NoSuchMember,
+    "BAD_FIELD": BadField,
+    "NO_SUCH_FAULT": NoSuchFault,
     "TASK_ALIVE": TaskAlive,
+    "TASK_DEAD": TaskDead,
+    "CANNOT": CannotDoIt,
+    "TOO_MANY_FAULTS": TooManyFaults,
+    "TOO_MANY_CALLS": TooManyFaults,
+    "NOT_A_CLIENT": NotAClient,
     "CLIENT_FINISHED": ClientFinished,
     "JOB_NOT_RUNNING": JobNotRunning,
+    "GRADED": JobIsGraded,
     "ATTEMPT_ENDED": AttemptEnded,
     "MANAGER_AWAY": Unavailable,
+    "MANAGER_BUSY": Unavailable,
     "VOLUNTEER_AWAY": Unavailable,
     "FAULT_FAILED": FaultFailed,
 }
 
 # For an answer without a reason, for instance gRPC's own.
 _CHAOS_BY_CODE: dict[str, type[ChaosError]] = {
+    "INVALID_ARGUMENT": BadField,
+    "RESOURCE_EXHAUSTED": TooManyFaults,
     "NOT_FOUND": NoSuchMember,
     "PERMISSION_DENIED": NotAClient,
     "ABORTED": AttemptEnded,
@@ -353,10 +414,17 @@ def read_failure(error: grpc.RpcError) -> Failure:
     return Failure(error.code().name, error.details() or "", values.get(REASON_KEY, ""), metadata)
 
 
-def chaos_error(failure: Failure) -> ChaosError:
-    """Makes the error that a failed call of ChaosControl stands for."""
-    kind = _CHAOS_BY_REASON.get(failure.reason) or _CHAOS_BY_CODE.get(failure.code) or ChaosError
-    return kind(failure.text or failure.reason or failure.code, failure)
+def chaos_error(failure: Failure) -> ChaosError | SchedulerError:
+    """Makes the error that a failed call of ChaosControl stands for.
+
+    A SchedulerError where the manager refuses a user, its token or its job.
+    """
+    text = failure.text or failure.reason or failure.code
+    by_reason = _CHAOS_BY_REASON.get(failure.reason) or _SCHEDULER_BY_REASON.get(failure.reason)
+    if by_reason is None and failure.code == "UNAUTHENTICATED":
+        by_reason = NotAuthenticated
+    kind = by_reason or _CHAOS_BY_CODE.get(failure.code) or ChaosError
+    return kind(text, failure)
 
 
 def scheduler_error(failure: Failure) -> SchedulerError:

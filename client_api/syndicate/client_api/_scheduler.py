@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
+from syndicate.client_api._chaos import DEFAULT_TIMEOUT_S, Chaos
 from syndicate.client_api._errors import (
     Failure,
     NotAuthenticated,
@@ -245,6 +246,14 @@ class SchedulerClient(IdentityCalls):
                 resume.reopened()
             elif (fresh := resume.fresh(answer)) is not None:
                 yield fresh
+
+    def chaos(self, job_id: int, timeout: float = DEFAULT_TIMEOUT_S) -> Chaos:
+        """Breaks and mends a running job: its owner's and staff's. Open as long as this connection is.
+
+        ``finish`` is for client tasks. Raises nothing until the first call.
+        """
+        metadata = (*self._metadata, ("syndicate-job", str(job_id)))
+        return Chaos.of_user(self._channel, metadata, timeout)
 
     def _unary(self, method: Any, request: Any) -> Any:
         return self._try(

@@ -61,7 +61,7 @@ def fetch_ca(address: str, fingerprint: str) -> str:
     """
     wanted = fingerprint.lower().removeprefix("sha256:").replace(":", "")
     for certificate in _shown(address):
-        if hmac.compare_digest(hashlib.sha256(certificate).hexdigest(), wanted):
+        if hmac.compare_digest(hashlib.sha256(certificate).hexdigest().encode(), wanted.encode()):
             return ssl.DER_cert_to_PEM_cert(certificate)
     raise NotTrusted(
         f"{address} shows no authority of the fingerprint {fingerprint}: it is another cluster's, or "

@@ -85,6 +85,16 @@ def run(argv: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
 
 
+def _of_software() -> str:
+    """The version of what it was installed with; nothing in a sandbox, where its files lie alone."""
+    from importlib import metadata  # needed for this alone, and it takes longer to load than all else
+
+    try:
+        return f"; of Syndicate {metadata.version('syndicate-cluster')}"
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def _parsed(argv: Sequence[str]) -> dict[str, str]:
     """Options and their values, the last of each."""
     try:
@@ -106,7 +116,7 @@ def _done(options: dict[str, str]) -> int:
         sys.stdout.write(USAGE)
         return 0
     if "-V" in options or "--version" in options:
-        sys.stdout.write(f"{VERSION}\n")
+        sys.stdout.write(f"{VERSION}{_of_software()}\n")
         return 0
     port = _number("-p", options["-p"], 1, 65_535) if "-p" in options else None
     count = _number("-i", options["-i"], 1, sync.COUNT_MAX) if "-i" in options else 0

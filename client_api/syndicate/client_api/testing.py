@@ -8,8 +8,10 @@ rules of the manager, and record every call::
     assert [call.rpc for call in chaos.job.calls] == ["Disconnect", "Reconnect", "Finish"]
 
 The first address is the master's, the others are slaves'. ``chaos.job.fail_next("Kill", "VOLUNTEER_AWAY")``
-scripts a failure; it is raised at once, without the retries of the real thing. ``FakeChaosServer`` serves the
-same job on a Unix socket, for code in any language on the bare stubs.
+scripts a failure; it is raised at once, without the retries of the real thing. ``fail_at`` lets a call fail
+at one of several members, ``cannot`` takes a capability from machines, ``advance`` lets leases end, and
+``faults`` is the ledger. ``FakeChaosServer`` serves the same job on a Unix socket, for code in any language
+on the bare stubs.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from google.protobuf.message import Message
 from syndicate.client_api._aio_chaos import AioChaos
 from syndicate.client_api._calls import own_boot_id
 from syndicate.client_api._chaos import DEFAULT_TIMEOUT_S, ENVIRONMENT_NAME, Chaos
-from syndicate.client_api._errors import METADATA_PREFIX, REASON_KEY, ChaosError
+from syndicate.client_api._errors import METADATA_PREFIX, REASON_KEY, ChaosError, SchedulerError
 from syndicate.client_api._fake_job import FakeJob, RecordedCall
 from syndicate.client_api._results import MemberState
 from syndicate.client_api._retry import RetryPolicy
-from syndicate.v1 import chaos_pb2, chaos_pb2_grpc
+from syndicate.v1 import chaos_pb2
 
-__all__ = ["AioFakeChaos", "FakeChaos", "FakeChaosServer", "FakeJob", "RecordedCall"]
+__all__ = ["AioFakeChaos", "FakeChaos", "FakeChaosServer", "FakeJob", "RecordedCall", "answering"]
 
 _NO_RETRY = RetryPolicy(retries=False)
 _STOP_S = 5.0
@@ -104,7 +106,7 @@ class FakeChaosServer:
         self._directory = tempfile.TemporaryDirectory(prefix="syn-chaos-")
         self.address = f"unix:{Path(self._directory.name) / 'chaos.sock'}"
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
-        chaos_pb2_grpc.add_ChaosControlServicer_to_server(_Servicer(self.job, caller), self._server)
+        self._server.add_generic_rpc_handlers((_EveryCall(self.job, caller),))
         self._server.add_insecure_port(self.address)
 
     @property
@@ -123,42 +125,40 @@ class FakeChaosServer:
         self._directory.cleanup()
 
 
-class _Servicer(chaos_pb2_grpc.ChaosControlServicer):
-    """Each RPC is the fake job's."""
+class _EveryCall(grpc.GenericRpcHandler):
+    """Each RPC of ChaosControl is the fake job's."""
 
     def __init__(self, job: FakeJob, caller: str) -> None:
         self._job = job
         self._caller = caller
+        self._methods = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].methods_by_name
 
-    def Kill(self, request: chaos_pb2.KillRequest, context: Any) -> Any:
-        return self._answer("Kill", request, context)
-
-    def Revive(self, request: chaos_pb2.ReviveRequest, context: Any) -> Any:
-        return self._answer("Revive", request, context)
-
-    def Disconnect(self, request: chaos_pb2.DisconnectRequest, context: Any) -> Any:
-        return self._answer("Disconnect", request, context)
-
-    def Reconnect(self, request: chaos_pb2.ReconnectRequest, context: Any) -> Any:
-        return self._answer("Reconnect", request, context)
-
-    def Finish(self, request: chaos_pb2.FinishRequest, context: Any) -> Any:
-        return self._answer("Finish", request, context)
-
-    def ListMembers(self, request: chaos_pb2.ListMembersRequest, context: Any) -> Any:
-        return self._answer("ListMembers", request, context)
-
-    def Ping(self, request: chaos_pb2.PingRequest, context: Any) -> Any:
-        return self._answer("Ping", request, context)
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        service, _, rpc = handler_call_details.method.lstrip("/").partition("/")
+        if service != "syndicate.v1.ChaosControl" or rpc not in self._methods:
+            return None
+        request_class = getattr(chaos_pb2, f"{rpc}Request")
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, context: self._answer(rpc, request, context),
+            request_deserializer=request_class.FromString,
+            response_serializer=lambda response: response.SerializeToString(),
+        )
 
     def _answer(self, rpc: str, request: Message, context: grpc.ServicerContext) -> Message:
         try:
             return self._job.answer(self._caller, rpc, request)
-        except ChaosError as error:
+        except (ChaosError, SchedulerError) as error:
             _abort(context, error)
 
 
-def _abort(context: grpc.ServicerContext, error: ChaosError) -> NoReturn:
+def answering(job: FakeJob, caller: str = "client-0") -> grpc.GenericRpcHandler:
+    """For a server of your own: ChaosControl as ``caller`` has it. See ``FakeChaosServer``."""
+    return _EveryCall(job, caller)
+
+
+def _abort(context: grpc.ServicerContext, error: ChaosError | SchedulerError) -> NoReturn:
     metadata = [(REASON_KEY, error.reason)]
     metadata += [(METADATA_PREFIX + key, value) for key, value in error.metadata.items()]
     context.set_trailing_metadata(tuple(metadata))

@@ -24,6 +24,7 @@ from raftkv.values import Form, Formed, Hello, Message, Meta, command, encode
 
 PORT = 7400
 MAX_WAITING = 4096  # requests that wait for the machine; more are refused as `busy`
+MAX_STAND_S = 60
 MAX_TEXT = 4096  # characters of a key, a value or a client's name
 
 
@@ -183,6 +184,8 @@ class Node:
     def _on_request(self, connection: Connection, request: dict[str, Any]) -> None:
         if request.get("op") == "status":
             self._answer(connection, request, self._status())
+        elif request.get("op") == "stand":
+            self._answer(connection, request, self._stand(request.get("seconds")))
         elif (fault := _fault_in(request)) is not None:
             self._answer(connection, request, {"ok": False, "error": fault})
         elif self._raft is None or self._raft.role is not Role.LEADER:
@@ -198,6 +201,17 @@ class Node:
             self._tickets += 1
             self._raft.read(self._tickets)
             self._reads[self._tickets] = _Waiting(connection, request, self._raft.term)
+
+    def _stand(self, seconds: object) -> dict[str, Any]:
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, int | float)
+            or not 0 < seconds <= MAX_STAND_S
+        ):
+            return {"ok": False, "error": f"seconds is not a number above 0, at most {MAX_STAND_S}"}
+        if self._raft is None or not self._raft.stand(time.monotonic(), seconds):
+            return {"ok": False, "error": "no voter"}
+        return {"ok": True, "term": self._raft.term}
 
     def _apply(self, index: int, term: int, result: dict[str, Any] | None) -> None:
         self._applied = index
@@ -234,9 +248,11 @@ class Node:
         raft = self._raft
         if raft is None:
             return {"ok": True, "role": "unborn", "term": 0, "leader": None, "voter": False, "applied": 0}
+        granted, refused = raft.votes
         return {
             "ok": True, "role": raft.role.value, "term": raft.term, "leader": raft.leader,
-            "voter": raft.meta.voter, "applied": self._applied, "elections": self._store.elections,
+            "voter": raft.meta.voter, "applied": self._applied, "last": self._log.last_index,
+            "granted": granted, "refused": refused, "elections": self._store.elections,
         }  # fmt: skip
 
     def _answer(self, connection: Connection, request: dict[str, Any], answer: dict[str, Any]) -> None:
@@ -248,7 +264,7 @@ def _fault_in(request: dict[str, Any]) -> str | None:
     """Why a request cannot be used; None when it can."""
     op = request.get("op")
     if op not in ("put", "append", "get", "last", "keys"):
-        return f"no operation {op!r}: put, append, get, last, keys, status"
+        return f"no operation {op!r}: put, append, get, last, keys, status, stand"
     request.setdefault("key", "")
     names = ("client", "key", "value") if op in ("put", "append") else ("key",)
     for name in names:

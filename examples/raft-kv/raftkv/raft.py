@@ -12,7 +12,9 @@ Rules, in the order in which they are needed:
 5. A read is answered when a majority has confirmed, after it arrived, that the leader still leads, and all
    that was committed by then is applied.
 6. A leader that hears no majority for an election timeout steps down.
-7. A member whose disk was lost neither votes nor counts before a majority of the *others* has committed its
+7. A candidate asks those that have not answered again and again until its time is over, as a lost question
+   would cost an election. How long that is (`stand`) is nothing that safety rests on.
+8. A member whose disk was lost neither votes nor counts before a majority of the *others* has committed its
    admission (`rejoin`).
 """
 
@@ -112,6 +114,7 @@ class Raft:
         self._beat_at = now
         self._pre = True
         self._granted: set[str] = set()
+        self._refused: set[str] = set()
         self._progress: dict[str, Progress] = {}
         self._saved = log.last_index
         self._unsaved = 0
@@ -136,7 +139,14 @@ class Raft:
     @property
     def deadline(self) -> float:
         """When `tick` has something to do, if nothing happens before."""
-        return self._beat_at if self.role in (Role.LEADER, Role.LEARNER) else self._election_at
+        if self.role in (Role.LEADER, Role.LEARNER):
+            return self._beat_at
+        return min(self._beat_at, self._election_at) if self._stands else self._election_at
+
+    @property
+    def votes(self) -> tuple[list[str], list[str]]:
+        """Who has voted for this candidate, itself included, and who has refused; empty for others."""
+        return (sorted(self._granted), sorted(self._refused)) if self._stands else ([], [])
 
     def propose(self, body: dict[str, object]) -> int | None:
         """Appends a write and returns its index; None when not leader."""
@@ -155,6 +165,20 @@ class Raft:
         self._new_reads.append(ticket)
         return True
 
+    def stand(self, now: float, seconds: float) -> bool:
+        """Stands for election at once, without a pre-vote, and for `seconds`; False for a learner.
+
+        This is the leadership transfer of the dissertation (3.10, TimeoutNow): as if the election timeout had
+        run out now. An operator moves the leader with it, and a test gets the election that it wants.
+        """
+        if self.role is Role.LEARNER:
+            return False
+        self._now = now
+        self._follow(self.term, None)
+        self._campaign(pre=False)
+        self._election_at = now + seconds
+        return True
+
     def tick(self, now: float) -> None:
         """Does what is due at `now`."""
         self._now = now
@@ -169,6 +193,8 @@ class Raft:
                 self._tell_all(Join(self.me, self.meta.incarnation))
         elif now >= self._election_at:
             self._campaign(pre=True)
+        elif self._stands and now >= self._beat_at:
+            self._ask_votes()
 
     def receive(self, now: float, message: Message) -> None:
         """Takes in a message of a peer."""
@@ -214,6 +240,10 @@ class Raft:
     def _set_election_timer(self) -> None:
         self._election_at = self._now + self._timing.election * (1 + self._jitter())
 
+    @property
+    def _stands(self) -> bool:
+        return self.role is Role.CANDIDATE and not self._pre
+
     def _follow(self, term: int, leader: str | None) -> None:
         if term > self.term:
             self.meta = self.meta._replace(term=term, vote=None)
@@ -231,11 +261,17 @@ class Raft:
         self.role, self.leader, self._pre = Role.CANDIDATE, None, pre
         if not pre:
             self.meta = self.meta._replace(term=self.term + 1, vote=self.me)
-        self._granted = {self.me}
+        self._granted, self._refused = {self.me}, set()
         self._set_election_timer()
-        term = self.term + 1 if pre else self.term
-        self._tell_all(Vote(self.me, term, self.log.last_index, self.log.last_term, pre))
+        self._ask_votes()
         self._count_votes()
+
+    def _ask_votes(self) -> None:
+        self._beat_at = self._now + self._timing.heartbeat
+        term = self.term + 1 if self._pre else self.term
+        ask = Vote(self.me, term, self.log.last_index, self.log.last_term, self._pre)
+        answered = self._granted | self._refused
+        self._out.messages += [(peer, ask) for peer in self._peers if peer not in answered]
 
     def _count_votes(self) -> None:
         if len(self._granted) >= self.majority:
@@ -265,9 +301,13 @@ class Raft:
             self._follow(reply.term, None)
             return
         asked = self.term + 1 if self._pre else self.term
-        if self.role is Role.CANDIDATE and reply.granted and (reply.pre, reply.term) == (self._pre, asked):
+        if self.role is not Role.CANDIDATE or (reply.pre, reply.term) != (self._pre, asked):
+            return
+        if reply.granted:
             self._granted.add(reply.src)
             self._count_votes()
+        else:
+            self._refused.add(reply.src)
 
     def _lead(self) -> None:
         self.role, self.leader = Role.LEADER, self.me

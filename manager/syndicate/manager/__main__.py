@@ -49,12 +49,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--state-dir", type=Path, metavar="DIR", help="holds everything that survives a restart")
     add("--listen-users", metavar="HOST:PORT", help="default 127.0.0.1:7000; port 0 for any")
     add("--listen-volunteers", metavar="HOST:PORT", help="default 127.0.0.1:7001; port 0 for any")
+    add("--metrics-listen", metavar="HOST:PORT", help="serves metrics there, at /metrics; default nowhere")
     add("--client", type=Path, metavar="CLIENT.tgz", help="the client of jobs that bring none")
     add("--clients", type=int, metavar="K", help="how many of it such a job has; default 1")
     add("--allow-unsafe", action="store_true", default=None, help="use volunteers that lack isolation too")
     add("--insecure", action="store_true", default=None, help="clear text, on loopback addresses only")
     add("--config", type=Path, metavar="FILE", help="settings in TOML, see below")
-    add("--log-format", choices=["json", "console"], help="default json in the journal, else console")
+    add("--log-format", choices=["auto", "json", "console"], help="of the log; default auto")
     add("--version", action="store_true", help="print the version and exit")
     return parser.parse_args(arguments)
 
@@ -79,7 +80,7 @@ def main() -> NoReturn:
 
 def _run(flags: dict[str, object]) -> int:
     from .app import BadClient, serve
-    from .log_setup import configure, form_of
+    from .log_setup import configure
     from .pki import PkiError
     from .rpc import PortInUse
     from .settings import BadSettings, load
@@ -90,9 +91,9 @@ def _run(flags: dict[str, object]) -> int:
         settings = load(flags, config if isinstance(config, Path) else None)
     except BadSettings as error:
         return _say(error, EX_CONFIG)
-    configure(settings.log_format or form_of())
+    ids = configure(settings.log_format)
     try:
-        asyncio.run(serve(settings, _announce))
+        asyncio.run(serve(settings, _announce, ids.bind))
     except BadClient as error:
         return _say(error, EX_DATAERR)
     except PortInUse as error:

@@ -11,6 +11,7 @@ import resource
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,7 @@ from syndicate.v1 import (
     scheduler_pb2_grpc,
 )
 
-from . import notify
+from . import job_log, notify
 from .blobs import BlobDirectory, check_source
 from .clock import Clock
 from .control import Control
@@ -42,6 +43,7 @@ from .pki import Folder
 from .retention import keep_newest
 from .rpc import (
     AuditLog,
+    ByUsers,
     CertifiedDoor,
     ChaosControl,
     Desk,
@@ -49,9 +51,11 @@ from .rpc import (
     Guard,
     Listener,
     Registry,
+    Relayed,
     Scheduler,
     Uploads,
     Usage,
+    UsersChaosControl,
     UsersDoor,
     VolunteersDoor,
     Watch,
@@ -62,7 +66,9 @@ from .store import SqliteStore
 from .tokens import first_token, volunteers_token, write_whole
 from .transport import Transport
 from .wakers import Wakers
+from .watching import Watching
 
+_CHAOS: Final = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name
 _REGISTRY: Final = registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name
 
 _log = structlog.get_logger()
@@ -77,14 +83,20 @@ def software_version() -> str:
     return version("syndicate-cluster")
 
 
-async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+async def serve(
+    settings: Settings, announce: Callable[[str], None], identify: Callable[..., None] | None = None
+) -> None:
     """Run a manager until SIGTERM or SIGINT. `announce` gets the line that says that it is ready.
+
+    `identify` is told, by name, what each line of the log should say of this manager.
 
     Raises StoreError, PortInUse, BadClient, PkiError and OSError where it cannot start, and what went wrong
     where it cannot go on (InvariantError, CommitFailed).
     """
     _raise_open_files()
     store = SqliteStore.open(settings.state_dir)
+    if identify is not None:
+        identify(cluster_id=store.cluster_id, epoch=store.epoch)
     files = ThreadPoolExecutor(4, thread_name_prefix="files")
     checks = ThreadPoolExecutor(2, thread_name_prefix="checks")
     try:
@@ -110,6 +122,8 @@ async def _serve(
     requests = store.requests(REMEMBERED_SUBMITS)
     machine = Machine.restore(config, store.restore(config.keep_ended), clock.now(), requests)
     engine = Engine(machine, config, store, clock)
+    engine.watchers.append(job_log.tell)
+    watching = Watching(settings.metrics_listen, engine, store) if settings.metrics_listen else None
     logs = LogStore(settings.state_dir / "logs", settings.log_cap_bytes)
     logs_changed = Wakers()
 
@@ -135,13 +149,17 @@ async def _serve(
     if transport is not None:
         peers, desk = transport.peers, replace(desk, expires=transport.expires)
     registry = Registry(engine, blobs, logs, logs_changed, files, transport, audit)
-    users = _users_listener(Guard(door, lambda: engine.stopping, Watch(audit, usage)), Scheduler(desk))
+    users = _users_listener(
+        Guard(door, lambda: engine.stopping, Watch(audit, usage)),
+        Scheduler(desk),
+        UsersChaosControl(engine, ByUsers(engine, store)),
+    )
     if transport is not None:
         # A machine that joins has no certificate, and the volunteers' listener lets nobody in without one.
         users.add_open(_REGISTRY, "Join", registry.join_handler())
     watch = Watch(audit, name_of=None if peers is None else peers.name_of)
     guard = Guard(_volunteers_door(settings, transport), lambda: engine.stopping, watch)
-    volunteers = _volunteers_listener(guard, registry, ChaosControl(engine, peers))
+    volunteers = _volunteers_listener(guard, registry, ChaosControl(engine, Relayed(engine, peers)))
     users.bind(settings.listen_users, transport and transport.credentials("users"))
     volunteers.bind(settings.listen_volunteers, transport and transport.credentials("volunteers"))
 
@@ -153,18 +171,23 @@ async def _serve(
     watchdog = asyncio.create_task(notify.keep_watchdog())
     control = None if transport is None else Control(settings.state_dir / "tls", transport.reload)
     ready = settings.state_dir / "manager.ready"
+    stack = AsyncExitStack()
     try:
         engine.start()
         engine.handle(FirstToken(admin))
         for listener in (users, volunteers):
             await listener.start()
+        metrics = ""
+        if watching is not None:
+            served = watching.serve(software_version(), audit, usage, logs, transport)
+            metrics = await stack.enter_async_context(served)
         if control is not None:
             await control.start()
         # What was made so far lives as long as the process: looking through it again cost pauses of 140 ms.
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000, 20, 50)
-        _write_ready(ready, users, volunteers, store)
+        _write_ready(ready, users, volunteers, store, metrics)
         announce(
             f"ready users={users.address} volunteers={volunteers.address} "
             f"cluster={store.cluster_id} epoch={store.epoch}"
@@ -179,6 +202,7 @@ async def _serve(
         _log.info("manager.stopping")
         notify.stopping()
         watchdog.cancel()
+        await stack.aclose()
         if control is not None:
             await control.close()
         audit.close()
@@ -204,13 +228,14 @@ def _volunteers_door(settings: Settings, transport: Transport | None) -> Door:
     return CertifiedDoor(transport.peers)
 
 
-def _users_listener(guard: Guard, scheduler: Scheduler) -> Listener:
+def _users_listener(guard: Guard, scheduler: Scheduler, chaos: ChaosControl) -> Listener:
     users = Listener("users", "--listen-users", guard, USERS_OPTIONS, LARGEST_FROM_USERS)
     users.add(
         scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].full_name,
         scheduler_pb2_grpc.add_SchedulerServicer_to_server,
         scheduler,
     )
+    users.add(_CHAOS, chaos_pb2_grpc.add_ChaosControlServicer_to_server, chaos)
     return users
 
 
@@ -218,7 +243,7 @@ def _volunteers_listener(guard: Guard, registry: Registry, chaos: ChaosControl) 
     volunteers = Listener("volunteers", "--listen-volunteers", guard, VOLUNTEERS_OPTIONS)
     volunteers.add(_REGISTRY, registry_pb2_grpc.add_RegistryServicer_to_server, registry)
     volunteers.add(
-        chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name,
+        _CHAOS,
         chaos_pb2_grpc.add_ChaosControlServicer_to_server,
         chaos,
     )
@@ -271,13 +296,14 @@ def _take_client(blobs: BlobDirectory, path: Path) -> Source:
         raise BadClient(f"--client {path}: {error.detail} ({error.reason})") from None
 
 
-def _write_ready(path: Path, users: Listener, volunteers: Listener, store: SqliteStore) -> None:
+def _write_ready(path: Path, users: Listener, volunteers: Listener, store: SqliteStore, metrics: str) -> None:
     content = {
         "users": users.address,
         "volunteers": volunteers.address,
         "cluster_id": store.cluster_id,
         "epoch": store.epoch,
         "pid": os.getpid(),
+        **({"metrics": metrics} if metrics else {}),
     }
     write_whole(path, json.dumps(content) + "\n", 0o644)
 

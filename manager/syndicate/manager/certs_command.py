@@ -25,6 +25,7 @@ from typing import Final, NoReturn
 
 from .control import ManagerStuck, tell_manager
 from .pki import (
+    SOON_S,
     BadInput,
     Bundle,
     Busy,
@@ -53,15 +54,14 @@ _STUCK: Final = 70
 _IO: Final = 74
 _DENIED: Final = 77
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SOON_S: Final = 14 * 86_400
 
 Say = Callable[[str], object]
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"error: {message}\n")
+        # `syndicatectl certs` shows this as its own: one line, without the name of the option's command.
+        self.exit(EX_USAGE, f"error: {message.removeprefix('argument ')}\n")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -223,7 +223,7 @@ def _state(one: Issued, now: int) -> str:
         return "revoked"
     if now >= one.not_after:
         return "expired"
-    return "expires soon" if one.not_after - now < _SOON_S else "good"
+    return "expires soon" if one.not_after - now < SOON_S else "good"
 
 
 def _revoke(office: Office, wish: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from .clock import Clock
@@ -30,7 +30,8 @@ from .core.effects import (
 from .core.errors import Away, CoreError
 from .core.events import CallGone, Event, Tick
 from .core.machine import Machine
-from .core.model import Config
+from .core.model import Config, Stamp
+from .core.records import Record
 from .store import Store
 from .wakers import Wakers
 
@@ -74,6 +75,8 @@ class Engine:
         self.changed: Wakers = Wakers()
         # Called when users or tokens changed.
         self.on_access_changed: Callable[[], None] = lambda: None
+        # They see what each step saves, and when it was made.
+        self.watchers: list[Callable[[Sequence[Record], Stamp], None]] = []
         # Set with what went wrong when the manager cannot go on.
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._store = store
@@ -111,7 +114,8 @@ class Engine:
         if self._stopping is not None:
             raise self._stopping
         try:
-            step = self.machine.handle(event, self.clock.now())
+            now = self.clock.now()
+            step = self.machine.handle(event, now)
         except Exception as error:
             # Half of a step may have happened: from here on the machine's word is worth nothing.
             self._on_failure(error)
@@ -125,6 +129,9 @@ class Engine:
                 self._hold(ticket, step.effects)
         if self.machine.next_wake() != self._timer_for:
             self._set_timer()
+        if step.saves:
+            for watcher in self.watchers:
+                watcher(step.saves, now)
 
     async def call(self, make: Callable[[int], Event]) -> Answer:
         """Handle the event that `make` builds around a call's number, and wait for its reply.

@@ -8,7 +8,15 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -103,9 +111,10 @@ class Settings(BaseSettings):
     state_dir: Path
     listen_users: str = "127.0.0.1:7000"
     listen_volunteers: str = "127.0.0.1:7001"
+    metrics_listen: str = ""
     client: Path | None = None
     clients: int | None = Field(None, ge=0)
-    log_format: Literal["json", "console"] | None = None
+    log_format: Literal["auto", "json", "console"] = "auto"
     stop_grace_s: float = Field(3.0, ge=0)
 
     max_source_bytes: int = Field(10 << 20, gt=0)
@@ -137,6 +146,7 @@ class Settings(BaseSettings):
     team_quota: Quota = Quota()
     user_calls_per_s: float = Field(50.0, gt=0)
     user_calls_burst: float = Field(500.0, ge=1)
+    user_changes_per_day: float = Field(5_000.0, ge=1)
     user_streams: int = Field(64, ge=1)
     user_uploads: int = Field(4, ge=1)
     user_upload_bytes_per_s: float = Field(32 << 20, gt=0)
@@ -154,9 +164,11 @@ class Settings(BaseSettings):
         """Flags, environment, file; no other."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
-    @field_validator("listen_users", "listen_volunteers")
+    @field_validator("listen_users", "listen_volunteers", "metrics_listen")
     @classmethod
-    def _address(cls, value: str) -> str:
+    def _address(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.field_name == "metrics_listen":
+            return value
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isascii() and port.isdecimal() and int(port) <= 65_535):
             raise ValueError(f"{value!r} is not HOST:PORT")
@@ -232,6 +244,7 @@ class Settings(BaseSettings):
         return UserLimits(
             calls_per_s=self.user_calls_per_s,
             calls_burst=self.user_calls_burst,
+            changes_per_day=self.user_changes_per_day,
             streams=self.user_streams,
             uploads=self.user_uploads,
             upload_bytes_per_s=self.user_upload_bytes_per_s,

@@ -11,12 +11,24 @@ from typing import Any, Final, Literal
 import grpc
 import structlog
 
-from .pki import Authority, Certificate, Deed, Folder, Kind, Office, PkiError, Register, day, renewal_due
+from .pki import (
+    SOON_S,
+    Authority,
+    Certificate,
+    Deed,
+    Folder,
+    Kind,
+    Office,
+    PkiError,
+    Register,
+    day,
+    read,
+    renewal_due,
+)
 from .rpc.peers import Peers
 from .rpc.threads import off
 
 _LOOK_EVERY_S: Final = 3600.0
-_SOON_S: Final = 14 * 86_400
 _log = structlog.get_logger()
 
 Who = Literal["users", "volunteers"]
@@ -74,6 +86,7 @@ class Transport:
             "volunteers": grpc.ssl_server_certificate_configuration(shown, self.authority.pem),
         }
         self._fresh = {"users", "volunteers"}
+        self._manager_until = read(_certificates(pem)).not_after
 
     async def reload(self) -> list[str]:
         """Read register and certificate again; the volunteers that were cut off."""
@@ -152,13 +165,20 @@ class Transport:
         if authority.certificate.fingerprint != self.authority.fingerprint:
             _log.error("certificates.trouble", detail="ca.pem was replaced; restart the manager")
 
+    def ends(self) -> list[tuple[str, int]]:
+        """When the certificates in use expire, by name, in seconds since 1970; the soonest first."""
+        # Also those that have expired: what watches them must not fall silent then.
+        ends = [(f"volunteer/{name}", until) for name, until in self.peers.register.ends().items()]
+        ends += [("authority", self.authority.not_after), ("manager", self._manager_until)]
+        return sorted(ends, key=lambda end: (end[1], end[0]))
+
     def _expiring(self, now: int) -> list[tuple[str, int]]:
         """What expires within two weeks, though it should have been renewed before."""
         register = self.peers.register
         names = {one.name for one in register.issued if one.kind is Kind.VOLUNTEER and one.is_live(now)}
         ends = [(name, register.until(name, now)) for name in sorted(names)]
         ends.append(("authority", self.authority.not_after))
-        return [(name, until) for name, until in ends if until < now + _SOON_S]
+        return [(name, until) for name, until in ends if until < now + SOON_S]
 
 
 def _certificates(pem: bytes) -> bytes:

@@ -41,6 +41,7 @@ settings:
   token_ttl_s            of a token that asks for no other; 15552000
   user_calls_per_s       of a student, staff ten times, admins any; 50
   user_calls_burst       that come at once, the same; 500
+  user_changes_per_day   calls that may change something, the same; 5000
   user_streams           open at a time, the same; 64
   user_uploads           at a time, the same; 4
   user_upload_bytes_per_s  that come faster are slowed down; 33554432

@@ -7,11 +7,54 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import syndicate.v1.common_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _PartitionShape:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PartitionShapeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PartitionShape.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PARTITION_SHAPE_UNSPECIFIED: _PartitionShape.ValueType  # 0
+    """Not said: `groups` are."""
+    PARTITION_SHAPE_HALVES: _PartitionShape.ValueType  # 1
+    """The first half, and the rest; the smaller one first."""
+    PARTITION_SHAPE_RANDOM_HALVES: _PartitionShape.ValueType  # 2
+    """As HALVES, in an order drawn by `seed`."""
+    PARTITION_SHAPE_MAJORITY_RING: _PartitionShape.ValueType  # 3
+    """Each member reaches a majority, itself counted, and no two the same one: those nearest on a ring drawn by `seed`."""
+    PARTITION_SHAPE_BRIDGE: _PartitionShape.ValueType  # 4
+    """Two halves, and one member (`ip`, or drawn by `seed`) that reaches both."""
+    PARTITION_SHAPE_ISOLATE_ONE: _PartitionShape.ValueType  # 5
+    """One member (`ip`, or drawn by `seed`), and the rest."""
+
+class PartitionShape(_PartitionShape, metaclass=_PartitionShapeEnumTypeWrapper):
+    """How masters and slaves are put into groups, in the order master, slave-0, slave-1 and so on."""
+
+PARTITION_SHAPE_UNSPECIFIED: PartitionShape.ValueType  # 0
+"""Not said: `groups` are."""
+PARTITION_SHAPE_HALVES: PartitionShape.ValueType  # 1
+"""The first half, and the rest; the smaller one first."""
+PARTITION_SHAPE_RANDOM_HALVES: PartitionShape.ValueType  # 2
+"""As HALVES, in an order drawn by `seed`."""
+PARTITION_SHAPE_MAJORITY_RING: PartitionShape.ValueType  # 3
+"""Each member reaches a majority, itself counted, and no two the same one: those nearest on a ring drawn by `seed`."""
+PARTITION_SHAPE_BRIDGE: PartitionShape.ValueType  # 4
+"""Two halves, and one member (`ip`, or drawn by `seed`) that reaches both."""
+PARTITION_SHAPE_ISOLATE_ONE: PartitionShape.ValueType  # 5
+"""One member (`ip`, or drawn by `seed`), and the rest."""
+global___PartitionShape = PartitionShape
 
 @typing.final
 class FaultApplied(google.protobuf.message.Message):
@@ -61,7 +104,7 @@ class MemberApplied(google.protobuf.message.Message):
     ip: builtins.str
     """The member's IPv4 address."""
     processes: builtins.int
-    """Kill: how many of its processes were ended."""
+    """Kill, Signal: how many of its processes were ended, or were sent the signal."""
     generation: builtins.int
     """Revive: the generation that runs now."""
     @property
@@ -214,10 +257,13 @@ class DisconnectRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     IP_FIELD_NUMBER: builtins.int
     IPS_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """A UUID; a repeat gets the first answer."""
     ip: builtins.str
     """The member's IPv4 address."""
+    lease_s: builtins.float
+    """When it ends by itself."""
     @property
     def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Several members at once, instead of `ip`: at most 1,000, each once."""
@@ -228,8 +274,11 @@ class DisconnectRequest(google.protobuf.message.Message):
         request_id: builtins.str = ...,
         ip: builtins.str = ...,
         ips: collections.abc.Iterable[builtins.str] | None = ...,
+        lease_s: builtins.float | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["ip", b"ip", "ips", b"ips", "request_id", b"request_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "lease_s", b"lease_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "ip", b"ip", "ips", b"ips", "lease_s", b"lease_s", "request_id", b"request_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_lease_s", b"_lease_s"]) -> typing.Literal["lease_s"] | None: ...
 
 global___DisconnectRequest = DisconnectRequest
 
@@ -316,6 +365,588 @@ class ReconnectResponse(google.protobuf.message.Message):
 global___ReconnectResponse = ReconnectResponse
 
 @typing.final
+class ResetRequest(google.protobuf.message.Message):
+    """Whom to cut off, so that TCP is told."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    IP_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    ip: builtins.str
+    """The member's IPv4 address."""
+    lease_s: builtins.float
+    """When it ends by itself."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        ip: builtins.str = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
+        lease_s: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "lease_s", b"lease_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "ip", b"ip", "ips", b"ips", "lease_s", b"lease_s", "request_id", b"request_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_lease_s", b"_lease_s"]) -> typing.Literal["lease_s"] | None: ...
+
+global___ResetRequest = ResetRequest
+
+@typing.final
+class ResetResponse(google.protobuf.message.Message):
+    """No packet passes between it and the masters and slaves."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def applied(self) -> global___FaultApplied:
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
+
+    def __init__(
+        self,
+        *,
+        applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "members", b"members"]) -> None: ...
+
+global___ResetResponse = ResetResponse
+
+@typing.final
+class PartitionGroup(google.protobuf.message.Message):
+    """Some members."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IPS_FIELD_NUMBER: builtins.int
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Their IPv4 addresses."""
+
+    def __init__(
+        self,
+        *,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ips", b"ips"]) -> None: ...
+
+global___PartitionGroup = PartitionGroup
+
+@typing.final
+class PartitionRequest(google.protobuf.message.Message):
+    """Who is cut from whom."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    SHAPE_FIELD_NUMBER: builtins.int
+    IP_FIELD_NUMBER: builtins.int
+    ONE_WAY_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    shape: global___PartitionShape.ValueType
+    """Or groups by a name."""
+    ip: builtins.str
+    """BRIDGE and ISOLATE_ONE: the one."""
+    one_way: builtins.bool
+    """What a later group sends to an earlier one is lost; the other way it passes. Not for MAJORITY_RING."""
+    seed: builtins.int
+    """For what is drawn: the same seed draws the same from the same members. 0 is a seed like any other."""
+    lease_s: builtins.float
+    """When it ends by itself."""
+    @property
+    def groups(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PartitionGroup]:
+        """Two or more groups without a common member: no packet passes from one to another. Members of none of them are
+        left alone, and reach all.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        groups: collections.abc.Iterable[global___PartitionGroup] | None = ...,
+        shape: global___PartitionShape.ValueType = ...,
+        ip: builtins.str = ...,
+        one_way: builtins.bool = ...,
+        seed: builtins.int = ...,
+        lease_s: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "lease_s", b"lease_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "groups", b"groups", "ip", b"ip", "lease_s", b"lease_s", "one_way", b"one_way", "request_id", b"request_id", "seed", b"seed", "shape", b"shape"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_lease_s", b"_lease_s"]) -> typing.Literal["lease_s"] | None: ...
+
+global___PartitionRequest = PartitionRequest
+
+@typing.final
+class PartitionResponse(google.protobuf.message.Message):
+    """They are cut from each other."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    @property
+    def applied(self) -> global___FaultApplied:
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each member that is cut from others, in the order of the job's members."""
+
+    @property
+    def groups(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PartitionGroup]:
+        """The groups. For MAJORITY_RING one for each member: those that it reaches, itself first."""
+
+    def __init__(
+        self,
+        *,
+        applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
+        groups: collections.abc.Iterable[global___PartitionGroup] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "groups", b"groups", "members", b"members"]) -> None: ...
+
+global___PartitionResponse = PartitionResponse
+
+@typing.final
+class DegradeRequest(google.protobuf.message.Message):
+    """Whose network to make worse."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    IP_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
+    PEERS_FIELD_NUMBER: builtins.int
+    DEGRADATION_FIELD_NUMBER: builtins.int
+    ONE_WAY_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    ip: builtins.str
+    """The member's IPv4 address."""
+    lease_s: builtins.float
+    """When it ends by itself."""
+    one_way: builtins.bool
+    """Only what it sends."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
+    @property
+    def peers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only what it exchanges with these addresses, each by itself; empty for all that it exchanges with members, together."""
+
+    @property
+    def degradation(self) -> syndicate.v1.common_pb2.Degradation:
+        """How. Each direction is treated alike and by itself."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        ip: builtins.str = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
+        lease_s: builtins.float | None = ...,
+        peers: collections.abc.Iterable[builtins.str] | None = ...,
+        degradation: syndicate.v1.common_pb2.Degradation | None = ...,
+        one_way: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "degradation", b"degradation", "lease_s", b"lease_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "degradation", b"degradation", "ip", b"ip", "ips", b"ips", "lease_s", b"lease_s", "one_way", b"one_way", "peers", b"peers", "request_id", b"request_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_lease_s", b"_lease_s"]) -> typing.Literal["lease_s"] | None: ...
+
+global___DegradeRequest = DegradeRequest
+
+@typing.final
+class DegradeResponse(google.protobuf.message.Message):
+    """Its packets fare so from now on."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def applied(self) -> global___FaultApplied:
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
+
+    def __init__(
+        self,
+        *,
+        applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "members", b"members"]) -> None: ...
+
+global___DegradeResponse = DegradeResponse
+
+@typing.final
+class PauseRequest(google.protobuf.message.Message):
+    """Whom to freeze."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    IP_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    ip: builtins.str
+    """The member's IPv4 address."""
+    lease_s: builtins.float
+    """When it ends by itself."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        ip: builtins.str = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
+        lease_s: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "lease_s", b"lease_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "ip", b"ip", "ips", b"ips", "lease_s", b"lease_s", "request_id", b"request_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_lease_s", b"_lease_s"]) -> typing.Literal["lease_s"] | None: ...
+
+global___PauseRequest = PauseRequest
+
+@typing.final
+class PauseResponse(google.protobuf.message.Message):
+    """None of its processes runs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def applied(self) -> global___FaultApplied:
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
+
+    def __init__(
+        self,
+        *,
+        applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "members", b"members"]) -> None: ...
+
+global___PauseResponse = PauseResponse
+
+@typing.final
+class ResumeRequest(google.protobuf.message.Message):
+    """Whom to let run."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    IP_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    ip: builtins.str
+    """The member's IPv4 address."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        ip: builtins.str = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ip", b"ip", "ips", b"ips", "request_id", b"request_id"]) -> None: ...
+
+global___ResumeRequest = ResumeRequest
+
+@typing.final
+class ResumeResponse(google.protobuf.message.Message):
+    """Its processes run again."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def applied(self) -> global___FaultApplied:
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
+
+    def __init__(
+        self,
+        *,
+        applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "members", b"members"]) -> None: ...
+
+global___ResumeResponse = ResumeResponse
+
+@typing.final
+class DiskFullRequest(google.protobuf.message.Message):
+    """Whose disk to fill."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    IP_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    ip: builtins.str
+    """The member's IPv4 address."""
+    lease_s: builtins.float
+    """When it ends by itself."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        ip: builtins.str = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
+        lease_s: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "lease_s", b"lease_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_lease_s", b"_lease_s", "ip", b"ip", "ips", b"ips", "lease_s", b"lease_s", "request_id", b"request_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_lease_s", b"_lease_s"]) -> typing.Literal["lease_s"] | None: ...
+
+global___DiskFullRequest = DiskFullRequest
+
+@typing.final
+class DiskFullResponse(google.protobuf.message.Message):
+    """Nothing can be written to it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def applied(self) -> global___FaultApplied:
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
+
+    def __init__(
+        self,
+        *,
+        applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "members", b"members"]) -> None: ...
+
+global___DiskFullResponse = DiskFullResponse
+
+@typing.final
+class SignalRequest(google.protobuf.message.Message):
+    """Whom to send a signal."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    IP_FIELD_NUMBER: builtins.int
+    IPS_FIELD_NUMBER: builtins.int
+    SIGNAL_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    ip: builtins.str
+    """The member's IPv4 address."""
+    signal: builtins.int
+    """The signal's number, 1 to 64."""
+    @property
+    def ips(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Several members at once, instead of `ip`: at most 1,000, each once."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        ip: builtins.str = ...,
+        ips: collections.abc.Iterable[builtins.str] | None = ...,
+        signal: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ip", b"ip", "ips", b"ips", "request_id", b"request_id", "signal", b"signal"]) -> None: ...
+
+global___SignalRequest = SignalRequest
+
+@typing.final
+class SignalResponse(google.protobuf.message.Message):
+    """It is sent to all of them; `processes` of each member says to how many."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    @property
+    def applied(self) -> global___FaultApplied:
+        """When it held; of several members, the last one."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each of `ips`, in their order; with `ip`, one."""
+
+    def __init__(
+        self,
+        *,
+        applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "members", b"members"]) -> None: ...
+
+global___SignalResponse = SignalResponse
+
+@typing.final
+class HealRequest(google.protobuf.message.Message):
+    """What to take back."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    FAULT_IDS_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """A UUID; a repeat gets the first answer."""
+    @property
+    def fault_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Lines of the ledger; each stands for all that its call did. Empty for everything."""
+
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        fault_ids: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fault_ids", b"fault_ids", "request_id", b"request_id"]) -> None: ...
+
+global___HealRequest = HealRequest
+
+@typing.final
+class HealResponse(google.protobuf.message.Message):
+    """It is taken back."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: builtins.int
+    MEMBERS_FIELD_NUMBER: builtins.int
+    HEALED_FIELD_NUMBER: builtins.int
+    @property
+    def applied(self) -> global___FaultApplied:
+        """When all was as before."""
+
+    @property
+    def members(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberApplied]:
+        """One for each member at which something was taken back."""
+
+    @property
+    def healed(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The lines that were taken back."""
+
+    def __init__(
+        self,
+        *,
+        applied: global___FaultApplied | None = ...,
+        members: collections.abc.Iterable[global___MemberApplied] | None = ...,
+        healed: collections.abc.Iterable[builtins.int] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied", b"applied"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied", b"applied", "healed", b"healed", "members", b"members"]) -> None: ...
+
+global___HealResponse = HealResponse
+
+@typing.final
+class ListFaultsRequest(google.protobuf.message.Message):
+    """Which lines."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IN_FORCE_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    in_force: builtins.bool
+    """Only those in force now."""
+    page_size: builtins.int
+    """At most so many; 0 for 1,000, at most 10,000."""
+    page_token: builtins.str
+    """From the last answer; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        in_force: builtins.bool = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["in_force", b"in_force", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListFaultsRequest = ListFaultsRequest
+
+@typing.final
+class ListFaultsResponse(google.protobuf.message.Message):
+    """Lines of the ledger."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FAULTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty at the end."""
+    @property
+    def faults(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[syndicate.v1.common_pb2.Fault]:
+        """In the order of their ids."""
+
+    def __init__(
+        self,
+        *,
+        faults: collections.abc.Iterable[syndicate.v1.common_pb2.Fault] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["faults", b"faults", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListFaultsResponse = ListFaultsResponse
+
+@typing.final
 class FinishRequest(google.protobuf.message.Message):
     """What this client found."""
 
@@ -366,6 +997,176 @@ class FinishResponse(google.protobuf.message.Message):
 global___FinishResponse = FinishResponse
 
 @typing.final
+class PutHistoryRequest(google.protobuf.message.Message):
+    """A piece of a history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    FINAL_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Of its task's histories: `[a-z0-9.-]`, at most 63 characters; empty for `history`."""
+    offset: builtins.int
+    """Where in the history the piece begins, in bytes."""
+    data: builtins.bytes
+    """At most 192 KiB."""
+    sha256: builtins.str
+    """SHA-256 of the whole, 64 hexadecimal digits, with its last piece only, which closes it."""
+    final: builtins.bool
+    """With the last piece of its last history: this client hands over nothing more."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        offset: builtins.int = ...,
+        data: builtins.bytes = ...,
+        sha256: builtins.str = ...,
+        final: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "final", b"final", "name", b"name", "offset", b"offset", "sha256", b"sha256"]) -> None: ...
+
+global___PutHistoryRequest = PutHistoryRequest
+
+@typing.final
+class PutHistoryResponse(google.protobuf.message.Message):
+    """It is kept."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: builtins.int
+    size: builtins.int
+    """How many bytes of it the manager has."""
+    def __init__(
+        self,
+        *,
+        size: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["size", b"size"]) -> None: ...
+
+global___PutHistoryResponse = PutHistoryResponse
+
+@typing.final
+class GatherHistoriesRequest(google.protobuf.message.Message):
+    """Everybody's histories are wanted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WAIT_S_FIELD_NUMBER: builtins.int
+    wait_s: builtins.float
+    """Seconds to wait at most, up to 60; ask again to wait longer."""
+    def __init__(
+        self,
+        *,
+        wait_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["wait_s", b"wait_s"]) -> None: ...
+
+global___GatherHistoriesRequest = GatherHistoriesRequest
+
+@typing.final
+class HistoryInfo(google.protobuf.message.Message):
+    """A history that was handed over."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    """By whom."""
+    name: builtins.str
+    """Its name."""
+    size: builtins.int
+    """Bytes."""
+    sha256: builtins.str
+    """SHA-256 of it, 64 hexadecimal digits; empty for one that was not handed over whole."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+        name: builtins.str = ...,
+        size: builtins.int = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "sha256", b"sha256", "size", b"size", "task", b"task"]) -> None: ...
+
+global___HistoryInfo = HistoryInfo
+
+@typing.final
+class GatherHistoriesResponse(google.protobuf.message.Message):
+    """What there is."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HISTORIES_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    @property
+    def histories(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HistoryInfo]:
+        """By task and name."""
+
+    @property
+    def missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Clients that ended or finished and did not hand everything over."""
+
+    def __init__(
+        self,
+        *,
+        histories: collections.abc.Iterable[global___HistoryInfo] | None = ...,
+        missing: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["histories", b"histories", "missing", b"missing"]) -> None: ...
+
+global___GatherHistoriesResponse = GatherHistoriesResponse
+
+@typing.final
+class ReadHistoryRequest(google.protobuf.message.Message):
+    """Which piece."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    """Whose."""
+    name: builtins.str
+    """Its name."""
+    offset: builtins.int
+    """From which byte."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+        name: builtins.str = ...,
+        offset: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "offset", b"offset", "task", b"task"]) -> None: ...
+
+global___ReadHistoryRequest = ReadHistoryRequest
+
+@typing.final
+class ReadHistoryResponse(google.protobuf.message.Message):
+    """A piece of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: builtins.int
+    data: builtins.bytes
+    """At most 192 KiB; empty at the end."""
+    def __init__(
+        self,
+        *,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data"]) -> None: ...
+
+global___ReadHistoryResponse = ReadHistoryResponse
+
+@typing.final
 class ListMembersRequest(google.protobuf.message.Message):
     """Nothing to say."""
 
@@ -387,15 +1188,23 @@ class MemberState(google.protobuf.message.Message):
     STATE_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     DISCONNECTED_FIELD_NUMBER: builtins.int
+    PAUSED_FIELD_NUMBER: builtins.int
+    FAULTS_FIELD_NUMBER: builtins.int
     state: syndicate.v1.common_pb2.TaskState.ValueType
     """Whether it lives."""
     generation: builtins.int
     """Its current generation."""
     disconnected: builtins.bool
-    """Whether it is cut off by a Disconnect."""
+    """Whether it is cut off by a Disconnect or a Reset."""
+    paused: builtins.bool
+    """Whether it is frozen by a Pause."""
     @property
     def member(self) -> syndicate.v1.common_pb2.Member:
         """Who it is."""
+
+    @property
+    def faults(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """What else is in force on it: lines of the ledger."""
 
     def __init__(
         self,
@@ -404,9 +1213,11 @@ class MemberState(google.protobuf.message.Message):
         state: syndicate.v1.common_pb2.TaskState.ValueType = ...,
         generation: builtins.int = ...,
         disconnected: builtins.bool = ...,
+        paused: builtins.bool = ...,
+        faults: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["member", b"member"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["disconnected", b"disconnected", "generation", b"generation", "member", b"member", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disconnected", b"disconnected", "faults", b"faults", "generation", b"generation", "member", b"member", "paused", b"paused", "state", b"state"]) -> None: ...
 
 global___MemberState = MemberState
 

@@ -30,16 +30,26 @@ class ChaosControlStub(object):
     SYNDICATE_CHAOS (`unix:/run/syndicate/chaos.sock`) without any credential: its volunteer relays the call
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
-    Kill, Revive, Disconnect and Reconnect take one address (`ip`) or several (`ips`, not both). Several are checked
-    before any of them is touched, go out at the same moment and are answered together; each has a line of its own
-    in the ledger. Where one of them fails the call fails, and its text says which of the others hold.
+    Served to users too, on their own listener: the job is then the one that the metadata `syndicate-job` names, and the
+    caller its owner or staff. Users may not call Finish.
+
+    Most calls take one address (`ip`) or several (`ips`, not both). Several are checked before any of them is touched,
+    go out at the same moment and are answered together; each has a line of its own in the ledger. Where one of them
+    fails the call fails, and what can be taken back was taken back at the others: its text says so. Kill, Revive,
+    Reconnect, Resume, Signal and Heal cannot be taken back; there the text says at which of the others they hold.
+
+    What lasts (Disconnect, Reset, Partition, Degrade, Pause, DiskFull) holds until it is taken back: by its counterpart,
+    by Heal, when its lease ends (`lease_s`, in seconds from when it held; at least 0.001, at most 86,400; unset for no
+    end), or with the job. A member is as all that is in force on it says, together: what is taken back leaves the rest
+    as it is. Cuts, degradations and full disks stay over Kill and Revive; a Kill ends a Pause.
 
     Errors of every RPC:
     INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
     (BAD_FIELD). Mend the call.
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
-    (CLIENT_FINISHED). Stop.
+    (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
+    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
     PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
     RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
     TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -79,10 +89,70 @@ class ChaosControlStub(object):
                 request_serializer=syndicate_dot_v1_dot_chaos__pb2.ReconnectRequest.SerializeToString,
                 response_deserializer=syndicate_dot_v1_dot_chaos__pb2.ReconnectResponse.FromString,
                 _registered_method=True)
+        self.Reset = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/Reset',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.ResetRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.ResetResponse.FromString,
+                _registered_method=True)
+        self.Partition = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/Partition',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.PartitionRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.PartitionResponse.FromString,
+                _registered_method=True)
+        self.Degrade = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/Degrade',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.DegradeRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.DegradeResponse.FromString,
+                _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/Pause',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.PauseRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.PauseResponse.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/Resume',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.ResumeResponse.FromString,
+                _registered_method=True)
+        self.DiskFull = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/DiskFull',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.DiskFullRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.DiskFullResponse.FromString,
+                _registered_method=True)
+        self.Signal = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/Signal',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.SignalRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.SignalResponse.FromString,
+                _registered_method=True)
+        self.Heal = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/Heal',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.HealRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.HealResponse.FromString,
+                _registered_method=True)
+        self.ListFaults = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/ListFaults',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.ListFaultsRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.ListFaultsResponse.FromString,
+                _registered_method=True)
         self.Finish = channel.unary_unary(
                 '/syndicate.v1.ChaosControl/Finish',
                 request_serializer=syndicate_dot_v1_dot_chaos__pb2.FinishRequest.SerializeToString,
                 response_deserializer=syndicate_dot_v1_dot_chaos__pb2.FinishResponse.FromString,
+                _registered_method=True)
+        self.PutHistory = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/PutHistory',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.PutHistoryRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.PutHistoryResponse.FromString,
+                _registered_method=True)
+        self.GatherHistories = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/GatherHistories',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesResponse.FromString,
+                _registered_method=True)
+        self.ReadHistory = channel.unary_unary(
+                '/syndicate.v1.ChaosControl/ReadHistory',
+                request_serializer=syndicate_dot_v1_dot_chaos__pb2.ReadHistoryRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_chaos__pb2.ReadHistoryResponse.FromString,
                 _registered_method=True)
         self.ListMembers = channel.unary_unary(
                 '/syndicate.v1.ChaosControl/ListMembers',
@@ -101,16 +171,26 @@ class ChaosControlServicer(object):
     SYNDICATE_CHAOS (`unix:/run/syndicate/chaos.sock`) without any credential: its volunteer relays the call
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
-    Kill, Revive, Disconnect and Reconnect take one address (`ip`) or several (`ips`, not both). Several are checked
-    before any of them is touched, go out at the same moment and are answered together; each has a line of its own
-    in the ledger. Where one of them fails the call fails, and its text says which of the others hold.
+    Served to users too, on their own listener: the job is then the one that the metadata `syndicate-job` names, and the
+    caller its owner or staff. Users may not call Finish.
+
+    Most calls take one address (`ip`) or several (`ips`, not both). Several are checked before any of them is touched,
+    go out at the same moment and are answered together; each has a line of its own in the ledger. Where one of them
+    fails the call fails, and what can be taken back was taken back at the others: its text says so. Kill, Revive,
+    Reconnect, Resume, Signal and Heal cannot be taken back; there the text says at which of the others they hold.
+
+    What lasts (Disconnect, Reset, Partition, Degrade, Pause, DiskFull) holds until it is taken back: by its counterpart,
+    by Heal, when its lease ends (`lease_s`, in seconds from when it held; at least 0.001, at most 86,400; unset for no
+    end), or with the job. A member is as all that is in force on it says, together: what is taken back leaves the rest
+    as it is. Cuts, degradations and full disks stay over Kill and Revive; a Kill ends a Pause.
 
     Errors of every RPC:
     INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
     (BAD_FIELD). Mend the call.
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
-    (CLIENT_FINISHED). Stop.
+    (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
+    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
     PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
     RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
     TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -141,14 +221,86 @@ class ChaosControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Disconnect(self, request, context):
-        """Cuts an address from all master and slave addresses of the job, in both directions.
+        """Cuts an address from all master and slave addresses of the job, in both directions, in silence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reconnect(self, request, context):
-        """Takes a Disconnect back.
+        """Takes every Disconnect and Reset of an address back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reset(self, request, context):
+        """As Disconnect, but TCP is told: whoever sends a segment gets a reset. Everything else vanishes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Partition(self, request, context):
+        """Cuts groups of members from each other.
+        INVALID_ARGUMENT     two groups share a member, there are fewer than two, the shape needs more members than
+        there are or is not known (BAD_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Degrade(self, request, context):
+        """Makes the network between members worse than it is.
+        INVALID_ARGUMENT     a rate below 0 or a percentage over 100, or nothing to do (BAD_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pause(self, request, context):
+        """Freezes every process of the task at an address; new ones are frozen too. A dead task cannot be frozen.
+        FAILED_PRECONDITION  the task is not alive (TASK_DEAD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Takes every Pause of an address back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiskFull(self, request, context):
+        """Leaves no room on the disk of the task at an address: what it deletes it may write again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Signal(self, request, context):
+        """Sends a signal to every process of the task at an address, but not to its make, nor to a shell that waits for a
+        process.
+        FAILED_PRECONDITION  the task is not alive (TASK_DEAD).
+        INVALID_ARGUMENT     no such signal, or KILL, STOP or CONT: use Kill, Pause and Resume (BAD_FIELD).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Heal(self, request, context):
+        """Takes back what lasts: everything in the job, or what the calls did that these lines of the ledger belong to.
+        What is healed already is left as it is (`already`). The dead stay dead: Revive them.
+        NOT_FOUND            no such line (NO_SUCH_FAULT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFaults(self, request, context):
+        """The ledger. Changes nothing; allowed after Finish.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,6 +309,33 @@ class ChaosControlServicer(object):
     def Finish(self, request, context):
         """Says that this client is done, and what it found. When the last client has finished, the job ends. A
         client may call it once; the same request_id again gets the first answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutHistory(self, request, context):
+        """Hands a piece of a history over, which the manager keeps with the job: its clients may read it, and after the job
+        its owner and staff. Pieces go one after the other; one that is there already is left as it is. For clients.
+        INVALID_ARGUMENT     a malformed name, a piece that leaves a gap, another digest (BAD_FIELD).
+        RESOURCE_EXHAUSTED   more bytes or more histories than a job may hand over (HISTORY_TOO_LARGE; metadata `most`).
+        FAILED_PRECONDITION  the history is whole already, and this is not a repeat (HISTORY_CLOSED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GatherHistories(self, request, context):
+        """Waits until no client is left that runs and has not handed everything over, and tells what there is. For clients.
+        DEADLINE_EXCEEDED    not in the time that was given (HISTORIES_MISSING; the text names who is missing).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadHistory(self, request, context):
+        """A piece of a history of the caller's job. Allowed after Finish. For clients.
+        NOT_FOUND            no such history (NO_SUCH_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -199,10 +378,70 @@ def add_ChaosControlServicer_to_server(servicer, server):
                     request_deserializer=syndicate_dot_v1_dot_chaos__pb2.ReconnectRequest.FromString,
                     response_serializer=syndicate_dot_v1_dot_chaos__pb2.ReconnectResponse.SerializeToString,
             ),
+            'Reset': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reset,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.ResetRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.ResetResponse.SerializeToString,
+            ),
+            'Partition': grpc.unary_unary_rpc_method_handler(
+                    servicer.Partition,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.PartitionRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.PartitionResponse.SerializeToString,
+            ),
+            'Degrade': grpc.unary_unary_rpc_method_handler(
+                    servicer.Degrade,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.DegradeRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.DegradeResponse.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.PauseRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.PauseResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.ResumeRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.ResumeResponse.SerializeToString,
+            ),
+            'DiskFull': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiskFull,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.DiskFullRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.DiskFullResponse.SerializeToString,
+            ),
+            'Signal': grpc.unary_unary_rpc_method_handler(
+                    servicer.Signal,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.SignalRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.SignalResponse.SerializeToString,
+            ),
+            'Heal': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heal,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.HealRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.HealResponse.SerializeToString,
+            ),
+            'ListFaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFaults,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.ListFaultsRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.ListFaultsResponse.SerializeToString,
+            ),
             'Finish': grpc.unary_unary_rpc_method_handler(
                     servicer.Finish,
                     request_deserializer=syndicate_dot_v1_dot_chaos__pb2.FinishRequest.FromString,
                     response_serializer=syndicate_dot_v1_dot_chaos__pb2.FinishResponse.SerializeToString,
+            ),
+            'PutHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutHistory,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.PutHistoryRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.PutHistoryResponse.SerializeToString,
+            ),
+            'GatherHistories': grpc.unary_unary_rpc_method_handler(
+                    servicer.GatherHistories,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesResponse.SerializeToString,
+            ),
+            'ReadHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadHistory,
+                    request_deserializer=syndicate_dot_v1_dot_chaos__pb2.ReadHistoryRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_chaos__pb2.ReadHistoryResponse.SerializeToString,
             ),
             'ListMembers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMembers,
@@ -227,16 +466,26 @@ class ChaosControl(object):
     SYNDICATE_CHAOS (`unix:/run/syndicate/chaos.sock`) without any credential: its volunteer relays the call
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
-    Kill, Revive, Disconnect and Reconnect take one address (`ip`) or several (`ips`, not both). Several are checked
-    before any of them is touched, go out at the same moment and are answered together; each has a line of its own
-    in the ledger. Where one of them fails the call fails, and its text says which of the others hold.
+    Served to users too, on their own listener: the job is then the one that the metadata `syndicate-job` names, and the
+    caller its owner or staff. Users may not call Finish.
+
+    Most calls take one address (`ip`) or several (`ips`, not both). Several are checked before any of them is touched,
+    go out at the same moment and are answered together; each has a line of its own in the ledger. Where one of them
+    fails the call fails, and what can be taken back was taken back at the others: its text says so. Kill, Revive,
+    Reconnect, Resume, Signal and Heal cannot be taken back; there the text says at which of the others they hold.
+
+    What lasts (Disconnect, Reset, Partition, Degrade, Pause, DiskFull) holds until it is taken back: by its counterpart,
+    by Heal, when its lease ends (`lease_s`, in seconds from when it held; at least 0.001, at most 86,400; unset for no
+    end), or with the job. A member is as all that is in force on it says, together: what is taken back leaves the rest
+    as it is. Cuts, degradations and full disks stay over Kill and Revive; a Kill ends a Pause.
 
     Errors of every RPC:
     INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
     (BAD_FIELD). Mend the call.
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
-    (CLIENT_FINISHED). Stop.
+    (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
+    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
     PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
     RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
     TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -359,6 +608,249 @@ class ChaosControl(object):
             _registered_method=True)
 
     @staticmethod
+    def Reset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/Reset',
+            syndicate_dot_v1_dot_chaos__pb2.ResetRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.ResetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Partition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/Partition',
+            syndicate_dot_v1_dot_chaos__pb2.PartitionRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.PartitionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Degrade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/Degrade',
+            syndicate_dot_v1_dot_chaos__pb2.DegradeRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.DegradeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/Pause',
+            syndicate_dot_v1_dot_chaos__pb2.PauseRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.PauseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/Resume',
+            syndicate_dot_v1_dot_chaos__pb2.ResumeRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.ResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiskFull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/DiskFull',
+            syndicate_dot_v1_dot_chaos__pb2.DiskFullRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.DiskFullResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Signal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/Signal',
+            syndicate_dot_v1_dot_chaos__pb2.SignalRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.SignalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Heal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/Heal',
+            syndicate_dot_v1_dot_chaos__pb2.HealRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.HealResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/ListFaults',
+            syndicate_dot_v1_dot_chaos__pb2.ListFaultsRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.ListFaultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Finish(request,
             target,
             options=(),
@@ -375,6 +867,87 @@ class ChaosControl(object):
             '/syndicate.v1.ChaosControl/Finish',
             syndicate_dot_v1_dot_chaos__pb2.FinishRequest.SerializeToString,
             syndicate_dot_v1_dot_chaos__pb2.FinishResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/PutHistory',
+            syndicate_dot_v1_dot_chaos__pb2.PutHistoryRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.PutHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GatherHistories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/GatherHistories',
+            syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.GatherHistoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syndicate.v1.ChaosControl/ReadHistory',
+            syndicate_dot_v1_dot_chaos__pb2.ReadHistoryRequest.SerializeToString,
+            syndicate_dot_v1_dot_chaos__pb2.ReadHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

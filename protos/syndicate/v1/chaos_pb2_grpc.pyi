@@ -22,16 +22,26 @@ class ChaosControlStub:
     SYNDICATE_CHAOS (`unix:/run/syndicate/chaos.sock`) without any credential: its volunteer relays the call
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
-    Kill, Revive, Disconnect and Reconnect take one address (`ip`) or several (`ips`, not both). Several are checked
-    before any of them is touched, go out at the same moment and are answered together; each has a line of its own
-    in the ledger. Where one of them fails the call fails, and its text says which of the others hold.
+    Served to users too, on their own listener: the job is then the one that the metadata `syndicate-job` names, and the
+    caller its owner or staff. Users may not call Finish.
+
+    Most calls take one address (`ip`) or several (`ips`, not both). Several are checked before any of them is touched,
+    go out at the same moment and are answered together; each has a line of its own in the ledger. Where one of them
+    fails the call fails, and what can be taken back was taken back at the others: its text says so. Kill, Revive,
+    Reconnect, Resume, Signal and Heal cannot be taken back; there the text says at which of the others they hold.
+
+    What lasts (Disconnect, Reset, Partition, Degrade, Pause, DiskFull) holds until it is taken back: by its counterpart,
+    by Heal, when its lease ends (`lease_s`, in seconds from when it held; at least 0.001, at most 86,400; unset for no
+    end), or with the job. A member is as all that is in force on it says, together: what is taken back leaves the rest
+    as it is. Cuts, degradations and full disks stay over Kill and Revive; a Kill ends a Pause.
 
     Errors of every RPC:
       INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
                            (BAD_FIELD). Mend the call.
       NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
       FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
-                           (CLIENT_FINISHED). Stop.
+                           (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
+                           `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
       PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
       RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
                            TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -65,13 +75,81 @@ class ChaosControlStub:
         syndicate.v1.chaos_pb2.DisconnectRequest,
         syndicate.v1.chaos_pb2.DisconnectResponse,
     ]
-    """Cuts an address from all master and slave addresses of the job, in both directions."""
+    """Cuts an address from all master and slave addresses of the job, in both directions, in silence."""
 
     Reconnect: grpc.UnaryUnaryMultiCallable[
         syndicate.v1.chaos_pb2.ReconnectRequest,
         syndicate.v1.chaos_pb2.ReconnectResponse,
     ]
-    """Takes a Disconnect back."""
+    """Takes every Disconnect and Reset of an address back."""
+
+    Reset: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ResetRequest,
+        syndicate.v1.chaos_pb2.ResetResponse,
+    ]
+    """As Disconnect, but TCP is told: whoever sends a segment gets a reset. Everything else vanishes."""
+
+    Partition: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.PartitionRequest,
+        syndicate.v1.chaos_pb2.PartitionResponse,
+    ]
+    """Cuts groups of members from each other.
+      INVALID_ARGUMENT     two groups share a member, there are fewer than two, the shape needs more members than
+                           there are or is not known (BAD_FIELD).
+    """
+
+    Degrade: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.DegradeRequest,
+        syndicate.v1.chaos_pb2.DegradeResponse,
+    ]
+    """Makes the network between members worse than it is.
+      INVALID_ARGUMENT     a rate below 0 or a percentage over 100, or nothing to do (BAD_FIELD).
+    """
+
+    Pause: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.PauseRequest,
+        syndicate.v1.chaos_pb2.PauseResponse,
+    ]
+    """Freezes every process of the task at an address; new ones are frozen too. A dead task cannot be frozen.
+      FAILED_PRECONDITION  the task is not alive (TASK_DEAD).
+    """
+
+    Resume: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ResumeRequest,
+        syndicate.v1.chaos_pb2.ResumeResponse,
+    ]
+    """Takes every Pause of an address back."""
+
+    DiskFull: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.DiskFullRequest,
+        syndicate.v1.chaos_pb2.DiskFullResponse,
+    ]
+    """Leaves no room on the disk of the task at an address: what it deletes it may write again."""
+
+    Signal: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.SignalRequest,
+        syndicate.v1.chaos_pb2.SignalResponse,
+    ]
+    """Sends a signal to every process of the task at an address, but not to its make, nor to a shell that waits for a
+    process.
+      FAILED_PRECONDITION  the task is not alive (TASK_DEAD).
+      INVALID_ARGUMENT     no such signal, or KILL, STOP or CONT: use Kill, Pause and Resume (BAD_FIELD).
+    """
+
+    Heal: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.HealRequest,
+        syndicate.v1.chaos_pb2.HealResponse,
+    ]
+    """Takes back what lasts: everything in the job, or what the calls did that these lines of the ledger belong to.
+    What is healed already is left as it is (`already`). The dead stay dead: Revive them.
+      NOT_FOUND            no such line (NO_SUCH_FAULT).
+    """
+
+    ListFaults: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ListFaultsRequest,
+        syndicate.v1.chaos_pb2.ListFaultsResponse,
+    ]
+    """The ledger. Changes nothing; allowed after Finish."""
 
     Finish: grpc.UnaryUnaryMultiCallable[
         syndicate.v1.chaos_pb2.FinishRequest,
@@ -79,6 +157,33 @@ class ChaosControlStub:
     ]
     """Says that this client is done, and what it found. When the last client has finished, the job ends. A
     client may call it once; the same request_id again gets the first answer.
+    """
+
+    PutHistory: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.PutHistoryRequest,
+        syndicate.v1.chaos_pb2.PutHistoryResponse,
+    ]
+    """Hands a piece of a history over, which the manager keeps with the job: its clients may read it, and after the job
+    its owner and staff. Pieces go one after the other; one that is there already is left as it is. For clients.
+      INVALID_ARGUMENT     a malformed name, a piece that leaves a gap, another digest (BAD_FIELD).
+      RESOURCE_EXHAUSTED   more bytes or more histories than a job may hand over (HISTORY_TOO_LARGE; metadata `most`).
+      FAILED_PRECONDITION  the history is whole already, and this is not a repeat (HISTORY_CLOSED).
+    """
+
+    GatherHistories: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.GatherHistoriesRequest,
+        syndicate.v1.chaos_pb2.GatherHistoriesResponse,
+    ]
+    """Waits until no client is left that runs and has not handed everything over, and tells what there is. For clients.
+      DEADLINE_EXCEEDED    not in the time that was given (HISTORIES_MISSING; the text names who is missing).
+    """
+
+    ReadHistory: grpc.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ReadHistoryRequest,
+        syndicate.v1.chaos_pb2.ReadHistoryResponse,
+    ]
+    """A piece of a history of the caller's job. Allowed after Finish. For clients.
+      NOT_FOUND            no such history (NO_SUCH_HISTORY).
     """
 
     ListMembers: grpc.UnaryUnaryMultiCallable[
@@ -98,16 +203,26 @@ class ChaosControlAsyncStub:
     SYNDICATE_CHAOS (`unix:/run/syndicate/chaos.sock`) without any credential: its volunteer relays the call
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
-    Kill, Revive, Disconnect and Reconnect take one address (`ip`) or several (`ips`, not both). Several are checked
-    before any of them is touched, go out at the same moment and are answered together; each has a line of its own
-    in the ledger. Where one of them fails the call fails, and its text says which of the others hold.
+    Served to users too, on their own listener: the job is then the one that the metadata `syndicate-job` names, and the
+    caller its owner or staff. Users may not call Finish.
+
+    Most calls take one address (`ip`) or several (`ips`, not both). Several are checked before any of them is touched,
+    go out at the same moment and are answered together; each has a line of its own in the ledger. Where one of them
+    fails the call fails, and what can be taken back was taken back at the others: its text says so. Kill, Revive,
+    Reconnect, Resume, Signal and Heal cannot be taken back; there the text says at which of the others they hold.
+
+    What lasts (Disconnect, Reset, Partition, Degrade, Pause, DiskFull) holds until it is taken back: by its counterpart,
+    by Heal, when its lease ends (`lease_s`, in seconds from when it held; at least 0.001, at most 86,400; unset for no
+    end), or with the job. A member is as all that is in force on it says, together: what is taken back leaves the rest
+    as it is. Cuts, degradations and full disks stay over Kill and Revive; a Kill ends a Pause.
 
     Errors of every RPC:
       INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
                            (BAD_FIELD). Mend the call.
       NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
       FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
-                           (CLIENT_FINISHED). Stop.
+                           (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
+                           `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
       PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
       RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
                            TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -140,13 +255,81 @@ class ChaosControlAsyncStub:
         syndicate.v1.chaos_pb2.DisconnectRequest,
         syndicate.v1.chaos_pb2.DisconnectResponse,
     ]
-    """Cuts an address from all master and slave addresses of the job, in both directions."""
+    """Cuts an address from all master and slave addresses of the job, in both directions, in silence."""
 
     Reconnect: grpc.aio.UnaryUnaryMultiCallable[
         syndicate.v1.chaos_pb2.ReconnectRequest,
         syndicate.v1.chaos_pb2.ReconnectResponse,
     ]
-    """Takes a Disconnect back."""
+    """Takes every Disconnect and Reset of an address back."""
+
+    Reset: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ResetRequest,
+        syndicate.v1.chaos_pb2.ResetResponse,
+    ]
+    """As Disconnect, but TCP is told: whoever sends a segment gets a reset. Everything else vanishes."""
+
+    Partition: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.PartitionRequest,
+        syndicate.v1.chaos_pb2.PartitionResponse,
+    ]
+    """Cuts groups of members from each other.
+      INVALID_ARGUMENT     two groups share a member, there are fewer than two, the shape needs more members than
+                           there are or is not known (BAD_FIELD).
+    """
+
+    Degrade: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.DegradeRequest,
+        syndicate.v1.chaos_pb2.DegradeResponse,
+    ]
+    """Makes the network between members worse than it is.
+      INVALID_ARGUMENT     a rate below 0 or a percentage over 100, or nothing to do (BAD_FIELD).
+    """
+
+    Pause: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.PauseRequest,
+        syndicate.v1.chaos_pb2.PauseResponse,
+    ]
+    """Freezes every process of the task at an address; new ones are frozen too. A dead task cannot be frozen.
+      FAILED_PRECONDITION  the task is not alive (TASK_DEAD).
+    """
+
+    Resume: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ResumeRequest,
+        syndicate.v1.chaos_pb2.ResumeResponse,
+    ]
+    """Takes every Pause of an address back."""
+
+    DiskFull: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.DiskFullRequest,
+        syndicate.v1.chaos_pb2.DiskFullResponse,
+    ]
+    """Leaves no room on the disk of the task at an address: what it deletes it may write again."""
+
+    Signal: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.SignalRequest,
+        syndicate.v1.chaos_pb2.SignalResponse,
+    ]
+    """Sends a signal to every process of the task at an address, but not to its make, nor to a shell that waits for a
+    process.
+      FAILED_PRECONDITION  the task is not alive (TASK_DEAD).
+      INVALID_ARGUMENT     no such signal, or KILL, STOP or CONT: use Kill, Pause and Resume (BAD_FIELD).
+    """
+
+    Heal: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.HealRequest,
+        syndicate.v1.chaos_pb2.HealResponse,
+    ]
+    """Takes back what lasts: everything in the job, or what the calls did that these lines of the ledger belong to.
+    What is healed already is left as it is (`already`). The dead stay dead: Revive them.
+      NOT_FOUND            no such line (NO_SUCH_FAULT).
+    """
+
+    ListFaults: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ListFaultsRequest,
+        syndicate.v1.chaos_pb2.ListFaultsResponse,
+    ]
+    """The ledger. Changes nothing; allowed after Finish."""
 
     Finish: grpc.aio.UnaryUnaryMultiCallable[
         syndicate.v1.chaos_pb2.FinishRequest,
@@ -154,6 +337,33 @@ class ChaosControlAsyncStub:
     ]
     """Says that this client is done, and what it found. When the last client has finished, the job ends. A
     client may call it once; the same request_id again gets the first answer.
+    """
+
+    PutHistory: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.PutHistoryRequest,
+        syndicate.v1.chaos_pb2.PutHistoryResponse,
+    ]
+    """Hands a piece of a history over, which the manager keeps with the job: its clients may read it, and after the job
+    its owner and staff. Pieces go one after the other; one that is there already is left as it is. For clients.
+      INVALID_ARGUMENT     a malformed name, a piece that leaves a gap, another digest (BAD_FIELD).
+      RESOURCE_EXHAUSTED   more bytes or more histories than a job may hand over (HISTORY_TOO_LARGE; metadata `most`).
+      FAILED_PRECONDITION  the history is whole already, and this is not a repeat (HISTORY_CLOSED).
+    """
+
+    GatherHistories: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.GatherHistoriesRequest,
+        syndicate.v1.chaos_pb2.GatherHistoriesResponse,
+    ]
+    """Waits until no client is left that runs and has not handed everything over, and tells what there is. For clients.
+      DEADLINE_EXCEEDED    not in the time that was given (HISTORIES_MISSING; the text names who is missing).
+    """
+
+    ReadHistory: grpc.aio.UnaryUnaryMultiCallable[
+        syndicate.v1.chaos_pb2.ReadHistoryRequest,
+        syndicate.v1.chaos_pb2.ReadHistoryResponse,
+    ]
+    """A piece of a history of the caller's job. Allowed after Finish. For clients.
+      NOT_FOUND            no such history (NO_SUCH_HISTORY).
     """
 
     ListMembers: grpc.aio.UnaryUnaryMultiCallable[
@@ -173,16 +383,26 @@ class ChaosControlServicer(metaclass=abc.ABCMeta):
     SYNDICATE_CHAOS (`unix:/run/syndicate/chaos.sock`) without any credential: its volunteer relays the call
     and says which task made it. No other task has the socket. Every call answers only when its effect holds.
 
-    Kill, Revive, Disconnect and Reconnect take one address (`ip`) or several (`ips`, not both). Several are checked
-    before any of them is touched, go out at the same moment and are answered together; each has a line of its own
-    in the ledger. Where one of them fails the call fails, and its text says which of the others hold.
+    Served to users too, on their own listener: the job is then the one that the metadata `syndicate-job` names, and the
+    caller its owner or staff. Users may not call Finish.
+
+    Most calls take one address (`ip`) or several (`ips`, not both). Several are checked before any of them is touched,
+    go out at the same moment and are answered together; each has a line of its own in the ledger. Where one of them
+    fails the call fails, and what can be taken back was taken back at the others: its text says so. Kill, Revive,
+    Reconnect, Resume, Signal and Heal cannot be taken back; there the text says at which of the others they hold.
+
+    What lasts (Disconnect, Reset, Partition, Degrade, Pause, DiskFull) holds until it is taken back: by its counterpart,
+    by Heal, when its lease ends (`lease_s`, in seconds from when it held; at least 0.001, at most 86,400; unset for no
+    end), or with the job. A member is as all that is in force on it says, together: what is taken back leaves the rest
+    as it is. Cuts, degradations and full disks stay over Kill and Revive; a Kill ends a Pause.
 
     Errors of every RPC:
       INVALID_ARGUMENT     `ip` is not an IPv4 address (reason NOT_AN_ADDRESS), or another field is malformed
                            (BAD_FIELD). Mend the call.
       NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
       FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
-                           (CLIENT_FINISHED). Stop.
+                           (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
+                           `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
       PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
       RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
                            TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -221,7 +441,7 @@ class ChaosControlServicer(metaclass=abc.ABCMeta):
         request: syndicate.v1.chaos_pb2.DisconnectRequest,
         context: _ServicerContext,
     ) -> typing.Union[syndicate.v1.chaos_pb2.DisconnectResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.DisconnectResponse]]:
-        """Cuts an address from all master and slave addresses of the job, in both directions."""
+        """Cuts an address from all master and slave addresses of the job, in both directions, in silence."""
 
     @abc.abstractmethod
     def Reconnect(
@@ -229,7 +449,93 @@ class ChaosControlServicer(metaclass=abc.ABCMeta):
         request: syndicate.v1.chaos_pb2.ReconnectRequest,
         context: _ServicerContext,
     ) -> typing.Union[syndicate.v1.chaos_pb2.ReconnectResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.ReconnectResponse]]:
-        """Takes a Disconnect back."""
+        """Takes every Disconnect and Reset of an address back."""
+
+    @abc.abstractmethod
+    def Reset(
+        self,
+        request: syndicate.v1.chaos_pb2.ResetRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.ResetResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.ResetResponse]]:
+        """As Disconnect, but TCP is told: whoever sends a segment gets a reset. Everything else vanishes."""
+
+    @abc.abstractmethod
+    def Partition(
+        self,
+        request: syndicate.v1.chaos_pb2.PartitionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.PartitionResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.PartitionResponse]]:
+        """Cuts groups of members from each other.
+          INVALID_ARGUMENT     two groups share a member, there are fewer than two, the shape needs more members than
+                               there are or is not known (BAD_FIELD).
+        """
+
+    @abc.abstractmethod
+    def Degrade(
+        self,
+        request: syndicate.v1.chaos_pb2.DegradeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.DegradeResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.DegradeResponse]]:
+        """Makes the network between members worse than it is.
+          INVALID_ARGUMENT     a rate below 0 or a percentage over 100, or nothing to do (BAD_FIELD).
+        """
+
+    @abc.abstractmethod
+    def Pause(
+        self,
+        request: syndicate.v1.chaos_pb2.PauseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.PauseResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.PauseResponse]]:
+        """Freezes every process of the task at an address; new ones are frozen too. A dead task cannot be frozen.
+          FAILED_PRECONDITION  the task is not alive (TASK_DEAD).
+        """
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: syndicate.v1.chaos_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.ResumeResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.ResumeResponse]]:
+        """Takes every Pause of an address back."""
+
+    @abc.abstractmethod
+    def DiskFull(
+        self,
+        request: syndicate.v1.chaos_pb2.DiskFullRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.DiskFullResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.DiskFullResponse]]:
+        """Leaves no room on the disk of the task at an address: what it deletes it may write again."""
+
+    @abc.abstractmethod
+    def Signal(
+        self,
+        request: syndicate.v1.chaos_pb2.SignalRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.SignalResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.SignalResponse]]:
+        """Sends a signal to every process of the task at an address, but not to its make, nor to a shell that waits for a
+        process.
+          FAILED_PRECONDITION  the task is not alive (TASK_DEAD).
+          INVALID_ARGUMENT     no such signal, or KILL, STOP or CONT: use Kill, Pause and Resume (BAD_FIELD).
+        """
+
+    @abc.abstractmethod
+    def Heal(
+        self,
+        request: syndicate.v1.chaos_pb2.HealRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.HealResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.HealResponse]]:
+        """Takes back what lasts: everything in the job, or what the calls did that these lines of the ledger belong to.
+        What is healed already is left as it is (`already`). The dead stay dead: Revive them.
+          NOT_FOUND            no such line (NO_SUCH_FAULT).
+        """
+
+    @abc.abstractmethod
+    def ListFaults(
+        self,
+        request: syndicate.v1.chaos_pb2.ListFaultsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.ListFaultsResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.ListFaultsResponse]]:
+        """The ledger. Changes nothing; allowed after Finish."""
 
     @abc.abstractmethod
     def Finish(
@@ -239,6 +545,39 @@ class ChaosControlServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[syndicate.v1.chaos_pb2.FinishResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.FinishResponse]]:
         """Says that this client is done, and what it found. When the last client has finished, the job ends. A
         client may call it once; the same request_id again gets the first answer.
+        """
+
+    @abc.abstractmethod
+    def PutHistory(
+        self,
+        request: syndicate.v1.chaos_pb2.PutHistoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.PutHistoryResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.PutHistoryResponse]]:
+        """Hands a piece of a history over, which the manager keeps with the job: its clients may read it, and after the job
+        its owner and staff. Pieces go one after the other; one that is there already is left as it is. For clients.
+          INVALID_ARGUMENT     a malformed name, a piece that leaves a gap, another digest (BAD_FIELD).
+          RESOURCE_EXHAUSTED   more bytes or more histories than a job may hand over (HISTORY_TOO_LARGE; metadata `most`).
+          FAILED_PRECONDITION  the history is whole already, and this is not a repeat (HISTORY_CLOSED).
+        """
+
+    @abc.abstractmethod
+    def GatherHistories(
+        self,
+        request: syndicate.v1.chaos_pb2.GatherHistoriesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.GatherHistoriesResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.GatherHistoriesResponse]]:
+        """Waits until no client is left that runs and has not handed everything over, and tells what there is. For clients.
+          DEADLINE_EXCEEDED    not in the time that was given (HISTORIES_MISSING; the text names who is missing).
+        """
+
+    @abc.abstractmethod
+    def ReadHistory(
+        self,
+        request: syndicate.v1.chaos_pb2.ReadHistoryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.chaos_pb2.ReadHistoryResponse, collections.abc.Awaitable[syndicate.v1.chaos_pb2.ReadHistoryResponse]]:
+        """A piece of a history of the caller's job. Allowed after Finish. For clients.
+          NOT_FOUND            no such history (NO_SUCH_HISTORY).
         """
 
     @abc.abstractmethod

@@ -327,6 +327,22 @@ class _FaultKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """The slot is cut from all masters and slaves."""
     FAULT_KIND_RECONNECT: _FaultKind.ValueType  # 4
     """The cut is taken back."""
+    FAULT_KIND_PARTITION: _FaultKind.ValueType  # 5
+    """Groups of slots are cut from each other."""
+    FAULT_KIND_PAUSE: _FaultKind.ValueType  # 6
+    """Every process of the task is frozen."""
+    FAULT_KIND_RESUME: _FaultKind.ValueType  # 7
+    """They run again."""
+    FAULT_KIND_DEGRADE: _FaultKind.ValueType  # 8
+    """The slot's network is made worse."""
+    FAULT_KIND_RESET: _FaultKind.ValueType  # 9
+    """The slot is cut from all masters and slaves, and TCP is told."""
+    FAULT_KIND_DISK_FULL: _FaultKind.ValueType  # 10
+    """The task's disk has no room left."""
+    FAULT_KIND_SIGNAL: _FaultKind.ValueType  # 11
+    """The task's processes were sent a signal."""
+    FAULT_KIND_HEAL: _FaultKind.ValueType  # 12
+    """What lasted was taken back."""
 
 class FaultKind(_FaultKind, metaclass=_FaultKindEnumTypeWrapper):
     """The kinds of fault."""
@@ -341,6 +357,22 @@ FAULT_KIND_DISCONNECT: FaultKind.ValueType  # 3
 """The slot is cut from all masters and slaves."""
 FAULT_KIND_RECONNECT: FaultKind.ValueType  # 4
 """The cut is taken back."""
+FAULT_KIND_PARTITION: FaultKind.ValueType  # 5
+"""Groups of slots are cut from each other."""
+FAULT_KIND_PAUSE: FaultKind.ValueType  # 6
+"""Every process of the task is frozen."""
+FAULT_KIND_RESUME: FaultKind.ValueType  # 7
+"""They run again."""
+FAULT_KIND_DEGRADE: FaultKind.ValueType  # 8
+"""The slot's network is made worse."""
+FAULT_KIND_RESET: FaultKind.ValueType  # 9
+"""The slot is cut from all masters and slaves, and TCP is told."""
+FAULT_KIND_DISK_FULL: FaultKind.ValueType  # 10
+"""The task's disk has no room left."""
+FAULT_KIND_SIGNAL: FaultKind.ValueType  # 11
+"""The task's processes were sent a signal."""
+FAULT_KIND_HEAL: FaultKind.ValueType  # 12
+"""What lasted was taken back."""
 global___FaultKind = FaultKind
 
 class _LogStream:
@@ -616,6 +648,48 @@ class TaskExit(google.protobuf.message.Message):
 global___TaskExit = TaskExit
 
 @typing.final
+class Degradation(google.protobuf.message.Message):
+    """How a network is made worse. Each is 0 where it is left as it is; percentages are 0 to 100, of packets."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LOSS_PERCENT_FIELD_NUMBER: builtins.int
+    RATE_BPS_FIELD_NUMBER: builtins.int
+    DELAY_MS_FIELD_NUMBER: builtins.int
+    JITTER_MS_FIELD_NUMBER: builtins.int
+    DUPLICATE_PERCENT_FIELD_NUMBER: builtins.int
+    CORRUPT_PERCENT_FIELD_NUMBER: builtins.int
+    REORDER_PERCENT_FIELD_NUMBER: builtins.int
+    loss_percent: builtins.float
+    """Packets that are lost, each by itself."""
+    rate_bps: builtins.int
+    """The most that passes, in bits a second; at least 8,000."""
+    delay_ms: builtins.float
+    """How much later packets arrive, in milliseconds; at most 60,000."""
+    jitter_ms: builtins.float
+    """How much the delay varies, evenly, to both sides, in milliseconds; at most the delay."""
+    duplicate_percent: builtins.float
+    """Packets that arrive twice."""
+    corrupt_percent: builtins.float
+    """Packets in which one bit is another one."""
+    reorder_percent: builtins.float
+    """Packets that are not delayed, so that they pass others; needs a delay."""
+    def __init__(
+        self,
+        *,
+        loss_percent: builtins.float = ...,
+        rate_bps: builtins.int = ...,
+        delay_ms: builtins.float = ...,
+        jitter_ms: builtins.float = ...,
+        duplicate_percent: builtins.float = ...,
+        corrupt_percent: builtins.float = ...,
+        reorder_percent: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["corrupt_percent", b"corrupt_percent", "delay_ms", b"delay_ms", "duplicate_percent", b"duplicate_percent", "jitter_ms", b"jitter_ms", "loss_percent", b"loss_percent", "rate_bps", b"rate_bps", "reorder_percent", b"reorder_percent"]) -> None: ...
+
+global___Degradation = Degradation
+
+@typing.final
 class Fault(google.protobuf.message.Message):
     """One line of the ledger of faults."""
 
@@ -634,6 +708,20 @@ class Fault(google.protobuf.message.Message):
     APPLIED_ERROR_NS_FIELD_NUMBER: builtins.int
     DURATION_NS_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    CALL_ID_FIELD_NUMBER: builtins.int
+    LEASE_S_FIELD_NUMBER: builtins.int
+    HEALED_AT_MANAGER_FIELD_NUMBER: builtins.int
+    HEALED_ERROR_NS_FIELD_NUMBER: builtins.int
+    HEALED_BY_FIELD_NUMBER: builtins.int
+    CUT_OUT_FIELD_NUMBER: builtins.int
+    CUT_IN_FIELD_NUMBER: builtins.int
+    DEGRADATION_FIELD_NUMBER: builtins.int
+    PEERS_FIELD_NUMBER: builtins.int
+    ONE_WAY_FIELD_NUMBER: builtins.int
+    SIGNAL_FIELD_NUMBER: builtins.int
+    SHAPE_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
     fault_id: builtins.int
     """Counts the faults of a job, from 1."""
     kind: global___FaultKind.ValueType
@@ -641,7 +729,7 @@ class Fault(google.protobuf.message.Message):
     task: builtins.str
     """The member it was done to."""
     requested_by: builtins.str
-    """Who asked: `client-0`, or `job end` for healing."""
+    """Who asked: `client-0`, `user:alice`; for healing by itself `lease`, `rollback` or `job end`."""
     with_disk: builtins.bool
     """For a revival: whether the disk was kept."""
     processes: builtins.int
@@ -654,6 +742,26 @@ class Fault(google.protobuf.message.Message):
     """How long the volunteer took to apply it, in nanoseconds of its own clock."""
     error: builtins.str
     """Why it failed; empty when it did not."""
+    call_id: builtins.int
+    """The first line of the same call: what its lines did is taken back together."""
+    lease_s: builtins.float
+    """For what lasts: the seconds after which it was to end by itself; 0 for none."""
+    healed_error_ns: builtins.int
+    """Half-width of healed_at_manager in nanoseconds."""
+    healed_by: builtins.str
+    """Who took it back: `client-0`, `user:alice`, `lease`, `kill`, `exit` where what was frozen ended by itself, `job end`,
+    `machine lost`, or `rollback` where it failed at another member.
+    """
+    one_way: builtins.bool
+    """For a degradation: only what it sends."""
+    signal: builtins.int
+    """For a signal: its number."""
+    shape: builtins.str
+    """For a partition: the name of its shape, for instance `majority-ring`; `groups` where they were given."""
+    seed: builtins.int
+    """For a partition: what its groups were drawn by."""
+    text: builtins.str
+    """The same call's other name for people: what was asked, in a few words, for instance `loss 10 %`."""
     @property
     def requested_at(self) -> global___Stamp:
         """When it was asked for, on the manager's clock; written before anything is done."""
@@ -665,6 +773,26 @@ class Fault(google.protobuf.message.Message):
     @property
     def applied_at_manager(self) -> global___Stamp:
         """applied_at on the manager's clock, and how far that may be off; unset with applied_at."""
+
+    @property
+    def healed_at_manager(self) -> global___Stamp:
+        """For what lasts: when it was taken back, on the manager's clock; unset while it is in force."""
+
+    @property
+    def cut_out(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """For a partition: members that what it sends does not reach."""
+
+    @property
+    def cut_in(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """For a partition: members that it does not hear."""
+
+    @property
+    def degradation(self) -> global___Degradation:
+        """For a degradation: how, and the members it is about; none for all."""
+
+    @property
+    def peers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """See `degradation`."""
 
     def __init__(
         self,
@@ -682,9 +810,23 @@ class Fault(google.protobuf.message.Message):
         applied_error_ns: builtins.int = ...,
         duration_ns: builtins.int = ...,
         error: builtins.str = ...,
+        call_id: builtins.int = ...,
+        lease_s: builtins.float = ...,
+        healed_at_manager: global___Stamp | None = ...,
+        healed_error_ns: builtins.int = ...,
+        healed_by: builtins.str = ...,
+        cut_out: collections.abc.Iterable[builtins.str] | None = ...,
+        cut_in: collections.abc.Iterable[builtins.str] | None = ...,
+        degradation: global___Degradation | None = ...,
+        peers: collections.abc.Iterable[builtins.str] | None = ...,
+        one_way: builtins.bool = ...,
+        signal: builtins.int = ...,
+        shape: builtins.str = ...,
+        seed: builtins.int = ...,
+        text: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["applied_at", b"applied_at", "applied_at_manager", b"applied_at_manager", "requested_at", b"requested_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["applied_at", b"applied_at", "applied_at_manager", b"applied_at_manager", "applied_error_ns", b"applied_error_ns", "duration_ns", b"duration_ns", "error", b"error", "fault_id", b"fault_id", "generation", b"generation", "kind", b"kind", "processes", b"processes", "requested_at", b"requested_at", "requested_by", b"requested_by", "task", b"task", "with_disk", b"with_disk"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["applied_at", b"applied_at", "applied_at_manager", b"applied_at_manager", "degradation", b"degradation", "healed_at_manager", b"healed_at_manager", "requested_at", b"requested_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["applied_at", b"applied_at", "applied_at_manager", b"applied_at_manager", "applied_error_ns", b"applied_error_ns", "call_id", b"call_id", "cut_in", b"cut_in", "cut_out", b"cut_out", "degradation", b"degradation", "duration_ns", b"duration_ns", "error", b"error", "fault_id", b"fault_id", "generation", b"generation", "healed_at_manager", b"healed_at_manager", "healed_by", b"healed_by", "healed_error_ns", b"healed_error_ns", "kind", b"kind", "lease_s", b"lease_s", "one_way", b"one_way", "peers", b"peers", "processes", b"processes", "requested_at", b"requested_at", "requested_by", b"requested_by", "seed", b"seed", "shape", b"shape", "signal", b"signal", "task", b"task", "text", b"text", "with_disk", b"with_disk"]) -> None: ...
 
 global___Fault = Fault
 
@@ -750,3 +892,25 @@ class Resources(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["cpus", b"cpus", "disk_bytes", b"disk_bytes", "memory_bytes", b"memory_bytes"]) -> None: ...
 
 global___Resources = Resources
+
+@typing.final
+class Incapability(google.protobuf.message.Message):
+    """Something that a volunteer cannot do."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CAPABILITY_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
+    capability: builtins.str
+    """As among its capabilities."""
+    why: builtins.str
+    """One line for people, with the remedy where there is one; at most 500 characters."""
+    def __init__(
+        self,
+        *,
+        capability: builtins.str = ...,
+        why: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["capability", b"capability", "why", b"why"]) -> None: ...
+
+global___Incapability = Incapability

@@ -277,6 +277,7 @@ class Hello(google.protobuf.message.Message):
     SENT_AT_FIELD_NUMBER: builtins.int
     UNSAFE_FIELD_NUMBER: builtins.int
     INSTANCE_FIELD_NUMBER: builtins.int
+    CANNOT_FIELD_NUMBER: builtins.int
     volunteer_id: builtins.str
     """Its lasting id, `[a-z0-9-]`, at most 63 characters."""
     boot_id: builtins.str
@@ -309,7 +310,9 @@ class Hello(google.protobuf.message.Message):
 
     @property
     def capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """What its kernel and configuration can do, for instance `cut`, `kill`."""
+        """What its kernel and configuration can do: `cut`, `kill`, `one-way`, `reset`, `loss`, `rate`, `delay` (and with it
+        `jitter`, `duplicate`, `corrupt`, `reorder`), `pause`, `disk-full`, `signal`.
+        """
 
     @property
     def held(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HeldTask]:
@@ -324,6 +327,10 @@ class Hello(google.protobuf.message.Message):
         """What its isolation of tasks lacks, for instance `seccomp`: its operator runs it all the same (`--unsafe`).
         At most 64, each `[a-z0-9_.-]` of at most 63 characters.
         """
+
+    @property
+    def cannot(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[syndicate.v1.common_pb2.Incapability]:
+        """What it cannot do, and why; at most 64."""
 
     def __init__(
         self,
@@ -344,9 +351,10 @@ class Hello(google.protobuf.message.Message):
         sent_at: syndicate.v1.common_pb2.Stamp | None = ...,
         unsafe: collections.abc.Iterable[builtins.str] | None = ...,
         instance: builtins.str = ...,
+        cannot: collections.abc.Iterable[syndicate.v1.common_pb2.Incapability] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["resources", b"resources", "sent_at", b"sent_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "cluster_id", b"cluster_id", "held", b"held", "highest_epoch", b"highest_epoch", "host_address", b"host_address", "instance", b"instance", "network", b"network", "prefix", b"prefix", "reach_domain", b"reach_domain", "resources", b"resources", "sent_at", b"sent_at", "slots", b"slots", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "cannot", b"cannot", "capabilities", b"capabilities", "cluster_id", b"cluster_id", "held", b"held", "highest_epoch", b"highest_epoch", "host_address", b"host_address", "instance", b"instance", "network", b"network", "prefix", b"prefix", "reach_domain", b"reach_domain", "resources", b"resources", "sent_at", b"sent_at", "slots", b"slots", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
 
 global___Hello = Hello
 
@@ -584,6 +592,8 @@ class Command(google.protobuf.message.Message):
     REVIVE_FIELD_NUMBER: builtins.int
     SET_NETWORK_FIELD_NUMBER: builtins.int
     RELEASE_FIELD_NUMBER: builtins.int
+    SET_TASK_FIELD_NUMBER: builtins.int
+    SIGNAL_FIELD_NUMBER: builtins.int
     command_id: builtins.str
     """Unique in the cluster."""
     epoch: builtins.int
@@ -622,6 +632,14 @@ class Command(google.protobuf.message.Message):
     def release(self) -> global___Release:
         """End all, remove all, unlock the slot."""
 
+    @property
+    def set_task(self) -> global___SetTask:
+        """Set what the task suffers beside its network."""
+
+    @property
+    def signal(self) -> global___Signal:
+        """Send a signal."""
+
     def __init__(
         self,
         *,
@@ -636,10 +654,12 @@ class Command(google.protobuf.message.Message):
         revive: global___Revive | None = ...,
         set_network: global___SetNetwork | None = ...,
         release: global___Release | None = ...,
+        set_task: global___SetTask | None = ...,
+        signal: global___Signal | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["action", b"action", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "start", b"start", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["action", b"action", "command_id", b"command_id", "epoch", b"epoch", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "slot", b"slot", "start", b"start", "task", b"task"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["action", b"action"]) -> typing.Literal["reserve", "prepare", "start", "kill", "revive", "set_network", "release"] | None: ...
+    def HasField(self, field_name: typing.Literal["action", b"action", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "start", b"start", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["action", b"action", "command_id", b"command_id", "epoch", b"epoch", "kill", b"kill", "prepare", b"prepare", "release", b"release", "reserve", b"reserve", "revive", b"revive", "set_network", b"set_network", "set_task", b"set_task", "signal", b"signal", "slot", b"slot", "start", b"start", "task", b"task"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["action", b"action"]) -> typing.Literal["reserve", "prepare", "start", "kill", "revive", "set_network", "release", "set_task", "signal"] | None: ...
 
 global___Command = Command
 
@@ -746,23 +766,122 @@ global___Revive = Revive
 
 @typing.final
 class SetNetwork(google.protobuf.message.Message):
-    """The full set of cut peers; set twice it is harmless. Answer: DONE, when it holds."""
+    """All that the slot's network suffers, in full; set twice it is harmless. It persists over Kill and Revive. Answer:
+    DONE, when it holds.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CUT_FIELD_NUMBER: builtins.int
+    CUT_OUT_FIELD_NUMBER: builtins.int
+    CUT_IN_FIELD_NUMBER: builtins.int
+    RESET_FIELD_NUMBER: builtins.int
+    LINKS_FIELD_NUMBER: builtins.int
     @property
     def cut(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """IPv4 addresses; empty for none."""
+        """IPv4 addresses that nothing is exchanged with, in silence; empty for none."""
+
+    @property
+    def cut_out(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those that nothing is sent to."""
+
+    @property
+    def cut_in(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those that nothing is heard from."""
+
+    @property
+    def reset(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those that nothing is exchanged with, and whoever sends a TCP segment gets a reset."""
+
+    @property
+    def links(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LinkDegradation]:
+        """What else its packets suffer. A packet goes through each that is about it."""
 
     def __init__(
         self,
         *,
         cut: collections.abc.Iterable[builtins.str] | None = ...,
+        cut_out: collections.abc.Iterable[builtins.str] | None = ...,
+        cut_in: collections.abc.Iterable[builtins.str] | None = ...,
+        reset: collections.abc.Iterable[builtins.str] | None = ...,
+        links: collections.abc.Iterable[global___LinkDegradation] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cut", b"cut"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cut", b"cut", "cut_in", b"cut_in", "cut_out", b"cut_out", "links", b"links", "reset", b"reset"]) -> None: ...
 
 global___SetNetwork = SetNetwork
+
+@typing.final
+class LinkDegradation(google.protobuf.message.Message):
+    """What packets of a slot suffer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: builtins.int
+    SENT_FIELD_NUMBER: builtins.int
+    HEARD_FIELD_NUMBER: builtins.int
+    peer: builtins.str
+    """Those exchanged with this address; empty for all that is exchanged with members, together."""
+    @property
+    def sent(self) -> syndicate.v1.common_pb2.Degradation:
+        """Those that it sends; unset for nothing."""
+
+    @property
+    def heard(self) -> syndicate.v1.common_pb2.Degradation:
+        """Those that it gets; unset for nothing."""
+
+    def __init__(
+        self,
+        *,
+        peer: builtins.str = ...,
+        sent: syndicate.v1.common_pb2.Degradation | None = ...,
+        heard: syndicate.v1.common_pb2.Degradation | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["heard", b"heard", "sent", b"sent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["heard", b"heard", "peer", b"peer", "sent", b"sent"]) -> None: ...
+
+global___LinkDegradation = LinkDegradation
+
+@typing.final
+class SetTask(google.protobuf.message.Message):
+    """All that a task suffers beside its network, in full; set twice it is harmless. Answer: DONE, when it holds."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAUSED_FIELD_NUMBER: builtins.int
+    DISK_FULL_FIELD_NUMBER: builtins.int
+    paused: builtins.bool
+    """Its processes are frozen. Ends with a Kill: a generation starts unfrozen."""
+    disk_full: builtins.bool
+    """Its disk has no room. Stays over Kill and Revive, also with a fresh disk."""
+    def __init__(
+        self,
+        *,
+        paused: builtins.bool = ...,
+        disk_full: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["disk_full", b"disk_full", "paused", b"paused"]) -> None: ...
+
+global___SetTask = SetTask
+
+@typing.final
+class Signal(google.protobuf.message.Message):
+    """Send a signal to every process of the task but make, and shells that wait for a process. Answer: DONE, with
+    `processes`.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SIGNAL_FIELD_NUMBER: builtins.int
+    signal: builtins.int
+    """Its number."""
+    def __init__(
+        self,
+        *,
+        signal: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["signal", b"signal"]) -> None: ...
+
+global___Signal = Signal
 
 @typing.final
 class Release(google.protobuf.message.Message):
@@ -770,9 +889,15 @@ class Release(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    KEEP_DISK_FIELD_NUMBER: builtins.int
+    keep_disk: builtins.bool
+    """Its disk is sent by PutDisk first, as far as that goes; a disk that cannot be sent holds nothing up."""
     def __init__(
         self,
+        *,
+        keep_disk: builtins.bool = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["keep_disk", b"keep_disk"]) -> None: ...
 
 global___Release = Release
 
@@ -818,7 +943,7 @@ class Answer(google.protobuf.message.Message):
     address: builtins.str
     """Reserve: the address that the task will have."""
     processes: builtins.int
-    """Kill: processes ended."""
+    """Kill, Signal: processes ended, or sent the signal."""
     duration_ns: builtins.int
     """How long the volunteer took, in nanoseconds."""
     @property
@@ -984,6 +1109,69 @@ class FetchSourceResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["chunk", b"chunk"]) -> None: ...
 
 global___FetchSourceResponse = FetchSourceResponse
+
+@typing.final
+class PutDiskRequest(google.protobuf.message.Message):
+    """A disk, in pieces."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: builtins.int
+    CHUNK_FIELD_NUMBER: builtins.int
+    chunk: builtins.bytes
+    """Of a tar, compressed by gzip; at most 512 KiB."""
+    @property
+    def header(self) -> global___PutDiskHeader:
+        """First, once."""
+
+    def __init__(
+        self,
+        *,
+        header: global___PutDiskHeader | None = ...,
+        chunk: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["header", "chunk"] | None: ...
+
+global___PutDiskRequest = PutDiskRequest
+
+@typing.final
+class PutDiskHeader(google.protobuf.message.Message):
+    """What will come."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    missing: builtins.str
+    """Why there is none: no chunk follows then."""
+    @property
+    def task(self) -> syndicate.v1.common_pb2.TaskRef:
+        """Whose disk."""
+
+    def __init__(
+        self,
+        *,
+        task: syndicate.v1.common_pb2.TaskRef | None = ...,
+        missing: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["missing", b"missing", "task", b"task"]) -> None: ...
+
+global___PutDiskHeader = PutDiskHeader
+
+@typing.final
+class PutDiskResponse(google.protobuf.message.Message):
+    """It is kept."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___PutDiskResponse = PutDiskResponse
 
 @typing.final
 class JoinRequest(google.protobuf.message.Message):

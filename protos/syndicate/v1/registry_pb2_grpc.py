@@ -55,6 +55,11 @@ class RegistryStub(object):
                 request_serializer=syndicate_dot_v1_dot_registry__pb2.FetchSourceRequest.SerializeToString,
                 response_deserializer=syndicate_dot_v1_dot_registry__pb2.FetchSourceResponse.FromString,
                 _registered_method=True)
+        self.PutDisk = channel.stream_unary(
+                '/syndicate.v1.Registry/PutDisk',
+                request_serializer=syndicate_dot_v1_dot_registry__pb2.PutDiskRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_registry__pb2.PutDiskResponse.FromString,
+                _registered_method=True)
         self.Join = channel.unary_unary(
                 '/syndicate.v1.Registry/Join',
                 request_serializer=syndicate_dot_v1_dot_registry__pb2.JoinRequest.SerializeToString,
@@ -105,6 +110,16 @@ class RegistryServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutDisk(self, request_iterator, context):
+        """The disk of a task that is being released with `keep_disk`: first its header, then chunks of at most 512 KiB.
+        INVALID_ARGUMENT     a malformed message (BAD_FIELD).
+        FAILED_PRECONDITION  the volunteer does not hold the task, or its job keeps no disks (NO_SUCH_TASK).
+        RESOURCE_EXHAUSTED   more bytes than the manager keeps of a disk (DISK_TOO_LARGE; metadata `most`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Join(self, request, context):
         """A first certificate, for a join token. Served on the users' listener, since the volunteers' asks for a certificate
         already; it needs no other credential.
@@ -114,8 +129,9 @@ class RegistryServicer(object):
         (VOLUNTEER_EXISTS). Revoke it first, or take another name.
         FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
         sign (CANNOT_SIGN).
-        RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
-        metadata `most`, `retry_after_s`). Try again.
+        RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
+        certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
+        `retry_after_s`). Try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,6 +142,7 @@ class RegistryServicer(object):
         until it expires; streams go on.
         INVALID_ARGUMENT     as for Join (BAD_FIELD).
         FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+        RESOURCE_EXHAUSTED   more than one certificate a minute of one name, after 60 at once (TOO_MANY_CALLS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,6 +160,11 @@ def add_RegistryServicer_to_server(servicer, server):
                     servicer.FetchSource,
                     request_deserializer=syndicate_dot_v1_dot_registry__pb2.FetchSourceRequest.FromString,
                     response_serializer=syndicate_dot_v1_dot_registry__pb2.FetchSourceResponse.SerializeToString,
+            ),
+            'PutDisk': grpc.stream_unary_rpc_method_handler(
+                    servicer.PutDisk,
+                    request_deserializer=syndicate_dot_v1_dot_registry__pb2.PutDiskRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_registry__pb2.PutDiskResponse.SerializeToString,
             ),
             'Join': grpc.unary_unary_rpc_method_handler(
                     servicer.Join,
@@ -220,6 +242,33 @@ class Registry(object):
             '/syndicate.v1.Registry/FetchSource',
             syndicate_dot_v1_dot_registry__pb2.FetchSourceRequest.SerializeToString,
             syndicate_dot_v1_dot_registry__pb2.FetchSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutDisk(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/syndicate.v1.Registry/PutDisk',
+            syndicate_dot_v1_dot_registry__pb2.PutDiskRequest.SerializeToString,
+            syndicate_dot_v1_dot_registry__pb2.PutDiskResponse.FromString,
             options,
             channel_credentials,
             insecure,

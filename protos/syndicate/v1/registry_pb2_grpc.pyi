@@ -56,6 +56,16 @@ class RegistryStub:
       NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
     """
 
+    PutDisk: grpc.StreamUnaryMultiCallable[
+        syndicate.v1.registry_pb2.PutDiskRequest,
+        syndicate.v1.registry_pb2.PutDiskResponse,
+    ]
+    """The disk of a task that is being released with `keep_disk`: first its header, then chunks of at most 512 KiB.
+      INVALID_ARGUMENT     a malformed message (BAD_FIELD).
+      FAILED_PRECONDITION  the volunteer does not hold the task, or its job keeps no disks (NO_SUCH_TASK).
+      RESOURCE_EXHAUSTED   more bytes than the manager keeps of a disk (DISK_TOO_LARGE; metadata `most`).
+    """
+
     Join: grpc.UnaryUnaryMultiCallable[
         syndicate.v1.registry_pb2.JoinRequest,
         syndicate.v1.registry_pb2.JoinResponse,
@@ -68,8 +78,9 @@ class RegistryStub:
                            (VOLUNTEER_EXISTS). Revoke it first, or take another name.
       FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
                            sign (CANNOT_SIGN).
-      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
-                           metadata `most`, `retry_after_s`). Try again.
+      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
+                           certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
+                           `retry_after_s`). Try again.
     """
 
     Renew: grpc.UnaryUnaryMultiCallable[
@@ -80,6 +91,7 @@ class RegistryStub:
     until it expires; streams go on.
       INVALID_ARGUMENT     as for Join (BAD_FIELD).
       FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+      RESOURCE_EXHAUSTED   more than one certificate a minute of one name, after 60 at once (TOO_MANY_CALLS).
     """
 
 class RegistryAsyncStub:
@@ -120,6 +132,16 @@ class RegistryAsyncStub:
       NOT_FOUND            no blob of this digest (NO_SUCH_BLOB).
     """
 
+    PutDisk: grpc.aio.StreamUnaryMultiCallable[
+        syndicate.v1.registry_pb2.PutDiskRequest,
+        syndicate.v1.registry_pb2.PutDiskResponse,
+    ]
+    """The disk of a task that is being released with `keep_disk`: first its header, then chunks of at most 512 KiB.
+      INVALID_ARGUMENT     a malformed message (BAD_FIELD).
+      FAILED_PRECONDITION  the volunteer does not hold the task, or its job keeps no disks (NO_SUCH_TASK).
+      RESOURCE_EXHAUSTED   more bytes than the manager keeps of a disk (DISK_TOO_LARGE; metadata `most`).
+    """
+
     Join: grpc.aio.UnaryUnaryMultiCallable[
         syndicate.v1.registry_pb2.JoinRequest,
         syndicate.v1.registry_pb2.JoinResponse,
@@ -132,8 +154,9 @@ class RegistryAsyncStub:
                            (VOLUNTEER_EXISTS). Revoke it first, or take another name.
       FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
                            sign (CANNOT_SIGN).
-      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
-                           metadata `most`, `retry_after_s`). Try again.
+      RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
+                           certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
+                           `retry_after_s`). Try again.
     """
 
     Renew: grpc.aio.UnaryUnaryMultiCallable[
@@ -144,6 +167,7 @@ class RegistryAsyncStub:
     until it expires; streams go on.
       INVALID_ARGUMENT     as for Join (BAD_FIELD).
       FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+      RESOURCE_EXHAUSTED   more than one certificate a minute of one name, after 60 at once (TOO_MANY_CALLS).
     """
 
 class RegistryServicer(metaclass=abc.ABCMeta):
@@ -189,6 +213,18 @@ class RegistryServicer(metaclass=abc.ABCMeta):
         """
 
     @abc.abstractmethod
+    def PutDisk(
+        self,
+        request_iterator: _MaybeAsyncIterator[syndicate.v1.registry_pb2.PutDiskRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[syndicate.v1.registry_pb2.PutDiskResponse, collections.abc.Awaitable[syndicate.v1.registry_pb2.PutDiskResponse]]:
+        """The disk of a task that is being released with `keep_disk`: first its header, then chunks of at most 512 KiB.
+          INVALID_ARGUMENT     a malformed message (BAD_FIELD).
+          FAILED_PRECONDITION  the volunteer does not hold the task, or its job keeps no disks (NO_SUCH_TASK).
+          RESOURCE_EXHAUSTED   more bytes than the manager keeps of a disk (DISK_TOO_LARGE; metadata `most`).
+        """
+
+    @abc.abstractmethod
     def Join(
         self,
         request: syndicate.v1.registry_pb2.JoinRequest,
@@ -202,8 +238,9 @@ class RegistryServicer(metaclass=abc.ABCMeta):
                                (VOLUNTEER_EXISTS). Revoke it first, or take another name.
           FAILED_PRECONDITION  the two clocks are too far apart (CLOCK_OFF; metadata `offset_s`), or the manager cannot
                                sign (CANNOT_SIGN).
-          RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once (TOO_MANY_CALLS;
-                               metadata `most`, `retry_after_s`). Try again.
+          RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
+                               certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
+                               `retry_after_s`). Try again.
         """
 
     @abc.abstractmethod
@@ -216,6 +253,7 @@ class RegistryServicer(metaclass=abc.ABCMeta):
         until it expires; streams go on.
           INVALID_ARGUMENT     as for Join (BAD_FIELD).
           FAILED_PRECONDITION  as for Join (CLOCK_OFF, CANNOT_SIGN).
+          RESOURCE_EXHAUSTED   more than one certificate a minute of one name, after 60 at once (TOO_MANY_CALLS).
         """
 
 def add_RegistryServicer_to_server(servicer: RegistryServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

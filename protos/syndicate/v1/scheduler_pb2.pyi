@@ -196,6 +196,8 @@ class JobSpec(google.protobuf.message.Message):
     TIME_LIMIT_S_FIELD_NUMBER: builtins.int
     NO_CLIENT_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
+    KEEP_DISKS_FIELD_NUMBER: builtins.int
+    REPLAY_OF_FIELD_NUMBER: builtins.int
     name: builtins.str
     """For people, `[a-z0-9-]`, at most 63 characters; made from the source's name when empty."""
     source_sha256: builtins.str
@@ -210,6 +212,12 @@ class JobSpec(google.protobuf.message.Message):
     """Seconds that it may run; 0 for the manager's default."""
     no_client: builtins.bool
     """True: no client, also where the manager has a default one."""
+    keep_disks: builtins.bool
+    """Keeps each task's disk when the job ends, for ReadDisks."""
+    replay_of: builtins.int
+    """The faults of this job come again, each at its time after the start, and its clients' own calls stand for them.
+    0 for none.
+    """
     @property
     def limits(self) -> syndicate.v1.common_pb2.Limits:
         """Bounds of each of its tasks; each that is 0 or unset is the manager's default."""
@@ -225,9 +233,11 @@ class JobSpec(google.protobuf.message.Message):
         time_limit_s: builtins.float = ...,
         no_client: builtins.bool = ...,
         limits: syndicate.v1.common_pb2.Limits | None = ...,
+        keep_disks: builtins.bool = ...,
+        replay_of: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_clients", b"_clients", "clients", b"clients", "limits", b"limits"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "limits", b"limits", "machines", b"machines", "name", b"name", "no_client", b"no_client", "source_sha256", b"source_sha256", "time_limit_s", b"time_limit_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "keep_disks", b"keep_disks", "limits", b"limits", "machines", b"machines", "name", b"name", "no_client", b"no_client", "replay_of", b"replay_of", "source_sha256", b"source_sha256", "time_limit_s", b"time_limit_s"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_clients", b"_clients"]) -> typing.Literal["clients"] | None: ...
 
 global___JobSpec = JobSpec
@@ -779,6 +789,122 @@ class ReadLogsResponse(google.protobuf.message.Message):
 global___ReadLogsResponse = ReadLogsResponse
 
 @typing.final
+class ReadHistoriesRequest(google.protobuf.message.Message):
+    """Whose histories."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    TASKS_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    job_id: builtins.int
+    """The job's id."""
+    attempt: builtins.int
+    """Of which attempt; 0 for the latest."""
+    @property
+    def tasks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only those of these tasks; empty for all."""
+
+    def __init__(
+        self,
+        *,
+        job_id: builtins.int = ...,
+        tasks: collections.abc.Iterable[builtins.str] | None = ...,
+        attempt: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "job_id", b"job_id", "tasks", b"tasks"]) -> None: ...
+
+global___ReadHistoriesRequest = ReadHistoriesRequest
+
+@typing.final
+class ReadHistoriesResponse(google.protobuf.message.Message):
+    """A piece of a history."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    """Whose."""
+    name: builtins.str
+    """Its name."""
+    data: builtins.bytes
+    """The next piece of it, at most 512 KiB. The first of each may be empty."""
+    size: builtins.int
+    """With the first piece: bytes in all."""
+    sha256: builtins.str
+    """With the first piece: SHA-256 of it, 64 hexadecimal digits; empty for one that was not handed over whole."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+        name: builtins.str = ...,
+        data: builtins.bytes = ...,
+        size: builtins.int = ...,
+        sha256: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "name", b"name", "sha256", b"sha256", "size", b"size", "task", b"task"]) -> None: ...
+
+global___ReadHistoriesResponse = ReadHistoriesResponse
+
+@typing.final
+class ReadDisksRequest(google.protobuf.message.Message):
+    """Whose disks."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    TASKS_FIELD_NUMBER: builtins.int
+    job_id: builtins.int
+    """The job's id."""
+    @property
+    def tasks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Only those of these tasks; empty for all that the caller may see."""
+
+    def __init__(
+        self,
+        *,
+        job_id: builtins.int = ...,
+        tasks: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "tasks", b"tasks"]) -> None: ...
+
+global___ReadDisksRequest = ReadDisksRequest
+
+@typing.final
+class ReadDisksResponse(google.protobuf.message.Message):
+    """A piece of a disk."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    MISSING_FIELD_NUMBER: builtins.int
+    task: builtins.str
+    """Whose."""
+    data: builtins.bytes
+    """The next piece of a tar, compressed by gzip, at most 512 KiB. The first of each may be empty."""
+    size: builtins.int
+    """With the first piece: bytes in all."""
+    missing: builtins.str
+    """With the first piece: why there is none; empty where it was kept."""
+    def __init__(
+        self,
+        *,
+        task: builtins.str = ...,
+        data: builtins.bytes = ...,
+        size: builtins.int = ...,
+        missing: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "missing", b"missing", "size", b"size", "task", b"task"]) -> None: ...
+
+global___ReadDisksResponse = ReadDisksResponse
+
+@typing.final
 class ListNodesRequest(google.protobuf.message.Message):
     """Which nodes."""
 
@@ -846,6 +972,7 @@ class Node(google.protobuf.message.Message):
     BOOT_ID_FIELD_NUMBER: builtins.int
     UNSAFE_FIELD_NUMBER: builtins.int
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: builtins.int
+    CANNOT_FIELD_NUMBER: builtins.int
     volunteer_id: builtins.str
     """Its id."""
     state: global___NodeState.ValueType
@@ -890,6 +1017,10 @@ class Node(google.protobuf.message.Message):
     def certificate_expires_at(self) -> syndicate.v1.common_pb2.Stamp:
         """When its certificate expires, of which `utc_ns` alone is set; unset where it has none."""
 
+    @property
+    def cannot(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[syndicate.v1.common_pb2.Incapability]:
+        """What it cannot do, and why."""
+
     def __init__(
         self,
         *,
@@ -907,9 +1038,10 @@ class Node(google.protobuf.message.Message):
         boot_id: builtins.str = ...,
         unsafe: collections.abc.Iterable[builtins.str] | None = ...,
         certificate_expires_at: syndicate.v1.common_pb2.Stamp | None = ...,
+        cannot: collections.abc.Iterable[syndicate.v1.common_pb2.Incapability] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["certificate_expires_at", b"certificate_expires_at", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "total", b"total"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "capabilities", b"capabilities", "certificate_expires_at", b"certificate_expires_at", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "network", b"network", "prefix", b"prefix", "slots", b"slots", "state", b"state", "total", b"total", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["boot_id", b"boot_id", "cannot", b"cannot", "capabilities", b"capabilities", "certificate_expires_at", b"certificate_expires_at", "clock", b"clock", "free", b"free", "last_heard_at", b"last_heard_at", "network", b"network", "prefix", b"prefix", "slots", b"slots", "state", b"state", "total", b"total", "unsafe", b"unsafe", "version", b"version", "volunteer_id", b"volunteer_id"]) -> None: ...
 
 global___Node = Node
 

@@ -35,8 +35,8 @@ class SchedulerStub(object):
     UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
     whose user is disabled (USER_DISABLED).
     PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
-    RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
-    metadata `retry_after_s`). Try again later.
+    RESOURCE_EXHAUSTED   the user has too many calls a second, changes a day, or streams open (TOO_MANY_CALLS,
+    TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again with the same request_id.
@@ -85,6 +85,16 @@ class SchedulerStub(object):
                 '/syndicate.v1.Scheduler/ReadLogs',
                 request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
                 response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
+                _registered_method=True)
+        self.ReadHistories = channel.unary_stream(
+                '/syndicate.v1.Scheduler/ReadHistories',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ReadHistoriesRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ReadHistoriesResponse.FromString,
+                _registered_method=True)
+        self.ReadDisks = channel.unary_stream(
+                '/syndicate.v1.Scheduler/ReadDisks',
+                request_serializer=syndicate_dot_v1_dot_scheduler__pb2.ReadDisksRequest.SerializeToString,
+                response_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ReadDisksResponse.FromString,
                 _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/syndicate.v1.Scheduler/ListNodes',
@@ -163,8 +173,8 @@ class SchedulerServicer(object):
     UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
     whose user is disabled (USER_DISABLED).
     PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
-    RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
-    metadata `retry_after_s`). Try again later.
+    RESOURCE_EXHAUSTED   the user has too many calls a second, changes a day, or streams open (TOO_MANY_CALLS,
+    TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again with the same request_id.
@@ -234,6 +244,23 @@ class SchedulerServicer(object):
         """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
         students without that of clients, unless the job is published or the operator publishes clients' output.
         PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadHistories(self, request, context):
+        """The histories that a job's clients handed over, one after the other. For whom ReadLogs shows clients' output.
+        PERMISSION_DENIED    the clients' output is not published (NOT_PUBLISHED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadDisks(self, request, context):
+        """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
+        ReadLogs shows that task's output: for students without those of clients.
+        NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -378,6 +405,16 @@ def add_SchedulerServicer_to_server(servicer, server):
                     request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ReadLogsRequest.FromString,
                     response_serializer=syndicate_dot_v1_dot_scheduler__pb2.ReadLogsResponse.SerializeToString,
             ),
+            'ReadHistories': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadHistories,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ReadHistoriesRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.ReadHistoriesResponse.SerializeToString,
+            ),
+            'ReadDisks': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadDisks,
+                    request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ReadDisksRequest.FromString,
+                    response_serializer=syndicate_dot_v1_dot_scheduler__pb2.ReadDisksResponse.SerializeToString,
+            ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
                     request_deserializer=syndicate_dot_v1_dot_scheduler__pb2.ListNodesRequest.FromString,
@@ -461,8 +498,8 @@ class Scheduler(object):
     UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
     whose user is disabled (USER_DISABLED).
     PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
-    RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
-    metadata `retry_after_s`). Try again later.
+    RESOURCE_EXHAUSTED   the user has too many calls a second, changes a day, or streams open (TOO_MANY_CALLS,
+    TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again with the same request_id.
@@ -650,6 +687,60 @@ class Scheduler(object):
             '/syndicate.v1.Scheduler/ReadLogs',
             syndicate_dot_v1_dot_scheduler__pb2.ReadLogsRequest.SerializeToString,
             syndicate_dot_v1_dot_scheduler__pb2.ReadLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadHistories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/ReadHistories',
+            syndicate_dot_v1_dot_scheduler__pb2.ReadHistoriesRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.ReadHistoriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadDisks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/syndicate.v1.Scheduler/ReadDisks',
+            syndicate_dot_v1_dot_scheduler__pb2.ReadDisksRequest.SerializeToString,
+            syndicate_dot_v1_dot_scheduler__pb2.ReadDisksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,8 +27,8 @@ class SchedulerStub:
       UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
                            whose user is disabled (USER_DISABLED).
       PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
-      RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
-                           metadata `retry_after_s`). Try again later.
+      RESOURCE_EXHAUSTED   the user has too many calls a second, changes a day, or streams open (TOO_MANY_CALLS,
+                           TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
       INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
       UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
                            MANAGER_BUSY). Try again with the same request_id.
@@ -98,6 +98,23 @@ class SchedulerStub:
     """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
     students without that of clients, unless the job is published or the operator publishes clients' output.
       PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
+    """
+
+    ReadHistories: grpc.UnaryStreamMultiCallable[
+        syndicate.v1.scheduler_pb2.ReadHistoriesRequest,
+        syndicate.v1.scheduler_pb2.ReadHistoriesResponse,
+    ]
+    """The histories that a job's clients handed over, one after the other. For whom ReadLogs shows clients' output.
+      PERMISSION_DENIED    the clients' output is not published (NOT_PUBLISHED).
+    """
+
+    ReadDisks: grpc.UnaryStreamMultiCallable[
+        syndicate.v1.scheduler_pb2.ReadDisksRequest,
+        syndicate.v1.scheduler_pb2.ReadDisksResponse,
+    ]
+    """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
+    ReadLogs shows that task's output: for students without those of clients.
+      NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
     """
 
     ListNodes: grpc.UnaryUnaryMultiCallable[
@@ -202,8 +219,8 @@ class SchedulerAsyncStub:
       UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
                            whose user is disabled (USER_DISABLED).
       PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
-      RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
-                           metadata `retry_after_s`). Try again later.
+      RESOURCE_EXHAUSTED   the user has too many calls a second, changes a day, or streams open (TOO_MANY_CALLS,
+                           TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
       INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
       UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
                            MANAGER_BUSY). Try again with the same request_id.
@@ -272,6 +289,23 @@ class SchedulerAsyncStub:
     """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
     students without that of clients, unless the job is published or the operator publishes clients' output.
       PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
+    """
+
+    ReadHistories: grpc.aio.UnaryStreamMultiCallable[
+        syndicate.v1.scheduler_pb2.ReadHistoriesRequest,
+        syndicate.v1.scheduler_pb2.ReadHistoriesResponse,
+    ]
+    """The histories that a job's clients handed over, one after the other. For whom ReadLogs shows clients' output.
+      PERMISSION_DENIED    the clients' output is not published (NOT_PUBLISHED).
+    """
+
+    ReadDisks: grpc.aio.UnaryStreamMultiCallable[
+        syndicate.v1.scheduler_pb2.ReadDisksRequest,
+        syndicate.v1.scheduler_pb2.ReadDisksResponse,
+    ]
+    """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
+    ReadLogs shows that task's output: for students without those of clients.
+      NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
     """
 
     ListNodes: grpc.aio.UnaryUnaryMultiCallable[
@@ -376,8 +410,8 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
       UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
                            whose user is disabled (USER_DISABLED).
       PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
-      RESOURCE_EXHAUSTED   the user has too many calls a second or streams open (TOO_MANY_CALLS, TOO_MANY_STREAMS;
-                           metadata `retry_after_s`). Try again later.
+      RESOURCE_EXHAUSTED   the user has too many calls a second, changes a day, or streams open (TOO_MANY_CALLS,
+                           TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
       INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
       UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
                            MANAGER_BUSY). Try again with the same request_id.
@@ -460,6 +494,27 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
         """The output of a job's tasks, in the order in which it was read; follows it while the job runs if asked to. For
         students without that of clients, unless the job is published or the operator publishes clients' output.
           PERMISSION_DENIED    a client's output was asked for by name and is not published (NOT_PUBLISHED).
+        """
+
+    @abc.abstractmethod
+    def ReadHistories(
+        self,
+        request: syndicate.v1.scheduler_pb2.ReadHistoriesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[syndicate.v1.scheduler_pb2.ReadHistoriesResponse], collections.abc.AsyncIterator[syndicate.v1.scheduler_pb2.ReadHistoriesResponse]]:
+        """The histories that a job's clients handed over, one after the other. For whom ReadLogs shows clients' output.
+          PERMISSION_DENIED    the clients' output is not published (NOT_PUBLISHED).
+        """
+
+    @abc.abstractmethod
+    def ReadDisks(
+        self,
+        request: syndicate.v1.scheduler_pb2.ReadDisksRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[syndicate.v1.scheduler_pb2.ReadDisksResponse], collections.abc.AsyncIterator[syndicate.v1.scheduler_pb2.ReadDisksResponse]]:
+        """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
+        ReadLogs shows that task's output: for students without those of clients.
+          NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
         """
 
     @abc.abstractmethod

@@ -90,13 +90,9 @@ def _any_relay() -> None:
 
 def _any_attestation() -> None:
     """A volunteer may speak for any client."""
-    from syndicate.manager.core import clients, faults
+    from syndicate.manager.core import clients
 
-    def caller_of(world: Any, caller: Any) -> Any:
-        return world.find(caller.ref)
-
-    clients.caller_of = caller_of
-    faults.caller_of = caller_of  # type: ignore[attr-defined]
+    clients._client = lambda world, caller: world.find(caller.ref)
 
 
 def _any_volunteer() -> None:

@@ -20,7 +20,7 @@ def _accepting(*rules: tuple[str, str]) -> Callable[[], None]:
 
         def rule_or_not(self: nft.Table, chain: str, comment: str, *parts: Any) -> Any:
             if (chain, comment) in rules:  # it counts as before, or the slot could not tell its counters
-                passes = [nft._expression("counter", {}), nft._verdict(nft._ACCEPT)]
+                passes = [*nft.count(), *nft.accept()]
                 parts = (*parts[:-1], passes)
             return rule(self, chain, comment, *parts)
 
@@ -31,11 +31,11 @@ def _accepting(*rules: tuple[str, str]) -> Callable[[], None]:
 
 def _with_ipv6() -> None:
     """IPv6 is on in every slot, and the bridge floods as bridges do: it needs multicast to find anybody."""
-    from syndicate.volunteer.keeper.network import _fabric
+    from syndicate.volunteer.keeper.network import _fabric, _fabric_slot
     from syndicate.volunteer.keeper.network import _route as route
 
-    _fabric._disable_ipv6 = lambda: None
-    route.fix_port = lambda port: route.set_up(port.index, port.name)
+    _fabric.disable_ipv6 = _fabric_slot.disable_ipv6 = lambda: None  # type: ignore[attr-defined]
+    route.fix_port = lambda port, **_: route.set_up(port.index, port.name)
 
 
 def _in_the_hosts() -> None:

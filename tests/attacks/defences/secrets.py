@@ -87,20 +87,20 @@ def _never_finished() -> None:
 
 def _any_attestation() -> None:
     """Whoever says which task calls is believed."""
-    from syndicate.manager.core import clients, faults
-    from syndicate.manager.rpc import chaos
+    from syndicate.manager.core import clients
+    from syndicate.manager.rpc import chaos_callers
 
     def believed(world: Any, caller: Any) -> Any:
         return world.find(caller.ref)
 
-    def said(self: chaos.ChaosControl, context: Any) -> chaos.ChaosCaller:
+    async def said(self: chaos_callers.Relayed, context: Any, method: str) -> chaos_callers.ChaosCaller:
         told = dict(context.invocation_metadata() or ())
-        ref = chaos._ref(str(told.get("syndicate-task", "")))
+        ref = chaos_callers._ref(str(told.get("syndicate-task", "")))
         assert ref is not None
-        return chaos.ChaosCaller("", ref)
+        return chaos_callers.ChaosCaller("", ref)
 
-    clients.caller_of = faults.caller_of = believed
-    chaos.ChaosControl._caller = said  # type: ignore[method-assign]
+    clients._client = believed
+    chaos_callers.Relayed.who = said  # type: ignore[method-assign]
 
 
 def _open_door() -> None:

@@ -53,7 +53,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     run.add_argument("--run-dir", type=Path, metavar="DIR", help="the keeper's folder for sockets")
     run.add_argument("--id", metavar="NAME", help="lasting name; default the host's")
     run.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML")
-    run.add_argument("--log-format", choices=["json", "console"], help="default json in the journal")
+    run.add_argument("--metrics-listen", metavar="HOST:PORT", help="serves metrics there; default nowhere")
+    run.add_argument("--log-format", choices=["auto", "json", "console"], help="default auto")
     run.add_argument("--allow-root", action="store_true", default=None, help="run as root all the same")
     audit = commands.add_parser("audit", help="list what is left of tasks; status 0 when nothing is")
     audit.add_argument("--keeper", type=Path, metavar="SOCKET", default=DEFAULT_KEEPER)
@@ -119,18 +120,20 @@ def _run(flags: dict[str, object]) -> int:
 def _serve(settings: Settings) -> int:
     from .app import StateDirBusy
     from .enrol import JoinRefused
-    from .log_setup import configure, form_of
+    from .log_setup import configure
     from .memory_file import MemoryDamaged
 
-    configure(settings.log_format or form_of(), settings.id)
+    configure(settings.log_format, settings.id)
     try:
         asyncio.run(_until_told(settings))
     except StateDirBusy as error:
         return _say(error, EX_TEMPFAIL)
     except JoinRefused as error:
         return _say(error, EX_NOPERM)
-    except (MemoryDamaged, OSError) as error:
+    except MemoryDamaged as error:
         return _say(error, EX_IOERR)
+    except OSError as error:
+        return _say(_plain(error), EX_IOERR)
     return 0
 
 
@@ -165,6 +168,16 @@ def _announce(ready: Ready) -> None:
     sys.stdout.write(f"ready  {ready.volunteer_id}  cluster {ready.cluster_id} at {ready.manager}{network}\n")
     sys.stdout.flush()
     notify.status(f"{ready.volunteer_id} of cluster {ready.cluster_id} at {ready.manager}")
+
+
+def _plain(error: OSError) -> Exception:
+    """Which file it is about, and what is wrong with it; without Python's number."""
+    if error.filename is None or error.strerror is None:
+        return error
+    text = f"{error.filename} cannot be used ({error.strerror.lower()})"
+    if isinstance(error, PermissionError):
+        text += ": it is to be there, and the volunteer's own"
+    return OSError(text)
 
 
 def _say(error: Exception, status: int) -> int:

@@ -35,6 +35,7 @@ from .logs import LogPump
 from .relay import RelayEdges, Relays, Upstream
 from .renewal import keep_renewed
 from .settings import Settings
+from .watching import Parts, Watching
 from .way import ClearText, MutualTls, Way
 
 _log = structlog.get_logger()
@@ -82,9 +83,16 @@ class App:
         self._pending: deque[events.Event] = deque()
         self._handling = False
         self._wake_at: int | None = None
+        self._looking = False
         self._rearm = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._lock: int | None = None
+        self._watching: Watching | None = None
+
+    @property
+    def metrics_address(self) -> str:
+        """Where metrics are served; empty where they are not."""
+        return "" if self._watching is None else self._watching.address
 
     # ---- life -------------------------------------------------------------------------------------------
 
@@ -96,12 +104,15 @@ class App:
         self._open()
         self._on_open()
         try:
+            if self._watching is not None:
+                await self._watching.open()
             await self._join(stop)
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 background = [
                     group.create_task(self._ticks()),
                     group.create_task(self._keeper.run(self._pump)),
+                    *([group.create_task(self._watching.run())] if self._watching is not None else []),
                     *(
                         group.create_task(keep_renewed(self._links[target], way, self._clock))
                         for target, way in self._ways.items()
@@ -118,11 +129,13 @@ class App:
                 for one in self._working.copy():
                     one.cancel()
         finally:
+            if self._watching is not None:
+                await self._watching.close()
             self._close()
 
     def _open(self) -> None:
         settings = self._settings
-        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _lock(settings.state_dir / "lock")
         self._memory_path = settings.state_dir / "memory.json"
         self._core = Volunteer(self._config())
@@ -150,6 +163,21 @@ class App:
             target: ManagerLink(target, way, how, edges, self._random) for target, way in self._ways.items()
         }
         self._relays = Relays(settings.run_dir, RelayEdges(self._upstream, self._core.caller))
+
+        self._watching = self._watch() if settings.metrics_listen else None
+
+    def _watch(self) -> Watching:
+        settings = self._settings
+        folders = (
+            {}
+            if settings.insecure
+            else {target: folder_for(settings.certificates, target) for target in settings.manager}
+        )
+        parts = Parts(
+            software_version(), self._core, self._clock, self._keeper, self._links,
+            self._cache, self._relays, self._pump, folders,
+        )  # fmt: skip
+        return Watching(settings.metrics_listen, parts)
 
     def _way(self, target: str) -> Way:
         settings = self._settings
@@ -215,6 +243,13 @@ class App:
                     self._perform(effect)
         finally:
             self._handling = False
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        """Sees to the next tick, once for all events of one turn of the loop: it looks at every slot."""
+        self._looking = False
         wake = self._core.next_wake()
         if wake is not None and (self._wake_at is None or wake < self._wake_at):
             self._rearm.set()
@@ -272,7 +307,7 @@ class App:
                 memory_file.save(self._memory_path, effect.memory)
             case effects.Note():
                 say = _log.info if effect.routine else _log.warning
-                say(effect.event, **dict(effect.fields))
+                say(effect.event, **{name: _number(name, value) for name, value in effect.fields})
             case _:
                 raise TypeError(f"not an effect: {effect!r}")
 
@@ -364,6 +399,11 @@ class App:
 
     def _free_resources(self) -> Any:
         return resources.free(self._settings.state_dir)
+
+
+def _number(name: str, value: str) -> str | int:
+    """Ids that are numbers as such, so that a log's reader finds them alike in manager and volunteer."""
+    return int(value) if name in ("job_id", "attempt", "epoch", "slot") and value.isdecimal() else value
 
 
 def _is_good(folder: Path, clock: Clock) -> bool:

@@ -85,6 +85,16 @@ class SourceCache:
             if path.name.isdecimal() and _DIGEST.fullmatch(digest):
                 self._pins[int(path.name)] = digest
 
+    @property
+    def held_bytes(self) -> int:
+        """What all sources take, expanded ones too."""
+        return sum(self._sizes.values())
+
+    @property
+    def sources(self) -> int:
+        """How many are there."""
+        return len(self._sizes)
+
     async def close(self) -> None:
         """Ends all fetches."""
         fetching = list(self._fetching.values())

@@ -7,6 +7,8 @@ ended with that line rather than acted on.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from socket import AF_INET, inet_ntop, inet_pton
 
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as pb
@@ -15,6 +17,12 @@ from . import local
 from .core import model
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LONGEST_ID = 255
+_MOST_ADDRESSES = 10_000  # in each list, and as many members as a job can have
+_MOST_LINKS = 2_000  # what fits into one request to the keeper
+_LEAST_RATE, _MOST_RATE = 8_000, 1 << 50  # bits a second
+_LONGEST_DELAY_MS = 600_000  # of all faults together
+_MOST_SIGNAL = 64
 _LOG_STREAMS = {
     local.LogStream.STDOUT: common.LOG_STREAM_STDOUT,
     local.LogStream.STDERR: common.LOG_STREAM_STDERR,
@@ -92,6 +100,10 @@ def hello_out(hello: model.Hello) -> pb.AttachRequest:
             sent_at=stamp_out(hello.sent_at),
             unsafe=hello.unsafe,
             instance=hello.instance,
+            cannot=[
+                common.Incapability(capability=one.capability, why=one.why[: local.MAX_WHY])
+                for one in hello.cannot
+            ],
         )
     )
 
@@ -184,11 +196,10 @@ def welcome_in(welcome: pb.Welcome) -> model.Welcome:
 
 def command_in(command: pb.Command) -> model.Command:
     """A command. Raises Malformed, also for what only a newer manager can want."""
-    if not command.command_id:
-        raise Malformed("a command without an id")
-    return model.Command(
-        command.command_id, command.epoch, ref_in(command.task), command.slot, _action_in(command)
-    )
+    name = command.command_id
+    if not name or len(name) > _LONGEST_ID or not name.isprintable():
+        raise Malformed(f"a command with the id {name!r:.80}: 1 to {_LONGEST_ID} printable characters")
+    return model.Command(name, command.epoch, ref_in(command.task), command.slot, _action_in(command))
 
 
 def _action_in(command: pb.Command) -> model.Action:
@@ -204,7 +215,11 @@ def _action_in(command: pb.Command) -> model.Action:
         case "revive":
             return model.Revive(command.revive.with_disk)
         case "set_network":
-            return model.SetNetwork(tuple(command.set_network.cut))
+            return model.SetNetwork(_network_in(command.set_network))
+        case "set_task":
+            return model.SetTask(command.set_task.paused, command.set_task.disk_full)
+        case "signal":
+            return _signal_in(command.signal)
         case "release":
             return model.Release()
     raise Malformed("a command that this volunteer does not know: is the manager newer?")
@@ -231,6 +246,69 @@ def _prepare_in(prepare: pb.Prepare) -> model.Prepare:
         ),
         job_name=prepare.job_name,
     )
+
+
+def _signal_in(signal: pb.Signal) -> model.Signal:
+    if not 1 <= signal.signal <= _MOST_SIGNAL:
+        raise Malformed(f"a signal with the number {signal.signal}: 1 to {_MOST_SIGNAL}")
+    return model.Signal(signal.signal)
+
+
+def _network_in(wanted: pb.SetNetwork) -> model.NetworkState:
+    if len(wanted.links) > _MOST_LINKS:
+        raise Malformed(f"a network with {len(wanted.links)} links: at most {_MOST_LINKS}")
+    links = [_link_in(link) for link in wanted.links]
+    if len({link.peer for link in links}) < len(links):
+        raise Malformed("a network with two links to one address")
+    suffering = (one for one in links if (one.sent, one.heard) != (local.UNDEGRADED, local.UNDEGRADED))
+    return model.NetworkState(
+        cut=_addresses_in(wanted.cut),
+        cut_out=_addresses_in(wanted.cut_out),
+        cut_in=_addresses_in(wanted.cut_in),
+        reset=_addresses_in(wanted.reset),
+        links=tuple(sorted(suffering, key=lambda link: link.peer)),
+    )
+
+
+def _addresses_in(given: Iterable[str]) -> tuple[str, ...]:
+    """Each once, in ascending order of its text, as the keeper's protocol wants them."""
+    found = {_address_in(text) for text in given}
+    if len(found) > _MOST_ADDRESSES:
+        raise Malformed(f"a network with {len(found)} addresses: at most {_MOST_ADDRESSES}")
+    return tuple(sorted(found))
+
+
+def _address_in(text: str) -> str:
+    try:  # a tenth of the time that ipaddress takes; a network may have thousands
+        return inet_ntop(AF_INET, inet_pton(AF_INET, text))
+    except (OSError, ValueError):  # ValueError: a zero byte in it
+        raise Malformed(f"not an IPv4 address: {text!r:.80}") from None
+
+
+def _link_in(link: pb.LinkDegradation) -> local.LinkState:
+    peer = _address_in(link.peer) if link.peer else ""
+    return local.LinkState(peer, _degradation_in(link.sent), _degradation_in(link.heard))
+
+
+def _degradation_in(given: common.Degradation) -> local.Degradation:
+    rate = given.rate_bps
+    if rate and not _LEAST_RATE <= rate <= _MOST_RATE:
+        raise Malformed(f"a rate of {rate} bits a second: {_LEAST_RATE} to {_MOST_RATE}, or 0 for none")
+    return local.Degradation(
+        loss_percent=_within(given.loss_percent, 100, "%"),
+        rate_bps=rate,
+        delay_ms=_within(given.delay_ms, _LONGEST_DELAY_MS, "ms"),
+        jitter_ms=_within(given.jitter_ms, _LONGEST_DELAY_MS, "ms"),
+        duplicate_percent=_within(given.duplicate_percent, 100, "%"),
+        corrupt_percent=_within(given.corrupt_percent, 100, "%"),
+        reorder_percent=_within(given.reorder_percent, 100, "%"),
+    )
+
+
+def _within(number: float, most: float, unit: str) -> float:
+    if not 0 <= number <= most:  # what is no number lies between no two
+        raise Malformed(f"a degradation of {number} {unit}: 0 to {most} {unit}")
+    return number
 
 
 def _role_in(role: int) -> model.Role:

@@ -19,10 +19,10 @@ def run(
 ) -> int:
     """Tries everything that a keeper needs, and the way to the manager, and prints how it went."""
     # The keeper's side of the package is heavy, and nothing else here needs it.
-    from .keeper.requirements import Level, check, unmet
+    from .keeper.requirements import Level, check, faults, unmet
     from .reach import check as reach
 
-    of_keeper = check(network=network, uid_base=uid_base)
+    of_keeper = [*check(network=network, uid_base=uid_base), *faults(network)]
     found = [*of_keeper, *reach(config, managers or [])]
     if as_json:
         lines = [

@@ -32,6 +32,12 @@ class KeeperSession:
         self._dispatch = dispatch
         self._client: KeeperClient | None = None  # while it is synced
         self._told = ""
+        self.connections = 0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the keeper is there and has said what it holds."""
+        return self._client is not None
 
     async def run(self, pump: LogPump) -> None:
         """Keeps a connection until cancelled."""
@@ -61,6 +67,7 @@ class KeeperSession:
             # Here and not behind an await: the events that follow in the same read belong to what it says.
             if isinstance(reply, local.Synced) and not synced.done():
                 self._client, self._told = client, ""
+                self.connections += 1
                 _log.info("keeper.up", instance=reply.instance, slots=len(reply.slots))
                 if reply.unsafe:
                     _log.warning("keeper.unsafe", lacks=", ".join(reply.unsafe))

@@ -98,6 +98,9 @@ class ManagerLink:
         self.target = target
         self.up = asyncio.Event()
         """Set while the manager's Welcome stands."""
+        self.attempts = 0
+        """Streams that were tried."""
+        self.welcomes = 0
         self._way = way
         self._settings = settings
         self._edges = edges
@@ -215,6 +218,7 @@ class ManagerLink:
     async def _session(self) -> Ended:
         """One stream, from Hello to its end."""
         self._welcomed, self._closing = False, ""
+        self.attempts += 1
         try:
             # For each stream, so that token and certificate can be changed under a running volunteer.
             self._credentials = self._way.metadata()
@@ -317,6 +321,7 @@ class ManagerLink:
         if self._closing:
             return
         self._welcomed = True
+        self.welcomes += 1
         self.up.set()
         self._told = ""
         self._log.info("link.up", cluster=welcome.cluster_id, epoch=welcome.epoch, prefix=welcome.prefix)

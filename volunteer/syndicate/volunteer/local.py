@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Role(StrEnum):
@@ -103,6 +104,55 @@ class Limits:
     file_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """What packets suffer; 0 where it is left as it is. Percentages are of packets, 0 to 100.
+
+    `rate_bps` is in bits a second. `jitter_ms` is to both sides of `delay_ms`. `reorder_percent` of the
+    packets are not delayed.
+    """
+
+    loss_percent: float = 0.0
+    rate_bps: int = 0
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    duplicate_percent: float = 0.0
+    corrupt_percent: float = 0.0
+    reorder_percent: float = 0.0
+
+
+UNDEGRADED: Final = Degradation()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """What packets suffer that a slot sends to `peer` and hears from it; "" for all members together."""
+
+    peer: str
+    sent: Degradation = UNDEGRADED
+    heard: Degradation = UNDEGRADED
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkState:
+    """All that a slot's network suffers; IPv4 addresses, each tuple in ascending order of its texts.
+
+    With those in `cut` nothing is exchanged, in silence; to those in `cut_out` nothing is sent, from those in
+    `cut_in` nothing is heard; with those in `reset` nothing is exchanged, and who sends a TCP segment gets a
+    reset. A packet goes through each of `links` that is about it.
+    """
+
+    cut: tuple[str, ...] = ()
+    cut_out: tuple[str, ...] = ()
+    cut_in: tuple[str, ...] = ()
+    reset: tuple[str, ...] = ()
+    links: tuple[LinkState, ...] = ()
+
+
+WHOLE: Final = NetworkState()
+"""The network as it is without faults."""
+
+
 # ---- requests -------------------------------------------------------------------------------------------
 
 
@@ -161,12 +211,43 @@ class Revive:
 
 
 @dataclass(frozen=True, slots=True)
-class SetCut:
-    """Cut the slot from exactly these addresses, in both directions. Answer: Done, when it holds."""
+class SetNetwork:
+    """Let the slot's network suffer exactly this, over all generations. Answer: Done, when it holds."""
 
     slot: int
     task: TaskId
-    cut: tuple[str, ...]
+    network: NetworkState
+
+
+@dataclass(frozen=True, slots=True)
+class SetTask:
+    """Let the task suffer exactly this beside its network. Answer: Done, when it holds.
+
+    `paused`: every process of the running generation is frozen, and what they start; it ends with the
+    generation. WRONG_STATE where none runs. `disk_full`: there is no room on the disk, of which /tmp and
+    /dev/shm are a part; what is there can be overwritten, and what is deleted makes room for as much. It
+    persists over generations, also onto a fresh disk, which gets the source first.
+    """
+
+    slot: int
+    task: TaskId
+    paused: bool
+    disk_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal to every process of the running generation but make and shells that wait for a process.
+
+    Answer: Done with `processes`. WRONG_STATE where none runs. A paused task gets it when it runs again.
+    Sent again with the same `id` it is answered as the first time, and not sent.
+    """
+
+    slot: int
+    task: TaskId
+    generation: int
+    number: int
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +282,9 @@ class Audit:
     """Tell everything that this keeper has on the host. Answer: Audited."""
 
 
-Request = Sync | Prepare | Start | Kill | Revive | SetCut | Release | Renew | ReadLog | Audit
+Request = (
+    Sync | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release | Renew | ReadLog | Audit
+)
 
 
 # ---- answers --------------------------------------------------------------------------------------------
@@ -241,7 +324,7 @@ class GenerationInfo:
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """What a slot holds."""
+    """What a slot holds. In Synced `network` may be told as whole: one frame tells of all slots."""
 
     slot: int
     state: SlotState
@@ -249,15 +332,26 @@ class SlotInfo:
     role: Role | None = None
     address: str = ""
     members: tuple[Member, ...] = ()
-    cut: tuple[str, ...] = ()
+    network: NetworkState = WHOLE
+    paused: bool = False
+    disk_full: bool = False
     generations: tuple[GenerationInfo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Incapability:
+    """A capability that is not there, and why: one line, with the remedy where there is one."""
+
+    capability: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
     """What there is. `fixed_address` is the host's address where the network is "host", else empty.
 
-    `unsafe` names what the isolation of tasks lacks, where the keeper was started all the same.
+    `unsafe` names what the isolation of tasks lacks, where the keeper was started all the same. `cannot` has
+    the faults that are not among the capabilities.
     """
 
     instance: str
@@ -268,11 +362,15 @@ class Synced:
     epochs: dict[str, int]
     slots: tuple[SlotInfo, ...]
     unsafe: tuple[str, ...] = ()
+    cannot: tuple[Incapability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It holds. `took_ns`: how long the keeper needed; `processes`: of Kill; `already`: it held before."""
+    """It holds. `took_ns`: how long the keeper needed; `already`: it held before.
+
+    `processes`: of Kill those that it ended, of Signal those that it reached.
+    """
 
     at: Stamp
     took_ns: int
@@ -375,13 +473,19 @@ Frame = RequestFrame | ReplyFrame | EventFrame
 
 MAX_FRAME_BYTES = 4 << 20
 MAX_LOG_READ_BYTES = 256 << 10
+MAX_WHY = 500
+"""Characters of a line that says why a capability is not there."""
 
 __all__ = [
     "MAX_FRAME_BYTES",
     "MAX_LOG_READ_BYTES",
+    "MAX_WHY",
+    "UNDEGRADED",
+    "WHOLE",
     "Annotation",
     "Audit",
     "Audited",
+    "Degradation",
     "Done",
     "ErrorCode",
     "Event",
@@ -390,13 +494,16 @@ __all__ = [
     "Exited",
     "Frame",
     "GenerationInfo",
+    "Incapability",
     "Kill",
     "Limits",
+    "LinkState",
     "LogGrew",
     "LogPiece",
     "LogRead",
     "LogStream",
     "Member",
+    "NetworkState",
     "Prepare",
     "ReadLog",
     "Refused",
@@ -408,7 +515,9 @@ __all__ = [
     "RequestFrame",
     "Revive",
     "Role",
-    "SetCut",
+    "SetNetwork",
+    "SetTask",
+    "Signal",
     "SlotInfo",
     "SlotState",
     "Stamp",

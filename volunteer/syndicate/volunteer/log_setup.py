@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Literal, TextIO
+from typing import Literal
 
 import structlog
 
@@ -54,25 +53,24 @@ class Restraint:
             self._arm()
 
 
-def form_of(stream: TextIO | None = None) -> Literal["json", "console"]:
-    """JSON where standard error goes to systemd's journal, which keeps fields; lines for people elsewhere.
-
-    systemd.exec(5): JOURNAL_STREAM names the device and inode of the journal's socket.
-    """
-    try:
-        file = os.fstat((sys.stderr if stream is None else stream).fileno())
-    except (OSError, ValueError):
-        return "console"
-    return "json" if os.environ.get("JOURNAL_STREAM") == f"{file.st_dev}:{file.st_ino}" else "console"
+Form = Literal["auto", "json", "console"]
 
 
-def configure(form: Literal["json", "console"], volunteer_id: str) -> None:
+def form_for(wanted: Form, is_terminal: bool) -> Literal["json", "console"]:
+    """`auto` is for people at a terminal, and JSON for whatever keeps lines: a pipe, a file, journald."""
+    if wanted == "auto":
+        return "console" if is_terminal else "json"
+    return wanted
+
+
+def configure(form: Form, volunteer_id: str) -> None:
     """Sets structlog up; called once, before anything logs."""
+    is_terminal = sys.stderr.isatty()
     last: list[structlog.typing.Processor]
-    if form == "json":
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    if form_for(form, is_terminal) == "json":
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        last = [structlog.dev.ConsoleRenderer(colors=is_terminal)]
     structlog.configure(
         processors=[
             Restraint(_tell_held),

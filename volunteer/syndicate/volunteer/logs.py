@@ -69,6 +69,8 @@ class LogPump:
         self._outputs: dict[Key, Output] = {}
         self._drains: dict[local.TaskId, int] = {}
         self._lanes: dict[str, _Lane] = {}
+        self.sent_bytes = 0
+        self.dropped_bytes = 0
 
     # ---- what the keeper says ---------------------------------------------------------------------------
 
@@ -180,6 +182,8 @@ class LogPump:
                 output.pieces.append(end)
             if not await send(ref_of(task, generation), piece):
                 return False
+            self.sent_bytes += len(piece.data)
+            self.dropped_bytes += piece.dropped_before
         # Without a piece and without an end there is nothing yet: the next LogGrew tells.
         if not reply.pieces and not reply.end:
             output.known = min(output.known, output.next)

@@ -57,10 +57,12 @@ class RelayEdges:
 
 
 class Budget:
-    """Bytes that requests may take, of all sockets of one volunteer together."""
+    """What all sockets of one volunteer share: bytes that requests may take, and the count of their calls."""
 
     def __init__(self, most: int = MAX_UNDER_WAY_BYTES) -> None:
         self._left = most
+        self.relayed = 0
+        self.refused = 0
 
     def take(self, size: int) -> bool:
         """Whether there is room; then it must be given back."""
@@ -133,12 +135,15 @@ class Relay:
 
         async def handle(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             if self._calls >= MAX_CALLS:
+                self._budget.refused += 1
                 text = f"more than {MAX_CALLS} calls at a time"
                 await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", text)
             if not self._budget.take(len(request)):
+                self._budget.refused += 1
                 text = "too much is under way from the clients of this volunteer"
                 await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", text)
             self._calls += 1
+            self._budget.relayed += 1
             try:
                 return await self._relay(path, request, context)
             finally:
@@ -207,6 +212,11 @@ class Relays:
         self._budget = Budget()
         self._open: dict[int, Relay] = {}
         self._locks: dict[int, asyncio.Lock] = {}
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """Calls of client tasks by what was done with them."""
+        return {"relayed": self._budget.relayed, "refused": self._budget.refused}
 
     def path(self, slot: int) -> Path:
         """Where a slot's socket is; the keeper makes the folder."""

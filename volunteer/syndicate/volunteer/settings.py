@@ -87,8 +87,9 @@ class Settings(BaseSettings):
     keeper: Path = DEFAULT_KEEPER
     run_dir: Path = DEFAULT_RUN_DIR
     id: str = Field(default_factory=_own_name, pattern=r"^[a-z0-9-]{1,63}$")
-    log_format: Literal["json", "console"] | None = None
+    log_format: Literal["auto", "json", "console"] = "auto"
     allow_root: bool = False
+    metrics_listen: str = ""
 
     host_address: str = ""
     prefix: str = ""
@@ -123,6 +124,14 @@ class Settings(BaseSettings):
             raise ValueError("a manager is named twice")
         return value
 
+    @field_validator("metrics_listen")
+    @classmethod
+    def _metrics_address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if value and not (host and colon and port.isascii() and port.isdecimal() and int(port) <= 65_535):
+            raise ValueError(f"{value!r} is not HOST:PORT")
+        return value
+
     @field_validator("prefix")
     @classmethod
     def _prefix(cls, value: str) -> str:
@@ -140,7 +149,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _transport(self) -> Self:
         if self.insecure:
-            far = [target for target in self.manager if not _is_loopback(target)]
+            far = [target for target in self.manager if not is_loopback(target)]
             if far:
                 raise ValueError(f"insecure is clear text, for managers on this machine only, not {far[0]}")
             if self.token_file is None:
@@ -184,7 +193,8 @@ def _target(target: str) -> None:
         raise ValueError(f"{target!r} is not HOST:PORT")
 
 
-def _is_loopback(target: str) -> bool:
+def is_loopback(target: str) -> bool:
+    """Whether what listens on HOST:PORT is on this machine."""
     host = target.rpartition(":")[0].strip("[]")
     try:
         return host == "localhost" or ip_address(host).is_loopback

@@ -6,13 +6,18 @@ import re
 from collections import deque
 
 from syndicate.cli.render import words
+from syndicate.cli.render.fault_words import failed_word, fault_word
+from syndicate.cli.render.faults import (
+    applied_text,
+    by_itself,
+    cut_peers,
+    fault_text,
+    once_of_call,
+    told_members,
+)
 from syndicate.cli.render.fit import UNLIMITED, hung
 from syndicate.cli.render.job_lines import (
-    applied_text,
-    cut_peers,
     end_lines,
-    fault_text,
-    fault_word,
     labelled,
     labelled_text,
     member_lines,
@@ -25,7 +30,7 @@ from syndicate.cli.render.ordering import Ordering
 from syndicate.cli.render.palette import PLAIN, Palette
 from syndicate.cli.render.quantities import seconds_between
 from syndicate.cli.render.timeline import fault_time
-from syndicate.v1.common_pb2 import Fault, JobState, Reason, Stamp, TaskState
+from syndicate.v1.common_pb2 import Fault, FaultKind, JobState, Reason, Stamp, TaskState
 from syndicate.v1.scheduler_pb2 import Job, Task
 
 MAX_HELD_LINES = 10_000
@@ -124,9 +129,9 @@ class FollowView:
         for fault in job.faults:
             at = fault_time(fault)
             if fault.error and self._first("error", fault.fault_id):
-                text = f"{fault.task} could not be {fault_word(fault)}: {neutralise_text(fault.error)}"
+                text = f"{fault.task} could not be {failed_word(fault)}: {neutralise_text(fault.error)}"
                 rows.append((seconds_between(start, fault.requested_at), "failed", text))
-            elif at is not None and self._first("fault", fault.fault_id):
+            elif at is not None and self._first("fault", fault.fault_id) and self._first_of_call(fault):
                 rows.append((seconds_between(start, at), fault_word(fault), self._fault(job, fault)))
         for task in job.tasks:
             if _ended(task) and self._first(task.ref.task, task.ref.generation):
@@ -137,10 +142,17 @@ class FollowView:
 
     def _fault(self, job: Job, fault: Fault) -> str:
         took = applied_text(fault)
-        text = fault.task + fault_text(fault, cut_peers(job, fault.task))
+        text = fault_text(fault, cut_peers(job, fault.task)).lstrip()
+        if fault.kind != FaultKind.FAULT_KIND_PARTITION:  # which names its members itself
+            whom = ", ".join(told_members(job, fault))
+            text = whom + fault_text(fault, cut_peers(job, fault.task)) + by_itself(fault)
         # Below each other where there are columns for it.
         column = min(_TEXT, self._room - _BEFORE_TEXT - len(took) - 1)
         return f"{text:<{max(0, column)}} {took}" if took else text
+
+    def _first_of_call(self, fault: Fault) -> bool:
+        """Whether a fault is to be told: one line may stand for all that its call did."""
+        return not once_of_call(fault) or self._first("call", fault.call_id)
 
     def _first(self, kind: str, what: object) -> bool:
         key = (kind, what)

@@ -10,11 +10,13 @@ from syndicate.cli.render.neutralise import neutralise_lines, neutralise_text
 from syndicate.cli.render.palette import Palette
 from syndicate.cli.render.quantities import duration_text, plural, seconds_between
 from syndicate.cli.render.timeline import in_order
-from syndicate.v1.common_pb2 import Fault, FaultKind, JobState, Outcome, Reason, Result, Role, Stamp
+from syndicate.v1.common_pb2 import JobState, Outcome, Reason, Result, Stamp
 from syndicate.v1.scheduler_pb2 import Job
 
 LABEL = 11
 """Columns of the first word of a line (``job 12     ``)."""
+_EXACT = 1 << 53
+"""Below it a float holds each whole number."""
 _GOOD = (JobState.JOB_STATE_SUCCEEDED,)
 _BAD = (
     JobState.JOB_STATE_FAILED,
@@ -149,7 +151,7 @@ def result_lines(job: Job, palette: Palette, room: int = UNLIMITED) -> list[str]
     names = sorted(result.metrics)
     longest = max(map(len, names), default=0)
     for index, name in enumerate(names):
-        value = f"{neutralise_text(name):<{longest}}  {result.metrics[name]:,.10g}"
+        value = f"{neutralise_text(name):<{longest}}  {_number(result.metrics[name])}"
         lines.append(labelled("metrics" if index == 0 else "", value))
     for index, line in enumerate(neutralise_lines(result.text)):
         lines += labelled_text("text" if index == 0 else "", line, room)
@@ -158,37 +160,9 @@ def result_lines(job: Job, palette: Palette, room: int = UNLIMITED) -> list[str]
     return lines
 
 
-def fault_word(fault: Fault) -> str:
-    """``killed``, ``revived``, ``cut``, ``healed``."""
-    return {
-        FaultKind.FAULT_KIND_KILL: "killed",
-        FaultKind.FAULT_KIND_REVIVE: "revived",
-        FaultKind.FAULT_KIND_DISCONNECT: "cut",
-        FaultKind.FAULT_KIND_RECONNECT: "healed",
-    }.get(fault.kind, "fault")
-
-
-def fault_text(fault: Fault, peers: list[str]) -> str:
-    """What stands behind a fault's word: `` (4 processes)``, ``, disk kept``, `` from master``."""
-    if fault.kind == FaultKind.FAULT_KIND_KILL:
-        return f" ({plural(fault.processes, 'process', 'processes')})"
-    if fault.kind == FaultKind.FAULT_KIND_REVIVE:
-        disk = "disk kept" if fault.with_disk else "fresh disk"
-        return f", {disk}" + (f", generation {fault.generation}" if fault.generation else "")
-    if fault.kind == FaultKind.FAULT_KIND_DISCONNECT and peers:
-        return f" from {', '.join(peers)}"
-    return ""
-
-
-def cut_peers(job: Job, task: str) -> list[str]:
-    """The members that a disconnect cuts a task from: all masters and slaves but itself."""
-    others = (other.ref.task for other in in_order(job.tasks) if other.role != Role.ROLE_CLIENT)
-    return [other for other in others if other != task]
-
-
-def applied_text(fault: Fault) -> str:
-    """``applied in 0.9 ms``; from the request to the effect, on the manager's clock."""
-    return f"applied in {duration_text(fault.duration_ns / 1e9)}" if fault.duration_ns else ""
+def _number(value: float) -> str:
+    """``42,310``, ``0.97``; a whole number, such as a seed, with all of its digits."""
+    return f"{value:,.0f}" if value.is_integer() and abs(value) < _EXACT else f"{value:,.10g}"
 
 
 def time_of_day(stamp: Stamp, zone: tzinfo | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from syndicate.cli.render.quantities import duration_text, plural
-from syndicate.cli.render.timeline import Lane, Timeline
+from syndicate.cli.render.timeline import Lane, Suffers, Timeline
 
 _LABEL = 12
 _GAP = 3
@@ -22,6 +22,10 @@ class Glyphs:
 
     run: str = "━"
     cut: str = "╌"
+    paused: str = "░"
+    degraded: str = "≈"
+    disk_full: str = "▄"
+    signal: str = "!"
     kill: str = "╳"
     revive: str = "┏"
     end: str = "▮"
@@ -31,7 +35,18 @@ class Glyphs:
 
 UNICODE_GLYPHS = Glyphs()
 # For an output that cannot carry the others.
-ASCII_GLYPHS = Glyphs(run="=", cut="-", kill="X", revive="[", end="#", dash="-", more="~")
+ASCII_GLYPHS = Glyphs(
+    run="=",
+    cut="-",
+    paused=":",
+    degraded="%",
+    disk_full="_",
+    kill="X",
+    revive="[",
+    end="#",
+    dash="-",
+    more="~",
+)
 
 
 def draw_lanes(line: Timeline, width: int, glyphs: Glyphs = UNICODE_GLYPHS) -> list[str]:
@@ -61,16 +76,24 @@ def _cells(lane: Lane, length_s: float, columns: int, glyphs: Glyphs) -> str:
         last = at(run.end_s) if run.end_s is not None else columns - 1
         for column in range(at(run.start_s), last + 1):
             cells[column] = glyphs.run
-    for cut in lane.cuts:
-        last = at(cut.end_s) if cut.end_s is not None else columns - 1
+    glyph_of = {
+        Suffers.DEGRADED: glyphs.degraded,
+        Suffers.DISK_FULL: glyphs.disk_full,
+        Suffers.CUT: glyphs.cut,
+        Suffers.PAUSED: glyphs.paused,
+    }
+    for span in sorted(lane.spans, key=lambda span: list(Suffers).index(span.what)):
+        last = at(span.end_s) if span.end_s is not None else columns - 1
         # The slice in which it healed is a running one again, unless the cut is no longer than that.
-        for column in range(at(cut.start_s), max(last, at(cut.start_s) + 1)):
-            if cells[column] == glyphs.run:
-                cells[column] = glyphs.cut
+        for column in range(at(span.start_s), max(last, at(span.start_s) + 1)):
+            if cells[column] != " ":
+                cells[column] = glyph_of[span.what]
     for run in lane.runs[1:]:
         cells[at(run.start_s)] = glyphs.revive
     if lane.ended_s is not None:
         cells[at(lane.ended_s)] = glyphs.end
+    for seconds, _ in lane.signals:
+        cells[at(seconds)] = glyphs.signal
     for seconds in lane.kills_s:
         cells[at(seconds)] = glyphs.kill
     return "".join(cells)
@@ -81,9 +104,11 @@ def _note(lane: Lane, glyphs: Glyphs, room: int) -> str:
     events = [(seconds, f"killed {seconds:.2f}") for seconds in lane.kills_s]
     for seconds, kept in lane.revivals:
         events.append((seconds, f"revived {seconds:.2f} ({'disk kept' if kept else 'fresh disk'})"))
-    for cut in lane.cuts:
-        end = f"{cut.end_s:.2f}" if cut.end_s is not None else ""
-        events.append((cut.start_s, f"cut {cut.start_s:.2f}{glyphs.dash}{end}"))
+    for span in lane.spans:
+        end = f"{span.end_s:.2f}" if span.end_s is not None else ""
+        by = f" ({span.healed_by})" if span.healed_by and span.healed_by != "job end" else ""
+        events.append((span.start_s, f"{span.text} {span.start_s:.2f}{glyphs.dash}{end}{by}"))
+    events += [(seconds, f"{text} {seconds:.2f}") for seconds, text in lane.signals]
     events.sort()
     ending = [lane.ending] if lane.ending else []
     full = ", ".join([text for _, text in events] + ending)
@@ -94,7 +119,11 @@ def _note(lane: Lane, glyphs: Glyphs, room: int) -> str:
         for word, count in (
             ("killed", len(lane.kills_s)),
             ("revived", len(lane.revivals)),
-            ("cut", len(lane.cuts)),
+            *(
+                (what.value, sum(span.what is what for span in lane.spans))
+                for what in reversed(list(Suffers))
+            ),
+            ("signalled", len(lane.signals)),
         )
         if count
     ]

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from syndicate.cli.render import words
+from syndicate.cli.render.fault_words import failed_word, fault_word
+from syndicate.cli.render.faults import (
+    applied_text,
+    cut_peers,
+    fault_text,
+    told_members,
+    without_repeats,
+)
 from syndicate.cli.render.fit import UNLIMITED, hung
 from syndicate.cli.render.job_lines import (
     LABEL,
-    applied_text,
-    cut_peers,
     detail_lines,
-    fault_text,
-    fault_word,
     labelled_text,
     member_lines,
     queue_text,
@@ -91,7 +95,9 @@ def story_lines(job: Job, room: int = UNLIMITED) -> list[str]:
         at = seconds_between(zero, stamp)
         rows.append((at, who, texts[0] + attempt))
         rows += [(at, "", text.strip()) for text in texts[1:] if text.strip()]
-    rows += [row for fault in job.faults if (row := _fault_row(job, fault, zero)) is not None]
+    rows += [
+        row for fault in without_repeats(job.faults) if (row := _fault_row(job, fault, zero)) is not None
+    ]
     rows.sort(key=lambda row: row[0])  # stable: what has one time keeps its order
     half, left_out = _MOST_ROWS // 2, len(rows) - _MOST_ROWS
     if left_out <= 0:
@@ -206,18 +212,21 @@ def _why(job: Job, page: Page) -> list[str]:
 def _fault_row(job: Job, fault: Fault, zero: Stamp) -> tuple[float, str, str] | None:
     by = f"by {neutralise_text(fault.requested_by)}" if fault.requested_by else ""
     text = fault_word(fault) + fault_text(fault, cut_peers(job, fault.task))
+    whom = "job" if fault.kind == FaultKind.FAULT_KIND_PARTITION else fault.task
+    if len(members := told_members(job, fault)) > 1:
+        whom, text = "job", f"{fault_word(fault)} {', '.join(members)}"
     asked = seconds_between(zero, fault.requested_at)
     if fault.error:
         why = neutralise_text(fault.error)
-        return asked, fault.task, f"could not be {fault_word(fault)}  {by}: {why}"
+        return asked, fault.task, f"could not be {failed_word(fault)}  {by}: {why}"
     at = fault_time(fault)
     if at is None:
-        return asked, fault.task, f"to be {fault_word(fault)}  {by}, not applied yet"
+        return asked, fault.task, f"to be {failed_word(fault)}  {by}, not applied yet"
     when = seconds_between(zero, at)
     error = fault.applied_error_ns / 1e9
     bound = f" (at ± {duration_text(error)})" if error else ""
     took = applied_text(fault) or "applied"
-    return when, fault.task, f"{text}  {by}, {took}{bound}"
+    return when, whom, f"{text}  {by}, {took}{bound}"
 
 
 def _words_of(event: str) -> str:

@@ -98,9 +98,10 @@ def _job_row(job: Job, now: Stamp) -> tuple[str, ...]:
 def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: str = "…") -> list[str]:
     """ID, STATE, SLOTS (free of all), JOBS, CPUS, MEMORY, HEARD, VERSION, of each volunteer.
 
-    And CERTIFICATE, the time until it expires, where they have any; UNSAFE, where isolation of tasks lacks
-    something on one of them. Where it is too wide, VERSION, CPUS, MEMORY and CERTIFICATE go first; ids are
-    shortened last. Certificates that expire within two weeks are told below.
+    And CERTIFICATE, the time until it expires, where they have any; CANNOT, where one of them cannot do some
+    fault; UNSAFE, where isolation of tasks lacks something on one of them. Where it is too wide, VERSION,
+    CPUS, MEMORY and CERTIFICATE go first; ids are shortened last. Certificates that expire within two weeks
+    are told below.
     """
     if not nodes:
         return ["no volunteers"]
@@ -120,11 +121,15 @@ def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: 
                 f"{age_text(heard)} ago" if heard is not None else "never",
                 neutralise_text(node.version),
                 _certificate_text(node, now),
+                neutralise_text(", ".join(each.capability for each in node.cannot)) or "-",
                 neutralise_text(", ".join(node.unsafe)) or "-",
             )
         )
-    header = ["ID", "STATE", "SLOTS", "JOBS", "CPUS", "MEMORY", "HEARD", "VERSION", "CERTIFICATE", "UNSAFE"]
+    header = ["ID", "STATE", "SLOTS", "JOBS", "CPUS", "MEMORY", "HEARD", "VERSION", "CERTIFICATE"]
+    header += ["CANNOT", "UNSAFE"]
     without = [] if any(node.unsafe for node in nodes) else ["UNSAFE"]
+    if not any(node.cannot for node in nodes):
+        without.append("CANNOT")
     if not any(node.HasField("certificate_expires_at") for node in nodes):
         without.append("CERTIFICATE")
     kept = [index for index, name in enumerate(header) if name not in without]
@@ -132,9 +137,27 @@ def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: 
     drawn = table(
         [header[index] for index in kept],
         [[row[index] for index in kept] for row in rows],
-        Fit(room, more, dispensable, elastic=("ID",)),
+        Fit(room, more, dispensable, elastic=("CANNOT", "ID")),
     )
     return [*drawn, *_expiring(nodes, now)]
+
+
+def cannot_lines(nodes: Sequence[Node], room: int = UNLIMITED) -> list[str]:
+    """What volunteers cannot do and why, one line each; the same of several volunteers once."""
+    by_lack: dict[tuple[str, str], list[str]] = {}
+    for node in nodes:
+        for each in node.cannot:
+            by_lack.setdefault((each.capability, each.why), []).append(node.volunteer_id)
+    widest = max((len(capability) for capability, _ in by_lack), default=0)
+    return [
+        row
+        for (capability, why), names in by_lack.items()
+        for row in hung(
+            f"cannot {neutralise_text(capability):<{widest}}   ",
+            f"{neutralise_text(', '.join(names))}: {neutralise_text(why)}",
+            room,
+        )
+    ]
 
 
 def _left_s(node: Node, now: Stamp) -> float | None:

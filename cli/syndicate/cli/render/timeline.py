@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from syndicate.cli.render import words
+from syndicate.cli.render.fault_words import NOBODY_ASKED, signal_word, what_text
 from syndicate.cli.render.quantities import seconds_between
 from syndicate.v1.common_pb2 import Fault, FaultKind, Reason, Stamp, TaskState
 from syndicate.v1.scheduler_pb2 import Job, Task
@@ -20,12 +22,36 @@ class Run:
     end_s: float | None
 
 
+class Suffers(StrEnum):
+    """What a task suffers for a while; later ones are drawn over earlier ones."""
+
+    DEGRADED = "degraded"
+    DISK_FULL = "disk full"
+    CUT = "cut"
+    PAUSED = "paused"
+
+
+SPANS = {
+    FaultKind.FAULT_KIND_DISCONNECT: Suffers.CUT,
+    FaultKind.FAULT_KIND_RESET: Suffers.CUT,
+    FaultKind.FAULT_KIND_PARTITION: Suffers.CUT,
+    FaultKind.FAULT_KIND_DEGRADE: Suffers.DEGRADED,
+    FaultKind.FAULT_KIND_PAUSE: Suffers.PAUSED,
+    FaultKind.FAULT_KIND_DISK_FULL: Suffers.DISK_FULL,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time in which a task was cut off. ``end_s`` is None while it is."""
+    """A time in which a task was cut off, frozen or the like. ``end_s`` is None while it is."""
 
     start_s: float
     end_s: float | None
+    what: Suffers = Suffers.CUT
+    text: str = "cut"
+    """``cut``, ``partition majority-ring``, ``loss 10 % to slave-1``."""
+    healed_by: str = ""
+    """``lease``, ``kill`` and the like, where nobody asked for the end."""
 
 
 @dataclass(slots=True)
@@ -34,10 +60,12 @@ class Lane:
 
     task: str
     runs: list[Run] = field(default_factory=list)
-    cuts: list[Span] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     kills_s: list[float] = field(default_factory=list)
     revivals: list[tuple[float, bool]] = field(default_factory=list)
     """When, and whether the disk was kept."""
+    signals: list[tuple[float, str]] = field(default_factory=list)
+    """When, and what was sent: ``signal QUIT``."""
     ended_s: float | None = None
     """When it finished or its make ended by itself."""
     ending: str = ""
@@ -88,7 +116,9 @@ def timeline(job: Job, now: Stamp) -> Timeline | None:
     for fault in sorted(job.faults, key=lambda fault: fault.fault_id):
         at = fault_time(fault)
         if at is not None and fault.task in lanes:
-            _apply(lanes[fault.task], fault, max(0.0, seconds_between(start, at)))
+            healed = fault.healed_at_manager if fault.HasField("healed_at_manager") else None
+            healed_s = None if healed is None else max(0.0, seconds_between(start, healed))
+            _apply(lanes[fault.task], fault, max(0.0, seconds_between(start, at)), healed_s)
     return Timeline(length, tuple(lanes.values()))
 
 
@@ -120,13 +150,23 @@ def _ended_by_itself(task: Task) -> bool:
     )
 
 
-def _apply(lane: Lane, fault: Fault, at_s: float) -> None:
+def _apply(lane: Lane, fault: Fault, at_s: float, healed_s: float | None) -> None:
     if fault.kind == FaultKind.FAULT_KIND_KILL:
         lane.kills_s.append(at_s)
     elif fault.kind == FaultKind.FAULT_KIND_REVIVE:
         lane.revivals.append((at_s, fault.with_disk))
-    elif fault.kind == FaultKind.FAULT_KIND_DISCONNECT:
-        if not lane.cuts or lane.cuts[-1].end_s is not None:
-            lane.cuts.append(Span(at_s, None))
-    elif fault.kind == FaultKind.FAULT_KIND_RECONNECT and lane.cuts and lane.cuts[-1].end_s is None:
-        lane.cuts[-1] = Span(lane.cuts[-1].start_s, at_s)
+    elif fault.kind == FaultKind.FAULT_KIND_SIGNAL:
+        lane.signals.append((at_s, f"signal {signal_word(fault.signal)}"))
+    elif fault.kind in SPANS:
+        told = fault.kind == FaultKind.FAULT_KIND_DISCONNECT and healed_s is None and _is_open(lane)
+        if not told:
+            by = fault.healed_by if fault.healed_by in NOBODY_ASKED else ""
+            lane.spans.append(Span(at_s, healed_s, SPANS[fault.kind], what_text(fault), by))
+    elif fault.kind == FaultKind.FAULT_KIND_RECONNECT and _is_open(lane):
+        # Of a manager that does not tell when a cut was taken back.
+        lane.spans[-1] = replace(lane.spans[-1], end_s=at_s)
+
+
+def _is_open(lane: Lane) -> bool:
+    """Whether the last thing that it suffers is a cut without an end."""
+    return bool(lane.spans) and lane.spans[-1].text == "cut" and lane.spans[-1].end_s is None

@@ -1,22 +1,48 @@
-"""`python3 -m check`: runs the plan, prints the report, and says what came out."""
+"""`python3 -m check`: breaks the store while it is used, and says whether it kept its word."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import sys
-import threading
 import time
+from collections.abc import Mapping, Sequence
 
-from check.kv import Session, UnansweredError
-from check.plan import ChaosCalls, Plan, UndecidedError
-from check.record import Record
-from check.verdict import Verdict, judge, summary, table
-from check.workload import Workload
+from syndicate.client_api import Chaos
+from syndicate.client_api.checkers import (
+    Answer,
+    AvailableAgain,
+    Budget,
+    KeyValue,
+    Linearizable,
+    NotVacuous,
+    Verdict,
+    compose,
+)
+from syndicate.client_api.history import History, Operation, Outcome, read
 
-WRITERS = 3
-READERS = 2
-FINAL_READ_S = 15.0
+from check.cluster import Cluster, UndecidedError
+from check.kv import UnansweredError
+from check.plan import ChaosCalls, Plan
+from check.workload import GIVE_UP_S, KEYS, Workload
+
+CLIENTS = 5
+AVAILABLE_AGAIN_S = 5.0
+CHECK_S = 20.0
+
+
+class Completed:
+    """Turns the pass of a plan that did not come to its end into unknown; what is false stays false."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def check(
+        self, operations: Sequence[Operation], budget: Budget | None = None, *, overlap_ns: int = 0
+    ) -> Verdict:
+        """See `syndicate.client_api.checkers.Checker`."""
+        if self._error is not None:
+            return Verdict(Answer.UNKNOWN, str(self._error))
+        return Verdict(Answer.TRUE, "every step came to its end")
 
 
 class Run:
@@ -24,96 +50,115 @@ class Run:
 
     Args:
         names: what each member's address is called, master first.
+        successes: of each kind of operation, in each window of a fault.
+        pace: seconds between the operations of one client.
     """
 
-    def __init__(self, chaos: ChaosCalls, names: dict[str, str], successes: int, pace: float) -> None:
+    def __init__(
+        self,
+        chaos: ChaosCalls,
+        names: Mapping[str, str],
+        history: History,
+        seed: int,
+        successes: int,
+        pace: float,
+    ) -> None:
         self._start = time.monotonic()
-        self._members = list(names)
-        self._names = names
-        self._pace = pace
-        self.record = Record(self.clock)
-        self._plan = Plan(chaos, self._members, names, self.record, self.say, successes)
-        self.elections: list[int] = []
-
-    def clock(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self._start
+        self._history = history
+        self._seed = seed
+        self._cluster = Cluster(names)
+        self._workload = Workload(self._cluster.members, history, seed, pace)
+        self._plan = Plan(chaos, self._cluster, self._workload, history, seed, self.say, successes)
+        self._elections: set[tuple[int, str]] = set()
 
     def say(self, text: str) -> None:
         """Prints a line with the time since the start."""
-        print(f"{self.clock():6.2f} s  {text}", flush=True)
+        print(f"{time.monotonic() - self._start:6.2f} s  {text}", flush=True)
 
     def work(self) -> Verdict:
-        """Runs the whole plan under load.
-
-        Raises:
-            UndecidedError: it cannot be said what became of the store.
-        """
-        name, seed = secrets.token_hex(4), secrets.randbelow(10_000)
-        workload = Workload(self._members, self.record, name, seed, self._pace)
-        self._plan.await_birth()
-        self.say(f"{WRITERS} writers, {READERS} readers, seed {seed}")
-        workload.start(WRITERS, READERS)
+        """Breaks the store under load, and judges what its clients saw."""
+        stopped: Exception | None = None
         try:
+            self._cluster.until_all_vote()
+            leader, term = self._cluster.leader()
+            self.say(
+                f"{self._cluster.named(leader)} leads, term {term}; {CLIENTS} clients, seed {self._seed}"
+            )
+            self._workload.start(CLIENTS)
             self._plan.run()
-        finally:
-            workload.stop()
-        self.elections = self._plan.elections()
-        self._plan.close()
-        return judge(self.record, self._read_all())
+            self._workload.stop()
+            self._read_all()
+        except (UndecidedError, UnansweredError) as error:
+            self.say(f"stopped: {error}")
+            stopped = error
+            self._workload.stop()
+        self._elections = self._cluster.elections()
+        self._cluster.close()
+        return self._judge(stopped)
 
-    def _read_all(self) -> dict[str, list[str]]:
-        session = Session(self._members, "final", threading.Event().wait)
-        try:
-            return {key: session.values(key, FINAL_READ_S) for key in self.record.keys}
-        except UnansweredError as error:
-            raise UndecidedError(f"the last read was not answered: {error}") from error
-        finally:
-            session.close()
+    def metrics(self) -> dict[str, float]:
+        """The run in numbers."""
+        operations = read(self._history.path).operations
+        return {
+            "seed": self._seed,
+            "operations": len(operations),
+            "successes": sum(one.outcome is Outcome.OK for one in operations),
+            "elections": len(self._elections),
+            "terms_with_two_leaders": len(self._elections) - len({term for term, _ in self._elections}),
+            "leaders_isolated": self._plan.isolated,
+            "fault_windows": len(self._plan.windows),
+        }
+
+    def table(self) -> list[str]:
+        """How many operations of each kind began, ended and succeeded in each window of a fault."""
+        operations = read(self._history.path).operations
+        lines = []
+        for name, start, end in self._plan.windows:
+            inside = [
+                one.kind
+                for one in operations
+                if one.outcome is Outcome.OK and start <= one.invoked_ns and (one.completed_ns or end) <= end
+            ]
+            counts = ", ".join(f"{inside.count(kind)} {kind}" for kind in ("get", "append", "put"))
+            lines.append(f"{name}, {(end - start) / 1e9:.1f} s: {counts}")
+        return lines
+
+    def _judge(self, stopped: Exception | None) -> Verdict:
+        windows = self._plan.windows
+        checker = compose(
+            {
+                "linearizable": Linearizable(KeyValue([])),  # a key that nobody wrote is an empty list
+                "available": AvailableAgain(AVAILABLE_AGAIN_S, windows),
+                "tested": NotVacuous(windows),
+                "completed": Completed(stopped),
+            }
+        )
+        return checker.check(read(self._history.path).operations, Budget(seconds=CHECK_S))
+
+    def _read_all(self) -> None:
+        """A last read of each key, so that no write is lost unseen."""
+        session = self._cluster.session("final")
+        for key in KEYS:
+            with self._history.operation("final", "get", key) as operation:
+                operation.ok(session.get(key, GIVE_UP_S))
+        session.close()
 
 
 def main() -> None:
-    """Reads the job's members from the chaos socket's answer and the knobs from the environment."""
-    from syndicate.client_api import Chaos  # only here: the rest can be tried without a cluster
-
-    with Chaos.from_env() as chaos:
+    """Takes the members from ChaosControl, and seed and knobs from the environment (see the Makefile)."""
+    env = os.environ
+    seed = int(env["SEED"] or secrets.randbelow(10_000))
+    with Chaos.from_env() as chaos, History.open() as history:
         names = {member.address: member.task for member in chaos.members() if member.role != "client"}
-        run = Run(chaos, names, int(os.environ["SUCCESSES"]), float(os.environ["PACE"]))
-        try:
-            verdict = run.work()
-        except UndecidedError as error:
-            print(f"cannot tell: {error}", flush=True)
-            chaos.finish(outcome="unknown", text=str(error))
-            sys.exit(1)
-        windows = table(run.record)
-        lines = summary(run.record, verdict, len(run.elections))
-        print("\n".join([*windows, *lines]), flush=True)
-        chaos.finish(
-            outcome=verdict.outcome,
-            score=0.0 if verdict.broken else 1.0,
-            metrics=metrics(run, verdict),
-            text="\n".join([*lines, *windows]),
-        )
-
-
-def metrics(run: Run, verdict: Verdict) -> dict[str, float]:
-    """The run in numbers."""
-    record = run.record
-    numbers = {
-        "operations": record.writes + record.reads,
-        "writes": record.writes,
-        "reads": record.reads,
-        "elections": len(run.elections),
-        "stale_reads": verdict.stale,
-        "lost_writes": len(verdict.lost),
-        "longest_write_gap_s": round(record.longest_gap, 3),
-    }
-    for window in record.windows:
-        name = window.name.replace(" ", "_")
-        numbers[f"{name}_elections"] = window.elections
-        numbers[f"{name}_writes"] = window.writes
-        numbers[f"{name}_reads"] = window.reads
-    return {name: float(number) for name, number in numbers.items()}
+        history.set_clock(chaos.ping())
+        run = Run(chaos, names, history, seed, int(env["SUCCESSES"]), float(env["PACE"]))
+        verdict = run.work()
+        history.set_clock(chaos.ping())
+        told = verdict.finish_arguments()
+        told["text"] = "\n".join([told["text"], *run.table(), f"seed {seed}: run again with SEED={seed}"])
+        told["metrics"] |= run.metrics()
+        print(told["text"], flush=True)
+        chaos.finish(**told)
 
 
 if __name__ == "__main__":

@@ -82,29 +82,23 @@ class Session:
         self._seq = 0
         self._leader = members[0]
 
-    def append(self, key: str, value: str, seconds: float) -> int:
-        """Adds a value to a key and returns how many it has then. Asked again, it happens once.
+    def put(self, key: str, value: str, seconds: float) -> None:
+        """Makes a value the only one of a key. Raises UnansweredError."""
+        self._write("put", key, value, seconds)
 
-        Raises:
-            UnansweredError: it is not known whether it happened.
-        """
-        self._seq += 1
-        request = {
-            "op": "append",
-            "client": self._name,
-            "seq": self._seq,
-            "key": key,
-            "value": value,
-        }
-        return int(self._ask(request, seconds, self._leader)["n"])
+    def append(self, key: str, value: str, seconds: float) -> None:
+        """Adds a value to a key. Raises UnansweredError."""
+        self._write("append", key, value, seconds)
 
-    def count(self, key: str, seconds: float, first: str | None = None) -> int:
-        """How many values a key has, read linearizably; `first` is the member to ask first."""
-        return int(self._ask({"op": "last", "key": key}, seconds, first or self._leader)["n"])
+    def get(self, key: str, seconds: float, first: str | None = None) -> list[str]:
+        """All values of a key, oldest first; `first` is the member to ask first. Raises UnansweredError."""
+        # Who answers a read is not learnt: a store with a bug answers where nothing can be written.
+        return list(self._ask({"op": "get", "key": key}, seconds, first or self._leader)[1]["values"])
 
-    def values(self, key: str, seconds: float) -> list[str]:
-        """All values of a key, read linearizably."""
-        return list(self._ask({"op": "get", "key": key}, seconds, self._leader)["values"])
+    def stand(self, member: str, seconds: float) -> bool:
+        """Has a member stand for election, for so long; False when it does not."""
+        answer = self._links[member].ask({"op": "stand", "seconds": seconds})
+        return answer is not None and bool(answer["ok"])
 
     def status(self, member: str) -> Answer | None:
         """What a member says about itself; None when it says nothing."""
@@ -115,7 +109,15 @@ class Session:
         for link in self._links.values():
             link.close()
 
-    def _ask(self, request: dict[str, Any], seconds: float, first: str) -> Answer:
+    def _write(self, op: str, key: str, value: str, seconds: float) -> None:
+        # The store knows by name and number what it has done before: asked again, it happens once.
+        self._seq += 1
+        numbered = {"client": self._name, "seq": self._seq}
+        request = {"op": op, "key": key, "value": value, **numbered}
+        self._leader, _ = self._ask(request, seconds, self._leader)
+
+    def _ask(self, request: dict[str, Any], seconds: float, first: str) -> tuple[str, Answer]:
+        """Who answered, and what."""
         until = time.monotonic() + seconds
         queue, hint = [first], None
         while (left := until - time.monotonic()) > 0:
@@ -126,8 +128,7 @@ class Session:
             member = hint or queue.pop(0)
             answer = self._links[member].ask(request, min(left, ANSWER_S))
             if answer is not None and answer.get("ok"):
-                self._leader = member
-                return answer
+                return member, answer
             named = answer.get("leader") if answer is not None else None
             # Two members that name each other must not be asked in circles without a pause.
             hint = named if hint is None and named in self._links else None

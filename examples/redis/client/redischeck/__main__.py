@@ -1,45 +1,39 @@
-"""`python3 -m redischeck`: runs the plan, prints what it finds, and says what came out."""
+"""`python3 -m redischeck`: runs the plan, has the history judged, and says what came out."""
 
 from __future__ import annotations
 
-import os
 import sys
+import time
+from collections.abc import Callable
 
 from syndicate.client_api import Chaos
+from syndicate.client_api.history import History, read
 
-from redischeck.plan import Plan, Report, UndecidedError, story
-
-
-def say(at: float, text: str) -> None:
-    """Prints a line with the seconds since the start."""
-    print(f"{at:6.2f} s  {text}", flush=True)
+from redischeck.judge import judge
+from redischeck.plan import Plan, UndecidedError
 
 
-def finish(chaos: Chaos, report: Report) -> None:
-    """Prints the end of the report and hands it in; a stale read or a lost write is a failure."""
-    stale, lost = report.count("stale"), report.count("lost")
-    lines = story(report)
-    print("\n".join(lines), flush=True)
-    metrics = {"operations": report.operations, "stale_reads": stale, "lost_writes": lost}
-    chaos.finish(
-        outcome="fail" if stale or lost else "pass",
-        score=0.0 if stale or lost else 1.0,
-        metrics={name: float(number) for name, number in metrics.items()},
-        text="\n".join(lines),
-    )
+def stopwatch() -> Callable[[str], None]:
+    """Prints lines with the seconds since now."""
+    start = time.monotonic()
+    return lambda text: print(f"{time.monotonic() - start:6.2f} s  {text}", flush=True)
 
 
 def main() -> None:
-    """Takes the members from ChaosControl and the number of writes from the environment."""
-    with Chaos.from_env() as chaos:
+    """Takes the members from ChaosControl."""
+    with Chaos.from_env() as chaos, History.open() as history:
         names = {member.address: member.task for member in chaos.members() if member.role != "client"}
+        history.set_clock(chaos.ping())
         try:
-            report = Plan(chaos, names, say, int(os.environ["WRITES"])).run()
+            plan = Plan(chaos, names, history, stopwatch())
+            plan.run()
         except UndecidedError as error:
-            print(f"cannot tell: {error}", flush=True)
+            print(f"unknown: {error}", flush=True)
             chaos.finish(outcome="unknown", text=str(error))
             sys.exit(1)
-        finish(chaos, report)
+        verdict = judge(read(history.path).operations, plan.windows)
+        print(verdict.text(), flush=True)
+        chaos.finish(**verdict.finish_arguments())
 
 
 main()

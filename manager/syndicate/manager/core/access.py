@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final
 
 from .errors import NotAllowed, NotFound
-from .model import TokenScope, UserRole
+from .model import JobSpec, Source, TokenScope, UserRole
 
 
 class Whose(Enum):
@@ -66,6 +66,7 @@ class UserLimits:
     uploads: int = 4
     upload_bytes_per_s: float = float(32 << 20)
     upload_bytes_per_day: float = float(2 << 30)
+    changes_per_day: float = 5_000.0
 
 
 _STUDENT, _STAFF = UserRole.STUDENT, UserRole.STAFF
@@ -94,6 +95,29 @@ RULES: Final[dict[str, Rule]] = {
     "ListAudit": Rule(_STAFF, _READ),
 }
 """Scheduler's methods. A method without a row is open to nobody."""
+
+_CHAOS: Final = Rule(_STUDENT, _ALL, changes=True, whose=Whose.OWN)
+_CHAOS_LOOK: Final = Rule(_STUDENT, _READ, whose=Whose.SEEN)
+
+CHAOS_RULES: Final[dict[str, Rule]] = {
+    "Kill": _CHAOS,
+    "Revive": _CHAOS,
+    "Disconnect": _CHAOS,
+    "Reconnect": _CHAOS,
+    "Reset": _CHAOS,
+    "Partition": _CHAOS,
+    "Degrade": _CHAOS,
+    "Pause": _CHAOS,
+    "Resume": _CHAOS,
+    "DiskFull": _CHAOS,
+    "Signal": _CHAOS,
+    "Heal": _CHAOS,
+    "ListFaults": _CHAOS_LOOK,
+    "Finish": Rule(_STUDENT, _ALL, changes=True),
+    "ListMembers": _CHAOS_LOOK,
+    "Ping": _CHAOS_LOOK,
+}
+"""ChaosControl's methods, as users may call them about the job that they name. Finish refuses all of them."""
 
 LOOK_AROUND: Final = Rule(_STUDENT, _READ)
 """What tools ask: which methods there are, and whether they are served."""
@@ -133,3 +157,23 @@ def check_job(caller: Caller, job_id: int, owner: str, whose: Whose) -> None:
     """Raises NotAllowed where a job that the caller sees is not the caller's to change."""
     if whose is Whose.OWN and not caller.is_staff and caller.name != owner:
         raise role_too_low(UserRole.STAFF, f"job {job_id} is {owner}'s: to change it")
+
+
+def is_default(client: Source | None, default_client: Source | None) -> bool:
+    """Whether a client is the manager's default one."""
+    return client is not None and default_client is not None and client.sha256 == default_client.sha256
+
+
+def check_chaos(caller: Caller, job_id: int, spec: JobSpec, default_client: Source | None) -> None:
+    """Raises NotAllowed where a student would break a job whose client is the manager's default one.
+
+    What that client finds is a grade, and it may not depend on what else was done to the job. Another default
+    since its submission makes it no less of one.
+    """
+    if caller.is_staff or not (spec.graded or is_default(spec.client, default_client)):
+        return
+    raise NotAllowed(
+        "GRADED",
+        f"job {job_id} is graded: its client is the one of this manager, and only that may break it. Submit "
+        "it with a client of your own, or with none, to break it by hand",
+    )

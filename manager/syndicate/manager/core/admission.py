@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import quota
+from .access import is_default
 from .errors import BadRequest, Exhausted, Refused
 from .events import SubmitJob
 from .limits import granted
@@ -89,7 +90,8 @@ def _spec_of(world: World, event: SubmitJob, job_id: int) -> JobSpec:
         )
     client, clients = _clients_of(world, event)
     bounds = granted(event.limits, config.limits, config.max_limits)
-    return JobSpec(name, event.source, event.machines, client, clients, limit, bounds)
+    graded = is_default(client, config.default_client)
+    return JobSpec(name, event.source, event.machines, client, clients, limit, bounds, graded)
 
 
 def _clients_of(world: World, event: SubmitJob) -> tuple[Source | None, int]:

@@ -7,17 +7,23 @@ looks at that member afresh, and tells of the others what was told before.
 Of several members each line carries the request id and a digest of all their names: so a restarted manager
 knows a repeat from another call under the same id. A member that was so already has no line, and after a
 restart is looked at afresh, as where it is the only one.
+
+What lasts and failed at one of several members is taken back at the others before the callers are told
+(`undone`), and at the one that failed, too: it may have come about there all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from .desired import LASTING
 from .effects import FaultReply, FaultsReply
 from .errors import BadRequest, CoreError, Ended, FaultFailed, TooLate
 from .model import FaultKind
-from .state import Asked, FaultOp, LiveJob
+from .records import FaultRecord
+from .state import Asked, FaultOp, LiveJob, What
 from .world import World, nanoseconds
 
 # Members whose answers are kept for repeats, in one job.
@@ -27,20 +33,18 @@ _MOST_NAMES = 20
 
 
 def make(
-    world: World, job: LiveJob, request_id: str, kind: FaultKind, with_disk: bool, tasks: tuple[str, ...]
+    world: World, job: LiveJob, request_id: str, what: What, tasks: tuple[str, ...], extra: str = ""
 ) -> Asked:
-    """A fault that nobody waits for yet."""
+    """A fault that nobody waits for yet. `extra` is what else tells it from another one of the same kind."""
     world.asked_made += 1
-    return Asked(
-        world.asked_made, job.record.job_id, request_id, kind, with_disk, digest_of(tasks), tasks=tasks
-    )
+    return Asked(world.asked_made, job.record.job_id, request_id, what, digest_of(tasks, extra), tasks=tasks)
 
 
-def digest_of(tasks: Sequence[str]) -> str:
-    """What tells a set of members, in its order, from another; of one member nothing is needed."""
-    if len(tasks) == 1:
+def digest_of(tasks: Sequence[str], extra: str = "") -> str:
+    """What tells a set of members, in its order, from another; of one member alone nothing is needed."""
+    if len(tasks) == 1 and not extra:
         return ""
-    return hashlib.sha256(",".join(tasks).encode()).hexdigest()[:_DIGEST_DIGITS]
+    return hashlib.sha256(f"{','.join(tasks)}{extra}".encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
 def line_id(asked: Asked) -> str:
@@ -49,27 +53,37 @@ def line_id(asked: Asked) -> str:
     return f"{request_id}/{digest}" if request_id and digest else request_id
 
 
-def restored(world: World, job: LiveJob, kind: FaultKind, with_disk: bool, line: str, task: str) -> Asked:
-    """The fault that a line of the ledger belongs to, among those that are known again after a restart."""
-    request_id, _, digest = line.partition("/")
-    known = job.requests.get(request_id)
-    if known is None or not digest or known.digest != digest:
-        known = make(world, job, request_id, kind, with_disk, (task,))
-        if digest:
-            known.digest, known.tasks = digest, ()
-        if request_id:
-            job.requests[request_id] = known
-    return known
+def restored(world: World, job: LiveJob, line: FaultRecord) -> Asked:
+    """The fault that a line of the ledger is the first one of, after a restart; it is known to repeats."""
+    request_id, _, digest = line.request_id.partition("/")
+    what = What(
+        line.kind,
+        line.with_disk,
+        line.lease_s,
+        line.degradation,
+        line.one_way,
+        line.signal,
+        line.shape,
+        line.seed,
+        line.text,
+    )
+    asked = make(world, job, request_id, what, () if digest else (line.task,))
+    asked.digest = digest
+    if request_id:
+        job.requests[request_id] = asked
+    return asked
 
 
-def require_same(asked: Asked, kind: FaultKind, with_disk: bool, tasks: tuple[str, ...]) -> None:
+def require_same(asked: Asked, what: What, tasks: tuple[str, ...], extra: str = "") -> None:
     """Raises BadRequest where a request id comes again with another request."""
-    same_members = asked.digest == digest_of(tasks) and (bool(asked.digest) or asked.tasks == tasks)
-    if not same_members or (asked.kind, asked.with_disk) != (kind, with_disk):
+    same_members = asked.digest == digest_of(tasks, extra) and (bool(asked.digest) or asked.tasks == tasks)
+    if not same_members or (asked.kind, asked.what.with_disk) != (what.kind, what.with_disk):
         whom = _names(asked.tasks or [*asked.told, *asked.ops])
         text = f"request_id was used for another call, a {asked.kind.name} of {whom}"
         raise BadRequest("BAD_FIELD", text, field="request_id")
-    asked.tasks = tasks
+    if tasks:
+        asked.tasks = tasks
+    asked.what = what  # after a restart not all of it was known
 
 
 def under_way(world: World, job: LiveJob, asked: Asked, ops: Iterable[FaultOp]) -> None:
@@ -80,6 +94,7 @@ def under_way(world: World, job: LiveJob, asked: Asked, ops: Iterable[FaultOp]) 
         elif asked.request_id:
             job.requests[asked.request_id] = asked
         world.asked[asked.number] = asked
+        asked.undone = None
     for op in ops:
         asked.ops[op.task] = op
 
@@ -87,7 +102,7 @@ def under_way(world: World, job: LiveJob, asked: Asked, ops: Iterable[FaultOp]) 
 def join(world: World, asked: Asked, call: int) -> None:
     """One more call waits for the answer, for `command_timeout_s` from now; it may be there already."""
     if not asked.ops:
-        world.reply(call, answer(asked))
+        world.reply(call, answer(job_of(world, asked), asked))
         return
     asked.waiters.append(call)
     world.calls[call] = asked
@@ -101,30 +116,63 @@ def leave(world: World, call: int) -> None:
         asked.waiters.remove(call)
 
 
-def over_at(world: World, job: LiveJob, op: FaultOp, value: FaultReply | CoreError | None) -> None:
+def over_at(world: World, job: LiveJob, op: FaultOp, value: FaultReply | CoreError | None) -> bool:
     """The operation at one member is over, with what came of it; None where it was not begun and will not be.
 
-    The last one answers the callers.
+    Returns whether it was the last one: then the fault is to be concluded, or taken back.
     """
     asked = op.asked
     del asked.ops[op.task]
     job.ops_waiting -= 1
     if value is not None:
-        asked.told[op.task] = value
-    if asked.ops:
-        return
+        (asked.told if asked.undone is None else asked.undone)[op.task] = value
+    return not asked.ops
+
+
+def conclude(world: World, job: LiveJob, asked: Asked) -> None:
+    """It is over at each member: answers the callers."""
+    settle(asked)
     if asked.waiters:
-        _tell(world, asked, answer(asked))
+        _tell(world, asked, answer(job, asked))
     _close(world, job, asked)
     asked.told = {
         task: told for task, told in asked.told.items() if isinstance(told, FaultReply | FaultFailed)
     }
+    forget_taken_back(asked)
     if asked.request_id and asked.told:
         _remember(job, asked)
 
 
+def settle(asked: Asked) -> None:
+    """Brings together what came of a fault that failed somewhere, and of taking it back.
+
+    One that was only refused somewhere may be asked for again, and begins afresh: what was taken back is not
+    remembered.
+    """
+    for task, undone in (asked.undone or {}).items():
+        told = asked.told.get(task)
+        if isinstance(undone, FaultReply) and isinstance(told, FaultReply):
+            asked.told[task] = replace(told, taken_back=True)
+
+
+def forget_taken_back(asked: Asked) -> None:
+    """Without a member that tried and failed, a repeat is another try: it finds nothing done."""
+    if not any(isinstance(told, FaultFailed) for told in asked.told.values()):
+        asked.told = {
+            task: told
+            for task, told in asked.told.items()
+            if not (isinstance(told, FaultReply) and told.taken_back)
+        }
+
+
 def too_late(world: World, asked: Asked) -> None:
-    """Those who wait have waited long enough: it is not known whether it holds."""
+    """Those who wait have waited long enough: it is not known whether it holds, or was taken back."""
+    if not asked.waiters:
+        return
+    if asked.undone is not None:
+        settle(asked)
+        _tell(world, asked, not_at_all(asked))
+        return
     have, timeout = "have" if len(asked.ops) > 1 else "has", world.config.command_timeout_s
     text = f"{_names(asked.ops)} {have} not answered for {timeout:g} s"
     held = [task for task, told in asked.told.items() if isinstance(told, FaultReply)]
@@ -142,27 +190,66 @@ def ended(world: World, job: LiveJob, asked: Asked) -> None:
     _close(world, job, asked)
 
 
-def answer(asked: Asked) -> FaultReply | FaultsReply | CoreError:
+def job_of(world: World, asked: Asked) -> LiveJob:
+    """The job that it is about."""
+    return world.jobs[asked.job_id]
+
+
+def answer(job: LiveJob, asked: Asked) -> FaultReply | FaultsReply | CoreError:
     """What the callers are told of a fault that is over at each of its members."""
-    values = [asked.told[task] for task in asked.tasks]
-    if len(values) == 1:
+    tasks = asked.tasks or tuple(asked.told)
+    if asked.kind is FaultKind.HEAL:
+        # Its members are those where something was taken back.
+        tasks = tuple(task for task in tasks if task in asked.told and not _already(asked.told[task]))
+    values = [asked.told[task] for task in tasks]
+    whole = asked.kind in (FaultKind.HEAL, FaultKind.PARTITION)
+    if len(values) == 1 and not (whole and isinstance(values[0], FaultReply)):
         return values[0]
     replies = tuple(value for value in values if isinstance(value, FaultReply))
-    if len(replies) == len(values):
-        return FaultsReply(replies)
-    return not_at_all(asked.kind, dict(zip(asked.tasks, values, strict=True)))
+    if len(replies) < len(values):
+        return not_at_all(asked)
+    addresses = tuple(job.tasks[task].record.address for task in tasks) if whole else ()
+    return FaultsReply(replies, addresses, asked.what.groups)
 
 
-def not_at_all(kind: FaultKind, told: dict[str, FaultReply | CoreError]) -> CoreError:
-    """The error of a fault that does not hold at each of several members: which hold, which not, and why."""
+def _already(told: FaultReply | CoreError) -> bool:
+    return isinstance(told, FaultReply) and told.already
+
+
+def not_at_all(asked: Asked) -> CoreError:
+    """The error of a fault that does not hold at each of several members: at which not, and why.
+
+    And where it does: at those where it could not be taken back, if it can be at all.
+    """
+    told = {task: asked.told[task] for task in asked.tasks or asked.told if task in asked.told}
     errors = {task: value for task, value in told.items() if isinstance(value, CoreError)}
-    held = [task for task in told if task not in errors]
     tried = (task for task, error in errors.items() if isinstance(error, FaultFailed))
     worst = next(tried, next(iter(errors)))
     error = errors[worst]
-    why = error.detail if worst in error.detail else f"{worst}: {error.detail}"
-    where = _names(held) if held else "none of them"
-    return type(error)(error.reason, f"{kind.name} holds at {where}, not at {_names(errors)}: {why}")
+    named = worst in error.detail or (asked.kind in LASTING and len(errors) == 1)
+    why = error.detail if named else f"{worst}: {error.detail}"
+    name, failed = asked.kind.name, _names(errors)
+    held = {task: value for task, value in told.items() if isinstance(value, FaultReply)}
+    if asked.kind not in LASTING:
+        text = f"{name} holds at {_names(held) if held else 'none of them'}, not at {failed}: {why}"
+    else:
+        text = f"{name} failed at {failed}: {why}{_rolled_back(asked, held, errors)}"
+    return type(error)(error.reason, text, **error.metadata)
+
+
+def _rolled_back(asked: Asked, held: dict[str, FaultReply], errors: dict[str, CoreError]) -> str:
+    back = [task for task, value in held.items() if value.taken_back]
+    stays = [task for task, value in held.items() if not value.taken_back and not value.already]
+    undone = asked.undone or {}
+    doubtful = [task for task in errors if task in asked.ops or isinstance(undone.get(task), CoreError)]
+    parts = []
+    if back:
+        parts.append(f"it was taken back at {_names(back)}")
+    if stays:
+        parts.append(f"that it was taken back at {_names(stays)} could not be confirmed: it may hold there")
+    if doubtful:
+        parts.append(f"whether it holds at {_names(doubtful)} is not known")
+    return "".join(f"; {part}" for part in parts)
 
 
 def _tell(world: World, asked: Asked, value: FaultReply | FaultsReply | CoreError) -> None:

@@ -1,14 +1,23 @@
-"""What a client task may say of its own job: who it is, who the members are, that it has finished."""
+"""What a client task may ask and say of its own job, beside faults; users may ask the same of theirs."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
-from .effects import FinishReply, MembersReply, MemberView
-from .errors import BadRequest, NotAllowed, Refused
-from .events import ChaosCaller, FinishRequested, MembersRequested
-from .model import JobState, Member, Result, Role, TaskState
+from .desired import CUTS
+from .effects import FinishReply, LinesReply, MembersReply, MemberView
+from .errors import BadRequest, NotAllowed, NotFound, Refused
+from .events import (
+    ChaosCaller,
+    FinishRequested,
+    LinesRequested,
+    MembersRequested,
+    UserCaller,
+    WhoCalls,
+)
+from .model import FaultKind, JobState, Member, Result, Role, TaskState
 from .state import LiveJob, LiveTask
 from .story import tell
 from .verdict import is_over
@@ -17,10 +26,24 @@ from .world import World
 
 # What one client may call its metrics, in bytes of all names together.
 MAX_METRIC_BYTES = 64 << 10
+# What the members' list says of a member by a word.
+_SAID_APART = CUTS | {FaultKind.PAUSE}
 
 
-def caller_of(world: World, caller: ChaosCaller) -> tuple[LiveJob, LiveTask]:
-    """The client that calls, as its volunteer attests. Raises NotAllowed where it holds no such client."""
+def caller_of(world: World, caller: WhoCalls) -> tuple[LiveJob, LiveTask | None]:
+    """The job that a call is about, and the client that calls; None where it is a user.
+
+    Raises NotAllowed where no such client is held by the volunteer that attests it, and NotFound.
+    """
+    if isinstance(caller, UserCaller):
+        job = world.jobs.get(caller.job_id)
+        if job is None:
+            raise NotFound("NO_SUCH_JOB", f"there is no job {caller.job_id}")
+        return job, None
+    return _client(world, caller)
+
+
+def _client(world: World, caller: ChaosCaller) -> tuple[LiveJob, LiveTask]:
     found = world.find(caller.ref)
     if found is not None:
         record = found[1].record
@@ -33,17 +56,24 @@ def caller_of(world: World, caller: ChaosCaller) -> tuple[LiveJob, LiveTask]:
     )
 
 
-def require_running(job: LiveJob, client: LiveTask) -> None:
-    """Raises Refused unless the client may still act.
+def name_of(caller: WhoCalls) -> str:
+    """Who asks, as the ledger has it: `client-0`, `user:alice`."""
+    return f"user:{caller.name}" if isinstance(caller, UserCaller) else caller.ref.task
+
+
+def require_running(job: LiveJob, client: LiveTask | None) -> None:
+    """Raises Refused unless the client, or the user, may still act.
 
     A client may act from its own start on: when the first of several starts, the job is not RUNNING yet, and
     its call proves that it runs even where the answer to its Start is still under way.
     """
     state = job.record.state
-    starting = state is JobState.PREPARING and client.record.state >= TaskState.STARTING
+    starting = (
+        client is not None and state is JobState.PREPARING and client.record.state >= TaskState.STARTING
+    )
     if state is not JobState.RUNNING and not starting:
         raise Refused("JOB_NOT_RUNNING", f"job {job.record.job_id} is {state.name}")
-    if client.record.finished_at is not None:
+    if client is not None and client.record.finished_at is not None:
         raise Refused("CLIENT_FINISHED", f"{client.record.task} has called Finish already")
 
 
@@ -57,15 +87,31 @@ def members(world: World, event: MembersRequested) -> MembersReply:
                 task.record.state,
                 task.record.generation,
                 task.record.disconnected,
+                any(line.kind is FaultKind.PAUSE for line in task.lines.values()),
+                tuple(line.fault_id for line in task.lines.values() if line.kind not in _SAID_APART),
             )
             for task in job.tasks.values()
         )
     )
 
 
+def lines(world: World, event: LinesRequested) -> LinesReply:
+    """Lines of the ledger of the caller's job, as of now."""
+    job, _ = caller_of(world, event.caller)
+    if event.in_force:
+        found = (line for task in job.tasks.values() for line in task.lines.values())
+        wanted = sorted(
+            (line for line in found if line.fault_id > event.after), key=lambda line: line.fault_id
+        )
+        return LinesReply(tuple(wanted[: event.most]), len(wanted) > event.most)
+    some = (line for number, line in job.faults.items() if number > event.after)
+    page = list(itertools.islice(some, event.most + 1))
+    return LinesReply(tuple(page[: event.most]), len(page) > event.most)
+
+
 def finish(world: World, event: FinishRequested) -> FinishReply:
     """A client has finished, with what it found; the last one ends the job."""
-    job, client = caller_of(world, event.caller)
+    job, client = _client(world, event.caller)
     record = client.record
     if record.finished_at is not None and record.finish_request_id == event.request_id:
         # After a restart the number is that of now: what it was then is not kept.

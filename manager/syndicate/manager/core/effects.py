@@ -12,8 +12,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .errors import CoreError
-from .model import ClockBound, JobState, Limits, Member, NodeState, Role, Source, Stamp, TaskRef, TaskState
-from .records import Record, TokenRecord
+from .model import (
+    UNDEGRADED,
+    ClockBound,
+    Degradation,
+    JobState,
+    Limits,
+    Member,
+    NodeState,
+    Role,
+    Source,
+    Stamp,
+    TaskRef,
+    TaskState,
+)
+from .records import FaultRecord, Record, TokenRecord
 
 # ---- commands to a volunteer ----------------------------------------------------------------------------
 
@@ -54,10 +67,43 @@ class Revive:
 
 
 @dataclass(frozen=True, slots=True)
-class SetNetwork:
-    """The full set of addresses that the slot is cut from."""
+class LinkState:
+    """What packets suffer that a slot sends to `peer` and hears from it; "" for all members together."""
 
-    cut: tuple[str, ...]
+    peer: str
+    sent: Degradation = UNDEGRADED
+    heard: Degradation = UNDEGRADED
+
+
+@dataclass(frozen=True, slots=True)
+class SetNetwork:
+    """All that the slot's network suffers: addresses, each tuple in ascending order of its texts.
+
+    With those in `cut` nothing is exchanged, to those in `cut_out` nothing is sent, from those in `cut_in`
+    nothing is heard, all in silence; with those in `reset` nothing is exchanged, and TCP is told. No address
+    is in two of the first three, nor in `cut` and `reset`.
+    """
+
+    cut: tuple[str, ...] = ()
+    cut_out: tuple[str, ...] = ()
+    cut_in: tuple[str, ...] = ()
+    reset: tuple[str, ...] = ()
+    links: tuple[LinkState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetTask:
+    """All that a task suffers beside its network."""
+
+    paused: bool = False
+    disk_full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal to the task's processes."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +111,7 @@ class Release:
     """Leave nothing of the task and unlock the slot."""
 
 
-Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | Release
+Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +154,7 @@ class FaultReply:
     """It holds; `fault_id` 0 and `already` True where nothing had to be done.
 
     `applied_at` is the volunteer's stamp; None where it gave none, and where it held before the call came.
+    `healed` are the lines that it took back. It was `taken_back` itself where the call failed elsewhere.
     """
 
     fault_id: int
@@ -116,13 +163,20 @@ class FaultReply:
     clock: ClockBound | None
     processes: int = 0
     generation: int = 0
+    healed: tuple[int, ...] = ()
+    taken_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FaultsReply:
-    """It holds at each of several members; in the order in which they were named."""
+    """It holds at each of several members; in the order in which they were named.
+
+    `addresses` are theirs; `groups` are addresses, of a partition.
+    """
 
     members: tuple[FaultReply, ...]
+    addresses: tuple[str, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +195,8 @@ class MemberView:
     state: TaskState
     generation: int
     disconnected: bool
+    paused: bool = False
+    faults: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +204,14 @@ class MembersReply:
     """master, slaves, clients, in this order."""
 
     members: tuple[MemberView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinesReply:
+    """Lines of the ledger, in the order of their ids, and whether there are more."""
+
+    lines: tuple[FaultRecord, ...]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +252,7 @@ Answer = (
     | FaultsReply
     | FinishReply
     | MembersReply
+    | LinesReply
     | PutUsersReply
     | PutTeamReply
     | TokenReply

@@ -10,7 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .access import Origin
-from .model import NO_LIMITS, AnswerCode, Hello, Limits, Resources, Result, Source, Stamp, TaskExit, TaskRef
+from .model import (
+    NO_LIMITS,
+    AnswerCode,
+    Degradation,
+    Hello,
+    Limits,
+    Resources,
+    Result,
+    Source,
+    Stamp,
+    TaskExit,
+    TaskRef,
+)
 from .user_events import UserEvent
 
 
@@ -123,44 +135,161 @@ class ChaosCaller:
 
 
 @dataclass(frozen=True, slots=True)
+class UserCaller:
+    """A user who may do this to the job, as the edge has found; `origin` for the audit log."""
+
+    job_id: int
+    name: str
+    origin: Origin
+
+
+WhoCalls = ChaosCaller | UserCaller
+
+
+@dataclass(frozen=True, slots=True)
 class KillRequested:
-    """ChaosControl.Kill. Reply: FaultReply, or FaultsReply where several are named."""
+    """ChaosControl.Kill. Reply, here and below: FaultReply, or FaultsReply where several are named."""
 
     call: int
     request_id: str
-    caller: ChaosCaller
+    caller: WhoCalls
     ips: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReviveRequested:
-    """ChaosControl.Revive. Reply: FaultReply, or FaultsReply where several are named."""
+    """ChaosControl.Revive."""
 
     call: int
     request_id: str
-    caller: ChaosCaller
+    caller: WhoCalls
     ips: tuple[str, ...]
     with_disk: bool
 
 
 @dataclass(frozen=True, slots=True)
 class DisconnectRequested:
-    """ChaosControl.Disconnect. Reply: FaultReply, or FaultsReply where several are named."""
+    """ChaosControl.Disconnect. `lease_s` is None for no end, here and below."""
 
     call: int
     request_id: str
-    caller: ChaosCaller
+    caller: WhoCalls
     ips: tuple[str, ...]
+    lease_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReconnectRequested:
-    """ChaosControl.Reconnect. Reply: FaultReply, or FaultsReply where several are named."""
+    """ChaosControl.Reconnect."""
 
     call: int
     request_id: str
-    caller: ChaosCaller
+    caller: WhoCalls
     ips: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResetRequested:
+    """ChaosControl.Reset."""
+
+    call: int
+    request_id: str
+    caller: WhoCalls
+    ips: tuple[str, ...]
+    lease_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRequested:
+    """ChaosControl.Partition, by groups or by a shape's number (0 for none). Reply: FaultsReply."""
+
+    call: int
+    request_id: str
+    caller: WhoCalls
+    groups: tuple[tuple[str, ...], ...] = ()
+    shape: int = 0
+    ip: str = ""
+    one_way: bool = False
+    seed: int = 0
+    lease_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DegradeRequested:
+    """ChaosControl.Degrade."""
+
+    call: int
+    request_id: str
+    caller: WhoCalls
+    ips: tuple[str, ...]
+    degradation: Degradation
+    peers: tuple[str, ...] = ()
+    one_way: bool = False
+    lease_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """ChaosControl.Pause."""
+
+    call: int
+    request_id: str
+    caller: WhoCalls
+    ips: tuple[str, ...]
+    lease_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    """ChaosControl.Resume."""
+
+    call: int
+    request_id: str
+    caller: WhoCalls
+    ips: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFullRequested:
+    """ChaosControl.DiskFull."""
+
+    call: int
+    request_id: str
+    caller: WhoCalls
+    ips: tuple[str, ...]
+    lease_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRequested:
+    """ChaosControl.Signal."""
+
+    call: int
+    request_id: str
+    caller: WhoCalls
+    ips: tuple[str, ...]
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class HealRequested:
+    """ChaosControl.Heal: everything, or what the calls of these lines did. Reply: FaultsReply."""
+
+    call: int
+    request_id: str
+    caller: WhoCalls
+    fault_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinesRequested:
+    """ChaosControl.ListFaults: at most `most` lines, 1 or more, above the line `after`. Reply: LinesReply."""
+
+    call: int
+    caller: WhoCalls
+    in_force: bool
+    after: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +307,7 @@ class MembersRequested:
     """ChaosControl.ListMembers. Reply: MembersReply."""
 
     call: int
-    caller: ChaosCaller
+    caller: WhoCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +322,20 @@ class Tick:
     """Time has come to `Machine.next_wake`, or passes."""
 
 
-ChaosRequest = KillRequested | ReviveRequested | DisconnectRequested | ReconnectRequested
+ChaosRequest = (
+    KillRequested
+    | ReviveRequested
+    | DisconnectRequested
+    | ReconnectRequested
+    | ResetRequested
+    | PartitionRequested
+    | DegradeRequested
+    | PauseRequested
+    | ResumeRequested
+    | DiskFullRequested
+    | SignalRequested
+    | HealRequested
+)
 Event = (
     SubmitJob
     | UserEvent
@@ -204,12 +346,10 @@ Event = (
     | HeartbeatReceived
     | AnswerReceived
     | TaskExited
-    | KillRequested
-    | ReviveRequested
-    | DisconnectRequested
-    | ReconnectRequested
+    | ChaosRequest
     | FinishRequested
     | MembersRequested
+    | LinesRequested
     | CallGone
     | Tick
 )

@@ -2,49 +2,114 @@
 
 from __future__ import annotations
 
-import ipaddress
-from dataclasses import replace
-
-from . import ledger, lives, stopping
+from . import healing, ledger, lives, orders, stopping
 from .asked import join, make, require_same
-from .clients import caller_of, require_running
-from .effects import FaultReply
-from .errors import BadRequest, CoreError, Exhausted, FaultFailed, NotFound
-from .events import ChaosRequest, DisconnectRequested, KillRequested, ReviveRequested
+from .clients import caller_of, name_of, require_running
+from .desired import LASTING
+from .effects import FaultReply, FaultsReply
+from .errors import Away, CoreError, Exhausted, FaultFailed, Refused
+from .events import ChaosRequest, UserCaller
 from .model import AnswerCode, FaultKind, Reason, Stamp
-from .records import FaultRecord
-from .state import LiveJob, LiveTask, Node, Pending
+from .orders import MAX_MEMBERS, Order, Part
+from .records import FaultRecord, changed
+from .state import Asked, FaultOp, LiveJob, LiveTask, Node, Pending
 from .world import World
 
-# Members of one call.
-MAX_MEMBERS = 1000
+__all__ = ["MAX_MEMBERS", "answered", "reply_of", "requested"]
+
+_MENDS = frozenset({FaultKind.HEAL, FaultKind.RECONNECT, FaultKind.RESUME, FaultKind.REVIVE})
 
 
 def requested(world: World, event: ChaosRequest) -> None:
-    """A client asks for a fault: it is answered at once where nothing is to be done, else when it holds.
+    """Somebody asks for a fault: it is answered at once where nothing is to be done, else when it holds.
 
     What can be refused is refused before the first member is touched.
     """
     job, client = caller_of(world, event.caller)
+    by = name_of(event.caller)
     asked = job.requests.get(event.request_id) if event.request_id else None
     if asked is None:
         require_running(job, client)
-    targets = _members_at(job, event.ips)
-    names = tuple(target.record.task for target in targets)
-    kind, with_disk = _kind_of(event), _with_disk(event)
-    if asked is None:
-        _require_room(job, len(targets))
-        _require_no_obstacle(world, targets, kind, with_disk)
-        asked = make(world, job, event.request_id, kind, with_disk, names)
+    order = orders.read(job, event)
+    if order.what.kind is FaultKind.HEAL:
+        _heal(world, job, client, event, order, asked, by)
+        return
+    if asked is not None:
+        require_same(asked, order.what, order.names, order.extra)
+        rest = _rest(order.parts, asked)
+        if not rest:
+            join(world, asked, event.call)
+            return
+        if asked.undone is not None and asked.ops:
+            # What it failed with is not known any more since a restart.
+            raise Away("MANAGER_BUSY", "what this call did is being taken back; try again")
+        require_running(job, client)
+        _require_room(job, len(rest), order.what.kind)
     else:
-        require_same(asked, kind, with_disk, names)
-        targets = [t for t in targets if t.record.task not in asked.ops and t.record.task not in asked.told]
-        if not targets:
+        rest = order.parts
+        _require_room(job, len(rest), order.what.kind)
+        _require_able(world, order)
+        asked = make(world, job, event.request_id, order.what, order.names, order.extra)
+        ops = _ops(world, asked, rest, by)
+        _require_no_obstacle(world, job, ops)
+        _audit(world, job, event, order)
+        ledger.add(world, job, ops, asked, event.call)
+        return
+    ledger.add(world, job, _ops(world, asked, rest, by), asked, event.call)
+
+
+def _heal(
+    world: World,
+    job: LiveJob,
+    client: LiveTask | None,
+    event: ChaosRequest,
+    order: Order,
+    asked: Asked | None,
+    by: str,
+) -> None:
+    """As any other fault, but its members are those where something is to heal at the time.
+
+    Where one cannot be healed now, the others are all the same. A repeat is about what its first call found:
+    what came after it stays.
+    """
+    parts = order.parts
+    if asked is not None:
+        require_same(asked, order.what, (), order.extra)
+        before = asked.call_id or job.next_fault_id
+        parts = [part for part in _rest(parts, asked) if any(line < before for line in part.task.lines)]
+        if not parts:
             join(world, asked, event.call)
             return
         require_running(job, client)
-        _require_room(job, len(targets))
-    ledger.add(world, job, targets, asked, client.record.task, event.call)
+        asked.tasks = (*(asked.tasks or tuple(asked.told)), *(part.task.record.task for part in parts))
+    elif not parts:
+        world.reply(event.call, FaultsReply(()))
+        return
+    else:
+        asked = make(world, job, event.request_id, order.what, (), order.extra)
+        asked.tasks = order.names
+    _require_room(job, len(parts), order.what.kind)
+    _audit(world, job, event, order)
+    ledger.add(world, job, _ops(world, asked, parts, by), asked, event.call)
+
+
+def _rest(parts: list[Part], asked: Asked) -> list[Part]:
+    """The members where it is neither under way nor done."""
+    known = asked.ops.keys() | asked.told.keys()
+    return [part for part in parts if part.task.record.task not in known]
+
+
+def _ops(world: World, asked: Asked, parts: list[Part], by: str) -> list[FaultOp]:
+    return [
+        FaultOp(asked, part.task.record.task, by, world.now, part.cut_out, part.cut_in, part.peers)
+        for part in parts
+    ]
+
+
+def _audit(world: World, job: LiveJob, event: ChaosRequest, order: Order) -> None:
+    if isinstance(event.caller, UserCaller):
+        method = order.what.kind.name.title().replace("_", "")
+        world.audit(event.caller.origin, method, f"job {job.record.job_id}", job.record.job_id)
 
 
 def answered(
@@ -66,10 +131,12 @@ def answered(
     if op is None or op.fault is None or op.command_id != pending.command.command_id:
         return
     if code is not AnswerCode.DONE:
-        _failed(world, job, task, op.fault, code, detail)
+        _failed(world, job, task, op, code, detail)
+        return
+    if ledger.send_rest(world, job, task, op):
         return
     at, error_ns = world.on_clock(node, applied_at, pending.first_sent_ns)
-    fault = replace(
+    fault = changed(
         op.fault,
         processes=processes,
         applied_at=applied_at or world.now,
@@ -79,7 +146,7 @@ def answered(
         already=op.kind is FaultKind.KILL and processes == 0,
     )
     world.save_fault(job, fault)
-    ledger.learn(task, fault)
+    ledger.learn(task, fault, op.planes)
     _took_effect(world, job, task, fault, at)
     ledger.close(world, job, task, reply_of(world, node, fault))
     ledger.pump(world, job, task)
@@ -98,6 +165,8 @@ def reply_of(world: World, node: Node, fault: FaultRecord) -> FaultReply | CoreE
         ledger.clock_of(world, node),
         fault.processes,
         fault.generation,
+        fault.heals,
+        fault.healed_by == healing.ROLLBACK,
     )
 
 
@@ -107,18 +176,19 @@ def _took_effect(world: World, job: LiveJob, task: LiveTask, fault: FaultRecord,
             lives.killed(world, job, task, fault.generation, fault.processes, fault.requested_by, at)
         case FaultKind.REVIVE:
             lives.started(world, job, task, fault.generation, at)
-        case FaultKind.DISCONNECT | FaultKind.RECONNECT:
-            cut = fault.kind is FaultKind.DISCONNECT
-            world.save_task(job, task, replace(task.record, disconnected=cut))
+        case _ if fault.kind in LASTING:
+            healing.holds(world, job, task, fault)
+        case _ if fault.heals:
+            error_ns = fault.applied_error_ns
+            healing.ends(world, job, task, fault.heals, at, error_ns, fault.requested_by)
 
 
-def _failed(
-    world: World, job: LiveJob, task: LiveTask, fault: FaultRecord, code: AnswerCode, detail: str
-) -> None:
+def _failed(world: World, job: LiveJob, task: LiveTask, op: FaultOp, code: AnswerCode, detail: str) -> None:
+    assert op.fault is not None, "what is answered was written down"  # noqa: S101  # for the type checker
     line = detail or f"{task.record.volunteer_id} answered {code.name}"
-    fault = replace(fault, error=line)
+    fault = changed(op.fault, error=line)
     world.save_fault(job, fault)
-    ledger.learn(task, fault)
+    ledger.failed(world, task, op, fault)
     ledger.close(world, job, task, FaultFailed("FAULT_FAILED", line))
     if code is AnswerCode.UNKNOWN_TASK:
         why = f"{task.record.volunteer_id} does not know it any more"
@@ -128,56 +198,40 @@ def _failed(
     world.touch(job)
 
 
-def _members_at(job: LiveJob, ips: tuple[str, ...]) -> list[LiveTask]:
-    """The members at these addresses. Raises BadRequest, NotFound."""
-    if not 1 <= len(ips) <= MAX_MEMBERS:
-        text = f"{len(ips):,} addresses are named: there must be 1 to {MAX_MEMBERS:,}"
-        raise BadRequest("BAD_FIELD", text, field="ips")
-    by_address = {task.record.address: task for task in job.tasks.values()}
-    found: dict[str, LiveTask] = {}
-    for ip in ips:
-        try:
-            address = str(ipaddress.IPv4Address(ip))
-        except ValueError:
-            raise BadRequest("NOT_AN_ADDRESS", f"{ip!r:.80} is not an IPv4 address", field="ip") from None
-        if address not in by_address:
-            raise NotFound("NO_SUCH_MEMBER", f"{address} is no member of job {job.record.job_id}")
-        if address in found:
-            raise BadRequest("BAD_FIELD", f"{address} is named twice", field="ips")
-        found[address] = by_address[address]
-    return list(found.values())
-
-
-def _require_room(job: LiveJob, more: int) -> None:
+def _require_room(job: LiveJob, more: int, kind: FaultKind) -> None:
     if job.ops_waiting + more > ledger.MAX_WAITING:
         waiting = f"{job.ops_waiting:,} faults of this job wait already"
         raise Exhausted("TOO_MANY_FAULTS", f"{waiting}: at most {ledger.MAX_WAITING:,} may")
-    if len(job.faults) + more > ledger.MAX_LINES:
+    # What was done can still be taken back when the ledger is full for everything else.
+    most = ledger.MAX_LINES + (ledger.LINES_TO_MEND if kind in _MENDS else 0)
+    if len(job.faults) + more > most:
         lines = f"the ledger of this job has {len(job.faults):,} lines"
-        raise Exhausted("TOO_MANY_FAULTS", f"{lines}: at most {ledger.MAX_LINES:,} may be in it")
+        raise Exhausted("TOO_MANY_FAULTS", f"{lines}: at most {most:,} may be in it")
 
 
-def _require_no_obstacle(world: World, targets: list[LiveTask], kind: FaultKind, with_disk: bool) -> None:
+def _require_able(world: World, order: Order) -> None:
+    """Raises Refused where a member's machine lacks a capability, so that none of them is touched."""
+    if not order.needs:
+        return
+    for part in order.parts:
+        record = world.node_of(part.task).record
+        for need in order.needs:
+            if need not in record.capabilities:
+                why = dict(record.cannot).get(need, "its volunteer does not say that it can")
+                text = f"{record.volunteer_id}, which has {part.task.record.task}, cannot do {need}: {why}"
+                raise Refused("CANNOT", text, capability=need, volunteer=record.volunteer_id, why=why)
+
+
+def _require_no_obstacle(world: World, job: LiveJob, ops: list[FaultOp]) -> None:
     """Raises what several members would fail with as far as it is known now, so that none of them is touched.
 
     One that has operations waiting may be otherwise when its turn comes.
     """
-    if len(targets) == 1:
+    if len(ops) == 1:
         return
-    for task in targets:
-        obstacle = None if task.ops else ledger.outlook(world, task, kind, with_disk)
+    for op in ops:
+        task = job.tasks[op.task]
+        obstacle = None if task.ops else ledger.outlook(world, task, op)
         if isinstance(obstacle, CoreError):
             text = f"{obstacle.detail}; nothing was done at the other members"
             raise type(obstacle)(obstacle.reason, text)
-
-
-def _with_disk(event: ChaosRequest) -> bool:
-    return event.with_disk if isinstance(event, ReviveRequested) else True
-
-
-def _kind_of(event: ChaosRequest) -> FaultKind:
-    if isinstance(event, KillRequested):
-        return FaultKind.KILL
-    if isinstance(event, ReviveRequested):
-        return FaultKind.REVIVE
-    return FaultKind.DISCONNECT if isinstance(event, DisconnectRequested) else FaultKind.RECONNECT

@@ -5,30 +5,40 @@ for, so that a Kill and a Revive sent together come out as that. Whether an oper
 decided when its turn comes. The line in the ledger is saved when the command goes out: what was never sent
 leaves no line.
 
+What lasts is sent as the whole state of its target (`desired`), computed from the lines in force there
+(`healing`) and the one that is under way.
+
 An operation outlives its callers: when the answer is late they are told that it is not known whether it holds
 (TooLate), and the line stays open until the volunteer answers or the attempt ends.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
-from . import commands
-from .asked import ended, join, line_id, over_at, too_late, under_way
+from . import commands, desired, healing
+from .asked import conclude, ended, join, line_id, make, over_at, too_late, under_way
 from .clock import bound
-from .effects import Action, FaultReply, Kill, Revive, SetNetwork
+from .desired import CUTS, LASTING, OF_TASK
+from .effects import Action, FaultReply, Kill, Revive, SetNetwork, Signal
 from .errors import Away, CoreError, FaultFailed, Refused
-from .model import ClockBound, FaultKind, Role, Stamp, TaskState
-from .records import FaultRecord
-from .state import Asked, FaultOp, LiveJob, LiveTask, Node
-from .world import World
+from .healing import LEASE, ROLLBACK
+from .model import ClockBound, FaultKind, JobState, Role, TaskState
+from .records import FaultRecord, changed
+from .state import Asked, FaultOp, LiveJob, LiveTask, Node, Plane, What
+from .world import World, nanoseconds
 
-# Operations that may wait in one job, lines that one attempt may have.
+# Operations that may wait in one job, lines that one attempt may have, and how many more to mend what
+# they did.
 MAX_WAITING = 1000
 MAX_LINES = 10_000
-HEALER = "job end"
+LINES_TO_MEND = 2_000
 # An operation waits while its target is on the way to its first start.
 _READY_FOR_FAULTS = frozenset({TaskState.RUNNING, TaskState.KILLED, TaskState.EXITED, TaskState.LOST})
+_AT_PROCESSES = frozenset({FaultKind.KILL, FaultKind.REVIVE, FaultKind.SIGNAL})
+_TAKE_BACK = frozenset({FaultKind.RECONNECT, FaultKind.RESUME, FaultKind.HEAL})
+_OF_TASK = OF_TASK | {FaultKind.RESUME}
+_UNDO = What(FaultKind.HEAL, text="it failed elsewhere")
 
 
 def clock_of(world: World, node: Node) -> ClockBound | None:
@@ -36,24 +46,18 @@ def clock_of(world: World, node: Node) -> ClockBound | None:
     return None if node.clock is None else bound(node.clock, world.ns)
 
 
-def add(
-    world: World, job: LiveJob, targets: list[LiveTask], asked: Asked, requested_by: str, call: int
-) -> None:
-    """An operation takes its place behind the others of each target; the caller waits for all of them."""
-    ops = [FaultOp(asked, task.record.task, requested_by, world.now) for task in targets]
+def add(world: World, job: LiveJob, ops: Sequence[FaultOp], asked: Asked, call: int) -> None:
+    """Operations take their places behind the others of their targets; the caller waits for all of them."""
     under_way(world, job, asked, ops)
     join(world, asked, call)
-    job.ops_waiting += len(ops)
-    for task, op in zip(targets, ops, strict=True):
-        task.ops.append(op)
-        pump(world, job, task)
+    _begin(world, job, ops)
 
 
 def pump(world: World, job: LiveJob, task: LiveTask) -> None:
     """Begins the target's next operation, if none is under way; answers those that need no command."""
     while task.ops and task.ops[0].fault is None and task.record.state in _READY_FOR_FAULTS:
         op = task.ops[0]
-        value = outlook(world, task, op.kind, op.asked.with_disk)
+        value = outlook(world, task, op)
         if value is not None:
             close(world, job, task, value)
         else:
@@ -61,58 +65,47 @@ def pump(world: World, job: LiveJob, task: LiveTask) -> None:
             send(world, job, task, op)
 
 
-def outlook(world: World, task: LiveTask, kind: FaultKind, with_disk: bool) -> FaultReply | CoreError | None:
-    """What comes of a fault whose turn it is, where that is known without a command."""
-    name, state = task.record.task, task.record.state
+def outlook(world: World, task: LiveTask, op: FaultOp) -> FaultReply | CoreError | None:
+    """What comes of an operation whose turn it is, where that is known without a command."""
+    name, state, kind = task.record.task, task.record.state, op.kind
     if state not in _READY_FOR_FAULTS:
         return None
     node = world.node_of(task)
     alive = state is TaskState.RUNNING
     # Of a task that is to live, only its volunteer can say that it does.
     unsure = kind is FaultKind.REVIVE and node.session is None
-    if _holds_already(task, kind, with_disk) and not unsure:
+    if _holds_already(task, op) and not unsure:
         return FaultReply(0, True, None, clock_of(world, node), 0, task.record.generation)
     if state is TaskState.LOST:
         return FaultFailed("FAULT_FAILED", f"the machine of {name} is gone")
-    if kind is FaultKind.REVIVE and alive and not with_disk:
+    if kind is FaultKind.REVIVE and alive and not op.asked.what.with_disk:
         return Refused("TASK_ALIVE", f"{name} lives: only a dead task can lose its disk")
-    if node.session is None:
+    if kind in (FaultKind.PAUSE, FaultKind.SIGNAL) and not alive:
+        return Refused("TASK_DEAD", f"{name} is not alive: it has no process")
+    # What takes itself back waits for its volunteer; a caller is told.
+    if node.session is None and op.requested_by not in (LEASE, ROLLBACK):
         return Away("VOLUNTEER_AWAY", f"{node.record.volunteer_id}, which has {name}, is away")
     return None
 
 
 def send(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
     """Sends the command of an operation that is written down; again under the same name after a restart."""
-    fault = op.fault
-    assert fault is not None, "an operation is written down before it is sent"  # noqa: S101  # for the type checker
-    action: Action
-    generation = task.record.generation
-    match op.kind:
-        case FaultKind.KILL:
-            action, generation = Kill(), fault.generation
-        case FaultKind.REVIVE:
-            action, generation = Revive(op.asked.with_disk), fault.generation
-        case FaultKind.DISCONNECT:
-            action = SetNetwork(_cut_set(job, task))
-        case FaultKind.RECONNECT:
-            action = SetNetwork(())
-    op.command_id = commands.issue(
-        world,
-        world.node_of(task),
-        world.ref(task, generation),
-        task.record.slot,
-        action,
-        command_id=commands.fault_command_id(world, fault.job_id, fault.fault_id),
-        since_ns=world.when(fault.requested_at),
-        # A kill takes milliseconds of all processors, in which a second one would wait: they begin together.
-        # Those of one call do.
-        together=op.kind is FaultKind.KILL and not op.asked.digest,
-    )
+    op.planes = _planes(job, task, op)
+    op.left = len(op.planes)
+    _send_next(world, job, task, op)
+
+
+def send_rest(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> bool:
+    """One command of an operation is answered: sends its next one. False where it was the last."""
+    if not op.left:
+        return False
+    _send_next(world, job, task, op)
+    return True
 
 
 def close(world: World, job: LiveJob, task: LiveTask, value: FaultReply | CoreError) -> None:
     """The target's first operation is over."""
-    over_at(world, job, task.ops.popleft(), value)
+    _over(world, job, task.ops.popleft(), value)
 
 
 def overdue(world: World, number: int) -> None:
@@ -123,30 +116,69 @@ def overdue(world: World, number: int) -> None:
     too_late(world, asked)
     job = world.jobs[asked.job_id]
     for op in list(asked.ops.values()):
-        if op.fault is None:
+        if op.fault is None and not op.undo:
             job.tasks[op.task].ops.remove(op)
-            over_at(world, job, op, None)
+            _over(world, job, op, None)
 
 
-def learn(task: LiveTask, fault: FaultRecord) -> None:
+def lease_over(world: World, job_id: int, fault_id: int) -> None:
+    """The lease of a line has run out: it is taken back, unless it is already."""
+    job = world.jobs.get(job_id)
+    line = None if job is None else job.faults.get(fault_id)
+    if job is None or line is None or job.record.attempt != line.attempt:
+        return
+    if job.record.state not in (JobState.PREPARING, JobState.RUNNING):
+        return  # Release takes it back
+    task = job.tasks.get(line.task)
+    if task is None or fault_id not in task.lines:
+        return
+    what = What(FaultKind.HEAL, text="its lease ran out", scope=frozenset({line.call_id or fault_id}))
+    asked = make(world, job, "", what, (line.task,))
+    ops = [FaultOp(asked, line.task, LEASE, world.now)]
+    under_way(world, job, asked, ops)
+    _begin(world, job, ops)
+
+
+def failed(world: World, task: LiveTask, op: FaultOp, fault: FaultRecord) -> None:
+    """A command of an operation was answered with a failure: what it was about may be so all the same."""
+    learn(task, fault, op.planes)
+    if fault.requested_by == LEASE:
+        for fault_id in fault.heals:
+            again = world.ns + nanoseconds(world.config.command_timeout_s)
+            world.timers.set(("lease", fault.job_id, fault_id), again)
+
+
+def learn(task: LiveTask, fault: FaultRecord, planes: Iterable[Plane]) -> None:
     """Remembers whether the target may be other than its row says: a fault that failed may have been applied.
 
     A Kill that failed and was applied all the same is told by the end of its generation.
     """
     match fault.kind:
-        case FaultKind.DISCONNECT | FaultKind.RECONNECT:
-            task.unsure_cut = bool(fault.error)
         case FaultKind.REVIVE:
             task.unsure_life = bool(fault.error)
-        case FaultKind.KILL if not fault.error:
-            task.unsure_life = False
+        case FaultKind.KILL:
+            task.unsure_life &= bool(fault.error)
+        case FaultKind.SIGNAL:
+            pass
+        case _ if fault.error:
+            task.unsure.update(planes)
+        case _:
+            task.unsure.difference_update(planes)
+
+
+def planes_of(job: LiveJob, fault: FaultRecord) -> set[Plane]:
+    """The parts of a target's state that a line is about; of a Heal those of the lines that it takes back."""
+    kinds = {fault.kind}
+    if fault.kind is FaultKind.HEAL:
+        kinds = {job.faults[healed].kind for healed in fault.heals if healed in job.faults}
+    return {_plane(kind) for kind in kinds}
 
 
 def target_lost(world: World, job: LiveJob, task: LiveTask, why: str) -> None:
     """The job goes on without a target: what is under way there failed, what waits is looked at."""
     if task.ops and (fault := task.ops[0].fault) is not None:
         commands.forget(world.node_of(task), task.ops[0].command_id)
-        world.save_fault(job, replace(fault, error=why))
+        world.save_fault(job, changed(fault, error=why))
         close(world, job, task, FaultFailed("FAULT_FAILED", why))
     pump(world, job, task)
 
@@ -159,42 +191,110 @@ def end_attempt(world: World, job: LiveJob) -> None:
                 ended(world, job, op.asked)
             if op.fault is not None:
                 commands.forget(world.node_of(task), op.command_id)
-                world.save_fault(job, replace(op.fault, error="the attempt ended before it was answered"))
+                world.save_fault(job, changed(op.fault, error="the attempt ended before it was answered"))
         task.ops.clear()
 
 
-def heal(world: World, job: LiveJob) -> None:
-    """Writes down that the end of the job takes back the cuts in force; Release does it."""
-    for task in job.tasks.values():
-        if task.record.disconnected:
-            fault_id = _next_fault_id(job)
-            line = FaultRecord(
-                job.record.job_id,
-                fault_id,
-                job.record.attempt,
-                "",
-                FaultKind.RECONNECT,
-                task.record.task,
-                HEALER,
-                world.now,
-            )
-            world.save_fault(job, line)
+def take_back(world: World, job: LiveJob, asked: Asked, rest: bool = False) -> bool:
+    """Takes a fault that failed at one of several members back at the others, if it lasts; False if not.
+
+    Also where it failed, unless that member is sure to be as it was. To be called when no operation of it is
+    left, and the callers are to be told when this is over, too; `rest` goes on with it after a restart.
+    """
+    errors = [told for told in asked.told.values() if isinstance(told, CoreError)]
+    begun = asked.undone is not None
+    if asked.kind not in LASTING or begun is not rest or not (begun or (errors and len(asked.told) > 1)):
+        return False
+    tried = asked.ops.keys() | (asked.undone or {}).keys()
+    ops = [
+        FaultOp(asked, name, ROLLBACK, world.now, undo=True)
+        for name, told in asked.told.items()
+        if name not in tried and _stays(job.tasks[name], asked, told)
+    ]
+    if not ops:
+        return False
+    asked.undone = asked.undone or {}
+    asked.ops.update((op.task, op) for op in ops)
+    world.asked[asked.number] = asked
+    _begin(world, job, ops)
+    return True
 
 
-def healed(
-    world: World, job: LiveJob, task: LiveTask, applied_at: Stamp | None, since_ns: int | None
-) -> None:
-    """The slot of a task that was cut off is given back, or lost: closes its healing line."""
-    for fault in list(job.faults.values()):
-        if fault.task != task.record.task or fault.requested_by != HEALER or fault.applied_at or fault.error:
-            continue
-        if applied_at is None:
-            world.save_fault(job, replace(fault, error="its machine is gone"))
-        else:
-            at, error_ns = world.on_clock(world.node_of(task), applied_at, since_ns)
-            world.save_fault(
-                job, replace(fault, applied_at=applied_at, applied_at_manager=at, applied_error_ns=error_ns)
-            )
+def _stays(task: LiveTask, asked: Asked, told: FaultReply | CoreError) -> bool:
+    """Whether something of a call that failed is left at a member, or may be."""
+    if isinstance(told, FaultReply):
+        return told.fault_id in task.lines
+    return _plane(asked.kind) in task.unsure and task.record.state is not TaskState.LOST
+
+
+def _begin(world: World, job: LiveJob, ops: Sequence[FaultOp]) -> None:
+    job.ops_waiting += len(ops)
+    for op in ops:
+        task = job.tasks[op.task]
+        task.ops.append(op)
+        pump(world, job, task)
+
+
+def _over(world: World, job: LiveJob, op: FaultOp, value: FaultReply | CoreError | None) -> None:
+    if over_at(world, job, op, value) and not take_back(world, job, op.asked):
+        conclude(world, job, op.asked)
+
+
+def _send_next(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
+    fault = op.fault
+    assert fault is not None, "an operation is written down before it is sent"  # noqa: S101  # for the type checker
+    command_id = commands.fault_command_id(world, fault.job_id, fault.fault_id)
+    generation = fault.generation if op.kind in _AT_PROCESSES else task.record.generation
+    action: Action
+    match op.kind:
+        case FaultKind.KILL:
+            action = Kill()
+        case FaultKind.REVIVE:
+            action = Revive(fault.with_disk)
+        case FaultKind.SIGNAL:
+            action = Signal(fault.signal)
+        case _:
+            plane = op.planes[-op.left]
+            op.left -= 1
+            action = _state(job, task, fault, plane)
+            if op.kind is FaultKind.HEAL and plane is Plane.TASK:
+                command_id += "-task"
+    op.command_id = commands.issue(
+        world,
+        world.node_of(task),
+        world.ref(task, generation),
+        task.record.slot,
+        action,
+        command_id=command_id,
+        since_ns=world.when(fault.requested_at),
+        # A kill takes milliseconds of all processors, in which a second one would wait: they begin together.
+        # Those of one call do.
+        together=op.kind is FaultKind.KILL and not op.asked.digest,
+    )
+
+
+def _state(job: LiveJob, task: LiveTask, fault: FaultRecord, plane: Plane) -> Action:
+    """The target's state as it is to be once this line holds."""
+    lines = [line for line in task.lines.values() if line.fault_id not in fault.heals]
+    if fault.kind in LASTING:
+        lines.append(fault)
+    if plane is Plane.TASK:
+        return desired.task(lines)
+    return _network(job, task, lines)
+
+
+def network_of(job: LiveJob, task: LiveTask) -> SetNetwork:
+    """The state of the target's network as the ledger has it."""
+    return _network(job, task, task.lines.values())
+
+
+def _network(job: LiveJob, task: LiveTask, lines: Iterable[FaultRecord]) -> SetNetwork:
+    others = [
+        other.record.address
+        for other in job.tasks.values()
+        if other.record.role is not Role.CLIENT and other is not task
+    ]
+    return desired.network(lines, others, lambda name: job.tasks[name].record.address)
 
 
 def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
@@ -206,45 +306,90 @@ def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None
             # Never one that was tried before, not even by a revival that failed.
             generation = max(task.record.generation, task.tried) + 1
             task.tried = generation
+        case FaultKind.PAUSE | FaultKind.SIGNAL:
+            generation = task.record.generation
         case _:
             generation = 0
+    what, fault_id = _UNDO if op.undo else op.asked.what, healing.next_fault_id(job)
+    op.asked.call_id = op.asked.call_id or fault_id
     op.fault = FaultRecord(
         job.record.job_id,
-        _next_fault_id(job),
+        fault_id,
         job.record.attempt,
-        line_id(op.asked),
+        "" if op.undo else line_id(op.asked),
         op.kind,
         op.task,
         op.requested_by,
         op.requested_at,
-        op.asked.with_disk,
+        what.with_disk,
         generation,
+        call_id=op.asked.call_id,
+        lease_s=what.lease_s,
+        heals=_heals(task, op),
+        cut_out=op.cut_out,
+        cut_in=op.cut_in,
+        degradation=what.degradation,
+        peers=op.peers,
+        one_way=what.one_way,
+        signal=what.signal,
+        shape=what.shape,
+        seed=what.seed,
+        text=what.text,
     )
     world.save_fault(job, op.fault)
 
 
-def _next_fault_id(job: LiveJob) -> int:
-    job.next_fault_id += 1
-    return job.next_fault_id - 1
+def _heals(task: LiveTask, op: FaultOp) -> tuple[int, ...]:
+    """The lines in force that an operation takes back."""
+    lines, kind = task.lines, op.kind
+    if not lines or kind not in _TAKE_BACK:
+        return ()
+    if kind is FaultKind.HEAL:
+        scope = op.scope
+        return tuple(
+            line.fault_id
+            for line in lines.values()
+            if scope is None or (line.call_id or line.fault_id) in scope
+        )
+    kinds = CUTS if kind is FaultKind.RECONNECT else (FaultKind.PAUSE,)
+    return tuple(line.fault_id for line in lines.values() if line.kind in kinds)
 
 
-def _holds_already(task: LiveTask, kind: FaultKind, with_disk: bool) -> bool:
+def _plane(kind: FaultKind) -> Plane:
+    return Plane.TASK if kind in _OF_TASK else Plane.NETWORK
+
+
+def _planes(job: LiveJob, task: LiveTask, op: FaultOp) -> tuple[Plane, ...]:
+    """The parts of the target's state that an operation which is written down has to set."""
+    if op.kind in _AT_PROCESSES or op.fault is None:
+        return ()
+    if op.kind is not FaultKind.HEAL:
+        return (_plane(op.kind),)
+    planes = planes_of(job, op.fault)
+    if op.undo:
+        planes.add(_plane(op.asked.kind))
+    elif op.scope is None:
+        planes |= task.unsure
+    # One that took nothing back before a restart was about what was unsure then.
+    return tuple(plane for plane in Plane if plane in planes) or tuple(Plane)
+
+
+def _holds_already(task: LiveTask, op: FaultOp) -> bool:
     alive, lost = task.record.state is TaskState.RUNNING, task.record.state is TaskState.LOST
+    kind, lines = op.kind, task.lines.values()
     match kind:
         case FaultKind.KILL:
             return not alive and (lost or not task.unsure_life)
         case FaultKind.REVIVE:
-            return alive and with_disk
-        case FaultKind.DISCONNECT:
-            return task.record.disconnected and (lost or not task.unsure_cut)
-        case FaultKind.RECONNECT:
-            return not task.record.disconnected and (lost or not task.unsure_cut)
-
-
-def _cut_set(job: LiveJob, task: LiveTask) -> tuple[str, ...]:
-    """All master and slave addresses of the job but the target's own."""
-    return tuple(
-        other.record.address
-        for other in job.tasks.values()
-        if other.record.role is not Role.CLIENT and other is not task
-    )
+            return alive and op.asked.what.with_disk
+        case FaultKind.SIGNAL | FaultKind.PARTITION | FaultKind.DEGRADE:
+            return False
+        case FaultKind.HEAL if op.scope is not None and not op.undo:
+            return not _heals(task, op)
+        case FaultKind.HEAL if not op.undo:
+            return not lines and (lost or not task.unsure)
+    sure = lost or _plane(op.asked.kind) not in task.unsure
+    if kind in LASTING:
+        # What ends by itself does not stand for what was asked for now.
+        return sure and any(line.kind is kind and not line.lease_s for line in lines)
+    return sure and not _heals(task, op)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import ledger, stopping
+from . import healing, ledger, stopping
 from .model import JobState, Reason, Role, Stamp, TaskExit, TaskState
 from .records import RunRecord
 from .state import LiveJob, LiveTask
@@ -98,6 +98,7 @@ def _ended(world: World, job: LiveJob, task: LiveTask, cause: TaskCause, end: Ta
         ended_at = at if at.monotonic_ns >= run.started_at.monotonic_ns else run.started_at
         world.save_run(task, replace(run, ended_at=ended_at, exit=end))
     world.move_task(job, task, cause, exit=end)
+    healing.generation_ended(world, job, task, at, cause is TaskCause.KILLED)
     event = "task.killed" if cause is TaskCause.KILLED else "task.exited"
     told = unquoted(end) if task.record.role is Role.CLIENT else end
     tell(world, job, event, ending(told), task.record.task)

@@ -21,6 +21,7 @@ from . import (
     clients,
     commands,
     faults,
+    figures,
     gang,
     ledger,
     nodes,
@@ -58,6 +59,7 @@ from .events import (
     Event,
     FinishRequested,
     HeartbeatReceived,
+    LinesRequested,
     MembersRequested,
     SubmitJob,
     TaskExited,
@@ -65,6 +67,7 @@ from .events import (
     VolunteerAttached,
     VolunteerDetached,
 )
+from .figures import Figures
 from .lives import exited
 from .model import ClockBound, Config, JobState, Stamp, TaskRef
 from .records import JobRecord, Record, TeamRecord, TokenRecord, UserRecord
@@ -86,7 +89,7 @@ from .verdict import verdict
 from .views import ClusterView, JobView, NodeView
 from .world import REMEMBERED_ANSWERS, World
 
-_Call = SubmitJob | CancelJob | DrainNode | FinishRequested | MembersRequested | UserCall
+_Call = SubmitJob | CancelJob | DrainNode | FinishRequested | MembersRequested | LinesRequested | UserCall
 
 
 # Of what a volunteer says of a failure, for people.
@@ -165,6 +168,15 @@ class Machine:
         """The cluster in numbers."""
         return show.cluster(self._world)
 
+    def figures(self, now: Stamp) -> Figures:
+        """The cluster in numbers, for whoever watches it."""
+        return figures.figures(self._world, now)
+
+    @property
+    def next_job_id(self) -> int:
+        """The id that the next job gets."""
+        return self._world.next_job_id
+
     def check_submit(self, event: SubmitJob) -> None:
         """Raises what this Submit would be refused with (BadRequest, Refused, Exhausted); queues nothing."""
         admission.check(self._world, event)
@@ -237,7 +249,9 @@ class Machine:
                 self._answer(event)
             case TaskExited():
                 self._exited(event)
-            case SubmitJob() | CancelJob() | DrainNode() | FinishRequested() | MembersRequested():
+            case SubmitJob() | CancelJob() | DrainNode():
+                self._answer_call(event)
+            case FinishRequested() | MembersRequested() | LinesRequested():
                 self._answer_call(event)
             case PutUsers() | PutTeam() | CreateToken() | RevokeToken() | PublishJob():
                 self._answer_call(event)
@@ -290,6 +304,8 @@ class Machine:
                 return clients.finish(world, event)
             case MembersRequested():
                 return clients.members(world, event)
+            case LinesRequested():
+                return clients.lines(world, event)
             case _:
                 return self._user_call(event)
 
@@ -429,6 +445,8 @@ class Machine:
                 world.write_audit()
             case ("fault", int(number)):
                 ledger.overdue(world, number)
+            case ("lease", int(job_id), int(number)):
+                ledger.lease_over(world, job_id, number)
 
     def _job_timer(self, job: LiveJob) -> None:
         match job.record.state:

@@ -98,6 +98,24 @@ class FaultKind(IntEnum):
     REVIVE = 2
     DISCONNECT = 3
     RECONNECT = 4
+    PARTITION = 5
+    PAUSE = 6
+    RESUME = 7
+    DEGRADE = 8
+    RESET = 9
+    DISK_FULL = 10
+    SIGNAL = 11
+    HEAL = 12
+
+
+class PartitionShape(IntEnum):
+    """How masters and slaves are put into groups; `shapes` does it."""
+
+    HALVES = 1
+    RANDOM_HALVES = 2
+    MAJORITY_RING = 3
+    BRIDGE = 4
+    ISOLATE_ONE = 5
 
 
 class AnswerCode(IntEnum):
@@ -211,7 +229,8 @@ MAX_LIMITS: Final = Limits(
 class JobSpec:
     """What to run, with every default filled in.
 
-    `clients` is 0 exactly where `client` is None. `time_limit_s` is in seconds and above 0.
+    `clients` is 0 exactly where `client` is None. `time_limit_s` is in seconds and above 0. Of one that is
+    `graded` the client was the manager's default one when it was submitted.
     """
 
     name: str
@@ -221,6 +240,7 @@ class JobSpec:
     clients: int
     time_limit_s: float
     limits: Limits = Limits()
+    graded: bool = False
 
     @property
     def slots(self) -> int:
@@ -240,6 +260,26 @@ class TaskExit:
     recipe_status: int = 0
     detail: str = ""
     annotations: tuple[Annotation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """What packets suffer; 0 where it is left as it is. Percentages are of packets, 0 to 100.
+
+    `rate_bps` is in bits a second. `jitter_ms` is to both sides of `delay_ms`. `reorder_percent` of the
+    packets are not delayed.
+    """
+
+    loss_percent: float = 0.0
+    rate_bps: int = 0
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    duplicate_percent: float = 0.0
+    corrupt_percent: float = 0.0
+    reorder_percent: float = 0.0
+
+
+UNDEGRADED: Final = Degradation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +340,7 @@ class Hello:
     version: str
     unsafe: tuple[str, ...] = ()  # what its isolation of tasks lacks
     instance: str = ""  # tells two volunteers of one id apart
+    cannot: tuple[tuple[str, str], ...] = ()  # capabilities that it does not have, and why
 
 
 @dataclass(frozen=True, slots=True)

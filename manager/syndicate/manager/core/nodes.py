@@ -260,6 +260,7 @@ def _record_of(world: World, hello: Hello, prefix: str, node: Node | None) -> No
         node.record.drained if node is not None else False,
         world.now,
         unsafe=hello.unsafe,
+        cannot=hello.cannot,
     )
 
 

@@ -124,6 +124,12 @@ class Queue:
         self._places = None
         self._forget_idle(owner)
 
+    def firsts(self) -> Iterator[tuple[Waiting, int]]:
+        """Of each owner who waits the first job, and how many the owner has waiting."""
+        return (
+            (self._jobs[who.waiting[0]][0], len(who.waiting)) for who in self._owners.values() if who.waiting
+        )
+
     def in_use(self) -> dict[str, int]:
         """Slots in use by owner, without those who use none."""
         return {name: who.in_use for name, who in self._owners.items() if who.in_use}

@@ -7,8 +7,11 @@ the line "queued" of a story comes from its job's row.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final
 
 from .model import (
+    Degradation,
     FaultKind,
     JobSpec,
     JobState,
@@ -94,7 +97,10 @@ class FaultRecord:
     """One line of the ledger. Key: job_id, fault_id. Saved with intent before, again when it holds or failed.
 
     `applied_at` is the volunteer's stamp (the manager's where it gave none), `applied_at_manager` the same on
-    the manager's clock ± `applied_error_ns`.
+    the manager's clock ± `applied_error_ns`. What lasts is in force from then until `healed_at_manager`;
+    `lease_s` is 0 where it does not end by itself. `call_id` is the first line of its call. A line that takes
+    others back names them in `heals`. `cut_out`, `cut_in` and `peers` are names of members; of a Disconnect
+    and a Reset, which are about all masters and slaves, none are named.
     """
 
     job_id: int
@@ -114,6 +120,30 @@ class FaultRecord:
     duration_ns: int = 0
     already: bool = False
     error: str = ""
+    call_id: int = 0
+    lease_s: float = 0.0
+    healed_at_manager: Stamp | None = None
+    healed_error_ns: int = 0
+    healed_by: str = ""
+    heals: tuple[int, ...] = ()
+    cut_out: tuple[str, ...] = ()
+    cut_in: tuple[str, ...] = ()
+    degradation: Degradation | None = None
+    peers: tuple[str, ...] = ()
+    one_way: bool = False
+    signal: int = 0
+    shape: str = ""
+    seed: int = 0
+    text: str = ""
+
+
+_FAULT_FIELDS: Final = tuple(FaultRecord.__dataclass_fields__)
+_fault_values: Final = attrgetter(*_FAULT_FIELDS)
+
+
+def changed(line: FaultRecord, **changes: Any) -> FaultRecord:
+    """The line with other values in some fields: `replace`, at a third of its time for so many of them."""
+    return FaultRecord(**{**dict(zip(_FAULT_FIELDS, _fault_values(line), strict=True)), **changes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +176,7 @@ class NodeRecord:
     last_seen_at: Stamp
     forgotten: bool = False
     unsafe: tuple[str, ...] = ()
+    cannot: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from . import ledger, quota, stopping
-from .asked import restored
+from . import healing, ledger, quota, stopping
+from .asked import forget_taken_back, restored, settle
 from .errors import InvariantError
 from .faults import reply_of
 from .model import FaultKind, JobState, Reason, Stamp
@@ -33,7 +33,7 @@ from .records import (
     TokenRecord,
     UserRecord,
 )
-from .state import Asked, FaultOp, LiveJob, LiveTask, Node, Slot
+from .state import Asked, FaultOp, LiveJob, LiveTask, Node, Plane, Slot
 from .story import tell
 from .transitions import ACTIVE_JOB_STATES, FINAL_TASK_STATES, TERMINAL_JOB_STATES
 from .world import REMEMBERED_SUBMITS, World, nanoseconds
@@ -162,7 +162,9 @@ def _load_fault(world: World, fault: FaultRecord) -> None:
     task = job.tasks[fault.task]
     task.tried = max(task.tried, fault.generation)
     if fault.applied_at is not None or fault.error:
-        ledger.learn(task, fault)
+        # One that failed and took nothing back was about whatever was not known then.
+        ledger.learn(task, fault, ledger.planes_of(job, fault) or list(Plane))
+    healing.load(task, fault)
     if fault.kind is FaultKind.KILL and fault.applied_at is not None:
         task.killed = (fault.generation, fault.processes)
 
@@ -188,23 +190,36 @@ def _load_slots(world: World, job: LiveJob) -> None:
 
 
 def _load_requests(world: World, job: LiveJob) -> None:
+    """Brings the lines of each call together: what is under way, what is told, what was taken back."""
+    calls: dict[object, Asked] = {}
     for fault in job.faults.values():
-        if fault.requested_by == ledger.HEALER:
+        if fault.requested_by == healing.HEALER:
             continue
-        task = job.tasks[fault.task]
-        asked = restored(world, job, fault.kind, fault.with_disk, fault.request_id, fault.task)
+        # Managers of before did not write down which lines are one call's.
+        key = fault.call_id or fault.request_id or fault.fault_id
+        asked = calls.get(key)
+        if asked is None:
+            asked = calls[key] = restored(world, job, fault)
+            asked.call_id = fault.call_id or fault.fault_id
+        undo, came_of_it = fault.requested_by == healing.ROLLBACK, asked.told
+        if undo:
+            came_of_it = asked.undone = {} if asked.undone is None else asked.undone
         if fault.applied_at is None and not fault.error:
-            _load_op(world, job, task, fault, asked)
-        elif fault.request_id:
-            asked.told[fault.task] = reply_of(world, world.node_of(task), fault)
-    job.remembered = sum(len(asked.told) for asked in job.requests.values() if not asked.ops)
+            _load_op(world, job, fault, asked, undo)
+        else:
+            told = reply_of(world, world.node_of(job.tasks[fault.task]), fault)
+            came_of_it[fault.task] = told
+    for asked in calls.values():
+        if not asked.ops:
+            settle(asked)
+    job.remembered = _kept(job)
 
 
-def _load_op(world: World, job: LiveJob, task: LiveTask, fault: FaultRecord, asked: Asked) -> None:
-    op = FaultOp(asked, fault.task, fault.requested_by, fault.requested_at, fault=fault)
+def _load_op(world: World, job: LiveJob, fault: FaultRecord, asked: Asked, undo: bool) -> None:
+    op = FaultOp(asked, fault.task, fault.requested_by, fault.requested_at, undo=undo, fault=fault)
     world.asked[asked.number] = asked
     asked.ops[fault.task] = op
-    task.ops.append(op)
+    job.tasks[fault.task].ops.append(op)
     job.ops_waiting += 1
 
 
@@ -234,9 +249,13 @@ def _go_on(world: World, job: LiveJob) -> None:
     job.limit_deadline_ns = started_ns + limit_ns
     world.timers.set(("job", record.job_id), job.limit_deadline_ns)
     tell(world, job, "manager.restarted", "it goes on")
+    _roll_back(world, job)
     for task in job.tasks.values():
         for op in task.ops:
-            ledger.send(world, job, task, op)
+            if op.fault is not None:
+                ledger.send(world, job, task, op)
+        for line in task.lines.values():
+            healing.watch_lease(world, line)
         if task.record.state not in FINAL_TASK_STATES and not world.holds(task):
             # The volunteer was rebooted, and the manager died between its Hello and what follows from it.
             why = f"{task.record.volunteer_id} was rebooted"
@@ -244,3 +263,19 @@ def _go_on(world: World, job: LiveJob) -> None:
             if job.record.state is not JobState.RUNNING:
                 return
     world.touch(job)
+
+
+def _roll_back(world: World, job: LiveJob) -> None:
+    """The manager died between the failure of a call at one member and taking it back at all others."""
+    for asked in list(job.requests.values()):
+        over = all(op.undo for op in asked.ops.values())
+        begun = over and ledger.take_back(world, job, asked, rest=asked.undone is not None)
+        if not asked.ops and not begun:
+            forget_taken_back(asked)
+            if not asked.told:
+                del job.requests[asked.request_id]
+    job.remembered = _kept(job)
+
+
+def _kept(job: LiveJob) -> int:
+    return sum(len(asked.told) for asked in job.requests.values() if not asked.ops)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 
 from .clock import Interval
 from .effects import Command, FaultReply, FinishReply
 from .errors import CoreError
-from .model import FaultKind, Resources, Stamp, TaskRef
+from .model import Degradation, FaultKind, Resources, Stamp, TaskRef
 from .records import FaultRecord, JobRecord, NodeRecord, RunRecord, StoryRecord, TaskRecord
 
 # A task in one attempt, whichever its generation: job id, attempt, task.
 TaskKey = tuple[int, int, str]
+
+
+class Plane(Enum):
+    """The parts of a member's state that a command sets as a whole."""
+
+    NETWORK = "network"
+    TASK = "task"
 
 
 def key_of(ref: TaskRef) -> TaskKey:
@@ -70,42 +78,85 @@ class Node:
     instance: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class What:
+    """What a call asks for, apart from whom: the fields of its lines, see `FaultRecord`.
+
+    `scope` is a Heal's: the calls whose lines it takes back, None for all. `groups` are a Partition's, by
+    address.
+    """
+
+    kind: FaultKind
+    with_disk: bool = True
+    lease_s: float = 0.0
+    degradation: Degradation | None = None
+    one_way: bool = False
+    signal: int = 0
+    shape: str = ""
+    seed: int = 0
+    text: str = ""
+    scope: frozenset[int] | None = None
+    groups: tuple[tuple[str, ...], ...] = ()
+
+
 @dataclass(slots=True, eq=False)
 class Asked:
     """A fault that was asked for, at one member or at several: under way, or kept for repeats.
 
     `ops` are the members where it is not over, `told` what came of it at the others. `tasks` is in the order
-    in which they were named; of several it is not known after a restart, and `digest` stands for it.
-    `waiters` are the calls that wait for the answer.
+    in which they were named; of several it is not known after a restart, and `digest` stands for it and for
+    whatever else of the call is not plain. `waiters` are the calls that wait for the answer. `call_id` is the
+    id of its first line, 0 while it has none. Where it failed at one member, `undone` tells what came of
+    taking it back at the others; None before that is begun.
     """
 
     number: int
     job_id: int
     request_id: str
-    kind: FaultKind
-    with_disk: bool
+    what: What
     digest: str
     tasks: tuple[str, ...] = ()
     ops: dict[str, FaultOp] = field(default_factory=dict)
     told: dict[str, FaultReply | CoreError] = field(default_factory=dict)
     waiters: list[int] = field(default_factory=list)
+    call_id: int = 0
+    undone: dict[str, FaultReply | CoreError] | None = None
+
+    @property
+    def kind(self) -> FaultKind:
+        """What is to be done."""
+        return self.what.kind
 
 
 @dataclass(slots=True, eq=False)
 class FaultOp:
-    """A fault at one member that is not over; `fault` is its line in the ledger, once sent."""
+    """A fault at one member that is not over; `fault` is its line in the ledger, once sent.
+
+    One with `undo` takes back what its call did. `planes` are the parts of the member's state that it sets,
+    `left` how many of them are still to be sent, the one under way not counted.
+    """
 
     asked: Asked
     task: str
     requested_by: str
     requested_at: Stamp
+    cut_out: tuple[str, ...] = ()
+    cut_in: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    undo: bool = False
     fault: FaultRecord | None = None
     command_id: str = ""
+    planes: tuple[Plane, ...] = ()
+    left: int = 0
+    kind: FaultKind = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kind = FaultKind.HEAL if self.undo else self.asked.what.kind
 
     @property
-    def kind(self) -> FaultKind:
-        """What is to be done."""
-        return self.asked.kind
+    def scope(self) -> frozenset[int] | None:
+        """The calls whose lines it takes back; None for all."""
+        return frozenset({self.asked.call_id}) if self.undo else self.asked.what.scope
 
 
 @dataclass(slots=True)
@@ -113,8 +164,9 @@ class LiveTask:
     """A member in the current attempt. `command_id` is its unanswered Reserve, Prepare, Start or Release.
 
     `tried` is the highest generation that any start was asked for; `killed` is what the last Kill that was
-    answered found, as (generation, processes). `unsure_cut` and `unsure_life` while the last Disconnect or
-    Reconnect, or the last Revive, was answered with a failure: it may have come about all the same.
+    answered found, as (generation, processes). `lines` are those of the ledger that are in force, by id.
+    `unsure` has the parts of its state, and `unsure_life` its life, of which the last command was answered
+    with a failure: it may have come about all the same.
     """
 
     record: TaskRecord
@@ -123,7 +175,8 @@ class LiveTask:
     command_id: str = ""
     tried: int = 0
     killed: tuple[int, int] = (0, 0)
-    unsure_cut: bool = False
+    lines: dict[int, FaultRecord] = field(default_factory=dict)
+    unsure: set[Plane] = field(default_factory=set)
     unsure_life: bool = False
 
 

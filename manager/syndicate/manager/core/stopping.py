@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import commands, ledger
+from . import commands, healing, ledger
 from .effects import Release
 from .model import AnswerCode, JobState, Reason, Result, Role, Stamp, TaskExit, TaskState
 from .records import JobRecord
@@ -50,7 +50,7 @@ def stop(
 ) -> None:
     """Ends the attempt with a verdict: a terminal state, or QUEUED for another attempt."""
     ledger.end_attempt(world, job)
-    ledger.heal(world, job)
+    healing.job_ends(world, job)
     world.move_job(job, JobCause.STOP, verdict=verdict, reason=reason, detail=detail, result=result)
     for task in job.tasks.values():
         world.save_task(job, task, task.record)  # a gang that was only reserved has no rows yet
@@ -127,7 +127,7 @@ def member_lost(world: World, job: LiveJob, task: LiveTask, reason: Reason, why:
     told_all = ended or record.finished_at is not None
     tell(world, job, "task.lost", why, record.task)
     _end_run(world, task, TaskExit(reason, detail=why))
-    ledger.healed(world, job, task, None, None)
+    healing.slot_given_back(world, job, task, None, None)
     world.move_task(job, task, TaskCause.LOST, exit=record.exit or TaskExit(reason, detail=why))
     if world.holds(task):
         # Something of it may be left there: the slot is locked until the machine says that nothing is.
@@ -157,7 +157,7 @@ def released(world: World, node: Node, pending: Pending, code: AnswerCode, appli
     if task.record.state not in FINAL_TASK_STATES:
         job = found[0]
         _end_run(world, task, TaskExit(Reason.STOPPED))
-        ledger.healed(world, job, task, applied_at or world.now, pending.first_sent_ns)
+        healing.slot_given_back(world, job, task, applied_at or world.now, pending.first_sent_ns)
         end = task.record.exit
         if task.record.state is TaskState.RUNNING:
             end = TaskExit(Reason.STOPPED)
@@ -299,7 +299,7 @@ def _give_up(world: World, job: LiveJob, task: LiveTask) -> None:
     why = f"{task.record.volunteer_id} has not said that it is gone"
     tell(world, job, "task.lost", why, task.record.task)
     _end_run(world, task, TaskExit(Reason.VOLUNTEER_LOST, detail=why))
-    ledger.healed(world, job, task, None, None)
+    healing.slot_given_back(world, job, task, None, None)
     world.move_task(
         job, task, TaskCause.LOST, exit=task.record.exit or TaskExit(Reason.VOLUNTEER_LOST, detail=why)
     )

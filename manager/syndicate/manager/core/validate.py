@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from .desired import CUTS, LASTING
 from .effects import Release
 from .errors import InvariantError
-from .model import JobState, TaskState
+from .model import FaultKind, JobState, TaskState
 from .state import LiveJob, LiveTask
 from .story import retell
 from .transitions import ACTIVE_JOB_STATES, FINAL_TASK_STATES, TERMINAL_JOB_STATES
@@ -80,8 +81,26 @@ def _task(world: World, job: LiveJob, task: LiveTask) -> None:
     _require(
         all(op.fault is None for op in list(task.ops)[1:]), "two operations under way on one target", job
     )
+    _lines(world, job, task)
     if job.record.state not in (JobState.PREPARING, JobState.RUNNING):
         _require(not task.ops, "an operation outlives its attempt", job)
+
+
+def _lines(world: World, job: LiveJob, task: LiveTask) -> None:
+    """The lines in force at a target are those of the ledger, and each lease is watched over."""
+    name, state = task.record.task, task.record.state
+    for number, line in task.lines.items():
+        _require(job.faults.get(number) is line, f"line {number} is not the ledger's", job)
+        holds = line.applied_at is not None and not line.error and line.healed_at_manager is None
+        _require(holds and line.task == name and line.kind in LASTING, f"line {number} is not in force", job)
+        frozen = line.kind is not FaultKind.PAUSE or state is TaskState.RUNNING
+        _require(frozen, f"{name} is frozen, and does not run", job)
+        if line.lease_s and job.record.state is JobState.RUNNING:
+            ends = any(op.kind is FaultKind.HEAL for op in task.ops)
+            _require(ends or world.timers.is_set(("lease", line.job_id, number)), "nothing ends a lease", job)
+    cut = any(line.kind in CUTS for line in task.lines.values())
+    _require(cut is task.record.disconnected, f"{name}: its row says otherwise whether it is cut off", job)
+    _require(not task.lines or state not in FINAL_TASK_STATES, f"{name} is gone, and lines are in force", job)
 
 
 def _slots(world: World) -> None:

@@ -71,6 +71,10 @@ class LogStore:
         self._waiting_bytes = 0
         self._appended = 0
         self._written = 0
+        # Bytes that came, those that were dropped before they came, and those that could not be written.
+        self.received_bytes = 0
+        self.dropped_bytes = 0
+        self.lost_bytes = 0
         self._progress = asyncio.Event()
         self._files: OrderedDict[Path, LogFile] = OrderedDict()  # used by the thread alone
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
@@ -110,6 +114,8 @@ class LogStore:
         log_path(self._root, key.job_id, key.attempt, key.task)
         self._appended += 1
         self._waiting_bytes += len(entry.piece.data)
+        self.received_bytes += len(entry.piece.data)
+        self.dropped_bytes += entry.piece.dropped_before
         self._queue.put(_Waiting(origin, key, entry))
 
     async def room(self) -> None:
@@ -172,6 +178,7 @@ class LogStore:
                 self._file(path).append([w.entry for w in waiting_here])
             except Exception as error:  # noqa: BLE001 - this thread must go on: others' output waits behind it
                 # A full disk costs output, never the job: the pieces count as dropped.
+                self.lost_bytes += sum(len(w.entry.piece.data) for w in waiting_here)
                 trouble(path, error)
         return [Stored(origin, key, end) for (origin, key), end in ends.items()]
 

@@ -15,10 +15,12 @@ from .errors import (
     Unknown,
 )
 from .folder import Folder
-from .office import Bundle, Office, renewal_due, without_secret
+from .office import MOST_USES, SOON_S, Bundle, Office, renewal_due, without_secret
 from .register import Deed, Issued, JoinToken, Register, day
 
 __all__ = [
+    "MOST_USES",
+    "SOON_S",
     "Authority",
     "BadInput",
     "Bundle",

@@ -25,6 +25,8 @@ DEFAULT_TOKEN_S: Final = 86_400
 LONGEST_TOKEN_S: Final = 365 * 86_400
 # Of a certificate's life; the last third is for a machine that is away, and for people who read warnings.
 RENEW_AFTER: Final = 2 / 3
+SOON_S: Final = 14 * 86_400
+"""What expires within so long is warned of."""
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 

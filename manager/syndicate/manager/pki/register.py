@@ -20,6 +20,8 @@ from .errors import Damaged, Exists, TokenRefused, Unknown
 _VERSION: Final = 1
 # An expired certificate is listed for so long, and then forgotten.
 _REMEMBERED_S: Final = 30 * 86_400
+# Of one name: who asks for one after another fills no disk. An older one is unknown then, thus refused.
+MOST_OF_ONE: Final = 100
 # So many commands are kept for the audit log of a manager that does not run; of more the oldest go.
 MOST_DEEDS: Final = 1_000
 
@@ -102,9 +104,22 @@ class Register:
         """When the last of a volunteer's certificates expires; 0 where it has none."""
         return max((one.not_after for one in self.live(name, now)), default=0)
 
+    def ends(self) -> dict[str, int]:
+        """When the last certificate of each volunteer expires or did, without those that were revoked."""
+        found: dict[str, int] = {}
+        for one in self.issued:
+            if one.kind is Kind.VOLUNTEER and not one.revoked_at:
+                found[one.name] = max(one.not_after, found.get(one.name, 0))
+        return found
+
     def with_issued(self, certificate: Certificate, now: int, token_id: str = "") -> Register:
-        """Another one was signed; those that expired long ago are forgotten."""
-        kept = tuple(one for one in self.issued if one.not_after + _REMEMBERED_S > now)
+        """Another one was signed; those that expired long ago are forgotten, and the oldest of very many."""
+        whose = (certificate.kind, certificate.name)
+        mine = [one.serial for one in self.issued if (one.kind, one.name) == whose]
+        over = frozenset(mine[: 1 - MOST_OF_ONE])
+        kept = tuple(
+            one for one in self.issued if one.not_after + _REMEMBERED_S > now and one.serial not in over
+        )
         line = Issued(
             certificate.serial,
             certificate.kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .audit import AuditLog
 from .chaos import ChaosControl
+from .chaos_callers import ByUsers, Relayed, UsersChaosControl
 from .doors import CertifiedDoor, Door, UsersDoor, VolunteersDoor
 from .guard import Guard, Watch
 from .limits import Usage
@@ -14,6 +15,7 @@ from .upload import Uploads
 
 __all__ = [
     "AuditLog",
+    "ByUsers",
     "CertifiedDoor",
     "ChaosControl",
     "Desk",
@@ -22,9 +24,11 @@ __all__ = [
     "Listener",
     "PortInUse",
     "Registry",
+    "Relayed",
     "Scheduler",
     "Uploads",
     "Usage",
+    "UsersChaosControl",
     "UsersDoor",
     "VolunteersDoor",
     "Watch",

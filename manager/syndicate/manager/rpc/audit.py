@@ -11,6 +11,7 @@ from ..core.access import Caller
 from ..core.audit import Denials
 from ..core.errors import CoreError
 from ..core.names import is_name
+from ..core.tally import Count
 from ..core.user_events import Audited, WriteAudit
 from ..engine import Engine
 from ..pki import Deed, day
@@ -26,6 +27,7 @@ class AuditLog:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._denials = Denials()
+        self.by_reason = Count()
 
     def denied(
         self,
@@ -35,17 +37,21 @@ class AuditLog:
         peer: str,
         method: str,
         request: object = None,
+        named: int = 0,
         volunteer: str = "",
     ) -> None:
         """A call was denied.
 
-        `token_id` is of the token where that is known and its user is not let in, `volunteer` the name in the
-        certificate that a call came with.
+        `token_id` is of the token where that is known and its user is not let in, `named` the job that the
+        call names beside its request (0 for none), `volunteer` the name in the certificate that it came with.
         """
+        self.by_reason.add(error.reason)
         subject, job_id = subject_of(request)
+        if not subject and named > 0:
+            subject, job_id = f"job {named}", named
         if self._engine.machine.token(token_id) is None:
             token_id = ""  # whatever was sent: the log holds what is known
-        who = caller.name if caller is not None else volunteer or self._user_of(token_id)
+        who = caller.name if caller is not None else _node(volunteer) or self._user_of(token_id)
         denial = Audited(who, token_id, peer, method, subject, False, error.reason, job_id)
         self._write(self._denials.note(denial, self._now_ns()))
 
@@ -55,7 +61,8 @@ class AuditLog:
 
     def signed(self, volunteer_id: str, peer: str, method: str) -> None:
         """A volunteer was given a certificate."""
-        self._write([Audited(volunteer_id, "", peer, method, f"node {volunteer_id}", True)])
+        node = _node(volunteer_id)
+        self._write([Audited(node, "", peer, method, node, True)])
 
     async def did(self, deeds: Sequence[Deed]) -> bool:
         """Operators did this by commands on this machine; whether it is written down for good."""
@@ -92,6 +99,11 @@ class AuditLog:
         if self._engine.stopping is None:
             for line in lines:
                 self._engine.handle(line)
+
+
+def _node(volunteer_id: str) -> str:
+    """A volunteer as somebody who did something: a user's name has no space, so it looks like nobody's."""
+    return f"node {volunteer_id}" if volunteer_id else ""
 
 
 def _when(at: int, now: int) -> str:

@@ -37,7 +37,17 @@ def origin(context: Context) -> Origin:
 
 def host_of(context: Context) -> str:
     """The address that a call comes from, without the port: `127.0.0.1`, `::1`, `unix`."""
-    kind, _, rest = unquote(context.peer()).partition(":")
+    # A listener on [::] sees IPv4 as addresses that begin with ::ffff:.
+    kind, _, rest = unquote(context.peer()).replace("[::ffff:", "[").partition(":")
     if kind not in ("ipv4", "ipv6"):
         return kind
     return rest.rpartition(":")[0].strip("[]")
+
+
+def job_named(context: Context) -> int | None:
+    """The job that a user's call is about, by its metadata; None where that names none."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "syndicate-job":
+            text = str(value)
+            return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+    return None

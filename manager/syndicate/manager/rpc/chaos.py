@@ -1,40 +1,75 @@
-"""ChaosControl: what a client may do to its own job, relayed and attested by its volunteer."""
+"""ChaosControl: what clients may do to their own job, and users to theirs.
+
+Who calls, and about which job, `chaos_callers` finds out.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from syndicate.v1 import chaos_pb2 as pb
 from syndicate.v1 import chaos_pb2_grpc
 
 from ..core import effects, events
-from ..core.errors import Away, BadRequest, NotAllowed, TooLate
-from ..core.events import ChaosCaller, ChaosRequest
-from ..core.model import TaskRef
+from ..core.errors import BadRequest, TooLate
+from ..core.events import ChaosRequest, WhoCalls
+from ..core.model import UNDEGRADED
 from ..engine import Engine
-from . import convert
-from .peers import Peers
+from . import convert, pictures
+from .histories import ClientsHistories
+from .pages import page, page_number
 from .types import Context
 
 # The machine bounds every fault by itself; this is for a reply that never comes.
 _ANSWER_WITHIN_S: Final = 120.0
+_LINES: Final = 1000
+_MOST_LINES: Final = 10_000
+# What is looked at before the core bounds it.
+_MOST_VALUES: Final = 4096
 
-_Fault = pb.KillRequest | pb.ReviveRequest | pb.DisconnectRequest | pb.ReconnectRequest
+_Fault = (
+    pb.KillRequest
+    | pb.ReviveRequest
+    | pb.DisconnectRequest
+    | pb.ReconnectRequest
+    | pb.ResetRequest
+    | pb.DegradeRequest
+    | pb.PauseRequest
+    | pb.ResumeRequest
+    | pb.DiskFullRequest
+    | pb.SignalRequest
+)
+_Leased = (
+    pb.DisconnectRequest
+    | pb.ResetRequest
+    | pb.PartitionRequest
+    | pb.DegradeRequest
+    | pb.PauseRequest
+    | pb.DiskFullRequest
+)
 
 
-class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
+class Callers(Protocol):
+    """Who calls through a listener."""
+
+    async def who(self, context: Context, method: str) -> WhoCalls:
+        """The caller of this method, and the job. Raises CoreError where it may not call it."""
+
+
+class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
-    def __init__(self, engine: Engine, peers: Peers | None = None) -> None:
-        """Without `peers` the listener is in clear text, and a volunteer is whoever its stream says it is."""
+    def __init__(self, engine: Engine, callers: Callers) -> None:
         self._engine = engine
-        self._peers = peers
+        self._callers = callers
+
+    # ---- processes ----------------------------------------------------------------------------------------
 
     async def Kill(self, request: pb.KillRequest, context: Context) -> pb.KillResponse:
         """End every process of a member, or of several."""
-        caller, request_id, ips = self._asked(request, context)
+        caller, request_id, ips = await self._asked(request, context, "Kill")
         held = await self._fault(lambda call: events.KillRequested(call, request_id, caller, ips))
         return pb.KillResponse(
             applied=_together(held),
@@ -44,7 +79,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
 
     async def Revive(self, request: pb.ReviveRequest, context: Context) -> pb.ReviveResponse:
         """Start a member again, or several; with their disks unless told otherwise."""
-        caller, request_id, ips = self._asked(request, context)
+        caller, request_id, ips = await self._asked(request, context, "Revive")
         with_disk = request.with_disk if request.HasField("with_disk") else True
         held = await self._fault(
             lambda call: events.ReviveRequested(call, request_id, caller, ips, with_disk)
@@ -53,21 +88,129 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
             applied=_together(held), generation=held[0].generation, members=_members(ips, held, revived=True)
         )
 
+    async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
+        """Freeze a member, or several."""
+        caller, request_id, ips = await self._asked(request, context, "Pause")
+        lease = _lease(request)
+        held = await self._fault(lambda call: events.PauseRequested(call, request_id, caller, ips, lease))
+        return pb.PauseResponse(applied=_together(held), members=_members(ips, held))
+
+    async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
+        """Let a member run again, or several."""
+        caller, request_id, ips = await self._asked(request, context, "Resume")
+        held = await self._fault(lambda call: events.ResumeRequested(call, request_id, caller, ips))
+        return pb.ResumeResponse(applied=_together(held), members=_members(ips, held))
+
+    async def Signal(self, request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
+        """Send a signal to the processes of a member, or of several."""
+        caller, request_id, ips = await self._asked(request, context, "Signal")
+        number = request.signal
+        held = await self._fault(lambda call: events.SignalRequested(call, request_id, caller, ips, number))
+        return pb.SignalResponse(applied=_together(held), members=_members(ips, held))
+
+    # ---- networks and disks -------------------------------------------------------------------------------
+
     async def Disconnect(self, request: pb.DisconnectRequest, context: Context) -> pb.DisconnectResponse:
         """Cut a member off, or several."""
-        caller, request_id, ips = self._asked(request, context)
-        held = await self._fault(lambda call: events.DisconnectRequested(call, request_id, caller, ips))
+        caller, request_id, ips = await self._asked(request, context, "Disconnect")
+        lease = _lease(request)
+        held = await self._fault(
+            lambda call: events.DisconnectRequested(call, request_id, caller, ips, lease)
+        )
         return pb.DisconnectResponse(applied=_together(held), members=_members(ips, held))
 
     async def Reconnect(self, request: pb.ReconnectRequest, context: Context) -> pb.ReconnectResponse:
         """Take a cut back, or several."""
-        caller, request_id, ips = self._asked(request, context)
+        caller, request_id, ips = await self._asked(request, context, "Reconnect")
         held = await self._fault(lambda call: events.ReconnectRequested(call, request_id, caller, ips))
         return pb.ReconnectResponse(applied=_together(held), members=_members(ips, held))
 
+    async def Reset(self, request: pb.ResetRequest, context: Context) -> pb.ResetResponse:
+        """Cut a member off, or several, so that TCP is told."""
+        caller, request_id, ips = await self._asked(request, context, "Reset")
+        lease = _lease(request)
+        held = await self._fault(lambda call: events.ResetRequested(call, request_id, caller, ips, lease))
+        return pb.ResetResponse(applied=_together(held), members=_members(ips, held))
+
+    async def Partition(self, request: pb.PartitionRequest, context: Context) -> pb.PartitionResponse:
+        """Cut groups of members from each other."""
+        caller = await self._callers.who(context, "Partition")
+        request_id = convert.request_id(request.request_id)
+        if len(request.groups) > _MOST_VALUES:
+            raise BadRequest("BAD_FIELD", f"there are more than {_MOST_VALUES:,} groups", field="groups")
+        groups = tuple(tuple(group.ips) for group in request.groups)
+        reply = await self._faults(
+            lambda call: events.PartitionRequested(
+                call,
+                request_id,
+                caller,
+                groups,
+                int(request.shape),
+                request.ip,
+                request.one_way,
+                request.seed,
+                _lease(request),
+            )
+        )
+        return pb.PartitionResponse(
+            applied=_together(reply.members),
+            members=_members(reply.addresses, reply.members),
+            groups=[pb.PartitionGroup(ips=group) for group in reply.groups],
+        )
+
+    async def Degrade(self, request: pb.DegradeRequest, context: Context) -> pb.DegradeResponse:
+        """Make the network of a member worse, or of several."""
+        caller, request_id, ips = await self._asked(request, context, "Degrade")
+        _few(request.peers, "peers")
+        lease, peers, one_way = _lease(request), tuple(request.peers), request.one_way
+        asked = request.HasField("degradation")
+        worse = convert.degradation_in(request.degradation) if asked else UNDEGRADED
+        held = await self._fault(
+            lambda call: events.DegradeRequested(call, request_id, caller, ips, worse, peers, one_way, lease)
+        )
+        return pb.DegradeResponse(applied=_together(held), members=_members(ips, held))
+
+    async def DiskFull(self, request: pb.DiskFullRequest, context: Context) -> pb.DiskFullResponse:
+        """Fill the disk of a member, or of several."""
+        caller, request_id, ips = await self._asked(request, context, "DiskFull")
+        lease = _lease(request)
+        held = await self._fault(lambda call: events.DiskFullRequested(call, request_id, caller, ips, lease))
+        return pb.DiskFullResponse(applied=_together(held), members=_members(ips, held))
+
+    # ---- the ledger ---------------------------------------------------------------------------------------
+
+    async def Heal(self, request: pb.HealRequest, context: Context) -> pb.HealResponse:
+        """Take back what lasts: everything, or what some calls did."""
+        caller = await self._callers.who(context, "Heal")
+        request_id = convert.request_id(request.request_id)
+        _few(request.fault_ids, "fault_ids")
+        fault_ids = tuple(request.fault_ids)
+        reply = await self._faults(lambda call: events.HealRequested(call, request_id, caller, fault_ids))
+        return pb.HealResponse(
+            applied=_together(reply.members) if reply.members else pb.FaultApplied(already=True),
+            members=_members(reply.addresses, reply.members),
+            healed=sorted(number for held in reply.members for number in held.healed),
+        )
+
+    async def ListFaults(self, request: pb.ListFaultsRequest, context: Context) -> pb.ListFaultsResponse:
+        """Lines of the ledger, in pages."""
+        caller = await self._callers.who(context, "ListFaults")
+        if request.page_size < 0:
+            raise BadRequest("BAD_FIELD", f"page_size is {request.page_size}", field="page_size")
+        most = min(request.page_size, _MOST_LINES) or _LINES
+        after = page_number(request.page_token) or 0
+        found = await self._lines(caller, request.in_force, after, most)
+        lines, cut = page((pictures.fault_out(line) for line in found.lines), most)
+        more = found.more or cut
+        return pb.ListFaultsResponse(faults=lines, next_page_token=str(lines[-1].fault_id) if more else "")
+
+    # ---- the job ------------------------------------------------------------------------------------------
+
     async def Finish(self, request: pb.FinishRequest, context: Context) -> pb.FinishResponse:
         """Write down what a client found."""
-        caller, request_id = self._caller(context), convert.request_id(request.request_id)
+        caller = await self._callers.who(context, "Finish")
+        assert isinstance(caller, events.ChaosCaller)  # noqa: S101 - users are refused before
+        request_id = convert.request_id(request.request_id)
         result = convert.result_in(request.result)
         reply = await self._call(lambda call: events.FinishRequested(call, request_id, caller, result))
         assert isinstance(reply, effects.FinishReply)  # noqa: S101 - the event's contract
@@ -77,9 +220,7 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
 
     async def ListMembers(self, request: pb.ListMembersRequest, context: Context) -> pb.ListMembersResponse:
         """The members of the caller's job."""
-        caller = self._caller(context)
-        reply = await self._call(lambda call: events.MembersRequested(call, caller))
-        assert isinstance(reply, effects.MembersReply)  # noqa: S101 - the event's contract
+        caller = await self._callers.who(context, "ListMembers")
         return pb.ListMembersResponse(
             members=[
                 pb.MemberState(
@@ -87,46 +228,27 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
                     state=convert.number(view.state),
                     generation=view.generation,
                     disconnected=view.disconnected,
+                    paused=view.paused,
+                    faults=view.faults,
                 )
-                for view in reply.members
+                for view in (await self._members(caller)).members
             ]
         )
 
     async def Ping(self, request: pb.PingRequest, context: Context) -> pb.PingResponse:
         """The manager's clock."""
         at = self._engine.clock.now()
-        self._caller(context)
+        await self._callers.who(context, "Ping")
         return pb.PingResponse(manager_at=convert.stamp_out(at))
 
-    def _caller(self, context: Context) -> ChaosCaller:
-        """The client task that its volunteer attests. The core checks that the volunteer holds it.
+    # ---- help ---------------------------------------------------------------------------------------------
 
-        The volunteer is the one whose live stream the call names, and whose certificate it shows. Raises
-        NotAllowed, and Away where the stream has ended: there may be another one already, which the next call
-        names.
-        """
-        session = task = ""
-        for key, value in context.invocation_metadata() or ():
-            if key == "syndicate-session":
-                session = str(value)
-            elif key == "syndicate-task":
-                task = str(value)
-        ref = _ref(task) if session else None
-        if ref is None:
-            raise NotAllowed(
-                "NOT_A_CLIENT",
-                "ChaosControl is for client tasks: call it through the socket in SYNDICATE_CHAOS",
-            )
-        volunteer_id = self._engine.machine.volunteer_of(session)
-        if volunteer_id is None:
-            raise Away("MANAGER_AWAY", "the volunteer's stream to the manager has ended; try again")
-        if self._peers is not None:
-            self._peers.must_be(context, volunteer_id)
-        return ChaosCaller(volunteer_id, ref)
-
-    def _asked(self, request: _Fault, context: Context) -> tuple[ChaosCaller, str, tuple[str, ...]]:
+    async def _asked(
+        self, request: _Fault, context: Context, method: str
+    ) -> tuple[WhoCalls, str, tuple[str, ...]]:
         """Who asks for a fault, under which request id, and at which addresses."""
-        return self._caller(context), convert.request_id(request.request_id), _addresses(request)
+        caller = await self._callers.who(context, method)
+        return caller, convert.request_id(request.request_id), _addresses(request)
 
     async def _fault(self, make: Callable[[int], ChaosRequest]) -> tuple[effects.FaultReply, ...]:
         """Answers of the members, in the order in which they were named; at least one."""
@@ -135,6 +257,21 @@ class ChaosControl(chaos_pb2_grpc.ChaosControlServicer):
             return reply.members
         assert isinstance(reply, effects.FaultReply)  # noqa: S101 - the events' contract
         return (reply,)
+
+    async def _faults(self, make: Callable[[int], ChaosRequest]) -> effects.FaultsReply:
+        reply = await self._call(make)
+        assert isinstance(reply, effects.FaultsReply)  # noqa: S101 - the events' contract
+        return reply
+
+    async def _lines(self, caller: WhoCalls, in_force: bool, after: int, most: int) -> effects.LinesReply:
+        reply = await self._call(lambda call: events.LinesRequested(call, caller, in_force, after, most))
+        assert isinstance(reply, effects.LinesReply)  # noqa: S101 - the event's contract
+        return reply
+
+    async def _members(self, caller: WhoCalls) -> effects.MembersReply:
+        reply = await self._call(lambda call: events.MembersRequested(call, caller))
+        assert isinstance(reply, effects.MembersReply)  # noqa: S101 - the event's contract
+        return reply
 
     async def _call(self, make: Callable[[int], events.Event]) -> effects.Answer:
         try:
@@ -151,6 +288,17 @@ def _addresses(request: _Fault) -> tuple[str, ...]:
     if request.ip:
         raise BadRequest("BAD_FIELD", "both ip and ips are given: one of them is to be", field="ips")
     return tuple(request.ips)
+
+
+def _lease(request: _Leased) -> float | None:
+    return request.lease_s if request.HasField("lease_s") else None
+
+
+def _few(values: Sequence[object], field: str) -> None:
+    if len(values) > _MOST_VALUES:
+        raise BadRequest(
+            "BAD_FIELD", f"{field} has {len(values):,} values; at most {_MOST_VALUES:,}", field=field
+        )
 
 
 def _together(replies: Sequence[effects.FaultReply]) -> pb.FaultApplied:
@@ -181,12 +329,3 @@ def _members(
         )
         for ip, reply in zip(ips, replies, strict=True)
     ]
-
-
-def _ref(text: str) -> TaskRef | None:
-    """`cluster/job/attempt/task/generation`; None where it is not that."""
-    try:
-        cluster_id, job_id, attempt, name, generation = text.split("/")
-        return TaskRef(cluster_id, int(job_id), int(attempt), name, int(generation))
-    except ValueError:
-        return None

@@ -34,8 +34,10 @@ MAX_METRICS_BYTES: Final = 64 << 10
 MAX_DETAIL_BYTES: Final = 2000
 # Some 146 years: no clock says more, and what is calculated of two such stamps fits into 64 bits.
 MAX_STAMP_NS: Final = 1 << 62
-# Needs that a volunteer's isolation lacks.
+# Needs that a volunteer's isolation lacks; what it cannot do, and how long it may explain each.
 MAX_UNSAFE: Final = 64
+MAX_CANNOT: Final = 64
+MAX_WHY_BYTES: Final = 500
 
 _NETWORK: Final = {
     registry_pb2.NETWORK_KIND_FABRIC: "fabric",
@@ -158,6 +160,8 @@ def hello_in(pb: registry_pb2.Hello) -> model.Hello:
         raise BadRequest("BAD_FIELD", "hello.slots has a number twice, or a negative one")
     if len(pb.unsafe) > MAX_UNSAFE or not all(_NEED.fullmatch(need) for need in pb.unsafe):
         raise BadRequest("BAD_FIELD", f"hello.unsafe must be at most {MAX_UNSAFE} names of needs")
+    if len(pb.cannot) > MAX_CANNOT or not all(_NEED.fullmatch(one.capability) for one in pb.cannot):
+        raise BadRequest("BAD_FIELD", f"hello.cannot must be at most {MAX_CANNOT} capabilities")
     if not _INSTANCE.fullmatch(pb.instance):
         raise BadRequest("BAD_FIELD", "hello.instance must be at most 64 of 0-9, a-f")
     return model.Hello(
@@ -178,6 +182,7 @@ def hello_in(pb: registry_pb2.Hello) -> model.Hello:
         version=pb.version,
         unsafe=tuple(pb.unsafe),
         instance=pb.instance,
+        cannot=tuple((one.capability, short(one.why, MAX_WHY_BYTES)) for one in pb.cannot),
     )
 
 
@@ -188,6 +193,19 @@ def _held_in(pb: registry_pb2.HeldTask) -> model.HeldTask:
         address=address(pb.address, "hello.held.address"),
         state=known(model.TaskState, pb.state, "hello.held.state"),
         exit=exit_in(pb.exit) if pb.HasField("exit") else None,
+    )
+
+
+def degradation_in(pb: common_pb2.Degradation) -> model.Degradation:
+    """How a network is to be made worse; the core says whether it can be."""
+    return model.Degradation(
+        loss_percent=pb.loss_percent,
+        rate_bps=pb.rate_bps,
+        delay_ms=pb.delay_ms,
+        jitter_ms=pb.jitter_ms,
+        duplicate_percent=pb.duplicate_percent,
+        corrupt_percent=pb.corrupt_percent,
+        reorder_percent=pb.reorder_percent,
     )
 
 
@@ -286,6 +304,21 @@ def member_out(member: model.Member) -> common_pb2.Member:
     return common_pb2.Member(task=member.task, role=number(member.role), address=member.address)
 
 
+def degradation_out(worse: model.Degradation | None) -> common_pb2.Degradation | None:
+    """How a network is made worse; unset where it is not."""
+    if worse is None or worse == model.UNDEGRADED:
+        return None
+    return common_pb2.Degradation(
+        loss_percent=worse.loss_percent,
+        rate_bps=worse.rate_bps,
+        delay_ms=worse.delay_ms,
+        jitter_ms=worse.jitter_ms,
+        duplicate_percent=worse.duplicate_percent,
+        corrupt_percent=worse.corrupt_percent,
+        reorder_percent=worse.reorder_percent,
+    )
+
+
 # ---- what goes out: commands ----------------------------------------------------------------------------
 
 
@@ -306,12 +339,31 @@ def command_out(command: effects.Command) -> registry_pb2.Command:
         case effects.Revive(with_disk):
             pb.revive.SetInParent()
             pb.revive.with_disk = with_disk
-        case effects.SetNetwork(cut):
-            pb.set_network.SetInParent()
-            pb.set_network.cut.extend(cut)
+        case effects.SetNetwork() as network:
+            _network_out(network, pb.set_network)
+        case effects.SetTask(paused, disk_full):
+            pb.set_task.SetInParent()
+            pb.set_task.paused, pb.set_task.disk_full = paused, disk_full
+        case effects.Signal(signal):
+            pb.signal.signal = signal
         case effects.Release():
             pb.release.SetInParent()
     return pb
+
+
+def _network_out(network: effects.SetNetwork, pb: registry_pb2.SetNetwork) -> None:
+    pb.SetInParent()
+    pb.cut.extend(network.cut)
+    if network.cut_out or network.cut_in or network.reset or network.links:
+        pb.cut_out.extend(network.cut_out)
+        pb.cut_in.extend(network.cut_in)
+        pb.reset.extend(network.reset)
+        pb.links.extend(
+            registry_pb2.LinkDegradation(
+                peer=link.peer, sent=degradation_out(link.sent), heard=degradation_out(link.heard)
+            )
+            for link in network.links
+        )
 
 
 def _prepare_out(prepare: effects.Prepare) -> registry_pb2.Prepare:

@@ -11,9 +11,9 @@ from typing import Final, Protocol
 
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
-from syndicate.v1 import scheduler_pb2
+from syndicate.v1 import chaos_pb2, scheduler_pb2
 
-from ..core.access import LOOK_AROUND, RULES, Caller, Rule, may
+from ..core.access import CHAOS_RULES, LOOK_AROUND, RULES, Caller, Rule, may
 from ..core.errors import Away, CoreError, NotAllowed, NotKnown
 from ..core.model import UserRole
 from ..core.records import TokenRecord, UserRecord
@@ -23,6 +23,7 @@ from .peers import Peers
 from .types import Context
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_CHAOS: Final = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name
 _SCHEDULER: Final = scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"].full_name
 
 
@@ -38,8 +39,11 @@ class Door(Protocol):
     def known(self, token: str) -> Caller | None:
         """Whose token it is; None where those who come in have no names. Raises NotKnown."""
 
-    def check(self, caller: Caller | None, method: str) -> None:
-        """Raises NotAllowed where the caller may not call the method (`/package.Service/Method`)."""
+    def check(self, caller: Caller | None, method: str) -> bool:
+        """Whether the method (`/package.Service/Method`) is one of a user that changes something.
+
+        Raises NotAllowed where the caller may not call it.
+        """
 
     def admit(self, context: Context) -> None:
         """Raises NotAllowed where the connection does not let the call in. Each call begins with it."""
@@ -54,8 +58,9 @@ class CertifiedDoor:
     def known(self, token: str) -> None:
         """Nobody yet: what a call shows is seen where it begins."""
 
-    def check(self, caller: Caller | None, method: str) -> None:
-        """Every method of the listener is theirs."""
+    def check(self, caller: Caller | None, method: str) -> bool:
+        """Every method of the listener is theirs, and none is a user's."""
+        return False
 
     def admit(self, context: Context) -> None:
         """Raises NotAllowed for a certificate that is none of a volunteer's here, revoked, or expired."""
@@ -73,8 +78,9 @@ class VolunteersDoor:
         if not hmac.compare_digest(digest_of(token), self._digest):
             raise bad_token()
 
-    def check(self, caller: Caller | None, method: str) -> None:
-        """Every method of the listener is theirs."""
+    def check(self, caller: Caller | None, method: str) -> bool:
+        """Every method of the listener is theirs, and none is a user's."""
+        return False
 
     def admit(self, context: Context) -> None:
         """Any connection will do."""
@@ -86,6 +92,7 @@ class UsersDoor:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._rules: dict[str, Rule] = {f"/{_SCHEDULER}/{name}": rule for name, rule in RULES.items()}
+        self._rules.update({f"/{_CHAOS}/{name}": rule for name, rule in CHAOS_RULES.items()})
         self._rules[f"/{REFLECTION}/ServerReflectionInfo"] = LOOK_AROUND
         self._rules[f"/{_HEALTH}/Watch"] = LOOK_AROUND
         # Callers by token, with what they were made of: records are replaced, never changed.
@@ -102,7 +109,7 @@ class UsersDoor:
         self._used.add(token_id)
         return caller
 
-    def check(self, caller: Caller | None, method: str) -> None:
+    def check(self, caller: Caller | None, method: str) -> bool:
         """Raises NotAllowed (ROLE_TOO_LOW, OUT_OF_SCOPE)."""
         rule = self._rules.get(method)
         if caller is None or rule is None:
@@ -111,6 +118,7 @@ class UsersDoor:
             )
         if (refusal := may(caller, rule)) is not None:
             raise refusal
+        return rule.changes
 
     def admit(self, context: Context) -> None:
         """Any connection will do."""

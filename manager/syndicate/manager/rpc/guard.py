@@ -35,6 +35,7 @@ from .types import Context, Handler
 _OPEN: Final = "/grpc.health.v1.Health/Check"
 _BEARER: Final = "Bearer "
 _FIRST_WORD_WITHIN_S: Final = 1.0
+_LONGEST_ID: Final = 64
 
 _log = structlog.get_logger()
 
@@ -107,10 +108,12 @@ class Guard(grpc.GenericRpcHandler):
             handler = self._methods.get(method)
             if handler is None:
                 return None
-            if caller is not None and self._watch.usage is not None:
-                self._watch.usage.call(caller)
-            if not is_open:
-                self._door.check(caller, method)
+            usage = self._watch.usage
+            if caller is not None and usage is not None:
+                usage.call(caller)
+            changes = not is_open and self._door.check(caller, method)
+            if changes and caller is not None and usage is not None:
+                usage.change(caller)
             if caller is not None:
                 callers.enter(caller, named)
         except CoreError as error:
@@ -151,8 +154,9 @@ def _tell_denied(
 ) -> None:
     if watch.audit is not None and error.denied:
         name = method.rpartition("/")[2]
+        job_id = callers.job_named(context) or 0
         who = watch.name_of(context) if watch.name_of is not None else ""
-        watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request, who)
+        watch.audit.denied(error, caller, token_id, callers.host_of(context), name, request, job_id, who)
 
 
 def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Handler:
@@ -171,9 +175,9 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
     )
     usage = watch.usage
 
-    async def unexpected(context: Context, error: Exception) -> None:
+    async def unexpected(context: Context, error: Exception, request: object) -> None:
         number = secrets.token_hex(6)
-        _log.error("rpc.failed", method=method, request_id=number, exc_info=error)
+        _log.error("rpc.failed", method=method, incident=number, **_ids_of(request), exc_info=error)
         await context.abort(
             grpc.StatusCode.INTERNAL, f"the manager failed in this call; its log tells why at {number}"
         )
@@ -208,7 +212,7 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost frame: it is logged and told
-            await unexpected(context, error)
+            await unexpected(context, error, request)
 
     async def counted(data: Any, context: Context) -> Any:
         """A stream of a user: one of so many, and over when its token is."""
@@ -232,7 +236,7 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            await unexpected(context, error)
+            await unexpected(context, error, request)
 
     async def stream(data: Any, context: Context) -> Any:
         try:
@@ -247,7 +251,7 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - as above
-            await unexpected(context, error)
+            await unexpected(context, error, None)
 
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
@@ -267,6 +271,14 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
     # text. Messages of a stream are decoded where they are read.
     deserializer = _lenient(handler.request_deserializer) if handler.request_streaming else None
     return make(told, deserializer, handler.response_serializer)
+
+
+def _ids_of(request: object) -> dict[str, object]:
+    """What a request names, for the log; a text is cut, since its sender chose it."""
+    names = ("request_id", "job_id", "volunteer_id")
+    found = {name: getattr(request, name, None) for name in names}
+    texts = {name: value[:_LONGEST_ID] for name, value in found.items() if isinstance(value, str)}
+    return {name: value for name, value in {**found, **texts}.items() if value}
 
 
 def _nobody_asks(_context: Context) -> None:

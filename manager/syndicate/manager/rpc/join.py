@@ -8,6 +8,7 @@ token.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from syndicate.v1 import registry_pb2 as pb
 
 from ..core.bucket import Bucket
 from ..core.errors import BadRequest, Conflict, CoreError, Exhausted, NotAllowed, Refused
-from ..pki import BadInput, Certificate, Exists, PkiError, Revoked, TokenRefused
+from ..pki import MOST_USES, BadInput, Certificate, Exists, PkiError, Revoked, TokenRefused
 from ..transport import Transport
 from . import convert
 from .audit import AuditLog
@@ -32,6 +33,9 @@ _MOST_REMEMBERED: Final = 1000
 # Of all callers of Join together: nobody is known there, and a wrong token costs as much as a right one.
 _JOINS_PER_S: Final = 20.0
 _JOINS_BURST: Final = 200.0
+# Of one name: each certificate is a line of the register and of the audit log, and is good for weeks.
+_SIGNED_PER_S: Final = 1 / 60
+_SIGNED_BURST: Final = 60.0
 
 _log = structlog.get_logger()
 
@@ -46,23 +50,28 @@ class Signing:
         # while the first is being answered. What failed is not kept.
         self._answers: OrderedDict[tuple[str, str], asyncio.Task[Certificate]] = OrderedDict()
         self._joins = Bucket()
+        # What each was given lately, by name.
+        self._signed: OrderedDict[str, Bucket] = OrderedDict()
 
     async def join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:
         """Sign for a machine with a join token. Before anything of it is looked at, it is counted."""
         self._count()
         office, token, csr = self._transport.office, request.token, request.signing_request.encode()
         name = convert.name(request.volunteer_id, "volunteer_id")
-        log = _log.bind(volunteer_id=name, peer=context.peer(), token_id=token.partition(".")[0][:16])
+        token_id, dot, _ = token.partition(".")  # without a dot all of it may be the secret
+        log = _log.bind(volunteer_id=name, peer=context.peer(), token_id=token_id[:16] if dot else "")
         host = host_of(context)
 
         def signed() -> None:
+            self._owe(name)  # only now: who has no token uses no other's turns up
             log.info("join.signed")
             self._audit.signed(name, host, "Join")
 
         try:
             # The secret is part of who asks: a repeat by somebody else is none.
             who = f"join {token} {name}"
-            made = await self._once(who, request, lambda: office.join(token, name, csr), signed)
+            begin = functools.partial(self._must_have_turn, name)
+            made = await self._once(who, request, begin, lambda: office.join(token, name, csr), signed)
         except CoreError as error:
             log.warning("join.refused", reason=error.reason, detail=error.detail)
             raise
@@ -78,12 +87,16 @@ class Signing:
             _log.info("certificate.renewed", volunteer_id=holder.name)
             self._audit.signed(holder.name, host, "Renew")
 
-        made = await self._once(holder.serial, request, lambda: office.sign_again(holder, csr), signed)
+        def begin() -> None:
+            self._must_have_turn(holder.name)
+            self._owe(holder.name)
+
+        made = await self._once(holder.serial, request, begin, lambda: office.sign_again(holder, csr), signed)
         return pb.RenewResponse(certificate=made, authority=self._transport.authority.pem.decode())
 
     def _count(self) -> None:
         """Raises Exhausted (TOO_MANY_CALLS) where more come than machines that join would."""
-        wait_s = self._joins.take(time.monotonic_ns(), _JOINS_PER_S, _JOINS_BURST)
+        wait_s = self._joins.take(_now_ns(), _JOINS_PER_S, _JOINS_BURST)
         if wait_s:
             raise Exhausted(
                 "TOO_MANY_CALLS",
@@ -96,6 +109,7 @@ class Signing:
         self,
         who: str,
         request: pb.JoinRequest | pb.RenewRequest,
+        begin: Callable[[], None],
         work: Callable[[], Certificate],
         signed: Callable[[], None],
     ) -> str:
@@ -103,11 +117,32 @@ class Signing:
         task = self._answers.get(key)
         if task is None:
             check_clock(request.sent_at)
+            begin()
             task = self._answers[key] = self._transport.sign(work)
             task.add_done_callback(lambda done: self._done(key, done, signed))
             if len(self._answers) > _MOST_REMEMBERED:
                 self._answers.popitem(last=False)
         return (await told(task)).pem.decode()
+
+    def _must_have_turn(self, name: str) -> None:
+        """Raises Exhausted (TOO_MANY_CALLS) where one volunteer asks for one certificate after another."""
+        bucket = self._signed.get(name)
+        left = _SIGNED_BURST if bucket is None else bucket.left(_now_ns(), _SIGNED_PER_S, _SIGNED_BURST)
+        if left < 1:
+            wait_s = (1 - left) / _SIGNED_PER_S
+            raise Exhausted(
+                "TOO_MANY_CALLS",
+                f"{name} was given {_SIGNED_BURST:g} certificates lately; try again in {wait_s:.2g} s",
+                most=f"{_SIGNED_BURST:g}",
+                retry_after_s=f"{max(wait_s, 0.001):.3f}",
+            )
+
+    def _owe(self, name: str) -> None:
+        bucket = self._signed.setdefault(name, Bucket())
+        bucket.owe(_now_ns(), _SIGNED_PER_S, _SIGNED_BURST, 1.0)
+        self._signed.move_to_end(name)
+        if len(self._signed) > MOST_USES:  # more names than one token lets in
+            self._signed.popitem(last=False)
 
     def _done(
         self, key: tuple[str, str], task: asyncio.Task[Certificate], signed: Callable[[], None]
@@ -117,6 +152,10 @@ class Signing:
             self._answers.pop(key, None)
         else:
             signed()
+
+
+def _now_ns() -> int:
+    return time.monotonic_ns()
 
 
 async def told(signing: asyncio.Task[Certificate]) -> Certificate:

@@ -2,7 +2,7 @@
 
 Staff have ten times what students have, admins have no bound. A call too many is refused and told when to
 come again; an upload that is too fast is slowed down, since its sender waits for the network anyway. What may
-be sent in a day is bounded, too: sources are kept.
+be sent and changed in a day is bounded, too: sources are kept, and so is the audit log.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class _Use:
     """What one user does."""
 
     calls: Bucket = field(default_factory=Bucket)
+    changes: Bucket = field(default_factory=Bucket)
     uploaded: Bucket = field(default_factory=Bucket)
     stored: Bucket = field(default_factory=Bucket)
     streams: int = 0
@@ -71,6 +72,25 @@ class Usage:
                 f"{caller.name} makes more than {rate:g} calls a second; try again in {wait_s:.2g} s",
                 most=f"{rate:g}",
                 retry_after_s=f"{wait_s:.3f}",
+            )
+
+    def change(self, caller: Caller) -> None:
+        """Counts a call that may change something. Raises Exhausted (TOO_MANY_CALLS).
+
+        Each makes a line of the audit log, which holds so many: nobody is to push out what others did.
+        """
+        share = _share(caller)
+        if share is None:
+            return
+        most = self._limits.changes_per_day * share
+        wait_s = self._use(caller).changes.take(self._now_ns(), most / _DAY_S, most)
+        if wait_s:
+            raise Exhausted(
+                "TOO_MANY_CALLS",
+                f"{caller.name} may change {most:,.0f} things a day and has done so; try again in "
+                f"{wait_s:,.0f} s",
+                most=f"{most:.0f}",
+                retry_after_s=f"{wait_s:.1f}",
             )
 
     @contextmanager
@@ -133,6 +153,11 @@ class Usage:
             return 0.0
         rate = self._limits.upload_bytes_per_s * share
         return self._use(caller).uploaded.owe(self._now_ns(), rate, rate, size)
+
+    @property
+    def streams(self) -> int:
+        """How many streams users have open."""
+        return len(self._live)
 
     def sweep(self) -> None:
         """Ends the streams of those who would not be let in any more; to be called now and then."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from ..core.errors import CoreError, NotAllowed
 from ..pki import Certificate, Kind, PkiError, Register, day, read
+from .caller import host_of
 from .types import Context
 
 # Certificates that were read lately: a relayed call should not cost the reading again.
@@ -61,7 +62,7 @@ class Peers:
             text = "the certificate's key is too weak or of another kind; ECDSA on P-256 is needed"
             raise NotAllowed("WRONG_IDENTITY", text)
         self._must_be_good(certificate)
-        self._must_come_from(certificate, context.peer())
+        self._must_come_from(certificate, host_of(context))
         return certificate
 
     def name_of(self, context: Context) -> str:
@@ -142,9 +143,8 @@ class Peers:
         if self._now() >= line.not_after:
             raise NotAllowed("CERTIFICATE_EXPIRED", f"{whose} expired on {day(line.not_after)}")
 
-    def _must_come_from(self, certificate: Certificate, peer: str) -> None:
+    def _must_come_from(self, certificate: Certificate, came_from: str) -> None:
         allowed = [one for one in certificate.addresses if _is_address(one)]
-        came_from = _address_of(peer)
         if allowed and came_from not in allowed:
             text = f"the certificate of {certificate.name} is for {', '.join(allowed)}"
             raise NotAllowed("WRONG_ADDRESS", f"{text}; the call came from {came_from}")
@@ -152,10 +152,3 @@ class Peers:
 
 def _is_address(text: str) -> bool:
     return ":" in text or bool(re.fullmatch(r"\d+\.\d+\.\d+\.\d+", text))
-
-
-def _address_of(peer: str) -> str:
-    """The address in gRPC's word for a peer: `ipv4:10.0.0.7:4242`, `ipv6:%5B::1%5D:4242`."""
-    kind, _, rest = peer.partition(":")
-    host = rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]")
-    return host.removeprefix("::ffff:") if kind == "ipv6" else host

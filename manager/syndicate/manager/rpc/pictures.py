@@ -10,7 +10,17 @@ from syndicate.v1 import common_pb2, scheduler_pb2
 from ..core import model
 from ..core.records import FaultRecord, JobRecord, RunRecord, StoryRecord, TaskRecord
 from ..core.views import JobView, NodeView
-from .convert import clock_out, exit_out, limits_out, number, ref_out, resources_out, result_out, stamp_out
+from .convert import (
+    clock_out,
+    degradation_out,
+    exit_out,
+    limits_out,
+    number,
+    ref_out,
+    resources_out,
+    result_out,
+    stamp_out,
+)
 
 R = TypeVar("R")
 M = TypeVar("M")
@@ -177,6 +187,20 @@ def fault_out(fault: FaultRecord) -> common_pb2.Fault:
         applied_error_ns=fault.applied_error_ns,
         duration_ns=fault.duration_ns,
         error=fault.error,
+        call_id=fault.call_id,
+        lease_s=fault.lease_s,
+        healed_at_manager=stamp_out(fault.healed_at_manager),
+        healed_error_ns=fault.healed_error_ns,
+        healed_by=fault.healed_by,
+        cut_out=fault.cut_out,
+        cut_in=fault.cut_in,
+        degradation=degradation_out(fault.degradation),
+        peers=fault.peers,
+        one_way=fault.one_way,
+        signal=fault.signal,
+        shape=fault.shape,
+        seed=fault.seed,
+        text=fault.text,
     )
 
 
@@ -209,4 +233,5 @@ def node_out(node: NodeView) -> scheduler_pb2.Node:
         version=record.version,
         boot_id=record.boot_id,
         unsafe=record.unsafe,
+        cannot=[common_pb2.Incapability(capability=name, why=why) for name, why in record.cannot],
     )

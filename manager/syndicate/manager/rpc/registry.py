@@ -25,6 +25,7 @@ from ..transport import Transport
 from ..wakers import Wakers
 from . import convert
 from .audit import AuditLog
+from .disks import VolunteersDisks
 from .errors import short
 from .join import Signing
 from .session import Session
@@ -44,7 +45,7 @@ _LONGEST_PIECE: Final = 256 << 10
 _log = structlog.get_logger()
 
 
-class Registry(registry_pb2_grpc.RegistryServicer):
+class Registry(VolunteersDisks, registry_pb2_grpc.RegistryServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
     def __init__(

@@ -30,6 +30,8 @@ from . import caller as callers
 from . import convert, pictures, viewing
 from .accounts import Accounts
 from .audit import AuditLog
+from .disks import UsersDisks
+from .histories import UsersHistories
 from .pace import Pace
 from .pages import page, page_number, page_size
 from .threads import off
@@ -67,7 +69,7 @@ class Desk:
     """When a volunteer's certificate does, in seconds since 1970; 0 where it has none."""
 
 
-class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
+class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.SchedulerServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
     def __init__(self, desk: Desk) -> None:
@@ -362,8 +364,7 @@ class Scheduler(Accounts, scheduler_pb2_grpc.SchedulerServicer):
 
     def _hide(self, job: JobRecord, picture: pb.Job) -> None:
         """Takes out of a picture what the caller is not shown."""
-        if not callers.current().is_staff:
-            viewing.hide_source(picture)
+        viewing.hide_sources(callers.current(), job, picture)
         if self._hides_clients(job):
             viewing.hide_words(picture)
 

@@ -2,7 +2,7 @@
 
 A client's `Result` is what its author has for students: score, metrics and text are shown. Its output is not,
 nor make's last line in the account of its end, which quotes it. The digest of its source, which would let it
-be run as somebody's own job, they are never shown.
+be run as somebody's own job, they are never shown; that of the job's own source the owner and the team are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 from syndicate.v1 import common_pb2
 from syndicate.v1 import scheduler_pb2 as pb
 
-from ..core.access import Caller
+from ..core.access import Caller, sees
 from ..core.errors import NotAllowed
 from ..core.model import Source
 from ..core.records import JobRecord
@@ -32,9 +32,13 @@ def hide_words(job: pb.Job) -> None:
                     end.ClearField("detail")
 
 
-def hide_source(job: pb.Job) -> None:
-    """Takes the digest of the clients' source out of a picture."""
-    job.spec.ClearField("client_sha256")
+def hide_sources(caller: Caller, job: JobRecord, picture: pb.Job) -> None:
+    """Takes the digests of sources that the caller is not to run out of a picture."""
+    if caller.is_staff:
+        return
+    picture.spec.ClearField("client_sha256")
+    if not sees(caller, job.owner, job.team, published=False):
+        picture.spec.ClearField("source_sha256")
 
 
 def default_client(caller: Caller, client: Source | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ..core.model import (
     Annotation,
+    Degradation,
     FaultKind,
     JobSpec,
     JobState,
@@ -105,6 +106,8 @@ def _spec(s: JobSpec) -> Doc:
     if s.client is not None:
         doc["client"] = [s.client.sha256, s.client.size]
         doc["clients"] = s.clients
+    if s.graded:
+        doc["graded"] = True
     return doc
 
 
@@ -118,6 +121,7 @@ def _read_spec(v: Doc) -> JobSpec:
         clients=v.get("clients", 0),
         time_limit_s=v["time_limit_s"],
         limits=Limits(*v["limits"]),
+        graded=v.get("graded", False),
     )
 
 
@@ -250,6 +254,13 @@ def _read_run(job_id: int, attempt: int, task: str, generation: int, doc: Doc) -
     )
 
 
+# Fields that stand in the document as they are, where they say something.
+_FAULT_WORDS: Final = (
+    *("call_id", "lease_s", "heals", "cut_out", "cut_in", "peers", "one_way", "signal", "shape", "seed"),
+    "text",
+)
+
+
 def _fault(r: FaultRecord) -> Row:
     doc: Doc = {
         "request_id": r.request_id,
@@ -269,10 +280,22 @@ def _fault(r: FaultRecord) -> Row:
         doc["applied_at"] = stamp_out(r.applied_at)
     if r.applied_at_manager is not None:
         doc["applied_at_manager"] = stamp_out(r.applied_at_manager)
+    if r.healed_at_manager is not None:
+        doc["healed"] = [stamp_out(r.healed_at_manager), r.healed_error_ns, r.healed_by]
+    for name in _FAULT_WORDS:
+        if value := getattr(r, name):
+            doc[name] = value
+    if (x := r.degradation) is not None:
+        doc["degradation"] = [
+            *(x.loss_percent, x.rate_bps, x.delay_ms, x.jitter_ms),
+            *(x.duplicate_percent, x.corrupt_percent, x.reorder_percent),
+        ]
     return [r.job_id, r.fault_id, r.attempt, doc]
 
 
 def _read_fault(job_id: int, fault_id: int, attempt: int, doc: Doc) -> FaultRecord:
+    healed_at, healed_error_ns, healed_by = doc.get("healed", (None, 0, ""))
+    degradation = doc.get("degradation")
     return FaultRecord(
         job_id=job_id,
         fault_id=fault_id,
@@ -291,6 +314,21 @@ def _read_fault(job_id: int, fault_id: int, attempt: int, doc: Doc) -> FaultReco
         duration_ns=doc["duration_ns"],
         already=doc["already"],
         error=doc["error"],
+        call_id=doc.get("call_id", 0),
+        lease_s=doc.get("lease_s", 0.0),
+        healed_at_manager=stamp_or_none_in(healed_at),
+        healed_error_ns=healed_error_ns,
+        healed_by=healed_by,
+        heals=tuple(doc.get("heals", ())),
+        cut_out=tuple(doc.get("cut_out", ())),
+        cut_in=tuple(doc.get("cut_in", ())),
+        degradation=None if degradation is None else Degradation(*degradation),
+        peers=tuple(doc.get("peers", ())),
+        one_way=doc.get("one_way", False),
+        signal=doc.get("signal", 0),
+        shape=doc.get("shape", ""),
+        seed=doc.get("seed", 0),
+        text=doc.get("text", ""),
     )
 
 
@@ -324,6 +362,8 @@ def _node(r: NodeRecord) -> Row:
         doc["forgotten"] = True
     if r.unsafe:
         doc["unsafe"] = list(r.unsafe)
+    if r.cannot:
+        doc["cannot"] = [list(one) for one in r.cannot]
     return [r.volunteer_id, doc]
 
 
@@ -342,6 +382,7 @@ def _read_node(volunteer_id: str, doc: Doc) -> NodeRecord:
         last_seen_at=stamp_in(doc["last_seen_at"]),
         forgotten=doc.get("forgotten", False),
         unsafe=tuple(doc.get("unsafe", ())),
+        cannot=tuple((name, why) for name, why in doc.get("cannot", ())),
     )
 
 

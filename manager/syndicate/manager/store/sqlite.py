@@ -65,6 +65,8 @@ class SqliteStore:
         self._waiting = 0
         self._group_writer: GroupWriter | None = None
         self._failed = False
+        # Told of each commit, in the writer's thread: seconds and records. To be set before `start`.
+        self.took: Callable[[float, int], None] | None = None
 
     @classmethod
     def open(cls, state_dir: Path, max_waiting: int = 50_000) -> SqliteStore:
@@ -77,6 +79,7 @@ class SqliteStore:
         lock = _lock(state_dir / "lock")
         opened: list[sa.Connection] = []
         try:
+            _keep_private(state_dir / "manager.db")
             engine = _engine(state_dir / "manager.db")
             writer = engine.connect()
             opened.append(writer)
@@ -123,6 +126,7 @@ class SqliteStore:
             self._commit,
             lambda ticket, records: _tell(loop, on_loop, ticket, records),
             lambda error: _tell(loop, failed_on_loop, error),
+            self.took,
         )
 
     def submit(self, records: Sequence[Record], patience_s: float = 0.0) -> int:
@@ -384,6 +388,15 @@ def _lock(path: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _keep_private(database: Path) -> None:
+    """Its owner's alone, also in a folder that others may read: it has who did what. SQLite's files beside
+    it get its mode."""
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for path in (database, database.with_name(f"{database.name}-wal")):
+        if path.exists():
+            path.chmod(0o600)
 
 
 def _engine(path: Path) -> sa.Engine:

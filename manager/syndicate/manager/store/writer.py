@@ -38,7 +38,7 @@ class GroupWriter:
     """Owns the writer thread. `commit` runs in it, once per group, and returns when the group is durable.
 
     `done(ticket, records)` and `failed(error)` are called in the thread too: they must hand over by
-    themselves. After a failure nothing more is committed.
+    themselves. After a failure nothing more is committed. `took(seconds, records)` is told of each commit.
     """
 
     def __init__(
@@ -46,7 +46,9 @@ class GroupWriter:
         commit: Callable[[list[Record]], None],
         done: Callable[[int, int], None],
         failed: Callable[[BaseException], None],
+        took: Callable[[float, int], None] | None = None,
     ) -> None:
+        self._took = took
         self._commit = commit
         self._done = done
         self._failed = failed
@@ -90,6 +92,7 @@ class GroupWriter:
             last = batch is None
             if not ticket:
                 continue
+            begun = time.monotonic()
             try:
                 self._commit(group)
             except BaseException as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged after it
@@ -97,6 +100,8 @@ class GroupWriter:
                 return
             self._done(ticket, len(group))
             now = time.monotonic()
+            if self._took is not None:
+                self._took(now - begun, len(group))
             came.extend([now] * min(batches, CROWD))
             if len(came) == CROWD and now - came[0] <= CROWD_WITHIN_S and not last:
                 time.sleep(GATHER_S)

@@ -17,6 +17,8 @@ from .model import (
     Reserve,
     Revive,
     SetNetwork,
+    SetTask,
+    Signal,
     Start,
 )
 from .operations import already, begin
@@ -186,7 +188,12 @@ def _execute(turn: Turn, slot: Slot, waiting: Waiting) -> None:
     elif isinstance(action, Revive):
         _revive(turn, slot, waiting, action)
     elif isinstance(action, SetNetwork):
-        begin(turn, slot, Step.CUT, waiting, local.SetCut(slot.number, slot.holds, tuple(sorted(action.cut))))
+        request = local.SetNetwork(slot.number, slot.holds, action.network)
+        begin(turn, slot, Step.NETWORK, waiting, request)
+    elif isinstance(action, SetTask):
+        _set_task(turn, slot, waiting, action)
+    elif isinstance(action, Signal):
+        _signal(turn, slot, waiting, action)
 
 
 def _prepare(turn: Turn, slot: Slot, waiting: Waiting, action: Prepare) -> None:
@@ -286,6 +293,30 @@ def _revive(turn: Turn, slot: Slot, waiting: Waiting, action: Revive) -> None:
         slot.move(SlotInput.REVIVE, turn.now)
         request = local.Revive(slot.number, slot.holds, wanted, action.with_disk)
         begin(turn, slot, Step.REVIVE, waiting, request, generation=wanted)
+
+
+def _set_task(turn: Turn, slot: Slot, waiting: Waiting, action: SetTask) -> None:
+    wanted = waiting.command.ref.generation
+    if action.paused and wanted < slot.generation:
+        turn.answer(waiting, AnswerCode.STALE, f"generation {slot.generation} was started since")
+    elif action.paused and wanted > slot.generation:
+        turn.answer(waiting, AnswerCode.FAILED, f"generation {wanted} was never started")
+    elif action.paused and slot.state is not SlotState.RUNNING:
+        turn.answer(waiting, AnswerCode.FAILED, f"the task does not run: it is {slot.state}")
+    else:
+        request = local.SetTask(slot.number, slot.holds, action.paused, action.disk_full)
+        begin(turn, slot, Step.TASK, waiting, request)
+
+
+def _signal(turn: Turn, slot: Slot, waiting: Waiting, action: Signal) -> None:
+    """Asks the keeper whatever the slot's state: by the command's id it knows what it has sent.
+
+    So a repeat is answered as the first time also after a restart of the volunteer, and after the task's end.
+    """
+    command = waiting.command
+    wanted = max(1, command.ref.generation)
+    request = local.Signal(slot.number, slot.holds, wanted, action.number, command.command_id)
+    begin(turn, slot, Step.SIGNAL, waiting, request, generation=wanted)
 
 
 def _lease_refusal(turn: Turn, slot: Slot) -> str:

@@ -23,6 +23,7 @@ _OF_THE_JOB = {
     local.ErrorCode.OUT_OF_MEMORY: AnswerCode.OUT_OF_MEMORY,
     local.ErrorCode.DISK_FULL: AnswerCode.DISK_FULL,
 }
+_MOST_TOLD = 64  # of what the keeper cannot do, as managers take it
 _BEFORE_KEEPER = (SlotState.FREE, SlotState.RESERVED, SlotState.PREPARING, SlotState.RELEASING)
 
 
@@ -95,6 +96,7 @@ def synced(turn: Turn, account: local.Synced) -> None:
     state.calls.clear()
     state.network = Network.HOST if account.network == "host" else Network.FABRIC
     state.capabilities, state.unsafe = account.capabilities, account.unsafe
+    state.cannot = account.cannot[:_MOST_TOLD]
     for cluster_id, epoch in account.epochs.items():
         turn.raise_epoch(turn.cluster(cluster_id), epoch)
     infos = {info.slot: info for info in account.slots}
@@ -119,9 +121,11 @@ def synced(turn: Turn, account: local.Synced) -> None:
                 turn.emit(CloseLink(link.name, "the keeper offers its slots otherwise now"))
 
 
-def _told_in_hello(turn: Turn) -> tuple[list[int], tuple[str, ...]]:
-    """What a manager knows by a stream's Hello alone: which slots are offered, and what they lack."""
-    return [slot.number for slot in turn.state.slots.values() if slot.offered], turn.state.unsafe
+def _told_in_hello(turn: Turn) -> tuple[object, ...]:
+    """What a manager knows by a stream's Hello alone: which slots are offered, what they can do, and lack."""
+    state = turn.state
+    offered = [slot.number for slot in state.slots.values() if slot.offered]
+    return offered, state.unsafe, state.capabilities, state.cannot
 
 
 def _ask_again(turn: Turn) -> None:

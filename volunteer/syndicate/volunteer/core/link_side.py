@@ -55,6 +55,7 @@ def say_hello(turn: Turn, link: Link) -> None:
         version=config.version,
         sent_at=turn.now,
         unsafe=state.unsafe,
+        cannot=state.cannot,
         instance=config.instance,
     )
     turn.emit(SendHello(link.name, hello))

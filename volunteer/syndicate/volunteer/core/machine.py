@@ -10,6 +10,7 @@ from . import commands, events, keeper_side, link_side, operations, release
 from .answers import AnswerBook
 from .effects import Effect
 from .events import Event
+from .figures import Figures, figures
 from .invariants import check
 from .model import AnswerCode, Config, HeldTask, Role, Stamp, TaskRef
 from .state import SECOND, Slot, Step, StoryLine
@@ -68,6 +69,10 @@ class Volunteer:
     def held(self) -> tuple[HeldTask, ...]:
         """Every task that is held, of every cluster."""
         return link_side.held(Turn(self._state, Stamp("", 0, 0)), "")
+
+    def figures(self, now: Stamp) -> Figures:
+        """What it has, in numbers."""
+        return figures(self._state, now)
 
     def slot_state(self, slot: int) -> SlotState:
         """How far a slot is. Raises KeyError where there is none."""

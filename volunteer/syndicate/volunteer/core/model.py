@@ -1,8 +1,8 @@
 """The words of the volunteer's core as values.
 
 The numbers of the enums are those of ``syndicate.v1``; a test holds them together, so that the edges convert
-by number and the core needs no protobuf. What the keeper's protocol names too (`Stamp`, `TaskId`) is taken
-from there.
+by number and the core needs no protobuf. What the keeper's protocol names too (`Stamp`, `TaskId`,
+`NetworkState`, `Incapability`) is taken from there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from ..local import Stamp, TaskId
+from ..local import Incapability, NetworkState, Stamp, TaskId
 
 
 class Role(IntEnum):
@@ -194,9 +194,24 @@ class Revive:
 
 @dataclass(frozen=True, slots=True)
 class SetNetwork:
-    """The full set of addresses that the slot is cut from."""
+    """All that the slot's network suffers."""
 
-    cut: tuple[str, ...]
+    network: NetworkState
+
+
+@dataclass(frozen=True, slots=True)
+class SetTask:
+    """All that the task suffers beside its network."""
+
+    paused: bool
+    disk_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal, 1 to 64, to the processes of the command's generation."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +219,7 @@ class Release:
     """Leave nothing of the task and unlock the slot."""
 
 
-Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | Release
+Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +264,8 @@ class HeldTask:
 class Hello:
     """What the volunteer says of itself first. `slots` maps slot number to fixed address ("" for none).
 
-    `unsafe` names what the isolation of tasks lacks; `instance` is the state directory's own.
+    `unsafe` names what the isolation of tasks lacks, `cannot` the faults that are not among the capabilities;
+    `instance` is the state directory's own.
     """
 
     volunteer_id: str
@@ -268,6 +284,7 @@ class Hello:
     sent_at: Stamp
     unsafe: tuple[str, ...] = ()
     instance: str = ""
+    cannot: tuple[Incapability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,11 +375,13 @@ __all__ = [
     "Heartbeat",
     "HeldTask",
     "Hello",
+    "Incapability",
     "Kill",
     "Limits",
     "Member",
     "Memory",
     "Network",
+    "NetworkState",
     "Prepare",
     "Reason",
     "Release",
@@ -371,6 +390,8 @@ __all__ = [
     "Revive",
     "Role",
     "SetNetwork",
+    "SetTask",
+    "Signal",
     "Source",
     "Stamp",
     "Start",

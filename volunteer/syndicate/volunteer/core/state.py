@@ -71,7 +71,9 @@ class Step(StrEnum):
     START = "start"
     KILL = "kill"
     REVIVE = "revive"
-    CUT = "cut"
+    NETWORK = "network"
+    TASK = "task"  # what it suffers beside its network
+    SIGNAL = "signal"
     END = "end"  # of a release: all processes
     DRAIN = "drain"  # of a release: all output stored by the manager
     REMOVE = "remove"  # of a release: all that the keeper has

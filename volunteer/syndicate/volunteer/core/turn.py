@@ -38,6 +38,7 @@ class State:
     network: Network = Network.FABRIC
     capabilities: tuple[str, ...] = ()
     unsafe: tuple[str, ...] = ()
+    cannot: tuple[local.Incapability, ...] = ()
     last_call: int = 0
     last_event: int = 0
     cluster_of_link: dict[str, str] = field(default_factory=dict)
@@ -65,7 +66,12 @@ class Turn:
         self.effects.append(effect)
 
     def note(self, event: str, *, routine: bool = False, **fields: object) -> None:
-        """Wants a line in the machine's log."""
+        """Wants a line in the machine's log; one about a slot says which task of whom is on it."""
+        slot = self.state.slots.get(number) if isinstance(number := fields.get("slot"), int) else None
+        if slot is not None and (task := slot.task) is not None:
+            cluster = self.state.clusters.get(task.cluster_id)
+            ids = {"job_id": task.job_id, "attempt": task.attempt, "task": task.task}
+            fields = {**ids, **({"epoch": cluster.epoch} if cluster else {}), **fields}
         self.emit(Note(event, tuple((name, str(value)) for name, value in fields.items()), routine))
 
     # ---- clusters -----------------------------------------------------------------------------------

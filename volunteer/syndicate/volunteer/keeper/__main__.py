@@ -10,12 +10,14 @@ import os
 import sys
 import tomllib
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from pydantic import ValidationError
 
 from .errors import one_line
 from .requirements import Level, Requirement, check, lacking, unmet
 from .settings import config_of, load, stands_at
+from .trials import OK, try_faults
 from .usage import HELP
 
 EXIT_UNMET = 78  # EX_CONFIG of sysexits.h: an operator must mend something, a restart does not help
@@ -29,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     if "-h" in given or "--help" in given:
         sys.stdout.write(HELP)
+        return 0
+    if "--version" in given:
+        sys.stdout.write(f"syndicate-keeper {version('syndicate-cluster')}\n")
         return 0
     try:
         settings = load(given)
@@ -54,7 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     without = lacking(requirements)
     if without:
         _warn(without)
-    config = settings.settled(tuple(each.name for each in degraded), tuple(each.name for each in without))
+    tried = try_faults()
+    config = settings.settled(
+        tuple(each.name for each in degraded),
+        tuple(each.name for each in without),
+        tuple(name for name, said in tried.items() if said == OK),
+        tuple((name, said) for name, said in tried.items() if said != OK),
+    )
     sys.stderr.flush()
     # -P: a root process must not import from the folder that it happens to be started in.
     serve = [sys.executable, "-P", "-m", "syndicate.volunteer.keeper.serve", config.encode()]

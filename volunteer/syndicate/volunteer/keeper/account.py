@@ -6,9 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .. import frames
-from ..local import MAX_FRAME_BYTES, Exit, GenerationInfo, ReplyFrame, SlotInfo, Synced
+from ..local import (
+    MAX_FRAME_BYTES,
+    WHOLE,
+    Exit,
+    GenerationInfo,
+    NetworkState,
+    ReplyFrame,
+    SlotInfo,
+    Synced,
+)
 
 _INFO_BYTES = 768  # of a generation in a frame besides its excerpts, amply
+_ADDRESS_BYTES = 20
+_LINK_BYTES = 512
 _SPARE_BYTES = 4096  # for the number of the answer, among others
 
 
@@ -17,12 +28,21 @@ def within_a_frame(synced: Synced) -> Synced:
 
     Each slot that holds a task has the same share. The newest generation comes first and is always told; its
     excerpts, and those of the ones before, are cut to what is left of the share, and the oldest go where even
-    their bare records do not fit. Raises FrameError if there is no room for the slots themselves.
+    their bare records do not fit. Networks are told as whole where those of all slots would take half of the
+    frame. Raises FrameError if there is no room for the slots themselves.
     """
+    if sum(_network_bytes(slot.network) for slot in synced.slots) > MAX_FRAME_BYTES // 2:
+        synced = replace(synced, slots=tuple(replace(slot, network=WHOLE) for slot in synced.slots))
     bare = replace(synced, slots=tuple(replace(slot, generations=()) for slot in synced.slots))
     room = MAX_FRAME_BYTES - _SPARE_BYTES - len(frames.encode(ReplyFrame(0, bare)))
     share = room // max(sum(bool(slot.generations) for slot in synced.slots), 1)
     return replace(synced, slots=tuple(_cut(slot, share) for slot in synced.slots))
+
+
+def _network_bytes(network: NetworkState) -> int:
+    """In a frame, amply."""
+    lists = (network.cut, network.cut_out, network.cut_in, network.reset)
+    return sum(map(len, lists)) * _ADDRESS_BYTES + len(network.links) * _LINK_BYTES
 
 
 def _cut(slot: SlotInfo, room: int) -> SlotInfo:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import mounts
+from . import mounts, signals
 from .cgroups import Cgroup, CgroupError
 from .disk import Disk
 from .errors import failed, one_line
@@ -253,8 +253,19 @@ class Box:
 
     def count(self) -> int:
         """The task's processes now: make and what it started, without bubblewrap's two."""
-        own = {self.process.pid} | ({self.init.pid} if self.init else set())
-        return len(set(self.cgroup.pids()) - own)
+        return len(set(self.cgroup.pids()) - self._own)
+
+    @property
+    def _own(self) -> set[int]:
+        return {self.process.pid} | ({self.init.pid} if self.init else set())
+
+    def count_targets(self) -> int:
+        """How many processes `send` would reach; raises OSError."""
+        return len(signals.targets(signals.seen_in(self.cgroup, self._own)))
+
+    def send(self, number: int) -> int:
+        """Send a signal to the task's programs; to how many. Raises OSError."""
+        return signals.send(self.cgroup, number, self._own)
 
     def strike(self) -> int:
         """Have every process of it killed, without waiting; how many were the task's. From any thread."""

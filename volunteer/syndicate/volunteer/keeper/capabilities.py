@@ -33,6 +33,8 @@ CAPABILITIES = (
     Capability("sys_admin", 21, "mounts disks, and makes namespaces"),
     Capability("mknod", 27, "makes the devices that tasks see"),
     Capability("kill", 5, "kills what cgroup.kill did not reach", needed=False),
+    Capability("sys_ptrace", 19, "tells a task's programs from what waits for them", needed=False),
+    Capability("sys_nice", 23, "sends delayed packets in time", needed=False),
     Capability("sys_resource", 24, "raises bounds that the machine sets lower", needed=False),
 )
 

@@ -1,7 +1,7 @@
 """The cgroups that hold tasks: for ending every process of one, and knowing that none is left.
 
-Only `cgroup.kill`, `cgroup.events` and `cgroup.procs` of a version 2 mount are used, which work without any
-controller (Linux 5.14), so that version 1, hybrid and version 2 machines are treated alike.
+Only `cgroup.kill`, `cgroup.freeze`, `cgroup.events` and `cgroup.procs` of a version 2 mount are used, which
+work without any controller (Linux 5.14), so that version 1, hybrid and version 2 machines are treated alike.
 """
 
 from __future__ import annotations
@@ -118,6 +118,28 @@ class Cgroup:
                 os.close(order)
         except OSError:
             self._strike_each()
+
+    def set_frozen(self, frozen: bool) -> None:
+        """Have every process in it and below freeze, or run again; raises CgroupError.
+
+        Those that freeze do so in their own time, see `is_frozen`; those that run again do so from now on.
+        What they start is frozen with them, and frozen or not they can be killed.
+        """
+        try:
+            order = os.open(self.path / "cgroup.freeze", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(order, b"1" if frozen else b"0")
+            finally:
+                os.close(order)
+        except OSError as error:
+            raise CgroupError(f"cannot freeze or thaw {self.path}: {error.strerror}") from error
+
+    def is_frozen(self) -> bool:
+        """Whether every process in it and below is frozen; so is one that has none. Raises CgroupError."""
+        try:
+            return "frozen 1" in (self.path / "cgroup.events").read_text()
+        except OSError as error:
+            raise CgroupError(f"cannot look at {self.path}: {error.strerror}") from error
 
     def is_empty(self) -> bool:
         """Whether no process is in it or below; so is one that is not there."""

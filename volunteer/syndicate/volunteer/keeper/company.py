@@ -12,6 +12,7 @@ from .calm import Calm
 from .epochs import Epochs
 from .lease import Leases
 from .pump import Pump
+from .together import Together
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Company:
     epochs: Epochs
     leases: Leases
     calm: Calm
+    networks: Together
     tell: Callable[[Event], None]
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     trouble: Callable[[int, str], None]  # for the keeper's log: what failed while nobody asked

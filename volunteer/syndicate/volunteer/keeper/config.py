@@ -27,6 +27,8 @@ class Config:
     delegated: bool
     lacks: tuple[str, ...]  # names of requirements that this machine meets in part
     unsafe: tuple[str, ...]  # names of those that it does not meet, and the operator does without
+    faults: tuple[str, ...] = ()  # those that it can do
+    cannot: tuple[tuple[str, str], ...] = ()  # those that it cannot, each with the reason
 
     def encode(self) -> str:
         """As one argument for the serving process."""
@@ -38,6 +40,7 @@ class Config:
         values: dict[str, Any] = json.loads(text)
         for name in ("run_dir", "state_dir", "cache", "root_fs"):
             values[name] = Path(values[name])
-        for name in ("never_cut", "lacks", "unsafe"):
+        for name in ("never_cut", "lacks", "unsafe", "faults"):
             values[name] = tuple(values[name])
+        values["cannot"] = tuple((fault, why) for fault, why in values["cannot"])
         return cls(**values)

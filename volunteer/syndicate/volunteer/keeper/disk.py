@@ -6,6 +6,7 @@
 <folder>/disk/root    the root of the sandbox: `up` over the skeleton
 <folder>/disk/tmp-1   /tmp of generation 1, and so on: it counts within the same bounds
 <folder>/disk/shm-1   /dev/shm
+<folder>/disk/full    what is there while it is kept full, and nothing else takes a page
 
 It is mounted in the namespace of the thread that makes it. Freeing what it held takes the kernel some
 microseconds a file, which is long for a hundred thousand: so a disk can be taken off its mount point at once
@@ -14,8 +15,10 @@ microseconds a file, which is long for a hundred thousand: so a disk can be take
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +28,9 @@ from . import mounts
 from .errors import failed
 from .trees import remove_tree
 
+_FILL_SECONDS = 2.0
+_LEAST_SLACK = 64 << 10
+_PAGE = 4096
 _FLAGS = mounts.NOSUID | mounts.NODEV
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _INODE_BYTES = 4096  # what the kernel keeps for a file, its name and overlayfs's view of it, amply
@@ -117,6 +123,43 @@ class Disk:
             raise failed(f"cannot bound the disk: {error}") from error
         self._size = size
 
+    def fill(self) -> None:
+        """Leave no byte and no inode free; raises KeeperError.
+
+        What is on it can be overwritten, and what is deleted makes room for as much. It takes no memory: the
+        bounds are set to what is used. Who writes meanwhile may be quicker than that, so then it is given a
+        little room first, and the bounds follow once that is used, or left.
+        """
+        deadline = time.monotonic() + _FILL_SECONDS
+        slack = 0
+        while True:
+            used, inodes = self._used()
+            if not used:  # to a tmpfs 0 means no bound at all: a page of our own takes its place
+                (self._mount / "full").write_bytes(b"0")
+                continue
+            try:
+                mounts.resize(self._mount, used + slack, inodes + slack // _PAGE, _FLAGS)
+            except OSError as error:
+                if error.errno != errno.EINVAL or time.monotonic() > deadline:
+                    raise failed(f"cannot fill the disk: {error}") from error
+                slack = max(slack * 4, _LEAST_SLACK)
+            else:
+                if not slack:
+                    return
+                slack = 0
+
+    def give_back(self) -> None:
+        """Let it have its own bounds again, whatever was done to them; raises KeeperError."""
+        try:
+            mounts.resize(self._mount, self._size.size_bytes, self._size.inodes, _FLAGS)
+        except OSError as error:
+            raise failed(f"cannot give the disk its room back: {error}") from error
+
+    def _used(self) -> tuple[int, int]:
+        """Bytes and inodes; raises OSError."""
+        found = os.fstatvfs(self._held[0])
+        return (found.f_blocks - found.f_bfree) * found.f_frsize, found.f_files - found.f_ffree
+
     def full(self) -> bool:
         """Whether no byte or no inode is left; not so once it was closed or detached. Raises OSError."""
         if not self._held:
@@ -126,9 +169,8 @@ class Disk:
 
     def memory(self) -> int:
         """Bytes of memory that it takes, amply counted; raises OSError."""
-        found = os.fstatvfs(self._held[0])
-        pages = (found.f_blocks - found.f_bfree) * found.f_frsize
-        return pages + (found.f_files - found.f_ffree) * _INODE_BYTES
+        used, inodes = self._used()
+        return used + inodes * _INODE_BYTES
 
     def begin(self, generation: int) -> None:
         """Fresh /tmp and /dev/shm for a generation; the last one's go first, which makes room for them.

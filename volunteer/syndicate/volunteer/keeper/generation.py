@@ -31,6 +31,8 @@ class Generation:
     before: Counts = field(default_factory=Counts)  # what was counted when it began
     shortage: Shortage = Shortage.NONE  # for which the kernel ended a process of it
     disk_full: bool = False  # at any time that was looked at
+    paused: bool = False  # its processes are frozen
+    signals: dict[int, None] = field(default_factory=dict)  # for when it runs again, in order
     capture: Capture | None = None
     started_at: Stamp | None = None
     answer: Done | None = None  # what Start or Revive was answered
@@ -44,6 +46,16 @@ class Generation:
     wanted: asyncio.Event = field(default_factory=asyncio.Event)  # somebody waits for `exit`
     _drained: asyncio.Event = field(default_factory=asyncio.Event)
     _growth_told: bool = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether make was exec'd, and some process of it is left."""
+        return self.started_at is not None and self.emptied_at is None
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it is there and frozen."""
+        return self.paused and self.emptied_at is None
 
     def begin_logs(self, pump: Pump, told: Callable[[Generation], None]) -> None:
         """Read its output from now on, and call `told` on the loop when there is more."""

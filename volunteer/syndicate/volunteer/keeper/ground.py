@@ -1,4 +1,5 @@
-"""All that stands on one slot, and the blocking work on it. Used in the slot's worker thread only.
+"""All that stands on one slot, and the blocking work on it. Used in the slot's worker thread only, but for
+`network`.
 
 A free slot keeps the next task's network, disk and sandbox ready: their making takes most of the time of a
 start, and depends on nothing of the task but its bounds.
@@ -79,6 +80,7 @@ class Ground:
         self._meter = Meter.of(shared.limiter, slot)
         self._spent = False  # the sandbox got a task's orders: it never serves another
         self._laid = 0  # bytes of memory that the source takes once it is unpacked
+        self._fill = False  # whether the task's disk is kept full
         self._remains: Remains | None = None  # of the disk before this one, while that is being freed
         # Of the slot, once it has mounts of its own; the keeper's before.
         self.thread = threading.main_thread().native_id or 0
@@ -270,6 +272,8 @@ class Ground:
             if anew:
                 self._leave_disk(self._request.limits.memory_bytes)
                 self._disk = Disk.make(self._folder, self._shared.skeleton, _size(self._request.limits))
+            elif self._fill and self._disk is not None:
+                self._disk.give_back()  # what the sandbox itself needs is not to fail
             box = self._launch(generation)
         except OSError as error:
             self._take_back(None, anew)
@@ -282,6 +286,8 @@ class Ground:
                 self._lay_anew(box, deadline)
             else:
                 self._order(box, Unpacker.KEPT, deadline)
+            if self._fill and self._disk is not None:
+                self._disk.fill()
         except OSError as error:  # a TimeoutError too
             self._take_back(box, anew)
             raise failed(f"cannot revive: {error}") from error
@@ -359,18 +365,31 @@ class Ground:
             self._remains.free()
             self._remains = None
 
-    def set_cut(self, cut: tuple[str, ...]) -> None:
-        """Cut the slot from exactly these; raises KeeperError."""
+    @property
+    def network(self) -> SlotNetwork:
+        """The task's network; from any thread, while nothing is being done on the slot."""
         if self._network is None:
             raise RuntimeError("a task has a network")
-        try:
-            self._network.set_cut(cut)
-        except NetworkError as error:
-            raise failed(str(error)) from error
+        return self._network
+
+    def set_disk_full(self, full: bool) -> None:
+        """Leave no room on the task's disk, and on those after it, or give it back; raises KeeperError."""
+        self._fill = False
+        if self._disk is None:  # a revival came to nothing: the next one makes another
+            self._fill = full
+        elif not full:
+            self._disk.give_back()
+        else:
+            try:
+                self._disk.fill()
+            except KeeperError:
+                self._disk.give_back()
+                raise
+            self._fill = True
 
     def disk_full(self) -> bool:
-        """Whether the task's disk has no byte or no inode left; raises OSError."""
-        return self._disk is not None and self._disk.full()
+        """Whether the task left no byte or no inode on its disk; raises OSError."""
+        return self._disk is not None and not self._fill and self._disk.full()
 
     def clear(self) -> None:
         """Leave nothing of the task; raises KeeperError after trying everything."""
@@ -384,7 +403,7 @@ class Ground:
                 step()
             except (KeeperError, CgroupError, NetworkError, OSError) as error:
                 errors.append(str(error))
-        self._request = None
+        self._request, self._fill = None, False
         if errors:
             raise failed("; ".join(errors))
 

@@ -16,11 +16,13 @@ from typing import Any, assert_never
 
 from ..clock import Clock
 from ..local import (
+    MAX_WHY,
     Audit,
     Audited,
     Done,
     ErrorCode,
     Event,
+    Incapability,
     Kill,
     Prepare,
     ReadLog,
@@ -29,7 +31,9 @@ from ..local import (
     Reply,
     Request,
     Revive,
-    SetCut,
+    SetNetwork,
+    SetTask,
+    Signal,
     Start,
     Sync,
     Synced,
@@ -43,7 +47,7 @@ from .cgroups import Cgroup, CgroupError, find_mount, own_folder
 from .company import Company
 from .config import Config
 from .epochs import Epochs
-from .errors import KeeperError, failed
+from .errors import KeeperError, failed, one_line
 from .ground import Ground, Shared
 from .launch import Launcher
 from .lease import Leases
@@ -56,7 +60,9 @@ from .seccomp import open_filter
 from .server import Server
 from .skeleton import build
 from .slots import Slot
+from .together import Together
 from .trees import remove_tree
+from .trials import OK
 from .undertaker import Undertaker
 from .unpack import Layouts
 from .view import View
@@ -157,6 +163,7 @@ class Keeper:
         self._require_bounds(limiter)
         _raise_descriptor_limit()  # after the launcher, whose tasks keep the usual one
         self._limiter, self._network, self._base = limiter, network, base
+        self._faults, self._cannot = self._find_faults(network)
         self._epochs = Epochs(places.state / "epochs.json")
         undertaker = Undertaker()
         self._stack.callback(undertaker.close)
@@ -165,7 +172,8 @@ class Keeper:
         calm = Calm()
         self._stack.callback(calm.close)
         company = Company(
-            *(self._clock, pump, self._epochs, self._leases, calm, self._tell, self._spawn),
+            *(self._clock, pump, self._epochs, self._leases, calm),
+            *(Together(network), self._tell, self._spawn),
             lambda slot, what: self._log.warning("slot.trouble", slot=slot, detail=what),
         )
         for number in range(settings.slots):
@@ -242,6 +250,13 @@ class Keeper:
         if settings.network == "host" and settings.uplink not in ("", host.uplink.name):
             raise failed(f"{settings.address} is on {host.uplink.name}, not on {settings.uplink}")
         return network
+
+    def _find_faults(self, network: Network) -> tuple[set[str], tuple[Incapability, ...]]:
+        """Those that tasks can be made to suffer, and why not the others; all that there are can be told."""
+        tried = dict.fromkeys(self._settings.faults, OK) | dict(self._settings.cannot) | network.faults()
+        can = {name for name, said in tried.items() if said == OK}
+        cannot = [Incapability(name, one_line(said, MAX_WHY)) for name, said in tried.items() if said != OK]
+        return can | {"cut", "kill"}, tuple(cannot)  # without these two no keeper starts
 
     def _add_slot(self, number: int, shared: Shared, company: Company) -> None:
         uid = self._uid_base + number
@@ -344,8 +359,8 @@ class Keeper:
                 return await self._slot(request.slot).kill(request)
             case Revive():
                 return await self._slot(request.slot).revive(request)
-            case SetCut():
-                return await self._slot(request.slot).set_cut(request)
+            case SetNetwork() | SetTask() | Signal():
+                return await self._slot(request.slot).suffer(request)
             case Release():
                 return await self._slot(request.slot).release(request)
             case ReadLog():
@@ -370,10 +385,11 @@ class Keeper:
             self._clock.boot_id,
             self._network.kind,
             self._settings.address if self._settings.network == "host" else "",
-            tuple(sorted(possible - set(self._settings.lacks))),
+            tuple(sorted(possible - set(self._settings.lacks) | self._faults)),
             dict(self._epochs.seen),
             tuple(slot.info() for slot in self._slots),
             self._settings.unsafe,
+            self._cannot,
         )
         return within_a_frame(account)
 

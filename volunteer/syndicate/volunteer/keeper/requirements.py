@@ -19,8 +19,10 @@ from .capabilities import CAPABILITIES, Capability, has, held
 from .cgroups import find_mount
 from .errors import KeeperError
 from .limits import find_version_1
+from .network import faults as network_faults
 from .network import probe
 from .seccomp import open_filter, reopened
+from .trials import OK, try_faults
 from .uids import FIRST, reserved_of
 
 _CLONE_INTO_CGROUP = (5, 14)  # 5.7 for clone3 into a cgroup, 5.14 for cgroup.kill
@@ -327,6 +329,21 @@ def _networks(network: str) -> list[Requirement]:
         else:
             found.append(_missing(name, detail, remedy))
     return found
+
+
+def faults(network: str = "fabric") -> list[Requirement]:
+    """Which faults tasks can be made to suffer here. A keeper starts without any; to be asked as root."""
+    if os.geteuid() != 0:
+        return []
+    tried = try_faults() | network_faults(network)
+    return [_fault(f"fault-{name}", said) for name, said in tried.items()]
+
+
+def _fault(name: str, said: str) -> Requirement:
+    if said == OK:
+        return Requirement(name, Level.OK, "tried")
+    detail, _, remedy = said.partition("; ")
+    return _degraded(name, detail, remedy or "nothing that is known: jobs that need it go elsewhere")
 
 
 def _landlock() -> Requirement:

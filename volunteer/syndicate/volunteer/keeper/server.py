@@ -35,7 +35,7 @@ _MAX_CONNECTIONS = 16  # the volunteer's, the one it replaces, and people's audi
 _MAX_AT_ONCE = 128
 _MAX_AT_ONCE_PER_SLOT = 16
 _WAITING = 128  # connections that are not taken in yet; a connect beyond them waits
-_LONGEST_REQUEST = 1 << 20  # a Prepare with ten thousand members
+_LONGEST_REQUEST = 2 << 20  # a SetNetwork about ten thousand members; a Prepare with as many has half of it
 _LONGEST_FIRST = 4096  # Sync, Audit: before it a connection is anybody's who may open one
 _CREDENTIALS = struct.Struct("3i")
 
@@ -51,6 +51,7 @@ class Connection(FrameProtocol):
         self._tasks = tasks
         self._is_volunteer = False
         self._under_way = 0
+        self._unsent: list[bytes] = []  # of this turn of the loop: it goes out in one write
         self.synced = False  # events are told after the first Synced only: it tells what was before
 
     def send(self, frame: ReplyFrame | EventFrame) -> None:
@@ -65,7 +66,15 @@ class Connection(FrameProtocol):
             self._server.log.error("reply.not_sent", detail=str(error))
             detail = one_line(f"the answer cannot be told: {error}")
             data = frames.encode(ReplyFrame(frame.number, Refused(ErrorCode.FAILED, detail)))
-        self.transport.write(data)
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(data)
+
+    def _flush(self) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(b"".join(self._unsent))
+        self._unsent.clear()
         if self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
             self._server.log.warning("connection.dropped", reason="the volunteer does not read")
             self.drop()
@@ -123,6 +132,7 @@ class Connection(FrameProtocol):
         """Say what is wrong, and end the connection."""
         self._server.log.warning("connection.malformed", detail=str(error))
         self.send(ReplyFrame(error.number or 0, Refused(ErrorCode.MALFORMED, one_line(str(error)))))
+        self._flush()
         self.transport.close()
 
     async def _handle(self, frame: RequestFrame) -> None:

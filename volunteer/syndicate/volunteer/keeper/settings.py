@@ -98,10 +98,21 @@ class KeeperSettings(BaseSettings):
         """Where sources are."""
         return self.cache_dir or self.state_dir / "cache"
 
-    def settled(self, lacks: tuple[str, ...], unsafe: tuple[str, ...] = ()) -> Config:
-        """As a plain value; `lacks` names what this machine has in part, `unsafe` what is done without."""
-        names = {field.name for field in fields(Config)} - {"lacks", "unsafe"}
-        return Config(lacks=lacks, unsafe=unsafe, **{name: getattr(self, name) for name in names})
+    def settled(
+        self,
+        lacks: tuple[str, ...],
+        unsafe: tuple[str, ...] = (),
+        faults: tuple[str, ...] = (),
+        cannot: tuple[tuple[str, str], ...] = (),
+    ) -> Config:
+        """As a plain value.
+
+        `lacks` names what this machine has in part, `unsafe` what is done without; `faults` are those that it
+        can do, `cannot` the others, each with the reason.
+        """
+        names = {field.name for field in fields(Config)} - {"lacks", "unsafe", "faults", "cannot"}
+        own = {name: getattr(self, name) for name in names}
+        return Config(lacks=lacks, unsafe=unsafe, faults=faults, cannot=cannot, **own)
 
     @model_validator(mode="after")
     def _fits(self) -> KeeperSettings:

@@ -18,7 +18,9 @@ from ..local import (
     ReadLog,
     Release,
     Revive,
-    SetCut,
+    SetNetwork,
+    SetTask,
+    Signal,
     SlotInfo,
     SlotState,
     Stamp,
@@ -35,6 +37,7 @@ from .ground import Ground, Prepared
 from .limits import Limiter
 from .logs import LogStore
 from .oom import OomWatch
+from .ordeal import Ordeal
 from .runs import Runs, expected
 from .states import Step, after
 from .worker import Worker
@@ -58,12 +61,11 @@ class Slot:
         self._state = SlotState.EMPTY
         self._request: Prepare | None = None
         self._prepared: Done | None = None
-        self._cut: tuple[str, ...] = ()
-        self._cut_is_sure = True
         self._closing = False
         self._oom = OomWatch.open(limiter, number)
         self._gauges = Gauges(Meter.of(limiter, number), self._oom, ground.disk_full)
         self._runs = Runs(number, folder, self._worker, company, self._gauges, lambda: self._step(Step.END))
+        self._ordeal = Ordeal(self._worker, ground, self._runs, company.networks)
 
     # ---- what it holds
 
@@ -91,7 +93,9 @@ class Slot:
             request.role,
             request.address,
             request.members,
-            self._cut,
+            self._ordeal.network,
+            self._runs.current.stands_still,
+            self._ordeal.disk_full,
             self._runs.infos(),
         )
 
@@ -147,7 +151,7 @@ class Slot:
             except KeeperError:
                 self._company.spawn(self.stand_by())
                 raise
-            self._request, self._cut, self._cut_is_sure = request, (), True
+            self._request = request
             self._step(Step.PREPARE)
             generation = self._runs.begin(request.task, 1, prepared.box, store)
             if prepared.note:
@@ -234,19 +238,15 @@ class Slot:
                 count = await self._runs.end(generation, "kill")
                 return replace(self._done(began, generation.emptied_at), processes=count)
 
-    async def set_cut(self, request: SetCut) -> Done:
-        """See local.SetCut."""
+    async def suffer(self, request: SetNetwork | SetTask | Signal) -> Done:
+        """See local.SetNetwork, local.SetTask, local.Signal."""
         began = self._company.clock.now_ns()
         async with self._turn():
             self._require(request.task)
-            wanted = tuple(sorted(set(request.cut)))
-            if wanted == self._cut and self._cut_is_sure:
-                return replace(self._done(began), already=True)
-            self._cut_is_sure = False  # an error may come after the kernel took it
             with expected():
-                await self._worker.run(lambda: self._ground.set_cut(wanted))
-            self._cut, self._cut_is_sure = wanted, True
-            return self._done(began)
+                undergone = await self._ordeal.undergo(request)
+            done = self._done(began)
+            return replace(done, already=undergone.already, processes=undergone.processes)
 
     async def release(self, request: Release) -> Done:
         """See local.Release."""
@@ -306,6 +306,7 @@ class Slot:
         self._closing = True
         if self._working is not None:
             os.eventfd_write(self._cancel, 1)
+        self._ordeal.give_up()
         try:
             async with self._order:
                 if self._request is None:
@@ -338,8 +339,12 @@ class Slot:
                 os.eventfd_read(self._cancel)
 
     def _preempt(self, task: TaskId, generation: int | None) -> None:
+        """Whatever waits for the task's processes is not to be waited for: they are to be ended."""
         if self._working is not None and self._working[0] == task and generation in (None, self._working[1]):
             os.eventfd_write(self._cancel, 1)
+        held = self._request
+        if held is not None and held.task == task and generation in (None, self._runs.current.number):
+            self._ordeal.give_up()
 
     async def _become(self, generation: Generation, step: Step, began: int) -> Done:
         # Before the exec: an end told while it is awaited must find the state that it ends.
@@ -369,8 +374,9 @@ class Slot:
         except OSError as error:
             raise failed(f"cannot clear slot {self.number}: {error}") from error
         self._step(Step.RELEASE)
-        self._request, self._prepared, self._cut = None, None, ()
+        self._request, self._prepared = None, None
         self._runs.forget()
+        self._ordeal.forget()
 
     def _done(self, began: int, since: Stamp | None = None) -> Done:
         """An answer to what began then and holds since `since`, or now."""

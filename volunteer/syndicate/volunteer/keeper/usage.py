@@ -15,6 +15,7 @@ start after a crash does so too.
 
 options:
   -h, --help             show this help message and exit
+  --version              print the version and exit
   --instance NAME        this volunteer's name on its host, 1 to 6 of a-z, 0-9
                          (required)
   --run-dir DIR          for sockets; only the volunteer may enter it (required)

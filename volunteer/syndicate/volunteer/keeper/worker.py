@@ -21,7 +21,11 @@ class Worker:
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """Do `work` there after what was asked before, to its end even if the caller is cancelled."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return await self.submit(work)
+
+    def submit(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Have `work` done there after what was asked before; the future has what comes of it."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
         """End the thread once it has done what was asked."""

@@ -26,6 +26,16 @@ EX_PROTOCOL: Final = 76
 VERSION: Final = "syndicate-syncd: protocol 2 of emulab-sync, extension 1"
 
 
+def _of_software() -> str:
+    """The version of what it was installed with; nothing where its files lie alone."""
+    from importlib import metadata  # needed for this alone: the server is small
+
+    try:
+        return f"; of Syndicate {metadata.version('syndicate-cluster')}"
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to end; returns the exit status."""
     try:
@@ -34,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n{USAGE}")
         return EX_USAGE
     if options.help or options.version:
-        sys.stdout.write(USAGE if options.help else f"{VERSION}\n")
+        sys.stdout.write(USAGE if options.help else f"{VERSION}{_of_software()}\n")
         return 0
     try:
         write = _log(options)

@@ -1,5 +1,6 @@
 """The network of a volunteer's slots: isolation, cuts and heals, held where no task can reach them."""
 
+from ._capabilities import faults
 from ._contract import Counters, Network, NetworkError, SlotNetwork
 from ._fabric import FabricNetwork
 from ._host import HostNetwork
@@ -13,6 +14,7 @@ __all__ = [
     "Network",
     "NetworkError",
     "SlotNetwork",
+    "faults",
     "in_namespace",
     "probe",
 ]

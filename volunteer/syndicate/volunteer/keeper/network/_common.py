@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface
+from socket import AF_INET, inet_pton
 
 from ._contract import NetworkError
 
@@ -25,6 +26,17 @@ def check_addresses(addresses: Sequence[str]) -> list[str]:
         return [str(IPv4Address(address)) for address in addresses]
     except AddressValueError as error:
         raise NetworkError(f"not an IPv4 address: {error}", errno.EINVAL) from error
+
+
+def packed_addresses(addresses: Iterable[str]) -> list[bytes]:
+    """The addresses as a set's elements, without repeats; raises NetworkError for what is no IPv4 address."""
+    packed = []
+    for address in dict.fromkeys(addresses):
+        try:
+            packed.append(inet_pton(AF_INET, address))
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in it
+            raise NetworkError(f"not an IPv4 address: {address!r}", errno.EINVAL) from error
+    return packed
 
 
 def check_interface(address: str, prefix_length: int) -> IPv4Interface:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ...local import NetworkState
+
 # What to do when the kernel cannot do a thing; told with the error of that thing.
 REMEDIES = {
     "netns": "run the keeper as root with CAP_SYS_ADMIN and CAP_NET_ADMIN; the kernel needs CONFIG_NET_NS",
@@ -57,14 +59,16 @@ class Counters:
     """Packets that a slot's chains dropped since the slot was made.
 
     Attributes:
-        cut_out: sent by the slot to a peer that it is cut from.
+        cut_out: sent by the slot to a peer that it is cut from, in silence or by resets.
         cut_in: sent to the slot by a peer that it is cut from.
+        lost: of the loss of its links, in either direction.
         refused_out: sent by the slot, not its job's business or not in its own name.
         refused_in: sent to the slot by others than its job's members.
     """
 
     cut_out: int
     cut_in: int
+    lost: int
     refused_out: int
     refused_in: int
 
@@ -97,11 +101,11 @@ class SlotNetwork(Protocol):
     def resume(self) -> None:
         """End `hold`: let pass what `assign` gave, if it did. Idempotent. Raises NetworkError."""
 
-    def set_cut(self, peers: Sequence[str]) -> None:
-        """Cut the slot from exactly these addresses, both ways, from the moment of the return.
+    def set_state(self, state: NetworkState) -> None:
+        """Let the slot's network suffer exactly this, from the moment of the return.
 
-        Absolute, atomic and idempotent; nothing heals. Senders see silence. Raises NetworkError, and then
-        what held before still holds.
+        Absolute, atomic and idempotent; nothing heals by itself. Raises NetworkError for what this network
+        cannot do and for what the kernel refuses; then what held before still holds.
         """
 
     def counters(self) -> Counters:
@@ -122,6 +126,9 @@ class Network(Protocol):
     def kind(self) -> str:
         """`fabric` or `host`."""
 
+    def faults(self) -> dict[str, str]:
+        """What slots can suffer here, found at `open`: as of `_capabilities.faults`."""
+
     def open(self) -> None:
         """Make what the slots share. Raises NetworkError with the remedy, having left nothing."""
 
@@ -129,6 +136,12 @@ class Network(Protocol):
         """Make a slot that reaches nothing yet; the slow part, to be done ahead.
 
         `name` stands in errors and in `leftovers`. Raises NetworkError, having left nothing.
+        """
+
+    def set_states(self, changes: Sequence[tuple[SlotNetwork, NetworkState]]) -> None:
+        """`set_state` of several slots of this network at once: all of them or none.
+
+        No slot may stand there twice. Raises NetworkError as `set_state` does.
         """
 
     def close(self) -> None:

@@ -13,16 +13,19 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import TypeVar
 
+from ...local import NetworkState
 from . import _nft as nft
 from . import _route as route
+from ._capabilities import faults
 from ._common import Releases, check_addresses, check_instance
-from ._contract import Counters, NetworkError
+from ._contract import Counters, NetworkError, SlotNetwork
 from ._namespace import in_namespace
 from ._netlink import Message, NetlinkSocket
 
 T = TypeVar("T")
 
 _FROM_HOST, _TO_HOST, _OTHER_DEVICES = "from_host", "to_host", "other_devices"
+_NOT_HERE = 'not in the host\'s network; give slots a network of their own (network = "fabric")'
 _CUT, _REFUSED = "cut", "refused"  # comments of the rules that count
 
 
@@ -32,14 +35,15 @@ def _uplink_rules(table: nft.Table, device: str) -> list[Message]:
     A socket whose process has ended has no owner, yet its FIN or RST may still leave: to a cut peer only what
     is known to belong to another user may go.
     """
-    to_cut = [*nft.ipv4(), *nft.within(nft.IP_TARGET, "cut")]
+    to_cut = [*nft.ipv4(), *nft.within(nft.IP_TARGET, "cut_out")]
     to_peer = [*nft.ipv4(), *nft.within(nft.IP_TARGET, "peers")]
-    from_cut = [*nft.ipv4(), *nft.within(nft.IP_SOURCE, "cut")]
+    from_cut = [*nft.ipv4(), *nft.within(nft.IP_SOURCE, "cut_in")]
     return [
         table.create(),
         table.new_set("task", nft.UIDS, 1),
         table.new_set("peers", nft.ADDRESSES, 2),
-        table.new_set("cut", nft.ADDRESSES, 3),
+        table.new_set("cut_out", nft.ADDRESSES, 3),
+        table.new_set("cut_in", nft.ADDRESSES, 4),
         table.chain(_FROM_HOST, nft.EGRESS, drops=False, device=device),
         table.rule(_FROM_HOST, "others", to_cut, nft.owned_by_others("task"), nft.accept()),
         table.rule(_FROM_HOST, _CUT, to_cut, nft.drop()),
@@ -76,7 +80,7 @@ class HostSlot:
         self._held = False
         self._closed = False
         self._lock = threading.Lock()
-        self._empty_cut = host.uplink_table.flush("cut")
+        self._fillings = {name: host.uplink_table.filling(name) for name in ("cut_out", "cut_in")}
         self._peers: list[Message] = []
 
     @property
@@ -131,16 +135,24 @@ class HostSlot:
                 self._host.chains.transaction(self._peers)
             self._held = False
 
-    def set_cut(self, peers: Sequence[str]) -> None:
+    def set_state(self, state: NetworkState) -> None:
         """See SlotNetwork. Raises NetworkError also for an address that must never be cut."""
         if self._closed:
-            raise NetworkError(f"slot {self._name} is closed: nothing can be cut", errno.EINVAL)
-        addresses = check_addresses(peers)
-        spared = sorted(self._host.never_cut.intersection(addresses))
+            raise NetworkError(f"slot {self._name} is closed: its network can suffer nothing", errno.EINVAL)
+        if state.reset or state.links:
+            asked = "reset" if state.reset else "links"
+            raise NetworkError(f"{asked}: {_NOT_HERE}", errno.EOPNOTSUPP)
+        cut_out = check_addresses([*state.cut, *state.cut_out])
+        cut_in = check_addresses([*state.cut, *state.cut_in])
+        spared = sorted(self._host.never_cut.intersection([*cut_out, *cut_in]))
         if spared:
             raise NetworkError(f"{', '.join(spared)} is the manager's: it can never be cut", errno.EPERM)
-        elements = nft.address_elements(addresses)
-        self._host.chains.transaction([self._empty_cut, *self._host.uplink_table.add("cut", elements)])
+        self._host.chains.transaction(
+            [
+                *self._fillings["cut_out"].exactly(nft.address_elements(cut_out)),
+                *self._fillings["cut_in"].exactly(nft.address_elements(cut_in)),
+            ]
+        )
 
     def counters(self) -> Counters:
         """See SlotNetwork; `refused_in` is 0: what comes in is refused by nobody."""
@@ -150,6 +162,7 @@ class HostSlot:
             return Counters(
                 cut_out=counted[_FROM_HOST, _CUT],
                 cut_in=counted[_TO_HOST, _CUT],
+                lost=0,
                 refused_out=counted[_FROM_HOST, _REFUSED] + counted[_OTHER_DEVICES, _REFUSED],
                 refused_in=0,
             )
@@ -204,6 +217,10 @@ class HostNetwork:
         """The device that has the host's address."""
         return self._opened(self._uplink)
 
+    def faults(self) -> dict[str, str]:
+        """See Network."""
+        return faults(self.kind)
+
     def open(self) -> None:
         """Find the uplink, and remove the tables that a keeper of this instance left when it crashed."""
         with self._lock:
@@ -234,6 +251,11 @@ class HostNetwork:
             slot.close()
             raise
         return slot
+
+    def set_states(self, changes: Sequence[tuple[SlotNetwork, NetworkState]]) -> None:
+        """See Network; there is one slot at most."""
+        for slot, state in changes:
+            slot.set_state(state)
 
     def close(self) -> None:
         """See Network."""

@@ -6,6 +6,7 @@ deadline. A socket belongs to the namespace of the thread that opened it and may
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
@@ -20,6 +21,7 @@ from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, N
 from ._contract import NetworkError
 
 _SOL_NETLINK = 270
+_SO_SNDBUFFORCE = 32
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NLM_F_DUMP_INTR = 0x10
@@ -28,9 +30,11 @@ _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
-_SEQUENCE_OFFSET = 8
+_FLAGS, _FLAGS_OFFSET, _SEQUENCE_OFFSET = struct.Struct("=H"), 6, 8
 _MAX_SEQUENCE = 0x7FFFFFFF
 _DUMP_ATTEMPTS = 20
+_AT_ONCE = 64  # messages whose answers may wait to be read
+_LARGEST_DATAGRAM = 16 << 20
 _BUFFER_SIZE = 1 << 16  # the kernel sends dumps in pieces of at most 32 KiB
 
 
@@ -58,6 +62,13 @@ def encode(what: str, message: Any, kind: int, flags: int = 0) -> Message:
     return Message(what, bytes(message.data))
 
 
+def _unacknowledged(message: Message) -> Message:
+    data = bytearray(message.data)
+    (flags,) = _FLAGS.unpack_from(data, _FLAGS_OFFSET)
+    _FLAGS.pack_into(data, _FLAGS_OFFSET, flags & ~NLM_F_ACK)
+    return Message(message.what, bytes(data))
+
+
 class NetlinkSocket:
     """A conversation with the kernel, in the namespace of the thread that makes it.
 
@@ -82,20 +93,37 @@ class NetlinkSocket:
             self._socket.bind((0, 0))
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+            with contextlib.suppress(PermissionError):  # a transaction is one datagram
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _LARGEST_DATAGRAM)
         except OSError as error:
             self._socket.close()
             raise NetworkError.refused(f"set up netlink socket {protocol}", error.errno or 0) from error
 
     def request(self, messages: Sequence[Message]) -> None:
         """Have each message done in turn; the first refusal is raised after all were tried."""
+        refusals: list[NetworkError] = []
         with _Exchange(self) as exchange:
-            first = exchange.send(messages)
-            exchange.collect(messages, first)
+            for start in range(0, len(messages), _AT_ONCE):  # their answers must fit into the socket
+                some = messages[start : start + _AT_ONCE]
+                first = exchange.send(some)
+                try:
+                    exchange.collect(some, first)
+                except NetworkError as error:
+                    refusals.append(error)
+        if refusals:
+            raise refusals[0]
 
     def transaction(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
-        """Have all messages done or none: the brackets themselves are not acknowledged."""
+        """Have all messages done or none.
+
+        The kernel tells of each refusal whether it was asked or not, in the order of the messages; so only
+        the last is to be acknowledged, which is much less to read.
+        """
+        if not messages:
+            return
+        *others, last = messages
         with _Exchange(self) as exchange:
-            first = exchange.send([begin, *messages, end])
+            first = exchange.send([begin, *map(_unacknowledged, others), last, end])
             exchange.collect(messages, first + 1, bracket=first)
 
     def dump(self, message: Message) -> list[bytes]:
@@ -151,11 +179,12 @@ class _Exchange:
 
         A refusal of `bracket` speaks for the whole transaction and is the last answer that matters.
         """
-        outstanding = set(range(first, first + len(messages)))
+        end = first + len(messages)
+        outstanding = set(range(first, end)) if bracket is None else {end - 1}
         refusals: dict[int, NetworkError] = {}
         while outstanding:
             for answer in self._receive(messages[-1].what):
-                known = answer.sequence in outstanding or answer.sequence == bracket
+                known = first <= answer.sequence < end or answer.sequence == bracket
                 if answer.kind != NLMSG_ERROR or not known:
                     continue  # an answer to an exchange that was given up earlier
                 whole = answer.sequence == bracket

@@ -15,7 +15,6 @@ from typing import Any
 from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink import nftsocket as nft
-from pyroute2.nftables.expressions import genex
 
 from ._netlink import Message, NetlinkSocket, encode
 
@@ -27,7 +26,8 @@ OUTPUT = 3  # hook of the inet family
 NETLINK_NETFILTER = 12
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_ELEMENTS_PER_MESSAGE = 1024  # an attribute holds at most 64 KiB, an element takes 16 bytes
+_ELEMENT_BYTES, _ELEMENT_SIZE = 4, 16  # of the key alone, and with its attributes
+_ELEMENTS_PER_MESSAGE = 1024  # an attribute holds at most 64 KiB
 _DROP, _ACCEPT = 0, 1
 
 
@@ -54,6 +54,14 @@ ETHER_ARP = b"\x08\x06"
 ARP_OF_IPV4 = b"\x00\x01\x08\x00\x06\x04"  # Ethernet, IPv4, addresses of 6 and 4 bytes
 
 
+class _Rule(nft.nft_rule_msg):  # type: ignore[misc]  # pyroute2 has no types
+    """A rule in which packets can be sent by another device: pyroute2's own names a type that it has not."""
+
+    class nft_expr(nft.nft_rule_msg.nft_expr):  # type: ignore[misc]  # the name is looked up
+        class nft_fwd(nft.nft_regs):  # type: ignore[misc]
+            nla_map = (("NFTA_FWD_UNSPEC", "none"), ("NFTA_FWD_SREG_DEV", "regs"))
+
+
 @dataclass(frozen=True, slots=True)
 class SetType:
     """What a set holds: nftables' number for the type and the length of an element in bytes."""
@@ -76,27 +84,30 @@ def uid_element(uid: int) -> bytes:
     return struct.pack("=I", uid)
 
 
-def _value(data: bytes) -> dict[str, Any]:
+def value(data: bytes) -> dict[str, Any]:
+    """Bytes as an expression's operand."""
     return {"attrs": [("NFTA_DATA_VALUE", data)]}
 
 
 def _load(field: Field) -> Expression:
     where = {"dreg": 1, "base": field.header, "offset": field.offset, "len": field.length}
-    return _expression("payload", where)
+    return expression("payload", where)
 
 
-def _expression(name: str, attributes: dict[str, Any]) -> Expression:
-    expression: Expression = genex(name, attributes)
-    return expression
+def expression(name: str, attributes: dict[str, Any], prefix: str = "") -> Expression:
+    """One expression of a rule, as pyroute2 has it; `prefix` is of its attributes' names, if not its name."""
+    prefix = f"NFTA_{prefix or name.upper()}_"
+    attrs = [(prefix + key.upper(), content) for key, content in attributes.items()]
+    return {"attrs": [("NFTA_EXPR_NAME", name), ("NFTA_EXPR_DATA", {"attrs": attrs})]}
 
 
 def _compare(data: bytes, operator: int) -> Expression:
-    return _expression("cmp", {"sreg": 1, "op": operator, "data": _value(data)})
+    return expression("cmp", {"sreg": 1, "op": operator, "data": value(data)})
 
 
 def _verdict(code: int) -> Expression:
     data = {"attrs": [("NFTA_DATA_VERDICT", {"attrs": [("NFTA_VERDICT_CODE", code)]})]}
-    return _expression("immediate", {"dreg": 0, "data": data})
+    return expression("immediate", {"dreg": 0, "data": data})
 
 
 def equal(field: Field, data: bytes) -> list[Expression]:
@@ -111,28 +122,28 @@ def differ(field: Field, data: bytes) -> list[Expression]:
 
 def within(field: Field, set_name: str) -> list[Expression]:
     """The field holds an element of the set."""
-    return [_load(field), _expression("lookup", {"sreg": 1, "set": set_name})]
+    return [_load(field), expression("lookup", {"sreg": 1, "set": set_name})]
 
 
 def owned_by(set_name: str) -> list[Expression]:
     """The packet's socket has a file, and the file's uid is in the set."""
-    return [_owner(), _expression("lookup", {"sreg": 1, "set": set_name})]
+    return [_owner(), expression("lookup", {"sreg": 1, "set": set_name})]
 
 
 def owned_by_others(set_name: str) -> list[Expression]:
     """The packet's socket has a file, and the file's uid is not in the set."""
     inverted = {"sreg": 1, "set": set_name, "flags": {"NFT_LOOKUP_F_INV"}}
-    return [_owner(), _expression("lookup", inverted)]
+    return [_owner(), expression("lookup", inverted)]
 
 
 def _owner() -> Expression:
-    return _expression("meta", {"key": nft.Meta.NFT_META_SKUID, "dreg": 1})
+    return expression("meta", {"key": nft.Meta.NFT_META_SKUID, "dreg": 1})
 
 
 def leaves_by_other_than(device: str) -> list[Expression]:
     """The packet leaves by any device but this one."""
     name = device.encode("ascii").ljust(16, b"\0")
-    out_device = _expression("meta", {"key": nft.Meta.NFT_META_OIFNAME, "dreg": 1})
+    out_device = expression("meta", {"key": nft.Meta.NFT_META_OIFNAME, "dreg": 1})
     return [out_device, _compare(name, nft.Cmp.NFT_CMP_NEQ)]
 
 
@@ -151,9 +162,46 @@ def accept() -> list[Expression]:
     return [_verdict(_ACCEPT)]
 
 
+def count() -> list[Expression]:
+    """Count the packet."""
+    return [expression("counter", {})]
+
+
 def drop() -> list[Expression]:
     """Count the packet and drop it in silence."""
-    return [_expression("counter", {}), _verdict(_DROP)]
+    return [*count(), _verdict(_DROP)]
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How a set is filled: the message that empties it, and one that adds a blank element, last in it.
+
+    Elements are laid in the blank's place: to encode five one by one takes four times as long as the kernel
+    takes to have them in the set.
+    """
+
+    empty: Message
+    add: Message
+
+    def exactly(self, elements: Sequence[bytes]) -> list[Message]:
+        """Let the set hold these elements of 4 bytes and no others."""
+        return [self.empty, *self.more(elements)]
+
+    def more(self, elements: Sequence[bytes]) -> list[Message]:
+        """Put elements of 4 bytes into the set; none for no elements."""
+        return [
+            self._message(elements[start : start + _ELEMENTS_PER_MESSAGE])
+            for start in range(0, len(elements), _ELEMENTS_PER_MESSAGE)
+        ]
+
+    def _message(self, elements: Sequence[bytes]) -> Message:
+        data = self.add.data
+        stem, frame = data[:-_ELEMENT_SIZE], data[-_ELEMENT_SIZE:-_ELEMENT_BYTES]
+        packed = b"".join(frame + element for element in elements)
+        filled = bytearray(stem + packed)
+        struct.pack_into("=I", filled, 0, len(filled))  # the length of the message
+        struct.pack_into("=H", filled, len(stem) - 4, len(packed) + 4)  # and of its list
+        return Message(self.add.what, bytes(filled))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,22 +254,34 @@ class Table:
         attributes = [
             ("NFTA_RULE_TABLE", self.name),
             ("NFTA_RULE_CHAIN", chain),
-            ("NFTA_RULE_EXPRESSIONS", [expression for part in parts for expression in part]),
+            ("NFTA_RULE_EXPRESSIONS", [one for part in parts for one in part]),
             ("NFTA_RULE_USERDATA", {"value": comment}),
         ]
         what, flags = f"add rule “{comment}” to {chain} in", NLM_F_CREATE | NLM_F_APPEND
-        return self._message(what, nft.NFT_MSG_NEWRULE, nft.nft_rule_msg, attributes, flags)
+        return self._message(what, nft.NFT_MSG_NEWRULE, _Rule, attributes, flags)
+
+    def sub_chain(self, name: str) -> Message:
+        """Make a chain that other chains go to."""
+        attributes = [("NFTA_CHAIN_TABLE", self.name), ("NFTA_CHAIN_NAME", name)]
+        what = f"make chain {name} in"
+        return self._message(what, nft.NFT_MSG_NEWCHAIN, nft.nft_chain_msg, attributes, NLM_F_CREATE)
+
+    def clear(self, chain: str) -> Message:
+        """Remove all rules of a chain: a removal that names no rule means all of them."""
+        attributes = [("NFTA_RULE_TABLE", self.name), ("NFTA_RULE_CHAIN", chain)]
+        return self._message(f"clear chain {chain} in", nft.NFT_MSG_DELRULE, nft.nft_rule_msg, attributes)
 
     def add(self, set_name: str, elements: Sequence[bytes]) -> list[Message]:
-        """Put elements into a set; none for no elements."""
-        messages = []
-        for start in range(0, len(elements), _ELEMENTS_PER_MESSAGE):
-            keys = elements[start : start + _ELEMENTS_PER_MESSAGE]
-            listed = [{"attrs": [("NFTA_SET_ELEM_KEY", _value(key))]} for key in keys]
-            attributes = [*self._of_set(set_name), ("NFTA_SET_ELEM_LIST_ELEMENTS", listed)]
-            what, kind = f"add to set {set_name} in", nft.NFT_MSG_NEWSETELEM
-            messages.append(self._message(what, kind, nft.nft_set_elem_list_msg, attributes, NLM_F_CREATE))
-        return messages
+        """Put elements of 4 bytes into a set; none for no elements."""
+        return self.filling(set_name).more(elements)
+
+    def filling(self, set_name: str) -> Filling:
+        """What `add` does to this set, encoded but for the elements."""
+        blank = {"attrs": [("NFTA_SET_ELEM_KEY", value(bytes(_ELEMENT_BYTES)))]}
+        attributes = [*self._of_set(set_name), ("NFTA_SET_ELEM_LIST_ELEMENTS", [blank])]
+        what, kind = f"add to set {set_name} in", nft.NFT_MSG_NEWSETELEM
+        add = self._message(what, kind, nft.nft_set_elem_list_msg, attributes, NLM_F_CREATE)
+        return Filling(self.flush(set_name), add)
 
     def flush(self, set_name: str) -> Message:
         """Empty a set: a removal that lists no elements means all of them."""
@@ -234,15 +294,15 @@ class Table:
         request = self._message("read", nft.NFT_MSG_GETRULE, nft.nft_rule_msg, attributes, NLM_F_DUMP)
         counted: dict[tuple[str, str], int] = {}
         for part in link.dump(request):
-            rule = nft.nft_rule_msg(part)
+            rule = _Rule(part)
             rule.decode()
             # Older kernels ignore the table named in the request.
             if rule.get_attr("NFTA_RULE_TABLE") != self.name:
                 continue
-            for expression in rule.get_attr("NFTA_RULE_EXPRESSIONS"):
-                if expression.get_attr("NFTA_EXPR_NAME") == "counter":
+            for one in rule.get_attr("NFTA_RULE_EXPRESSIONS"):
+                if one.get_attr("NFTA_EXPR_NAME") == "counter":
                     comment = str(rule.get_attr("NFTA_RULE_USERDATA"))
-                    count = expression.get_attr("NFTA_EXPR_DATA").get_attr("NFTA_COUNTER_PACKETS")
+                    count = one.get_attr("NFTA_EXPR_DATA").get_attr("NFTA_COUNTER_PACKETS")
                     counted[rule.get_attr("NFTA_RULE_CHAIN"), comment] = count
         return counted
 

@@ -102,12 +102,20 @@ def set_up(index: int, name: str) -> Message:
     return encode(f"bring up {name}", _link(index, up=True), RTM_SETLINK)
 
 
-def fix_port(port: Device) -> Message:
-    """Let a port of a bridge learn nothing and carry only what is for it, and broadcasts (ARP)."""
+def join_bridge(device: Device, bridge: Device, queue: int) -> Message:
+    """Make a device a port of the bridge, with so many packets that wait for who reads it."""
+    message = _link(device.index)
+    message["attrs"] = [("IFLA_MASTER", bridge.index), ("IFLA_TXQLEN", queue)]
+    return encode(f"make {device.name} a port of {bridge.name}", message, RTM_NEWLINK)
+
+
+def fix_port(port: Device, *, deaf: bool = False) -> Message:
+    """Let a bridge port learn nothing and carry only what is for it; broadcasts (ARP) too if not `deaf`."""
     settings = [
         ("IFLA_BRPORT_LEARNING", 0),
         ("IFLA_BRPORT_UNICAST_FLOOD", 0),
         ("IFLA_BRPORT_MCAST_FLOOD", 0),
+        *([("IFLA_BRPORT_BCAST_FLOOD", 0)] if deaf else []),
     ]
     message = _link(port.index)
     slave = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", {"attrs": settings})]

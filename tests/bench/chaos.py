@@ -1,0 +1,46 @@
+"""Faults in a job of twenty: one beside an empty call, and all of them in one call beside one.
+
+In clear text, on one machine that has all the slots.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from syndicate.client_api import job_has_ended
+
+from tests.bench.figure import Figure, of, p99
+from tests.bench.place import JOBS, cluster
+from tests.support.cluster import ended, eventually, output
+
+NAMES = ("disconnect20_p99", "partition20", "pause")
+MACHINES = 20
+PING = "empty ChaosControl call over the same relay"
+
+
+def measure() -> Iterator[Figure]:
+    """One job of a master, nineteen slaves and the measuring client."""
+    times = ran()
+    slowest, empty = p99(times["disconnect"]), p99(times["ping"])
+    yield Figure(
+        "disconnect20_p99", slowest, "ms", None, f"p99 of an {PING}", empty, len(times["disconnect"])
+    )
+    yield of("partition20", "ms", times["partition"], "Disconnect of one of them", times["one"])
+    yield of("pause", "ms", times["pause"], PING, times["ping"])
+
+
+def ran() -> dict[str, list[float]]:
+    """What the client timed, in milliseconds."""
+    with cluster(MACHINES + 1, tls=False) as place:
+        job_id = place.submit(JOBS / "still", machines=MACHINES, client=JOBS / "strikes", time_limit_s=180)
+        # Looked at now and then: a watcher is sent the whole job at each fault, and would be measured too.
+        eventually(
+            "its end", lambda: job_has_ended(next(place.users.jobs(page_size=1)).state), 240.0, every_s=0.25
+        )
+        job = place.users.job(job_id)
+        text = output(place, job, "client-0")
+        if ended(job) != "succeeded":
+            raise RuntimeError(f"the measuring client failed:\n{text}\n{place.daemon_logs()}")
+        times: dict[str, list[float]] = json.loads(text.splitlines()[-1])
+        return times

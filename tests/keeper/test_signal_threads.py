@@ -1,0 +1,77 @@
+"""Which thread of a program gets a signal that was sent while it stood still."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from syndicate.volunteer.keeper import signals
+from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
+from syndicate.volunteer.keeper.freezing import frozen
+
+TIMES = 30
+_BUSY_THREADS = """
+import signal, threading, time
+signal.signal(signal.SIGUSR1, lambda *_: print("caught", flush=True))
+for _ in range(3):
+    threading.Thread(target=lambda: [time.sleep(0.002) for _ in iter(int, 1)], daemon=True).start()
+print("up", flush=True)
+while True:
+    signal.pause()
+"""
+_FIRST_THREAD_BLOCKS = """
+import signal, threading
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+def waits():
+    while True:
+        signal.sigwait([signal.SIGUSR1])
+        print("caught", flush=True)
+threading.Thread(target=waits, daemon=True).start()
+print("up", flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Cgroup]:
+    """A cgroup as deep as a generation's, gone afterwards."""
+    mount = find_mount()
+    assert mount is not None
+    made = [Cgroup.make(mount / f"syn-sig-{os.getpid()}")]
+    made += [made[0].child("slot-0")]
+    made += [made[1].child("g1")]
+    yield made[2]
+    made[2].kill()
+    for one in reversed(made):
+        one.path.rmdir()
+
+
+@pytest.mark.parametrize("program", [_BUSY_THREADS, _FIRST_THREAD_BLOCKS], ids=["takes", "blocks"])
+async def test_the_thread_that_handles_a_signal_gets_it(cgroup: Cgroup, program: str) -> None:
+    """Each time: the first thread where it takes the signal, as Python needs it, and else one that does."""
+    task = subprocess.Popen(  # noqa: ASYNC220  # returns at once
+        [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True
+    )
+    assert task.stdout is not None
+    with task, task.stdout as said:
+        assert said.readline() == "up\n"
+        (cgroup.path / "cgroup.procs").write_text(str(task.pid))
+        for _ in range(TIMES):
+            cgroup.set_frozen(True)
+            assert await frozen(cgroup, 5, asyncio.Event())
+            sent = signals.send(cgroup, signal.SIGUSR1, but=())
+            cgroup.set_frozen(False)
+            assert sent == 1
+            caught = asyncio.to_thread(said.readline)
+            try:
+                async with asyncio.timeout(5):
+                    assert await asyncio.shield(caught) == "caught\n"
+            except TimeoutError:
+                cgroup.kill()  # ends the reader, too
+                raise AssertionError("no thread that handles it got the signal") from None
+        cgroup.kill()

@@ -1,0 +1,148 @@
+"""Networks of several slots that are changed in one turn of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+from keeper.harness import SECONDS, KeeperProcess, linked, makefile, network_instance
+from syndicate.volunteer.keeper.errors import KeeperError
+from syndicate.volunteer.keeper.network import Network, NetworkError, SlotNetwork
+from syndicate.volunteer.keeper.together import Together
+from syndicate.volunteer.keeper.worker import Worker
+from syndicate.volunteer.local import WHOLE, Kill, NetworkState, Release, Role, SetNetwork, TaskId
+
+_CUT = NetworkState(cut=("10.88.0.9",))
+_SOURCE = {"Makefile": makefile("@exec sleep 1000") + "slave:\n\t@exec sleep 1000\n"}
+
+
+class Kernel:
+    """A network that notes what it was asked for at once, and refuses some slots."""
+
+    def __init__(self, refused: Sequence[str] = ()) -> None:
+        self.refused = refused
+        self.asked: list[list[str]] = []
+        self.threads: set[int] = set()
+
+    def set_states(self, changes: Sequence[tuple[str, NetworkState]]) -> None:
+        self.threads.add(threading.get_ident())
+        self.asked.append([slot for slot, _ in changes])
+        for slot, _ in changes:
+            if slot in self.refused:
+                raise NetworkError(f"{slot} is refused")
+
+
+@pytest.fixture
+def workers() -> Iterator[list[Worker]]:
+    """One for each of three slots."""
+    made = [Worker(f"syn-test-{number}") for number in range(3)]
+    yield made
+    for worker in made:
+        worker.close()
+
+
+async def _set_all(kernel: Kernel, workers: list[Worker], state: NetworkState = _CUT) -> list[str]:
+    """What each of three slots is told that are asked for in one turn; empty for done."""
+    together = Together(cast(Network, kernel))
+
+    async def told(number: int) -> str:
+        network = cast(SlotNetwork, f"slot-{number}")
+        try:
+            await together.set_state(workers[number], network, state)
+        except KeeperError as error:
+            return error.detail
+        return ""
+
+    async with asyncio.timeout(SECONDS):
+        return await asyncio.gather(*(told(number) for number in range(3)))
+
+
+async def test_what_is_asked_for_in_one_turn_is_made_at_once(workers: list[Worker]) -> None:
+    """Three slots are one change of the kernel's."""
+    kernel = Kernel()
+
+    told = await _set_all(kernel, workers)
+
+    assert kernel.asked == [["slot-0", "slot-1", "slot-2"]]
+    assert told == ["", "", ""]
+    assert threading.get_ident() not in kernel.threads
+
+
+async def test_one_that_is_refused_stops_no_other(workers: list[Worker]) -> None:
+    """Each is made by itself then, and has its own answer."""
+    kernel = Kernel(refused=["slot-1"])
+
+    told = await _set_all(kernel, workers)
+
+    assert kernel.asked == [["slot-0", "slot-1", "slot-2"], ["slot-0"], ["slot-1"], ["slot-2"]]
+    assert told == ["", "slot-1 is refused", ""]
+
+
+async def test_an_error_of_this_code_is_told_to_each(workers: list[Worker]) -> None:
+    """A broken invariant is no refusal: it goes on in all who wait."""
+    together = Together(cast(Network, object()))
+
+    async with asyncio.timeout(SECONDS):
+        outcomes = await asyncio.gather(
+            *(together.set_state(worker, cast(SlotNetwork, "slot"), WHOLE) for worker in workers),
+            return_exceptions=True,
+        )
+
+    assert [type(outcome) for outcome in outcomes] == [AttributeError] * 3
+
+
+async def test_one_that_is_given_up_keeps_no_other_from_its_answer(workers: list[Worker]) -> None:
+    """The change is made all the same."""
+    kernel = Kernel()
+    together = Together(cast(Network, kernel))
+    networks = [cast(SlotNetwork, f"slot-{number}") for number in range(2)]
+    first, second = (
+        asyncio.create_task(together.set_state(workers[0], network, _CUT)) for network in networks
+    )
+    await asyncio.sleep(0)  # both have asked
+
+    first.cancel()
+    async with asyncio.timeout(SECONDS):
+        await second
+
+    assert kernel.asked == [["slot-0", "slot-1"]]
+    assert first.cancelled()
+
+
+@pytest.fixture
+def own(folder: Path) -> Iterator[KeeperProcess]:
+    """A keeper with two slots of the test's own."""
+    keeper = KeeperProcess(folder, network_instance()[::-1], slots=2)
+    keeper.start()
+    yield keeper
+    keeper.stop()
+
+
+async def test_requests_that_come_together_keep_their_slots_order(own: KeeperProcess) -> None:
+    """Cuts of two slots, a kill, a heal and a release, sent in one write: each slot's in their order."""
+    async with linked(own) as link:
+        await link.renew()
+        master = link.task(_SOURCE)
+        slave = link.task(_SOURCE, Role.SLAVE, slot=1)
+        for task in (master, slave):
+            await task.begin()
+        stranger = TaskId("c1", 99, 1, "slave-0")
+
+        replies = await asyncio.gather(
+            link.ask(SetNetwork(0, master.id, NetworkState(cut=(slave.address,)))),
+            link.ask(SetNetwork(1, stranger, WHOLE)),
+            link.ask(SetNetwork(1, slave.id, NetworkState(cut=(master.address,)))),
+            link.ask(Kill(0, master.id, 1)),
+            link.ask(SetNetwork(0, master.id, NetworkState(cut=(slave.address,)))),
+            link.ask(SetNetwork(1, slave.id, WHOLE)),
+            link.ask(Release(0, master.id)),
+        )
+        suffered = (await link.sync()).slots[1].network
+
+    told = [getattr(reply, "already", type(reply).__name__) for reply in replies]
+    assert told == [False, "Refused", False, False, True, False, False]
+    assert suffered == WHOLE

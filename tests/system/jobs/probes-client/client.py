@@ -1,0 +1,300 @@
+"""Makes every call of ChaosControl, asks the members what they suffer, and prints what it found."""
+
+import itertools
+import json
+import socket
+import sys
+import time
+import traceback
+
+from syndicate.client_api import CannotDoIt, Chaos, ChaosError, Shape
+
+WITHIN = 0.4
+rounds = itertools.count()
+
+
+def ask(ip, do, **more):
+    """One order to a member."""
+    within = more.pop("answer_within", 10.0)
+    with socket.create_connection((ip, 4001), timeout=within) as connection:
+        connection.settimeout(within)
+        connection.sendall(json.dumps({"do": do, **more}).encode() + b"\n")
+        return json.loads(connection.makefile().readline())
+
+
+def until_up(ip):
+    """Waits until a member takes orders."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return ask(ip, "look", answer_within=1.0)
+        except (OSError, ValueError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+class Job:
+    """The members, by names, and who reaches whom."""
+
+    def __init__(self, chaos):
+        self.chaos = chaos
+        self.ip = {member.task: member.address for member in chaos.members() if member.role != "client"}
+        self.name = {ip: name for name, ip in self.ip.items()}
+
+    def some(self, *names):
+        return [self.ip[name] for name in names]
+
+    def reach(self):
+        """Of each member those that hear it: a datagram on a veth is there when its sender goes on."""
+        number = next(rounds)
+        for ip in self.name:
+            ask(ip, "send", round=number, to=[peer for peer in self.name if peer != ip])
+        found = {name: [] for name in self.ip}
+        for ip, name in self.name.items():
+            for sender in ask(ip, "hear", round=number):
+                found[self.name[sender]].append(name)
+        return {name: sorted(hearers) for name, hearers in found.items()}
+
+    def groups(self, partitioned):
+        return [[self.name[ip] for ip in group] for group in partitioned.groups]
+
+    def in_force(self):
+        return [fault.kind for fault in self.chaos.faults(in_force=True)]
+
+
+def groups(job):
+    held = job.chaos.partition(
+        [[job.ip["master"], job.ip["slave-0"]], [job.ip["slave-1"], job.ip["slave-2"]]]
+    )
+    found = {"groups": job.groups(held), "reach": job.reach()}
+    healed = job.chaos.heal(held.fault_ids[0])
+    return {**found, "healed": len(healed.healed), "lines": len(held.fault_ids), "after": job.reach()}
+
+
+def shapes(job):
+    found = {}
+    for shape in Shape:
+        held = job.chaos.partition(shape=shape, seed=7)
+        found[shape.value] = {"groups": job.groups(held), "reach": job.reach()}
+        job.chaos.heal()
+    return {"shapes": found, "after": job.reach()}
+
+
+def one_way(job):
+    held = job.chaos.partition([[job.ip["master"]], [job.ip["slave-0"]]], one_way=True)
+    found = job.reach()
+    job.chaos.heal(*held.fault_ids)
+    return {"reach": found, "after": job.reach()}
+
+
+def disconnect(job):
+    master, slave = job.ip["master"], job.ip["slave-0"]
+    ask(master, "dial", peer=slave, within=WITHIN)
+    job.chaos.disconnect(slave)
+    found = {"reach": job.reach(), "said": ask(master, "say", peer=slave, within=WITHIN)}
+    job.chaos.reconnect(slave)
+    return {**found, "after": job.reach()}
+
+
+def reset(job):
+    master, slave = job.ip["master"], job.ip["slave-1"]
+    opened = ask(master, "dial", peer=slave, within=WITHIN)
+    job.chaos.reset(slave)
+    found = {
+        "opened": opened,
+        "said": ask(master, "say", peer=slave, within=WITHIN),
+        "dialled": ask(master, "dial", peer=slave, within=WITHIN),
+        "reach": job.reach(),
+    }
+    job.chaos.reconnect(slave)
+    return {**found, "again": ask(master, "dial", peer=slave, within=WITHIN), "after": job.reach()}
+
+
+def compose(job):
+    """A slot is cut by a disconnect, a partition and a degradation, and each goes by itself."""
+    slave = job.ip["slave-0"]
+    partitioned = job.chaos.partition([[job.ip["master"]], [slave]])
+    job.chaos.disconnect(slave)
+    both = job.reach()["slave-0"]
+    job.chaos.reconnect(slave)
+    one = job.reach()["slave-0"]
+    job.chaos.degrade(slave, peers=[job.ip["slave-1"]], loss=100)
+    two = job.reach()["slave-0"]
+    job.chaos.heal(*partitioned.fault_ids)
+    three = job.reach()["slave-0"]
+    job.chaos.kill(slave)
+    job.chaos.revive(slave)
+    until_up(slave)
+    revived = job.reach()["slave-0"]
+    job.chaos.heal()
+    return {"both": both, "one": one, "two": two, "three": three, "revived": revived, "after": job.reach()}
+
+
+def loss(job):
+    sender, hearer = job.ip["master"], job.ip["slave-0"]
+    job.chaos.degrade(sender, loss="30%")
+    number = next(rounds)
+    ask(sender, "send", round=number, to=[hearer], count=5000)
+    arrived = ask(hearer, "hear", round=number)[sender]
+    job.chaos.heal()
+    return {"lost": 1 - arrived / 5000}
+
+
+def rate(job):
+    sender, hearer = job.ip["slave-1"], job.ip["slave-2"]
+    ask(sender, "dial", peer=hearer, within=WITHIN)
+    free = ask(sender, "say", peer=hearer, size=200_000, within=10)
+    job.chaos.degrade(sender, rate="2Mbit", one_way=True)
+    took = ask(sender, "say", peer=hearer, size=200_000, within=10)
+    job.chaos.heal()
+    return {"free_s": free, "took_s": took}
+
+
+def delay(job):
+    sender, hearer = job.ip["slave-1"], job.ip["slave-2"]
+    ask(sender, "dial", peer=hearer, within=WITHIN)
+    job.chaos.degrade(sender, peers=[hearer], delay="50ms", one_way=True)
+    times = [ask(sender, "say", peer=hearer, within=5) for _ in range(7)]
+    job.chaos.heal()
+    after = ask(sender, "say", peer=hearer, within=5)
+    return {"median_s": sorted(times)[3], "after_s": after}
+
+
+def pause(job):
+    slave = job.ip["slave-2"]
+    before = ask(slave, "look")["ticks"]
+    held = job.chaos.pause(slave)
+    again = job.chaos.pause(slave)
+    paused = [member.task for member in job.chaos.members() if member.paused]
+    try:
+        silent = ask(slave, "look", answer_within=WITHIN)
+    except TimeoutError:
+        silent = "silence"
+    job.chaos.resume(slave)
+    after = ask(slave, "look")
+    return {
+        "lines": len(held.fault_ids), "again": again.already, "paused": paused, "silent": silent,
+        "went_on": after["ticks"] > before, "gap_s": after["longest_gap_s"],
+    }  # fmt: skip
+
+
+def disk_full(job):
+    slave = job.ip["slave-0"]
+    before = ask(slave, "write", name="before", size=100_000)
+    job.chaos.disk_full(slave)
+    full = ask(slave, "write", name="during", size=100_000)
+    job.chaos.heal()
+    return {"before": before, "full": full, "after": ask(slave, "write", name="after", size=100_000)}
+
+
+def signal(job):
+    both = [job.ip["master"], job.ip["slave-0"]]
+    sent = job.chaos.signal(both, "USR1")
+    counts, deadline = [], time.monotonic() + 5
+    while counts != [1, 1] and time.monotonic() < deadline:
+        counts = [ask(ip, "look")["signals"] for ip in both]
+    return {"sent": [member.processes for member in sent.members], "counts": counts}
+
+
+def leases(job):
+    """Faults that nobody heals end by themselves."""
+    slave = job.ip["slave-1"]
+    job.chaos.pause(slave, lease="500ms")
+    job.chaos.disconnect(job.ip["slave-2"], lease=0.5)
+    job.chaos.disk_full(job.ip["slave-0"], lease="500ms")
+    before = sorted(job.in_force())
+    deadline = time.monotonic() + 10
+    while job.in_force() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    ended = [fault for fault in job.chaos.faults() if fault.healed_by == "lease"]
+    held = {
+        fault.kind: (fault.healed_at_manager.monotonic_ns - fault.applied_at_manager.monotonic_ns) / 1e9
+        for fault in ended
+    }
+    return {
+        "before": before, "in_force": job.in_force(), "held_s": held, "reach": job.reach(),
+        "write": ask(job.ip["slave-0"], "write", name="lease", size=10_000),
+    }  # fmt: skip
+
+
+def rollback(job):
+    """One of three is dead: none is paused. One disk cannot be: none is."""
+    job.chaos.kill(job.ip["slave-2"])
+    alive = [job.ip["slave-0"], job.ip["slave-1"]]
+    try:
+        job.chaos.pause([*alive, job.ip["slave-2"]])
+        refused = ""
+    except ChaosError as error:
+        refused = error.reason
+    paused = [member.task for member in job.chaos.members() if member.paused]
+    answers = [ask(ip, "look")["ticks"] > 0 for ip in alive]
+    job.chaos.revive(job.ip["slave-2"])
+    until_up(job.ip["slave-2"])
+    return {"refused": refused, "paused": paused, "answers": answers, "in_force": job.in_force()}
+
+
+def together(job):
+    """Several in one call, of which all that holds is listed and healed as one."""
+    held = job.chaos.disconnect(list(job.ip.values()), lease=30)
+    found = {"reach": job.reach(), "lines": len(held.fault_ids), "in_force": job.in_force()}
+    job.chaos.heal(held.fault_ids[1])
+    return {**found, "after": job.reach(), "left": job.in_force()}
+
+
+def bad(job):
+    """What is refused, each with a reason."""
+    master, slave = job.ip["master"], job.ip["slave-0"]
+    calls = {
+        "overlap": lambda: job.chaos.partition([[master], [slave, master]]),
+        "stranger": lambda: job.chaos.partition([[master], ["10.99.99.99"]]),
+        "one group": lambda: job.chaos.partition([[master]]),
+        "over 100": lambda: job.chaos.degrade(master, loss=120),
+        "negative": lambda: job.chaos.degrade(master, loss=-1),
+        "lease 0": lambda: job.chaos.pause(master, lease=0),
+        "shape": lambda: job.chaos.partition(shape="ring-of-fire"),
+        "KILL": lambda: job.chaos.signal(master, "KILL"),
+        "no line": lambda: job.chaos.heal(99_999),
+        "twice": lambda: job.chaos.pause([slave, slave]),
+        "nobody": lambda: job.chaos.pause([]),
+    }
+    said = {}
+    for name, call in calls.items():
+        try:
+            call()
+            said[name] = ["accepted", ""]
+        except (ChaosError, ValueError) as error:
+            said[name] = [type(error).__name__, str(error)]
+    return {"said": said, "in_force": job.in_force()}
+
+
+SCENARIOS = (
+    groups, shapes, one_way, disconnect, reset, compose, loss, rate, delay, pause, disk_full, signal, leases,
+    rollback, together, bad,
+)  # fmt: skip
+
+
+def main():
+    with Chaos.from_env() as chaos:
+        job = Job(chaos)
+        for ip in job.name:
+            until_up(ip)
+        failed = []
+        for scenario in SCENARIOS:
+            begun = time.monotonic()
+            try:
+                found = scenario(job)
+            except CannotDoIt as error:
+                found = {"cannot": str(error)}
+            except Exception:  # noqa: BLE001 - told in the scenario's line, and the others go on
+                found = {"error": traceback.format_exc()}
+                failed.append(scenario.__name__)
+            print(f"{scenario.__name__} took {time.monotonic() - begun:.2f} s", file=sys.stderr)
+            print(json.dumps({"scenario": scenario.__name__, **found}), flush=True)
+            chaos.heal()
+        # What is left in force is healed by the end of the job.
+        chaos.disconnect(job.ip["slave-0"])
+        chaos.finish("fail" if failed else "pass", text=", ".join(failed))
+
+
+main()

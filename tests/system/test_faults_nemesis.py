@@ -1,0 +1,74 @@
+"""A nemesis with every kind of fault on a real job, and what the ledger says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import Cluster, ended, output
+from tests.system.conftest import assert_nothing_is_left
+
+pytestmark = pytest.mark.system
+
+LATE_NS = 500_000_000
+"""How much later than planned a busy machine may begin a fault, and take it back."""
+LASTING = {"pause", "disconnect", "reset", "partition", "degrade", "disk-full"}
+
+
+@pytest.fixture(scope="module")
+def found(shared_cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """What the client of one run printed; afterwards nothing is left."""
+    job = shared_cluster.run("probes", machines=5, client="nemesis-client", time_limit_s=120)
+    text = output(shared_cluster, job, "client-0")
+    assert ended(job) == "succeeded", text
+    yield json.loads(text.splitlines()[-1])
+    assert_nothing_is_left(shared_cluster)
+
+
+def test_all_is_healed_at_its_end(found: dict[str, Any]) -> None:
+    """Every member runs, none is paused, nothing is in force, nothing was given up."""
+    assert {name: state for name, state in found["members"].items() if name != "client-0"} == {
+        name: ["running", False, []] for name in ("master", "slave-0", "slave-1", "slave-2", "slave-3")
+    }
+    assert not [line for line in found["ledger"].values() if line["in_force"] or line["error"]]
+    assert found["record"]["unhealed"] == []
+
+
+def test_every_event_of_its_schedule_was_tried_in_time(found: dict[str, Any]) -> None:
+    """Each has its window, begun when it was planned, or a line that says why not; each kind held."""
+    windows = {window["number"]: window for window in found["record"]["windows"]}
+    refused = {one["number"] for one in found["record"]["refused"]}
+    events = found["schedule"]["events"]
+    assert windows.keys() | refused == set(range(len(events)))
+    for number, window in windows.items():
+        late_ns = window["start_ns"] - events[number]["at_ms"] * 1_000_000
+        assert -window["error_ns"] <= late_ns < LATE_NS, (window, events[number])
+    assert {window["kind"] for window in windows.values()} == LASTING | {"kill", "signal"}
+    assert len(refused) < len(windows)
+
+
+def test_its_windows_are_those_of_the_ledger(found: dict[str, Any]) -> None:
+    """Each begins when its first line held and lasts as long; no line that lasts is in none of them."""
+    lines, zero = found["ledger"], found["record"]["started_ns"]
+    in_windows = []
+    for window in found["record"]["windows"]:
+        own = [lines[str(number)] for number in window["fault_ids"]]
+        assert own and {line["kind"] for line in own} == {window["kind"]}, window
+        assert {line["task"] for line in own} == set(window["targets"])
+        assert abs(min(line["applied_ns"] for line in own) - zero - window["start_ns"]) <= window["error_ns"]
+        if window["kind"] in LASTING:
+            in_windows += window["fault_ids"]
+            # A pause ends with its task, where that is killed meanwhile.
+            held_ns = max(line["held_ns"] for line in own)
+            lasted_ns = window["end_ns"] - window["start_ns"]
+            assert any(line["healed_by"] == "kill" for line in own) or abs(held_ns - lasted_ns) < LATE_NS / 5
+    assert sorted(in_windows) == sorted(int(number) for number in lines if lines[number]["kind"] in LASTING)
+
+
+def test_its_seed_is_its_schedule(found: dict[str, Any]) -> None:
+    """Drawn again from the same seed and members it is the same, byte for byte."""
+    assert found["again"]
+    assert found["schedule"]["seed"] == found["record"]["seed"] == 4711

@@ -1,0 +1,50 @@
+"""Waiting on the loop until every process of a cgroup is frozen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from .cgroups import Cgroup
+
+_LOOKS = 20  # one after the other, between which the loop does what else there is
+_LOOK_SECONDS = 0.001
+_MOST_SECONDS = 0.016
+
+
+async def frozen(cgroup: Cgroup, seconds: float, stop: asyncio.Event) -> bool:
+    """Whether all of it is frozen, waiting at most so long, or until `stop`; so is one that is empty.
+
+    By looking: the kernel tells changes of cgroup.events at most every 10 ms, and most processes freeze in a
+    tenth of one. One that waits for a device cannot before that is done. Raises OSError.
+    """
+    events = os.open(cgroup.path / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for _ in range(_LOOKS):
+            if _is_frozen(events):
+                return True
+            await asyncio.sleep(0)
+        return await _look_on(events, time.monotonic() + seconds, stop)
+    finally:
+        os.close(events)
+
+
+async def _look_on(events: int, deadline: float, stop: asyncio.Event) -> bool:
+    pause = _LOOK_SECONDS
+    while not _is_frozen(events):
+        if stop.is_set() or time.monotonic() >= deadline:
+            return False
+        try:
+            async with asyncio.timeout(pause):
+                await stop.wait()
+        except TimeoutError:
+            pause = min(pause * 2, _MOST_SECONDS)
+    return True
+
+
+def _is_frozen(events: int) -> bool:
+    try:
+        return b"frozen 1" in os.pread(events, 256, 0)
+    except OSError:  # ENODEV: it was removed meanwhile, and so had no process left
+        return True

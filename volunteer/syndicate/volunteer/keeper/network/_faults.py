@@ -1,0 +1,181 @@
+"""From what a slot's network is to suffer to what the kernel is told, and in which order.
+
+Rules and sets change in one transaction, for one slot as for many. Traffic classes and the delay line are
+other parts: new classes are made before, when no rule leads to them, and old ones removed after; the line is
+told of delays before, and told the old ones again if anything is refused. So a refusal leaves all as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ...local import LinkState, NetworkState
+from . import _links as links
+from . import _nft as nft
+from ._common import packed_addresses
+from ._contract import NetworkError
+from ._delay import DelayLine, Profile
+from ._detours import Classes, Shaper
+from ._netlink import Message
+from ._slot_table import FAULT_SETS, SlotTemplate
+
+OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Suffered:
+    """What a slot's chains hold: elements of its sets, its links, and the classes of either direction.
+
+    `late` is what the delay line does, by the direction's number; nothing where nothing is delayed.
+    """
+
+    sets: dict[str, list[bytes]]
+    links: tuple[LinkState, ...] = ()
+    classes: dict[str, Classes] = field(default_factory=dict)
+    late: dict[int, Profile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What makes a slot suffer what is wanted."""
+
+    faults: SlotFaults
+    known: Suffered
+    wanted: Suffered
+    messages: list[Message]
+    added: list[Classes]
+    dropped: list[Classes]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """By what all slots of a fabric suffer."""
+
+    template: SlotTemplate
+    shaper: Shaper
+    line: DelayLine
+    findings: dict[str, str]
+
+
+class SlotFaults:
+    """What one slot suffers. One thread at a time uses it. Methods raise NetworkError."""
+
+    def __init__(self, name: str, label: str, mac: str, means: Means) -> None:
+        self.mac = mac
+        self._name = name
+        self._means = means
+        self._shaper = means.shaper
+        self._findings = means.findings
+        self._fillings = means.template.fillings(label)
+        self._label = label
+        self._suffered = Suffered({name: [] for name in FAULT_SETS})
+        self._certain = True  # that the kernel has it so
+
+    def plan(self, state: NetworkState) -> Plan:
+        """What is to be done; `carry_out` does it or gives it up. Nothing of what stays as it is."""
+        known = self._suffered
+        sets = self._wanted_sets(state)
+        changed = [name for name in FAULT_SETS if not self._certain or sets[name] != known.sets[name]]
+        messages = [message for name in changed for message in self._fillings[name].exactly(sets[name])]
+        if self._certain and state.links == known.links:
+            wanted = Suffered(sets, known.links, known.classes, known.late)
+            return Plan(self, known, wanted, messages, [], [])
+        links.check_links(state.links, self._findings)
+        classes: dict[str, Classes] = {}
+        late: dict[int, Profile] = {}
+        added: list[Classes] = []
+        try:
+            for direction in links.DIRECTIONS:
+                rates = links.rates(state.links, direction)
+                kept = known.classes.get(direction.chain)
+                if kept is None or kept.rates != rates or not self._certain:
+                    kept = self._shaper.number(rates)
+                    added.append(kept)
+                classes[direction.chain] = kept
+                delays = links.delays(state.links, direction)
+                if delays:
+                    late[direction.number] = delays
+                messages += links.rules(state.links, direction, kept.handles, delays, self._rules)
+        except NetworkError:
+            self._shaper.remove(added)
+            raise
+        dropped = [old for chain, old in known.classes.items() if classes[chain] is not old]
+        return Plan(self, known, Suffered(sets, state.links, classes, late), messages, added, dropped)
+
+    @cached_property
+    def _rules(self) -> dict[tuple[str, str], Message]:
+        """Most slots never need them."""
+        return self._means.template.link_rules(self._label)
+
+    def note(self, suffered: Suffered | None) -> None:
+        """Note what the kernel has; None where that is not known."""
+        self._certain = suffered is not None
+        if suffered is not None:
+            self._suffered = suffered
+
+    def release(self) -> None:
+        """Remove what outlives the slot's table. Idempotent."""
+        old, self._suffered = self._suffered, Suffered(self._suffered.sets)
+        self._shaper.remove(list(old.classes.values()))
+        for number in old.late:
+            self._means.line.set(number, self.mac, {})
+
+    def _wanted_sets(self, state: NetworkState) -> dict[str, list[bytes]]:
+        for asked, capability in (((*state.cut_out, *state.cut_in), "one-way"), (state.reset, "reset")):
+            if asked and self._findings[capability] != OK:
+                raise NetworkError(f"slot {self._name}: {self._findings[capability]}", errno.EOPNOTSUPP)
+        addresses = {
+            "cut_out": [*state.cut, *state.cut_out],
+            "cut_in": [*state.cut, *state.cut_in],
+            "reset": state.reset,
+        }
+        return {name: packed_addresses(listed) for name, listed in addresses.items()}
+
+
+def carry_out(planners: Sequence[Callable[[], Plan]], chains: nft.NftSocket, means: Means) -> None:
+    """Plan and do it all, or none of it. Raises NetworkError."""
+    plans: list[Plan] = []
+    try:
+        for planner in planners:
+            plans.append(planner())
+        means.shaper.make([one for plan in plans for one in plan.added])
+        _delay(plans, means.line)
+        _commit(plans, chains)
+    except NetworkError:
+        means.shaper.remove([one for plan in plans for one in plan.added])
+        with contextlib.suppress(NetworkError):  # it does not run, and delays nothing
+            _undo_delays(plans, means.line)
+        raise
+    for plan in plans:
+        plan.faults.note(plan.wanted)
+    means.shaper.remove([one for plan in plans for one in plan.dropped])
+    with contextlib.suppress(NetworkError):  # no packet comes to it any more
+        for plan in plans:
+            for number in plan.known.late.keys() - plan.wanted.late.keys():
+                means.line.set(number, plan.faults.mac, {})
+
+
+def _delay(plans: Sequence[Plan], line: DelayLine) -> None:
+    for plan in plans:
+        for number, profile in plan.wanted.late.items():
+            line.set(number, plan.faults.mac, profile)
+
+
+def _undo_delays(plans: Sequence[Plan], line: DelayLine) -> None:
+    for plan in plans:
+        for number in plan.wanted.late:
+            line.set(number, plan.faults.mac, plan.known.late.get(number, {}))
+
+
+def _commit(plans: Sequence[Plan], chains: nft.NftSocket) -> None:
+    messages = [message for plan in plans for message in plan.messages]
+    try:
+        chains.transaction(messages)
+    except NetworkError:
+        for plan in plans:  # refused, or never answered: the next plan takes nothing for granted
+            plan.faults.note(None)
+        raise

@@ -1,0 +1,74 @@
+"""Networks of several slots changed at once: what is asked for in one turn of the loop is done together.
+
+Nothing waits for more to come: a call about many slots brings its requests in one read, and they reach this
+in one turn. One transaction of the kernel for all of them takes little longer than one for a single slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..local import NetworkState
+from .errors import KeeperError, failed
+from .network import Network, NetworkError, SlotNetwork
+from .worker import Worker
+
+
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """One slot's; `made` is done when it holds, or has the KeeperError."""
+
+    worker: Worker
+    network: SlotNetwork
+    state: NetworkState
+    made: asyncio.Future[None]
+
+
+class Together:
+    """Changes of the networks of a keeper's slots. One for all of them; used on the loop."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._asked: list[_Change] = []
+
+    async def set_state(self, worker: Worker, network: SlotNetwork, state: NetworkState) -> None:
+        """Let a slot's network suffer exactly this; raises KeeperError, and then it is as it was.
+
+        To be called in the slot's turn: nothing else uses its network until the return. `worker` is the
+        slot's; the change is made by that of the first slot of those that come together.
+        """
+        loop = asyncio.get_running_loop()
+        change = _Change(worker, network, state, loop.create_future())
+        self._asked.append(change)
+        if len(self._asked) == 1:
+            loop.call_soon(self._begin)
+        await change.made
+
+    def _begin(self) -> None:
+        changes, self._asked = self._asked, []
+        made = changes[0].worker.submit(lambda: self._make(changes))
+        made.add_done_callback(lambda done: _tell(changes, done))
+
+    def _make(self, changes: Sequence[_Change]) -> list[KeeperError | None]:
+        """What came of each. Where not all can be made each is made by itself: one refused stops no other."""
+        try:
+            self._network.set_states([(change.network, change.state) for change in changes])
+        except NetworkError as error:
+            if len(changes) == 1:
+                return [failed(str(error))]
+            return [self._make([change])[0] for change in changes]
+        return [None] * len(changes)
+
+
+def _tell(changes: Sequence[_Change], done: asyncio.Future[list[KeeperError | None]]) -> None:
+    error = done.exception()  # one of this code's own: it goes on in each of those who wait
+    outcomes = [error] * len(changes) if error is not None else done.result()
+    for change, outcome in zip(changes, outcomes, strict=True):
+        if change.made.done():  # its request was given up
+            continue
+        if outcome is None:
+            change.made.set_result(None)
+        else:
+            change.made.set_exception(outcome)
