@@ -55,14 +55,15 @@ def test_an_image_has_all_that_a_boot_needs(ctl: Ctl, image: Path, tmp_path: Pat
     token.write_text("abc.def\n")
     ended = ctl(
         *("install", "volunteer", "--manager=10.0.0.5:7001", "--slots=8", f"--join-token-file={token}"),
-        *(f"--ca-fingerprint={MARK}", *options(image)),
+        *(f"--ca-fingerprint={MARK}", "--after-job=reboot", *options(image)),
     )
     assert ended.code == 0, ended.err
     for name in ("keeper", "volunteer"):
         wanted = image / f"etc/systemd/system/multi-user.target.wants/syndicate-{name}.service"
         assert os.readlink(wanted).endswith(f"/syndicate-{name}.service")
     assert 'manager = ["10.0.0.5:7001"]' in (image / "etc/syndicate/volunteer.toml").read_text()
-    assert "slots = 8" in (image / "etc/syndicate/keeper.toml").read_text()
+    of_keeper = (image / "etc/syndicate/keeper.toml").read_text()
+    assert "slots = 8" in of_keeper and 'after_job = "reboot"' in of_keeper
     assert (
         "ExecStart=/opt/s/syndicate-keeper "
         in (image / "etc/systemd/system/syndicate-keeper.service").read_text()

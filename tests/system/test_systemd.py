@@ -145,6 +145,16 @@ def test_services_run_as_they_should(machine: Machine) -> None:
     assert machine.run("find", "/sys/fs/cgroup", "-path", f"*{own}/syndicate-syn/slot-0") != ""
 
 
+def test_a_service_can_do_what_its_machine_can(machine: Machine) -> None:
+    """What the keeper's unit takes from it is none of the faults, nor of what doctor finds on the machine."""
+    alone = json.loads(machine.run(f"{BIN}/syndicate-volunteer", "doctor", "--json", check=False))
+    node = until_ready(machine)
+    said = machine.run("journalctl", "-u", "syndicate-keeper", "-o", "cat").splitlines()
+    lacking = {one["name"] for one in alone if one["level"] != "ok"}
+    assert {line.split(":")[1].strip() for line in said if line.startswith("syndicate-keeper: ")} <= lacking
+    assert {f"fault-{one['capability']}" for one in node["cannot"]} <= lacking
+
+
 def test_the_journal_has_fields(machine: Machine) -> None:
     """What goes to systemd's journal is JSON, without being told."""
     lines = machine.run("journalctl", "-u", "syndicate-volunteer", "-o", "cat").splitlines()
@@ -228,6 +238,26 @@ def test_a_machine_that_reboots_comes_back(machine: Machine, orderly: bool) -> N
     result = ended(machine, job)
     assert before["boot_id"] != after["boot_id"]
     assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 2
+
+
+def test_a_machine_is_booted_again_after_each_job(boot: Any) -> None:
+    """The job that has two of its slots ends first; then it is a new boot, and takes the next job."""
+    fresh: Machine = boot()
+    fresh.run(f"{BIN}/syndicatectl", "install", "manager")
+    until("the manager", lambda: fresh.show("syndicate-manager", "ActiveState") == "active")
+    install_volunteer(fresh, "--after-job=reboot")
+    fresh.copy(JOBS, "/root/jobs")
+    before = until_ready(fresh)
+    first = submit(fresh, "counter", "--machines=2")
+    until_said(fresh, first, "master", "line 20")
+    second = submit(fresh, "counter", "--machines=2")
+    fresh.boots_again()
+    until_said(fresh, second, "master", "line 1")
+    (node,) = fresh.json("nodes")["nodes"]
+    shown = fresh.json("show", first)
+
+    assert [task["exit"]["recipe_status"] for task in shown["tasks"]] == [7, 7] and shown["attempt"] == 1
+    assert before["boot_id"] != node["boot_id"]
 
 
 def until_ready_or_busy(machine: Machine) -> dict[str, Any]:

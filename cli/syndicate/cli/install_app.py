@@ -69,6 +69,9 @@ def install_volunteer(
     ] = "",
     network: Annotated[str, typer.Option("--network", metavar="KIND", help="fabric (default) or host.")] = "",
     address: Annotated[str, typer.Option("--address", metavar="IP", help="The host's, for host.")] = "",
+    after_job: Annotated[
+        str, typer.Option("--after-job", metavar="WHAT", help="keep (default) or reboot: a fresh boot each.")
+    ] = "",
     root: RootOption = "",
     bin_folder: BinOption = "",
     force: ForceOption = False,
@@ -80,7 +83,9 @@ def install_volunteer(
     syndicate.manager= on the kernel's command line, or from DNS (SRV of _syndicate._tcp).
     """
     token = _token(join_token_file)
-    wish = VolunteerWish(tuple(manager or ()), slots, name, join, token, fingerprint, network, address)
+    wish = VolunteerWish(
+        tuple(manager or ()), slots, name, join, token, fingerprint, network, address, after_job
+    )
     checked(wish)
     target = _target(root or "/", bin_folder)
     report = install(

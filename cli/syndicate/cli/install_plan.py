@@ -122,6 +122,7 @@ class VolunteerWish:
     fingerprint: str = ""
     network: str = ""
     address: str = ""
+    after_job: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ def volunteer_files(wish: VolunteerWish) -> list[File]:
     }
     if wish.network:
         keeper["network"] = wish.network
+    if wish.after_job:
+        keeper["after_job"] = wish.after_job
     if wish.address:
         keeper["address"] = volunteer["host_address"] = wish.address
     if wish.managers:
@@ -218,6 +221,8 @@ def checked(wish: VolunteerWish | ManagerWish) -> None:
         raise _usage("--ca-fingerprint", wish.fingerprint, "a SHA-256 in hexadecimal")
     if wish.network not in ("", "fabric", "host"):
         raise _usage("--network", wish.network, "fabric or host")
+    if wish.after_job not in ("", "keep", "reboot"):
+        raise _usage("--after-job", wish.after_job, "keep or reboot")
     if wish.network == "host" and (not wish.address or wish.slots not in (None, 1)):
         raise CliError("--network host needs --address IP, and has one slot", code=exit_codes.USAGE)
 

@@ -282,8 +282,28 @@ class Audit:
     """Tell everything that this keeper has on the host. Answer: Audited."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reboot:
+    """Boot the machine again, as its operator has it after a job. Answer: Done, when systemd was asked.
+
+    WRONG_STATE where the operator does not, or where a slot holds a task.
+    """
+
+
 Request = (
-    Sync | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release | Renew | ReadLog | Audit
+    Sync
+    | Prepare
+    | Start
+    | Kill
+    | Revive
+    | SetNetwork
+    | SetTask
+    | Signal
+    | Release
+    | Renew
+    | ReadLog
+    | Audit
+    | Reboot
 )
 
 
@@ -351,7 +371,8 @@ class Synced:
     """What there is. `fixed_address` is the host's address where the network is "host", else empty.
 
     `unsafe` names what the isolation of tasks lacks, where the keeper was started all the same. `cannot` has
-    the faults that are not among the capabilities.
+    the faults that are not among the capabilities. `reboots`: the operator has the machine booted again after
+    a job; `used`: since it was booted something of a task was on it.
     """
 
     instance: str
@@ -363,6 +384,8 @@ class Synced:
     slots: tuple[SlotInfo, ...]
     unsafe: tuple[str, ...] = ()
     cannot: tuple[Incapability, ...] = ()
+    reboots: bool = False
+    used: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +529,7 @@ __all__ = [
     "NetworkState",
     "Prepare",
     "ReadLog",
+    "Reboot",
     "Refused",
     "Release",
     "Renew",

@@ -7,6 +7,7 @@ from it. What the keeper holds is true (rule 5); what it does not hold any more 
 from __future__ import annotations
 
 from .. import local
+from . import rebooting
 from .commands import proceed
 from .effects import CloseLink, OpenRelay
 from .endings import lose, make_up_exit, take_exit
@@ -97,6 +98,7 @@ def synced(turn: Turn, account: local.Synced) -> None:
     state.network = Network.HOST if account.network == "host" else Network.FABRIC
     state.capabilities, state.unsafe = account.capabilities, account.unsafe
     state.cannot = account.cannot[:_MOST_TOLD]
+    rebooting.found(turn, account, first)
     for cluster_id, epoch in account.epochs.items():
         turn.raise_epoch(turn.cluster(cluster_id), epoch)
     infos = {info.slot: info for info in account.slots}

@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from pydantic import ValidationError
 
+from . import rebooting
 from .errors import one_line
 from .requirements import Level, Requirement, check, lacking, unmet
 from .settings import config_of, load, stands_at
@@ -47,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_UNMET
     except (tomllib.TOMLDecodeError, OSError) as error:
         _complain(f"{config_of(given)}: {error}", "")
+        return EXIT_UNMET
+    if settings.after_job == "reboot" and not rebooting.is_possible():
+        _complain("after_job: this machine was not booted by systemd, which would boot it again", "")
         return EXIT_UNMET
     requirements = check(settings.root_fs, settings.network, settings.uid_base, settings.slots)
     missing = unmet(requirements, settings.unsafe)

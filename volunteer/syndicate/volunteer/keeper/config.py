@@ -25,6 +25,7 @@ class Config:
     uplink: str
     never_cut: tuple[str, ...]
     delegated: bool
+    after_job: str
     lacks: tuple[str, ...]  # names of requirements that this machine meets in part
     unsafe: tuple[str, ...]  # names of those that it does not meet, and the operator does without
     faults: tuple[str, ...] = ()  # those that it can do

@@ -26,6 +26,7 @@ from ..local import (
     Kill,
     Prepare,
     ReadLog,
+    Reboot,
     Release,
     Renew,
     Reply,
@@ -38,7 +39,7 @@ from ..local import (
     Sync,
     Synced,
 )
-from . import host_locks, memory, mounts, uids
+from . import host_locks, memory, mounts, rebooting, uids
 from .account import within_a_frame
 from .audit import SlotPlaces, strangers, things_of
 from .box import Site
@@ -78,6 +79,7 @@ class Places:
         self.run = settings.run_dir
         self.socket = self.run / "keeper.sock"
         self.sockets = self.run / "slots"
+        self.used = self.run / "used"  # outlives the keeper: the machine is no fresher for its restart
         self.state = settings.state_dir
         self.skeleton = self.state / "skeleton"
         self.views = self.state / "views"
@@ -122,6 +124,7 @@ class Keeper:
         self._closing = False
         self._stack = AsyncExitStack()
         self._leases = Leases(self._clock, self._lapsed)
+        self._use = rebooting.Use(self._places.used)
 
     # ---- standing up
 
@@ -351,7 +354,11 @@ class Keeper:
                 return self._renew(request)
             case Audit():
                 return await self._audit()
+            case Reboot():
+                return await self._reboot()
             case Prepare():
+                if self._settings.after_job == "reboot":
+                    self._use.note()
                 return await self._slot(request.slot).prepare(request)
             case Start():
                 return await self._slot(request.slot).start(request)
@@ -390,6 +397,8 @@ class Keeper:
             tuple(slot.info() for slot in self._slots),
             self._settings.unsafe,
             self._cannot,
+            self._settings.after_job == "reboot",
+            self._use.is_noted,
         )
         return within_a_frame(account)
 
@@ -397,6 +406,22 @@ class Keeper:
         began = self._clock.now_ns()
         if not self._leases.renew(request.cluster_id, request.until_ns):
             raise failed("too many clusters hold leases")
+        at = self._clock.stamp()
+        return Done(at, at.monotonic_ns - began)
+
+    async def _reboot(self) -> Done:
+        if self._settings.after_job != "reboot":
+            raise KeeperError(ErrorCode.WRONG_STATE, "the operator does not have this machine booted again")
+        busy = [str(slot.number) for slot in self._slots if slot.holds_task]
+        if busy:
+            raise KeeperError(ErrorCode.WRONG_STATE, f"slot {', '.join(busy)[:80]} holds a task")
+        began = self._clock.now_ns()
+        self._log.info("keeper.reboots")
+        try:
+            await asyncio.to_thread(rebooting.reboot)
+        except KeeperError as error:
+            self._log.error("reboot.failed", detail=error.detail)
+            raise
         at = self._clock.stamp()
         return Done(at, at.monotonic_ns - began)
 

@@ -88,6 +88,10 @@ class KeeperSettings(BaseSettings):
         CliImplicitFlag[bool],
         Field(description="make cgroups in its own, which a service manager has delegated to it"),
     ] = False
+    after_job: Annotated[
+        Literal["keep", "reboot"],
+        Field(description="reboot: boot the machine again, by systemd, once a job has left it"),
+    ] = "keep"
     unsafe: Annotated[
         CliImplicitFlag[bool], Field(description="start although isolation of tasks cannot be had")
     ] = False

@@ -31,6 +31,8 @@ options:
                          keeper has
   --delegated            make cgroups in its own one, which systemd delegates
                          to it (Delegate=), not at the top
+  --after-job WHAT       keep (default) or reboot: boot the machine again, by
+                         systemd, each time that a job has left it
   --unsafe               start although this machine cannot isolate tasks as it
                          should: they can then harm it and each other
   --root-fs DIR          the root file system whose /usr tasks see; default /
