@@ -3,7 +3,7 @@
 Exit status, after sysexits.h: 0 stopped as asked (`audit`: nothing is left; `doctor`: nothing is missing); 1
 `audit`: something is left, `doctor`: something is missing; 64 wrong usage; 69 `audit`: the keeper is away; 70
 the volunteer found itself wrong; 74 the state directory cannot be read or written; 75 another volunteer runs
-on it; 77 run as root, or not let in by the join token; 78 settings that make no sense.
+on it; 77 run as root; 78 settings that make no sense.
 """
 
 from __future__ import annotations
@@ -119,7 +119,6 @@ def _run(flags: dict[str, object]) -> int:
 
 def _serve(settings: Settings) -> int:
     from .app import StateDirBusy
-    from .enrol import JoinRefused
     from .log_setup import configure
     from .memory_file import MemoryDamaged
 
@@ -128,8 +127,6 @@ def _serve(settings: Settings) -> int:
         asyncio.run(_until_told(settings))
     except StateDirBusy as error:
         return _say(error, EX_TEMPFAIL)
-    except JoinRefused as error:
-        return _say(error, EX_NOPERM)
     except MemoryDamaged as error:
         return _say(error, EX_IOERR)
     except OSError as error:

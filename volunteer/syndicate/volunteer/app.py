@@ -27,13 +27,14 @@ from .cache import CacheSettings, FetchFailed, SourceCache
 from .clock import Clock
 from .core import Config, Volunteer, effects, events
 from .core.model import Source, TaskRef, Welcome
-from .enrol import Invitation, ManagerAway, join
+from .enrol import Invitation, JoinRefused, ManagerAway, join
 from .identity import BadIdentity, folder_for, load
 from .keeper_session import KeeperSession
 from .link import LinkEdges, LinkSettings, ManagerLink
 from .logs import LogPump
 from .relay import RelayEdges, Relays, Upstream
 from .renewal import keep_renewed
+from .retelling import Retelling
 from .settings import Settings
 from .watching import Parts, Watching
 from .way import ClearText, MutualTls, Way
@@ -188,8 +189,8 @@ class App:
         return MutualTls(folder_for(settings.certificates, target))
 
     async def _join(self, stop: asyncio.Event) -> None:
-        """Gets this machine its first certificate, where it has none and was invited. Raises JoinRefused."""
-        settings, told = self._settings, ""
+        """Gets this machine its first certificate, where it has none and was invited; tries until then."""
+        settings, trouble = self._settings, Retelling()
         if not settings.joins_at or settings.insecure or _is_good(settings.certificates, self._clock):
             return
         assert settings.join_token_file is not None  # noqa: S101 - the settings say so
@@ -198,11 +199,15 @@ class App:
             try:
                 await join(invitation, settings.id, settings.certificates, self._clock)
                 return
-            except ManagerAway as error:
-                if str(error) != told:
-                    told = str(error)
-                    _log.warning("join.manager_away", manager=settings.joins_at, detail=told)
-            pause = self._random.uniform(settings.backoff_first_s, settings.backoff_most_s)
+            except (ManagerAway, JoinRefused) as error:
+                refused = isinstance(error, JoinRefused)
+                if trouble.tell(str(error), asyncio.get_running_loop().time()) is not None:
+                    say = _log.error if refused else _log.warning
+                    event = "join.refused" if refused else "join.manager_away"
+                    say(event, manager=settings.joins_at, detail=str(error))
+            # Its operator has to mend a refusal, by a token that is read at each try, or at the manager.
+            least = settings.backoff_most_s / 2 if refused else settings.backoff_first_s
+            pause = self._random.uniform(least, settings.backoff_most_s)
             try:
                 async with asyncio.timeout(pause):
                     await stop.wait()
