@@ -162,11 +162,25 @@ def test_the_journal_has_fields(machine: Machine) -> None:
     assert {"join.done", "keeper.up", "link.up"} <= set(events)
 
 
-def test_doctor_finds_the_way_to_the_manager(machine: Machine) -> None:
-    """By what is installed: it answers, is who it should be, and the certificate is fresh."""
+DOCTORED = (
+    *("root", "kernel", "overlayfs", "netns", "nft_ingress", "nft_egress", "cgroup", "bwrap", "addresses"),
+    *("mtu", "clock", "manager", "certificate", "open-files"),
+)
+
+
+def test_doctor_looks_at_all_that_a_volunteer_needs(machine: Machine) -> None:
+    """By what is installed, and all is well: also the way to the manager, its identity and its clock."""
     found = json.loads(machine.run(f"{BIN}/syndicate-volunteer", "doctor", "--json"))
-    of_way = {one["name"]: one["level"] for one in found if one["name"] in ("manager", "certificate", "mtu")}
-    assert of_way == {"manager": "ok", "certificate": "ok", "mtu": "ok"}
+    levels = {one["name"]: one["level"] for one in found}
+    assert {name: levels.get(name) for name in DOCTORED} == dict.fromkeys(DOCTORED, "ok")
+
+
+def test_doctor_of_users_has_the_manager_beside_it(machine: Machine) -> None:
+    """All of the above, and whether the manager answers its users, has volunteers, and their time."""
+    until_ready(machine)
+    levels = {one["name"]: one["level"] for one in machine.json("doctor")}
+    names = (*DOCTORED, "users", "users-clock", "volunteers")
+    assert {name: levels.get(name) for name in names} == dict.fromkeys(names, "ok")
 
 
 def test_a_restart_of_the_volunteer_touches_no_task(machine: Machine) -> None:

@@ -11,6 +11,7 @@ from syndicate.cli.certs_app import certs_app, join_app
 from syndicate.cli.chaos_app import chaos_app
 from syndicate.cli.context import Given
 from syndicate.cli.debug_app import debug_app
+from syndicate.cli.doctor_command import doctor
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.fetch_commands import fetch
 from syndicate.cli.follow import follow
@@ -64,6 +65,7 @@ app.add_typer(certs_app, name="certs")
 app.add_typer(join_app, name="join-token")
 app.add_typer(install_app, name="install")
 app.command("uninstall")(uninstall_part)
+app.command("doctor")(doctor)
 app.add_typer(debug_app, name="debug")
 
 

@@ -61,9 +61,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     audit.add_argument("--json", action="store_true", help="as one JSON object")
     doctor = commands.add_parser("doctor", help="tell what this machine lacks")
     doctor.add_argument("--json", action="store_true", help="as one JSON list")
-    doctor.add_argument("--network", choices=["fabric", "host"], default="fabric")
+    doctor.add_argument("--network", choices=["fabric", "host"], help="default what is installed")
     doctor.add_argument("--config", type=Path, metavar="FILE", help="default what is installed")
     doctor.add_argument("--manager", action="append", metavar="HOST:PORT", help="whether it can be reached")
+    doctor.add_argument("--keeper-config", type=Path, metavar="FILE", help="default what is installed")
     doctor.add_argument("--uid-base", type=int, metavar="UID", help="as the keeper is given it")
     return parser.parse_args(arguments)
 
@@ -92,7 +93,8 @@ def main() -> NoReturn:
         case "doctor":
             from . import doctor
 
-            sys.exit(doctor.run(wanted.json, wanted.network, wanted.uid_base, wanted.config, wanted.manager))
+            how = wanted.network, wanted.uid_base, wanted.config, wanted.manager, wanted.keeper_config
+            sys.exit(doctor.run(wanted.json, *how))
     sys.stderr.write("error: say what to do: run, audit or doctor (--help tells more)\n")
     sys.exit(EX_USAGE)
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from . import offset
 from .identity import BadIdentity, Identity, folder_for, load
 from .keeper.requirements import Level, Requirement
 from .settings import BadSettings, Settings
@@ -18,13 +19,12 @@ _TRY_S: Final = 5.0
 _LEAST_MTU: Final = 1280  # what IPv6 asks of every link (RFC 8200)
 _IP_MTU: Final = 14  # ip(7); Python has no name for it
 _DAY_S: Final = 86_400
+_NOTICED_S: Final = 1.0  # from here on people who compare two machines' logs are misled
+_MOST_OFF_S: Final = 300.0  # beyond it a manager lets no machine join
 
 
-def check(config: Path | None, managers: list[str]) -> list[Requirement]:
-    """Tries each manager that the settings name, with this machine's own certificate. Blocks, 5 s for each.
-
-    Without either, nothing is asked for but what is installed.
-    """
+def settings_of(config: Path | None, managers: list[str]) -> Settings | list[Requirement]:
+    """The volunteer's settings, or what is wrong with them; nothing where no volunteer is installed."""
     if config is None and not managers:
         if not INSTALLED.is_file():
             return []
@@ -34,10 +34,14 @@ def check(config: Path | None, managers: list[str]) -> list[Requirement]:
         "state_dir": None if config else Path("/var/lib/syndicate-volunteer"),
     }
     try:
-        settings = load_settings(flags, config)
+        return load_settings(flags, config)
     except BadSettings as error:
         lines = str(error).splitlines()
         return [Requirement("configuration", Level.MISSING, line, "mend the line; --help") for line in lines]
+
+
+def check(settings: Settings) -> list[Requirement]:
+    """Tries each manager that the settings name, with this machine's certificate. Blocks, 5 s a step."""
     found = []
     for target in settings.manager:
         found += _manager(target, settings)
@@ -57,11 +61,29 @@ def _manager(target: str, settings: Settings) -> list[Requirement]:
     host, _, port = target.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_TRY_S) as stream:
-            found += [_mtu(stream, target), _spoken(stream, host.strip("[]"), target, identity, folder)]
+            found.append(_mtu(stream, target))
+            spoken = _spoken(stream, host.strip("[]"), target, identity, folder)
+            found.append(spoken)
     except OSError as error:
         said = (error.strerror or str(error)).lower()
-        found.append(_missing("manager", f"{target}: {said}", f"start it, or let TCP pass to port {port}"))
+        return [*found, _missing("manager", f"{target}: {said}", f"start it, or let TCP pass to port {port}")]
+    if spoken.level is Level.OK and (identity is not None or settings.insecure):
+        found.append(_clock(target, identity))
     return found
+
+
+def _clock(target: str, identity: Identity | None) -> Requirement:
+    """Leases do not depend on it; certificates, and people who read two machines' logs, do."""
+    remedy = "timedatectl set-ntp true, here and on the manager's machine"
+    try:
+        off, error = offset.measure(target, identity)
+    except offset.Unknown as unknown:
+        return Requirement("clock", Level.DEGRADED, str(unknown), "")
+    if abs(off) - error < _NOTICED_S:
+        return Requirement("clock", Level.OK, f"{off * 1e3:+.1f} ms from the manager's, ± {error * 1e3:.1f}")
+    level = Level.MISSING if abs(off) > _MOST_OFF_S else Level.DEGRADED
+    where = "ahead of" if off > 0 else "behind"
+    return Requirement("clock", level, f"{abs(off):,.1f} s {where} the manager's", remedy)
 
 
 def _missing(name: str, detail: str, remedy: str) -> Requirement:
