@@ -1,4 +1,7 @@
-"""Machines of one network, each a namespace: one with a manager, the others with keeper and volunteer."""
+"""Machines, each a namespace: one with a manager, the others with keeper and volunteer.
+
+They are at one switch, or each in a network of its own behind a router, on which the manager runs.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,15 @@ def inside(namespace: str, *command: str) -> list[str]:
 
 
 class Host:
-    """One machine with one slot in its own network."""
+    """One machine with one slot in its own network; `claims` is an address that another one has."""
 
-    def __init__(self, name: str, number: int) -> None:
+    def __init__(self, name: str, number: int, *, routed: bool = False, claims: str = "") -> None:
         self.name = name
         self.namespace = f"syn{name}"
         self.instance = f"h{name}"
-        self.address = f"10.66.7.{10 + number}"
+        self.gateway = f"10.66.{100 + number}.1" if routed else ""
+        self.address = f"10.66.{100 + number}.2" if routed else f"10.66.7.{10 + number}"
+        self.claims = claims
         self.run_dir = Path(f"/run/syndicate-{self.instance}")
         self.uid_base = 230_000 + 10 * number
 
@@ -50,11 +55,12 @@ class Host:
 
 
 class Hosts:
-    """A switch with a manager at it, and one cable to each machine."""
+    """A switch with a manager at it, or a router that is one, and one cable to each machine."""
 
-    def __init__(self, folder: Path, names: str) -> None:
+    def __init__(self, folder: Path, names: str, *, routed: bool = False) -> None:
         self.folder = folder
-        self.hosts = [Host(name, number) for number, name in enumerate(names)]
+        self.routed = routed
+        self.hosts = [Host(name, number, routed=routed) for number, name in enumerate(names)]
         self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "120"}
         self._stack = ExitStack()
 
@@ -62,7 +68,9 @@ class Hosts:
         self._remove_networks()  # of a run that crashed
         with self._stack:
             self._stack.callback(self._remove_networks)
-            self._lay_cables()
+            self._make_middle()
+            for host in self.hosts:
+                self._lay_cable(host)
             self._start_manager()
             for host in self.hosts:
                 self._start_host(host)
@@ -72,6 +80,14 @@ class Hosts:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def add(self, name: str, *, claims: str = "") -> Host:
+        """One more machine; where its slot claims an address that another has, its volunteer is refused."""
+        host = Host(name, len(self.hosts), routed=self.routed, claims=claims)
+        self.hosts.append(host)
+        self._lay_cable(host)
+        self._start_host(host)
+        return host
 
     def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`syndicatectl` on the manager's machine."""
@@ -109,20 +125,32 @@ class Hosts:
         for host in self.hosts:
             shutil.rmtree(host.run_dir, ignore_errors=True)
 
-    def _lay_cables(self) -> None:
+    def _make_middle(self) -> None:
         ip("netns", "add", MIDDLE)
         ip("-n", MIDDLE, "link", "add", "synsw", "type", "bridge")
         ip("-n", MIDDLE, "address", "add", f"{MANAGER}/{PREFIX}", "dev", "synsw")
         for device in ("lo", "synsw"):
             ip("-n", MIDDLE, "link", "set", device, "up")
-        for host in self.hosts:
-            there, here = host.namespace, f"synp{host.name}"
-            ip("netns", "add", there)
-            ip("-n", there, "link", "add", "synup", "type", "veth", "peer", "name", here, "netns", MIDDLE)
+        if self.routed:
+            forward = ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]
+            subprocess.run(inside(MIDDLE, *forward), check=True, timeout=20)
+
+    def _lay_cable(self, host: Host) -> None:
+        there, here = host.namespace, f"synp{host.name}"
+        ip("netns", "add", there)
+        ip("-n", there, "link", "add", "synup", "type", "veth", "peer", "name", here, "netns", MIDDLE)
+        if self.routed:
+            ip("-n", MIDDLE, "address", "add", f"{host.gateway}/{PREFIX}", "dev", here)
+            ip("-n", MIDDLE, "link", "set", here, "up")
+        else:
             ip("-n", MIDDLE, "link", "set", here, "master", "synsw", "up")
-            ip("-n", there, "address", "add", f"{host.address}/{PREFIX}", "dev", "synup")
-            for device in ("lo", "synup"):
-                ip("-n", there, "link", "set", device, "up")
+        ip("-n", there, "address", "add", f"{host.address}/{PREFIX}", "dev", "synup")
+        if host.claims:
+            ip("-n", there, "address", "add", f"{host.claims}/32", "dev", "synup")
+        for device in ("lo", "synup"):
+            ip("-n", there, "link", "set", device, "up")
+        if self.routed:
+            ip("-n", there, "route", "add", "default", "via", host.gateway)
 
     def _start_manager(self) -> None:
         state = self._state("manager", UNPRIVILEGED_UID)
@@ -140,7 +168,7 @@ class Hosts:
             str(BIN / "syndicate-keeper"), "--instance", host.instance, "--run-dir", str(host.run_dir),
             "--state-dir", str(keeper), "--cache-dir", str(own / "cache"),
             "--volunteer-uid", str(UNPRIVILEGED_UID), "--uid-base", str(host.uid_base),
-            "--network", "host", "--address", host.address, "--uplink", "synup",
+            "--network", "host", "--address", host.claims or host.address, "--uplink", "synup",
             "--never-cut", json.dumps([MANAGER]),
         ]  # fmt: skip
         log = self.folder / f"keeper-{host.name}.log"
