@@ -4,52 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.cluster import EXAMPLES, JOBS, eventually
-from tests.support.hosts import Hosts, nothing_is_left
+from tests.support.hosts import Hosts, assert_spread, nothing_is_left, routed, run
 
 pytestmark = pytest.mark.system
-
-
-def made(folder: Path, names: str) -> Hosts:
-    """Machines behind a router, in a folder that their users may enter."""
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)
-    return Hosts(folder, names, routed=True)
 
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Four machines; nothing may be left on any of them in the end."""
-    with made(tmp_path_factory.mktemp("four"), "abcd") as hosts:
+    with routed(tmp_path_factory.mktemp("four"), "abcd") as hosts:
         yield hosts
-        assert eventually("nothing left", lambda: not nothing_is_left(hosts), 10.0), nothing_is_left(hosts)
-
-
-def run(hosts: Hosts, *words: str) -> dict[str, Any]:
-    """A job, once it has ended, with its output for when a test fails."""
-    done = hosts.ctl("submit", *words, "--follow", "--json")
-    job: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["job"]
-    job["output"] = hosts.ctl("logs", str(job["job_id"])).stdout[-4000:]
-    return job
-
-
-def assert_spread(hosts: Hosts, job: dict[str, Any], tasks: int) -> None:
-    """Each task of it was on a machine of its own."""
-    addresses = {task["address"] for task in job["tasks"]}
-    assert len(addresses) == tasks and addresses <= {host.address for host in hosts.hosts}
-
-
-def test_two_machines_break_each_other(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The client is on one, the member that it pauses, fills, signals, kills and is cut from on the other."""
-    with made(tmp_path_factory.mktemp("two"), "ab") as hosts:
-        job = run(hosts, str(JOBS / "probes"), "-n", "1", "--client", str(JOBS / "hosts-client"))
-        assert job["state"] == "succeeded", job["output"]
-        assert_spread(hosts, job, 2)
         assert eventually("nothing left", lambda: not nothing_is_left(hosts), 10.0), nothing_is_left(hosts)
 
 
