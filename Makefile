@@ -58,9 +58,9 @@ test: setup system-packages ## The quick tests: core, simulation, keeper, networ
 	@$(PYTEST) -q -m "not system" --session-timeout 1200
 
 .PHONY: test-system
-test-system: setup system-packages ## Whole clusters on this machine (at most 40 min).
+test-system: setup system-packages ## Whole clusters on this machine (at most 45 min).
 	$(call need,redis-server zstd chromium openssh-client openssh-server docker.io debootstrap $(GO_PACKAGES))
-	@$(PYTEST) -q -m system --timeout 300 --session-timeout 2400
+	@$(PYTEST) -q -m system --timeout 300 --session-timeout 2700
 
 .PHONY: attacks
 attacks: need-root setup system-packages ## What hostile jobs and users may try, each with its defence and without.
