@@ -2,13 +2,14 @@
 
 Each job's client records what it does and has its history judged. Redis replicates asynchronously: its
 verdict must be false, and name a stale read. That of the Raft store must be true. Brings a cluster up,
-submits both, shows what happens while it happens, and takes the cluster down again, also after Ctrl-C and
-when the terminal is closed. Ends with `demo: ok` and exit 0 only if both ran to their end with the verdict
-that was expected.
+submits both, shows what happens while it happens, writes a report of each, and takes the cluster down again,
+also after Ctrl-C and when the terminal is closed. Ends with `demo: ok` and exit 0 only if both ran to their
+end with the verdict that was expected.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +104,11 @@ def lines_of(reader: int) -> Iterator[str]:
 
 
 class Demo:
-    """A cluster of its own in a temporary directory, and what runs on it."""
+    """A cluster of its own in a temporary directory, and what runs on it. `reports` is there afterwards."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reports: Path) -> None:
         self.folder = folder
+        self.reports = reports
         self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
         self.followers: list[subprocess.Popen[str]] = []
 
@@ -179,6 +181,18 @@ class Demo:
         thread.start()
         return thread
 
+    def report(self, show: Show, job: int) -> bool:
+        """Writes a job's report, one page that needs no network, and prints where; True where it did."""
+        page = self.reports / f"{show.name}.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        line = self.ctl("report", str(job), "-o", str(page))
+        done = subprocess.run(line, check=False, env=self.environment, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            say(done.stderr.rstrip())
+            return False
+        print(f"{show.name:<{WHO}}report: {page}", flush=True)
+        return True
+
     def verdict(self, show: Show, job: int) -> bool:
         """Prints what became of a job, in a line; True where it is what was expected."""
         line = self.ctl("result", str(job), "--json")
@@ -203,14 +217,19 @@ def run(demo: Demo) -> bool:
     for _, job in jobs:
         subprocess.run(demo.ctl("show", str(job)), check=False, env=demo.environment)
         print(flush=True)
-    verdicts = [
-        demo.verdict(show, job) for show, job in jobs
-    ]  # both are shown, also where the first is wrong
-    return all(verdicts)
+    # All of them, also where the first is wrong.
+    reports = [demo.report(show, job) for show, job in jobs]
+    verdicts = [demo.verdict(show, job) for show, job in jobs]
+    return all(reports) and all(verdicts)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Exit status 0 for `demo: ok`, 1 for anything else, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--reports", type=Path, default=Path("demo-reports"), help="the folder that the reports go to"
+    )
+    reports: Path = parser.parse_args(arguments).reports.absolute()
     if os.geteuid() != 0:
         say("error: the demo needs root: sudo make demo")
         return 1
@@ -218,7 +237,7 @@ def main() -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
             signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="syndicate-demo-") as folder:
-        demo, status = Demo(Path(folder)), 1
+        demo, status = Demo(Path(folder), reports), 1
         os.chmod(folder, 0o755)  # the daemons run as a user of their own
         try:
             status = 0 if run(demo) else 1
@@ -236,4 +255,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

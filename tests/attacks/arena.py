@@ -25,6 +25,7 @@ from tests.support.cluster import Cluster, ended, eventually
 UNTOUCHED = b"untouched\n"
 _ANSWERS_WITHIN_S = 2.0
 _SETTLES_WITHIN_S = 10.0
+_CLEARED_WITHIN_S = 45.0  # a keeper that lives has ended its tasks by then, or says that it cannot
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ class Arena:
                 time_limit_s=attack.time_limit_s,
                 limits=attack.limits,
                 no_client=True,
+                keep_disks=attack.keep_disks,
+                lose_unsynced=attack.lose_unsynced,
             )
             if (client := client_source(attack, facts)) is not None:
                 spec.no_client = False
@@ -154,8 +157,7 @@ class Arena:
 
     def output(self, job_id: int, task: str = "") -> str:
         """All output of a job, or of one of its tasks."""
-        pieces = self.cluster.users.logs(job_id, tasks=[task] if task else [])
-        return b"".join(answer.piece.data for answer in pieces).decode(errors="replace")
+        return self.cluster.output(job_id, task)
 
     # ---- what it did to others
 
@@ -247,15 +249,18 @@ class Arena:
             return True
 
     def clear(self) -> None:
-        """Ends every job, the bystander too."""
-        left = [job.job_id for job in self.cluster.users.jobs() if not job_has_ended(job.state)]
-        for job_id in left:
-            self.cluster.users.cancel(job_id)
-        for job_id in left:
-            self.cluster.wait(job_id)
-        if self._bystander is not None:
-            self._bystander.close()
-            self._bystander = None
+        """Ends every job, the bystander too. Raises AssertionError where one does not end."""
+        until = time.monotonic() + _CLEARED_WITHIN_S
+        bystander, self._bystander = self._bystander, None
+        try:
+            left = [job.job_id for job in self.cluster.users.jobs() if not job_has_ended(job.state)]
+            for job_id in left:
+                self.cluster.users.cancel(job_id)
+            for job_id in left:
+                self.cluster.wait(job_id, max(1.0, until - time.monotonic()))
+        finally:
+            if bystander is not None:
+                bystander.leave()
 
 
 @contextlib.contextmanager

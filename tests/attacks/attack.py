@@ -89,6 +89,8 @@ class Attack:
     annotations: frozenset[str] = frozenset()
     """The bounds that it must have met."""
     time_limit_s: float = 30.0
+    keep_disks: bool = False
+    lose_unsynced: bool = False
     run: Callable[[Arena, Attack], Ran] | None = None
     """Does something else than submit one job and wait for its end."""
     gap_s: float = 2.0

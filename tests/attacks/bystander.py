@@ -41,7 +41,11 @@ class Bystander:
         self._threads = [threading.Thread(target=self._read, args=(task,), daemon=True) for task in TASKS]
         for thread in self._threads:
             thread.start()
-        self.since({}, deadline_s=20.0)
+        try:
+            self.since({}, deadline_s=20.0)
+        except AssertionError:
+            self.leave()
+            raise
 
     def _read(self, task: str) -> None:
         rest = b""
@@ -98,8 +102,14 @@ class Bystander:
 
     def close(self) -> None:
         """Ends it, and waits until its slots are free."""
-        self._cluster.users.cancel(self.job_id)
-        self._cluster.wait(self.job_id)
+        try:
+            self._cluster.users.cancel(self.job_id)
+            self._cluster.wait(self.job_id)
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Listens to it no more, whatever becomes of its job."""
         self._users.close()
         for thread in self._threads:
             thread.join(10.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -116,6 +117,38 @@ def test_a_strangers_datagram_is_noticed(arena: Arena, before: Before) -> None:
     subprocess.run(enter, check=True, timeout=10)
     with pytest.raises(AssertionError, match="strangers: 1"):
         arena.assert_unharmed(before, _GAP_S)
+
+
+def test_a_wait_for_too_long_tells_the_story(arena: Arena) -> None:
+    """A test that hangs would be ended by its time limit, with nothing but stacks to show."""
+    with pytest.raises(AssertionError, match=r"nothing within 0\.5 s(.|\n)*RUNNING(.|\n)*--- manager\.log"):
+        arena.cluster.wait(arena.bystander.job_id, 0.5)
+    with pytest.raises(AssertionError, match=r"nothing within 0\.5 s"):
+        list(arena.cluster.log_lines(arena.bystander.job_id, "master", 0.5))
+
+
+def test_a_weakened_daemon_may_hang_and_a_whole_one_may_not(weak_arena: WeakArena) -> None:
+    """What an attack that succeeded left is started afresh; elsewhere a job that stays is a failure."""
+    weak_arena.without("unpacking/file-size")
+    with _hanging(weak_arena):
+        assert not weak_arena.is_cleared()
+    weak_arena.without("")
+    with _hanging(weak_arena), pytest.raises(AssertionError, match="nothing within"):
+        weak_arena.is_cleared()
+
+
+@contextlib.contextmanager
+def _hanging(weak_arena: WeakArena) -> Iterator[None]:
+    """A job runs, the volunteer stands still, and nobody has much patience."""
+    assert weak_arena.arena.bystander.is_well
+    volunteer = weak_arena.arena.cluster.daemons["volunteer"]
+    volunteer.pause()
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("tests.attacks.arena._CLEARED_WITHIN_S", 1.0)
+            yield
+    finally:
+        volunteer.resume()
 
 
 def test_weak_clusters_stand_behind_a_guard(weak_arena: WeakArena) -> None:

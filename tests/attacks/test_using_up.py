@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import tempfile
 import threading
 from pathlib import Path
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.system
 _SCRIPTS = Path(__file__).with_name("using_up")
 _MIB = 1 << 20
 _SMALL = limits(memory_bytes=192 * _MIB, disk_bytes=64 * _MIB)
+_HELD_S = 12.0  # far more than packing takes where it is bounded by what is there
 _FLOODED_BYTES = 96 * _MIB  # of logs on the disk, or of a daemon's memory: more than all bounds together
 
 
@@ -118,6 +120,30 @@ def _peak(arena: Arena, attack: Attack) -> Ran:
     ran = arena.submit(attack)
     peak = max(int(path.read_text()) for path in slots)
     return dataclasses.replace(ran, facts={**ran.facts, "peak": peak})
+
+
+def _left_behind(arena: Arena, attack: Attack) -> Ran:
+    """Runs it, tells how long its slot was held after its end, and fetches what it left."""
+    ran = arena.submit(attack)
+    assert ran.job is not None, ran.end
+    end = ran.job.tasks[0].runs[0].ended_at
+    held_s = (ran.job.ended_at.monotonic_ns - end.monotonic_ns) / 1e9
+    with tempfile.TemporaryDirectory(prefix="syn-") as folder:
+        fetched = arena.cluster.ctl("fetch", str(ran.job.job_id), f"{folder}/store", "--disk")
+        assert fetched.returncode == 0, fetched.stderr
+        laid = sorted(path.name for path in Path(folder, "store", "latest", "disks").rglob("*"))
+        beside = sorted(path.name for path in Path(folder).iterdir())
+    facts = {**ran.facts, "held_s": held_s, "laid": laid, "beside": beside, "told": fetched.stderr}
+    return dataclasses.replace(ran, facts=facts)
+
+
+def held_up(ran: Ran) -> str:
+    """The slot was held for longer than packing takes, or something was laid down that is no archive."""
+    if ran.facts["held_s"] > _HELD_S:
+        return f"its slot was held for {ran.facts['held_s']:.1f} s"
+    odd = [name for name in ran.facts["laid"] if name not in ("master.tar.gz", "missing.json")]
+    odd += [name for name in ran.facts["beside"] if name != "store"]
+    return f"fetch laid down {odd}" if odd or "\x1b" in ran.facts["told"] else ""
 
 
 ATTACKS = (
@@ -246,6 +272,32 @@ ATTACKS = (
         got=bitten,
         ends=("succeeded",),
         without="using_up/cgroup-kill+using_up/by-path",
+    ),
+    Attack(
+        id="disk-left",
+        tries="a disk that is kept, full of holes, pipes, links to the host's files, setuid programs, names "
+        "that are options or orders to a terminal, so that packing it holds the slot, or fetching it bites",
+        held_by="it is packed in a sandbox, as its task, by a program that opens files alone and reads no "
+        "hole, with bounds of bytes and time; it is fetched as one archive and never unpacked",
+        master=script("left"),
+        limits=limits(disk_bytes=64 * _MIB),
+        keep_disks=True,
+        run=_left_behind,
+        got=held_up,
+        without="using_up/packing",
+    ),
+    Attack(
+        id="disk-synced",
+        tries="a disk of `--lose-unsynced`: the device and the host's folders below it, shutting it down, "
+        "freezing it, more files and bytes than it may hold, and eight processes that sync without end",
+        held_by="neither its device nor its mount is in the sandbox; its orders take capabilities; it is a "
+        "file of a bounded size in a tmpfs that is bounded, too",
+        master=script("synced"),
+        limits=limits(disk_bytes=32 * _MIB),
+        lose_unsynced=True,
+        got=claimed,
+        annotations=frozenset({"disk_full"}),
+        because="its bounds are those of the file that it is made in",
     ),
     Attack(
         id="log-flood",

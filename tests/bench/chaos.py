@@ -6,6 +6,7 @@ In clear text, on one machine that has all the slots.
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator
 
 from syndicate.client_api import job_has_ended
@@ -14,7 +15,7 @@ from tests.bench.figure import Figure, of, p99
 from tests.bench.place import JOBS, cluster
 from tests.support.cluster import ended, eventually, output
 
-NAMES = ("disconnect20_p99", "partition20", "pause")
+NAMES = ("disconnect20", "disconnect20_p99", "disconnect20_p99_of_median", "partition20", "pause")
 MACHINES = 20
 PING = "empty ChaosControl call over the same relay"
 
@@ -22,10 +23,13 @@ PING = "empty ChaosControl call over the same relay"
 def measure() -> Iterator[Figure]:
     """One job of a master, nineteen slaves and the measuring client."""
     times = ran()
-    slowest, empty = p99(times["disconnect"]), p99(times["ping"])
-    yield Figure(
-        "disconnect20_p99", slowest, "ms", None, f"p99 of an {PING}", empty, len(times["disconnect"])
-    )
+    cuts, pings = times["disconnect"], times["ping"]
+    slowest = p99(cuts)
+    yield of("disconnect20", "ms", cuts, PING, pings)
+    yield Figure("disconnect20_p99", slowest, "ms", None, f"p99 of an {PING}", p99(pings), len(cuts))
+    # The harder reading of the same bound: what the machine itself does to one call in a hundred counts too.
+    median = statistics.median(pings)
+    yield Figure("disconnect20_p99_of_median", slowest, "ms", None, f"median of an {PING}", median, len(cuts))
     yield of("partition20", "ms", times["partition"], "Disconnect of one of them", times["one"])
     yield of("pause", "ms", times["pause"], PING, times["ping"])
 

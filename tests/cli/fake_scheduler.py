@@ -161,6 +161,8 @@ class FakeScheduler(FakeIdentity):
         self.watches: dict[int, list[list[scheduler.Job | None]]] = {}
         """For each opening of a watch: the snapshots, and None where the stream breaks."""
         self.logs: dict[int, list[list[scheduler.ReadLogsResponse | None]]] = {}
+        self.histories: dict[int, list[list[scheduler.ReadHistoriesResponse | None]]] = {}
+        self.disks: dict[int, list[list[scheduler.ReadDisksResponse | None]]] = {}
         self.hold = threading.Event()
         """A watch that has told all of a job that goes on waits for this."""
         self.nodes = [node("node-a", scheduler.NODE_STATE_READY, 8)]
@@ -253,6 +255,31 @@ class FakeScheduler(FakeIdentity):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
             elif hidden and piece.task.startswith("client-"):
                 continue
+            elif not request.tasks or piece.task in request.tasks:
+                yield piece
+
+    def ReadHistories(self, request: scheduler.ReadHistoriesRequest, context: Any) -> Any:
+        job = self._job(request.job_id, context)
+        if self.users[self.enter(context).user].role == STUDENT and not job.published:
+            text = "what clients record is not published"
+            refuse(context, grpc.StatusCode.PERMISSION_DENIED, "NOT_PUBLISHED", text)
+        context.send_initial_metadata(())
+        scripts = self.histories.get(request.job_id, [])
+        for piece in scripts.pop(0) if len(scripts) > 1 else scripts[0] if scripts else []:
+            if piece is None:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+            else:
+                yield piece
+
+    def ReadDisks(self, request: scheduler.ReadDisksRequest, context: Any) -> Any:
+        job = self._job(request.job_id, context)
+        if not job.spec.keep_disks:
+            refuse(context, grpc.StatusCode.NOT_FOUND, "NO_DISKS", f"job {job.job_id} kept no disks")
+        context.send_initial_metadata(())
+        scripts = self.disks.get(request.job_id, [])
+        for piece in scripts.pop(0) if scripts else []:
+            if piece is None:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
             elif not request.tasks or piece.task in request.tasks:
                 yield piece
 

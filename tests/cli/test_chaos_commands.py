@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from syndicate.client_api.testing import FakeJob
+from syndicate.v1.common_pb2 import Stamp
 
 from tests.cli.conftest import Ctl
 from tests.cli.fake_scheduler import FakeManager, running_job
@@ -67,22 +68,26 @@ def test_signals(ctl: Ctl, job: FakeJob) -> None:
     assert job.faults[0].signal == 3
 
 
-def test_heal_and_the_ledger(ctl: Ctl, job: FakeJob) -> None:
-    """By line or all; the ledger says what became of each."""
+def test_heal_and_the_ledger(ctl: Ctl, manager: FakeManager, job: FakeJob) -> None:
+    """By line or all; the ledger says what became of each, and when since the job's start."""
+    manager.scheduler.jobs[12].started_at.CopyFrom(Stamp(boot_id="fake-boot"))
+    job.advance(1.5)
     ctl("chaos", "degrade", "12", "slave-0", "--loss", "10", "--peer", "slave-1", "--lease", "30")
     ctl("chaos", "pause", "12", "master")
-    job.fail_at("Kill", "10.77.0.13", text="no such cgroup")
+    job.fail_at("Kill", "10.77.0.13", text="busy")
     assert ctl("chaos", "kill", "12", "slave-1").code == 70
     assert ctl("chaos", "heal", "12", "2").out == "healed        master  (1 fault)\n"
     assert ctl("chaos", "heal", "12", "2").out == "healed        (already so)\n"
     assert ctl("chaos", "faults", "12").out.splitlines() == [
-        "ID   FAULT     MEMBER    WHAT                                 BY      STATE",
-        "1    degrade   slave-0   loss 10 % with slave-1, lease 30 s   alice   in force",
-        "2    pause     master                                         alice   healed by alice",
-        "3    kill      slave-1                                        alice   failed: no such cgroup",
-        "4    heal      master    faults 2                             alice   applied",
+        "ID   AT       FAULT     MEMBER    WHAT                                 BY      STATE",
+        "1    2.50 s   degrade   slave-0   loss 10 % with slave-1, lease 30 s   alice   in force",
+        "2    2.50 s   pause     master                                         alice   healed by alice",
+        "3    2.50 s   kill      slave-1                                        alice   failed: busy",
+        "4    2.50 s   heal      master    faults 2                             alice   applied",
     ]
     assert ctl("chaos", "faults", "12", "--in-force", "--json").document["faults"][0]["fault_id"] == 1
+    manager.scheduler.jobs[12].started_at.boot_id = "another boot"
+    assert ctl("chaos", "faults", "12", "--in-force").out.splitlines()[1].startswith("1    -    degrade")
     assert ctl("chaos", "heal", "12").out == "healed        slave-0  (1 fault)\n"
     assert ctl("chaos", "heal", "12").out == "healed        (nothing was in force)\n"
     assert ctl("chaos", "faults", "12", "--in-force").out == "no faults are in force\n"

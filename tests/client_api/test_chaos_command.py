@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from syndicate.client_api import chaos_command
@@ -226,3 +227,19 @@ def test_arguments_that_are_none_are_exit_2(
     assert chaos_command.run(words) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert server.job.calls == []
+
+
+def test_a_history_is_handed_over(
+    server: FakeChaosServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """By its file's name or another; a file that is not there is told by name."""
+    history = tmp_path / "history.jsonl"
+    history.write_bytes(b"what was done\n")
+    assert chaos_command.run(["hand-over", str(history), "--more"]) == 0
+    assert chaos_command.run(["--json", "hand-over", str(history), "--name", "again"]) == 0
+    assert chaos_command.run(["hand-over", str(tmp_path / "none")]) == 2
+    told = capsys.readouterr()
+    assert told.out.splitlines()[0] == "handed over   history  14 bytes"
+    assert json.loads(told.out.splitlines()[1])["name"] == "again"
+    assert told.err == f"error: {tmp_path / 'none'}: No such file or directory\n"
+    assert server.job.history("client-0", "again") == b"what was done\n"

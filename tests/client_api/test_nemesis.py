@@ -200,6 +200,51 @@ def test_a_start_that_was_never_done_is_no_fault(job: FakeJob) -> None:
     assert calls(job, "Heal") == []
 
 
+@pytest.mark.parametrize("first", ["", "NO_ANSWER"])
+def test_what_failed_and_stays_is_healed(job: FakeJob, first: str) -> None:
+    """At once, by its call; it is told as refused, and when it may have held."""
+    if first:
+        job.fail_next("Disconnect", first)
+    job.fail_at("Disconnect", FIVE[2], stays=True)
+    cut = Event(0, 50, "disconnect", ("slave-0", "slave-1"))
+    monkey = Nemesis.replaying(FakeChaos(job=job), of(cut, Event(60, 80, "pause", ("slave-2",))))
+    windows = monkey.run()
+    assert all_is_well(job)
+    assert [(window.kind, window.certain) for window in windows] == [("disconnect", False), ("pause", True)]
+    assert "it may hold there" in monkey.refused()[0].why
+    assert next(fault for fault in job.faults if fault.kind == "disconnect").healed_by == "client-0"
+
+
+def test_what_failed_and_stays_is_healed_at_its_end_at_the_latest(job: FakeJob) -> None:
+    """Where nobody answers the heal before."""
+    job.fail_at("Disconnect", FIVE[2], stays=True)
+    for _ in range(2):
+        job.fail_next("Heal", "MANAGER_AWAY")
+    cut = Event(0, 50, "disconnect", ("slave-0", "slave-1"))
+    monkey = Nemesis.replaying(FakeChaos(job=job), of(cut, duration_ms=60))
+    monkey.run()
+    assert all_is_well(job)
+
+
+def test_what_failed_and_cannot_be_healed_is_told(job: FakeJob) -> None:
+    """With the reason, after its patience."""
+    job.fail_at("Disconnect", FIVE[2], stays=True)
+    for _ in range(20):
+        job.fail_next("Heal", "VOLUNTEER_AWAY", "node-a is away")
+    cut = Event(0, 50, "disconnect", ("slave-0", "slave-1"))
+    with pytest.raises(NotHealed, match=r"disconnect of slave-0, slave-1 \(node-a is away\)"):
+        Nemesis.replaying(FakeChaos(job=job), of(cut, duration_ms=60), patience=0.6).run()
+
+
+def test_what_failed_and_was_taken_back_is_no_fault(job: FakeJob) -> None:
+    """Nothing holds, and no window says that it did."""
+    job.fail_at("Disconnect", FIVE[2])
+    cut = Event(0, 50, "disconnect", ("slave-0", "slave-1"))
+    monkey = Nemesis.replaying(FakeChaos(job=job), of(cut))
+    assert monkey.run() == ()
+    assert [refused.number for refused in monkey.refused()] == [0]
+
+
 def test_a_client_that_finishes_too_early_is_told(job: FakeJob) -> None:
     """After its finish it can heal nothing: it must not be counted as healed."""
     two = FakeJob(FIVE, clients=["10.77.0.250", "10.77.0.251"])

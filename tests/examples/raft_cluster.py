@@ -25,10 +25,12 @@ class Cluster:
     def __init__(self, folder: Path, net: str, size: int = 5, **bugs: bool) -> None:
         self.members = tuple(f"{net}.{number}" for number in range(1, size + 1))
         self.cut: set[str] = set()
+        self.apart: set[frozenset[str]] = set()  # pairs between which nothing passes
         self.said: dict[str, list[str]] = {member: [] for member in self.members}
         self._folder = folder
         self._bugs = bugs
         self._running: dict[str, tuple[threading.Thread, threading.Event]] = {}
+        self._goes_on = {member: threading.Event() for member in self.members}
 
     def __enter__(self) -> Cluster:
         for member in self.members:
@@ -45,16 +47,34 @@ class Cluster:
         if not with_disk:
             shutil.rmtree(folder)
         settings = Settings(member, self.members, folder, timing=TIMING)._replace(**self._bugs)
-        node = Node(settings, self.said[member].append, lambda peer: not {member, peer} & self.cut)
-        end = threading.Event()
-        thread = threading.Thread(target=node.run, args=(end.is_set,), name=member, daemon=True)
+        node = Node(settings, self.said[member].append, lambda peer: self._linked(member, peer))
+        end, goes_on = threading.Event(), self._goes_on[member]
+        goes_on.set()
+
+        def ended() -> bool:
+            goes_on.wait()
+            return end.is_set()
+
+        thread = threading.Thread(target=node.run, args=(ended,), name=member, daemon=True)
         self._running[member] = (thread, end)
         thread.start()
+
+    def pause(self, member: str) -> None:
+        """It begins no further turn, and keeps its sockets."""
+        self._goes_on[member].clear()
+
+    def resume(self, member: str) -> None:
+        """It goes on where it was."""
+        self._goes_on[member].set()
+
+    def _linked(self, member: str, peer: str) -> bool:
+        return not {member, peer} & self.cut and frozenset({member, peer}) not in self.apart
 
     def kill(self, member: str) -> None:
         """Ends a member; its folder stays."""
         thread, end = self._running.pop(member)
         end.set()
+        self.resume(member)
         thread.join(timeout=5)
         assert not thread.is_alive()
 
@@ -85,3 +105,30 @@ class LocalChaos(FakeChaos):
         """Takes the cut back."""
         self._cluster.cut.difference_update([ip] if isinstance(ip, str) else ip)
         return super().reconnect(ip, *args, **kwargs)
+
+    def partition(self, groups: Any = None, *, shape: Any = None, **kwargs: Any) -> Any:
+        """Cuts the links between groups; in a ring those to whom a member does not reach."""
+        held = super().partition(groups, shape=shape, **kwargs)
+        sides = [set(group) for group in held.groups]
+        everybody = set().union(*sides)
+        if shape == "majority-ring":
+            pairs = {(group[0], other) for group in held.groups for other in everybody - set(group)}
+        else:
+            pairs = {(one, other) for side in sides for one in side for other in everybody - side}
+        self._cluster.apart |= {frozenset(pair) for pair in pairs}
+        return held
+
+    def heal(self, *fault_ids: int, **kwargs: Any) -> Any:
+        """Takes partitions back, of which there is one at a time."""
+        self._cluster.apart.clear()
+        return super().heal(*fault_ids, **kwargs)
+
+    def pause(self, ip: str, *args: Any, **kwargs: Any) -> Any:
+        """The member stands still."""
+        self._cluster.pause(ip)
+        return super().pause(ip, *args, **kwargs)
+
+    def resume(self, ip: str, *args: Any, **kwargs: Any) -> Any:
+        """It goes on."""
+        self._cluster.resume(ip)
+        return super().resume(ip, *args, **kwargs)

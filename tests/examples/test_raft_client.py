@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from check import cluster as client
 from check.__main__ import Completed, Run
 from check.cluster import UndecidedError
+from check.plan import ChaosCalls, Plan
+from check.workload import Workload
 from raft_cluster import Cluster, LocalChaos
 from syndicate.client_api.checkers import Answer, Verdict
 from syndicate.client_api.history import History, Outcome, read
 
-PLAN_STEPS = 4  # before the split vote, each a fault and its heal
+PLAN_STEPS = 7  # before the split vote, each a fault and its heal
 
 
 class Checked:
@@ -42,7 +45,7 @@ def test_a_sound_store_comes_out_true(sound: Checked) -> None:
 
 
 def test_it_has_elections_isolated_leaders_and_windows(sound: Checked) -> None:
-    """At least three elections and one leader cut off; one leader a term; five windows of a second."""
+    """At least three elections and one leader cut off; one leader a term; eight windows of a second."""
     metrics = sound.metrics
     assert metrics["elections"] >= 3 and metrics["leaders_isolated"] >= 1, metrics
     assert metrics["terms_with_two_leaders"] == 0 and metrics["seed"] == 1, metrics
@@ -50,11 +53,16 @@ def test_it_has_elections_isolated_leaders_and_windows(sound: Checked) -> None:
 
 
 def test_each_fault_is_healed(sound: Checked) -> None:
-    """Nobody is left cut off or dead."""
+    """Nobody is left cut off, apart from others, frozen or dead."""
     cut: set[str] = set()
     dead: set[str] = set()
+    still: set[str] = set()
+    partitions = 0
     for call in sound.chaos.job.calls:
         request: Any = call.request
+        if call.rpc in ("Partition", "Heal"):
+            partitions += 1 if call.rpc == "Partition" else -1
+            continue
         who = set(request.ips) | ({request.ip} if request.ip else set())
         if call.rpc == "Disconnect":
             cut |= who
@@ -64,7 +72,12 @@ def test_each_fault_is_healed(sound: Checked) -> None:
             dead |= who
         elif call.rpc == "Revive":
             dead -= who
-    assert (cut, dead) == (set(), set())
+        elif call.rpc == "Pause":
+            still |= who
+        elif call.rpc == "Resume":
+            still -= who
+    assert (cut, dead, still, partitions) == (set(), set(), set(), 0)
+    assert {"Partition", "Pause"} <= {call.rpc for call in sound.chaos.job.calls}
 
 
 def test_a_write_without_a_majority_is_recorded_as_unknown(sound: Checked) -> None:
@@ -108,3 +121,39 @@ def test_a_plan_that_stopped_is_no_pass() -> None:
 
     assert verdict.answer is Answer.UNKNOWN
     assert verdict.reason == "waited for a leader for 15 s"
+
+
+class Unlucky(Plan):
+    """A plan whose second leader loses its office before it has written, so many times."""
+
+    def __init__(self, times: int, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.outcomes = [True] * times + [False]
+        self.splits = 0
+
+    def _split_once(self) -> bool:
+        self.splits += 1
+        return self.outcomes.pop(0)
+
+
+@pytest.mark.parametrize(("missed", "splits"), [(0, 1), (1, 2), (9, 3)])
+def test_a_split_vote_that_showed_nothing_is_tried_again(tmp_path: Path, missed: int, splits: int) -> None:
+    """A busy machine must not let a forgotten vote pass; but not for ever."""
+    cluster, said = client.Cluster({f"127.77.9.{number}": f"n{number}" for number in range(5)}), list[str]()
+    with History(tmp_path / "history.jsonl") as history:
+        workload = Workload(cluster.members, history, 1, 0.01)
+        plan = Unlucky(
+            missed,
+            chaos=cast(ChaosCalls, None),
+            cluster=cluster,
+            workload=workload,
+            history=history,
+            seed=1,
+            say=said.append,
+            successes=1,
+        )
+        plan._split_vote()
+    cluster.close()
+
+    assert plan.splits == splits
+    assert len(said) == min(missed, 3)

@@ -87,9 +87,11 @@ def cut(peers: Sequence[str]) -> NetworkState:
 
 
 @contextlib.contextmanager
-def slots_of_a_job(*addresses: str) -> Iterator[tuple[FabricNetwork, list[Slot]]]:
+def slots_of_a_job(
+    *addresses: str, trouble: Callable[[str], None] = lambda what: None
+) -> Iterator[tuple[FabricNetwork, list[Slot]]]:
     """An open network and the slots of one job in it; at the end nothing of them is left."""
-    fabric = FabricNetwork("tst")
+    fabric = FabricNetwork("tst", trouble=trouble)
     fabric.open()
     try:
         with contextlib.ExitStack() as stack:

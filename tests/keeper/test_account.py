@@ -8,7 +8,6 @@ import pytest
 from syndicate.volunteer import frames
 from syndicate.volunteer.keeper.account import within_a_frame
 from syndicate.volunteer.local import (
-    WHOLE,
     Exit,
     GenerationInfo,
     NetworkState,
@@ -74,7 +73,7 @@ def test_newest_keeps_its_excerpts_longest() -> None:
     assert all(info.exit is not None and info.exit.status == 137 for info in slot.generations)
 
 
-def test_networks_that_leave_no_room_are_told_as_whole() -> None:
+def test_networks_that_leave_no_room_are_not_told() -> None:
     """A thousand slots that are cut from each other can be told of all the same; ten are told as they are."""
     cut = NetworkState(cut=tuple(f"10.0.{number // 250}.{number % 250}" for number in range(999)))
 
@@ -86,5 +85,5 @@ def test_networks_that_leave_no_room_are_told_as_whole() -> None:
 
     assert {slot.network for slot in account(10).slots} == {cut}
     many = account(1000)
-    assert {slot.network for slot in many.slots} == {WHOLE}
+    assert {slot.network for slot in many.slots} == {None}
     frames.encode(ReplyFrame(_LONG, many))

@@ -127,6 +127,30 @@ def test_disk_tells_when_it_is_full(tmp_path: Path) -> None:
     in_own_mounts(look)
 
 
+def test_disk_without_a_free_inode_can_be_filled(tmp_path: Path) -> None:
+    """Also where nothing on it takes a byte; and given back it takes as many bytes and files as before."""
+    (tmp_path / "skeleton").mkdir()
+
+    def look() -> None:
+        disk = Disk.make(tmp_path, tmp_path / "skeleton", DiskSize(_MIB, 100))
+        try:
+            with pytest.raises(OSError, match="No space left"):
+                _fill_inodes(disk.upper)
+
+            disk.fill()
+
+            with pytest.raises(OSError, match="No space left"):
+                (disk.upper / "0").write_bytes(b"x")
+            disk.give_back()
+            (disk.upper / "0").write_bytes(bytes(_MIB // 2))
+            with pytest.raises(OSError, match="No space left"):
+                (disk.upper / "more").touch()
+        finally:
+            disk.close()
+
+    in_own_mounts(look)
+
+
 def _fill_bytes(folder: Path) -> None:
     (folder / "one").write_bytes(bytes(2 * _MIB))
 

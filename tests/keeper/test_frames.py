@@ -65,6 +65,7 @@ REQUESTS = st.one_of(
     st.builds(local.Release, _NATURAL, _task_ids),
     st.builds(local.Renew, _IDS, _NATURAL),
     st.builds(local.ReadLog, _NATURAL, _task_ids, _POSITIVE, _NATURAL, st.integers(1, 1000)),
+    st.builds(local.ReadDisk, _NATURAL, _task_ids, _NATURAL, st.integers(1, 1000)),
 )
 _slots = st.builds(
     local.SlotInfo,
@@ -84,6 +85,7 @@ _replies = st.one_of(
     ),
     st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans()),
     st.builds(local.LogRead, _many(_pieces), _NATURAL, st.booleans()),
+    st.builds(local.DiskRead, st.binary(max_size=300), st.booleans(), _LINES),
     st.builds(local.Audited, _many(_LINES), _many(_LINES)),
     st.builds(local.Refused, st.sampled_from(local.ErrorCode), _LINES),
 )
@@ -126,7 +128,7 @@ def test_every_kind_is_tried() -> None:
     """The strategies of this file know every kind of the protocol."""
     kinds = set(get_args(local.Request)) | set(get_args(local.Reply)) | set(get_args(local.Event))
 
-    assert len(kinds) == 13 + 5 + 2
+    assert len(kinds) == 14 + 6 + 2
 
 
 @given(st.binary(max_size=300))

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 import pytest
 from keeper.network_helpers import Slot, pending, slots_of_a_job, until
-from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError
+from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError, _delay
+from syndicate.volunteer.keeper.network._delay import DelayLine
 from syndicate.volunteer.keeper.network._delay_process import MOST_BYTES, Line
 from syndicate.volunteer.local import WHOLE, Degradation, LinkState, NetworkState
 
@@ -217,14 +218,81 @@ def test_what_is_on_its_way_meets_a_cut(slots: list[Slot]) -> None:
     assert list(pending(receiver)) == []
 
 
-def test_delay_is_asked_for_again_after_the_line_died(job: tuple[FabricNetwork, list[Slot]]) -> None:
-    """The next order starts it again, with all that was in force."""
+def died(line: DelayLine) -> int:
+    """Kill the process of the line; its pid."""
+    pid = line.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def test_line_that_dies_runs_again_by_itself() -> None:
+    """At once, with all that was in force, also for what was sent meanwhile; and somebody is told."""
+    told: list[str] = []
+    with slots_of_a_job(A, B, C, trouble=told.append) as (fabric, (one, two, three)):
+        one.network.set_state(degraded(sent=Degradation(delay_ms=50)))
+        two.network.set_state(degraded(heard=Degradation(delay_ms=20)))
+        line = fabric.means.line
+        pid = died(line)
+        until("it ended", lambda: line.pid != pid)  # its watcher has reaped it
+
+        took = delays(one, three, 20)
+
+        assert min(took) >= 50
+        assert statistics.median(delays(one, two, 20)) == pytest.approx(70, abs=5)
+        assert told == ["the delay line ended with status -9 and is started again"]
+
+
+def test_line_that_dies_again_and_again_is_started_again(job: tuple[FabricNetwork, list[Slot]]) -> None:
+    """Also as it starts."""
+    fabric, (one, two, _) = job
+    one.network.set_state(degraded(sent=Degradation(delay_ms=50)))
+    line = fabric.means.line
+
+    for _ in range(4):
+        pid = died(line)
+        until("it runs again", lambda pid=pid: line.pid not in (None, pid))  # type: ignore[misc]
+
+    assert min(delays(one, two, 20)) >= 50  # what comes while it starts waits longer
+    assert statistics.median(delays(one, two, 20)) == pytest.approx(50, abs=5)
+
+
+def test_line_that_cannot_run_is_tried_again_ever_more_seldom() -> None:
+    """At once the first time, then after pauses that double, up to five seconds."""
+    line = DelayLine([], print)
+    line._started = time.monotonic()
+
+    pauses = [line._pause() for _ in range(10)]
+    line._started -= 60
+
+    assert pauses[:4] == [0, 0.05, 0.1, 0.2]
+    assert pauses[-2:] == [5, 5]
+    assert line._pause() == 0
+
+
+def test_line_that_does_not_obey_is_made_anew(
+    job: tuple[FabricNetwork, list[Slot]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked of one that stands still is done by another, with what was in force."""
+    monkeypatch.setattr(_delay, "_PATIENCE", 0.2)
+    monkeypatch.setattr(_delay, "_END", 0.2)
     fabric, (one, two, three) = job
     one.network.set_state(degraded(sent=Degradation(delay_ms=50)))
     pid = fabric.means.line.pid
     assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    os.kill(pid, signal.SIGSTOP)
+
+    two.network.set_state(degraded(sent=Degradation(delay_ms=20)))
+
+    assert statistics.median(delays(one, three, 20)) == pytest.approx(50, abs=5)
+    assert statistics.median(delays(two, three, 20)) == pytest.approx(20, abs=5)
+
+
+def test_delay_is_asked_for_as_the_line_dies(job: tuple[FabricNetwork, list[Slot]]) -> None:
+    """It is not refused: the next process has it, with all that was in force."""
+    fabric, (one, two, three) = job
+    one.network.set_state(degraded(sent=Degradation(delay_ms=50)))
+    died(fabric.means.line)
 
     two.network.set_state(degraded(sent=Degradation(delay_ms=20)))
 

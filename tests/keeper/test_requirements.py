@@ -204,8 +204,9 @@ async def test_a_keeper_says_which_faults_it_can_do(own: KeeperProcess) -> None:
     _, found = doctor()
     cannot = {one.capability: one.why for one in account.cannot}
     tried = {name.removeprefix("fault-"): need for name, need in found.items() if name.startswith("fault-")}
-    assert {"pause", "disk-full", "signal", "one-way", "reset", "loss", "rate", "delay"} <= tried.keys()
-    assert {"cut", "kill", "pause", "disk-full", "signal"} <= set(account.capabilities)
+    ours = {"pause", "disk-full", "signal", "lose-unsynced"}
+    assert ours | {"one-way", "reset", "loss", "rate", "delay"} <= tried.keys()
+    assert ours | {"cut", "kill"} <= set(account.capabilities)
     for name, need in tried.items():
         assert (name in account.capabilities) is (need["level"] == "ok"), name
         assert (name in cannot) is (need["level"] != "ok"), name

@@ -23,10 +23,14 @@ _SOURCE = {"Makefile": makefile("@exec sleep 1000") + "slave:\n\t@exec sleep 100
 class Kernel:
     """A network that notes what it was asked for at once, and refuses some slots."""
 
-    def __init__(self, refused: Sequence[str] = ()) -> None:
+    def __init__(self, refused: Sequence[str] = (), brief: bool = False) -> None:
         self.refused = refused
+        self.brief = brief
         self.asked: list[list[str]] = []
         self.threads: set[int] = set()
+
+    def is_brief(self, changes: Sequence[tuple[str, NetworkState]]) -> bool:
+        return self.brief
 
     def set_states(self, changes: Sequence[tuple[str, NetworkState]]) -> None:
         self.threads.add(threading.get_ident())
@@ -70,6 +74,17 @@ async def test_what_is_asked_for_in_one_turn_is_made_at_once(workers: list[Worke
     assert kernel.asked == [["slot-0", "slot-1", "slot-2"]]
     assert told == ["", "", ""]
     assert threading.get_ident() not in kernel.threads
+
+
+async def test_what_is_brief_is_made_on_the_loop(workers: list[Worker]) -> None:
+    """No thread is woken for it, and one that is refused stops no other there either."""
+    kernel = Kernel(refused=["slot-1"], brief=True)
+
+    told = await _set_all(kernel, workers)
+
+    assert kernel.asked == [["slot-0", "slot-1", "slot-2"], ["slot-0"], ["slot-1"], ["slot-2"]]
+    assert told == ["", "slot-1 is refused", ""]
+    assert kernel.threads == {threading.get_ident()}
 
 
 async def test_one_that_is_refused_stops_no_other(workers: list[Worker]) -> None:

@@ -90,7 +90,7 @@ class ScriptedVolunteer:
     unsafe: tuple[str, ...] = ()
     capabilities: tuple[str, ...] = (
         *("cut", "kill", "one-way", "reset", "loss", "rate", "delay", "jitter", "duplicate", "corrupt"),
-        *("reorder", "pause", "disk-full", "signal"),
+        *("reorder", "pause", "disk-full", "signal", "lose-unsynced"),
     )
     cannot: dict[str, str] = field(default_factory=dict)
     held: list[registry.HeldTask] = field(default_factory=list)

@@ -256,6 +256,9 @@ async def test_calls_without_an_attested_client_are_refused(manager: Running, at
             (stub.Heal, chaos.HealRequest(request_id=new_id())),
             (stub.ListFaults, chaos.ListFaultsRequest()),
             (stub.Finish, chaos.FinishRequest(request_id=new_id())),
+            (stub.PutHistory, chaos.PutHistoryRequest()),
+            (stub.GatherHistories, chaos.GatherHistoriesRequest()),
+            (stub.ReadHistory, chaos.ReadHistoryRequest(task="client-0")),
             (stub.ListMembers, chaos.ListMembersRequest()),
             (stub.Ping, chaos.PingRequest()),
         ]

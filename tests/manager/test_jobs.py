@@ -15,6 +15,7 @@ from syndicate.manager.core import model
 from syndicate.manager.core.machine import Machine
 from syndicate.manager.core.records import JobRecord
 from syndicate.manager.core.views import JobView
+from syndicate.manager.rpc import pace
 from syndicate.manager.store import SqliteStore
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import scheduler_pb2 as scheduler
@@ -189,23 +190,49 @@ async def test_a_watcher_takes_no_more_than_its_share(
     picture = Machine.job
 
     def dear(self: Machine, job_id: int) -> JobView | None:
-        began = time.perf_counter()
-        while time.perf_counter() - began < 0.01:
+        began = time.thread_time()
+        while time.thread_time() - began < 0.01:
             pass
         return picture(self, job_id)
 
     monkeypatch.setattr(Machine, "job", dear)
     async with manager.volunteer().attached() as volunteer:
-        job_id = await manager.submit()
-        await volunteer.until(lambda: bool(volunteer.commands("start")))
+        job_id = await manager.submit(machines=2)
+        await volunteer.until(lambda: len(volunteer.commands("start")) == 2)
         call = manager.scheduler.WatchJob(scheduler.WatchJobRequest(job_id=job_id), **manager.credentials)
         while (await call.read()).job.state != common.JOB_STATE_RUNNING:
             pass
         began = time.monotonic()
-        volunteer.exit(volunteer.task("master"))
-        await call.read()
+        volunteer.exit(volunteer.task("slave-0"))
+        seen = await call.read()
 
+    assert seen.job.state == common.JOB_STATE_RUNNING
     assert time.monotonic() - began > 0.4
+
+
+async def test_a_watcher_that_rests_is_told_of_the_end_at_once(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However dear the pictures were, the last one is due when the job has ended."""
+    monkeypatch.setattr(pace, "SHARE", 1e-9)  # one picture is followed by hours
+    async with manager.volunteer().attached() as volunteer:
+        job_id = await manager.submit()
+        await volunteer.until(lambda: bool(volunteer.commands("start")))
+        call = manager.scheduler.WatchJob(scheduler.WatchJobRequest(job_id=job_id), **manager.credentials)
+        await call.read()
+        volunteer.exit(volunteer.task("master"))
+        seen = await call.read()
+
+    assert seen.job.state == common.JOB_STATE_SUCCEEDED
+
+
+def test_a_machine_that_stood_still_has_not_worked() -> None:
+    """Only what the watcher itself cost makes it rest: not a wait for the disk, nor for the processor."""
+    watcher = pace.Pace()
+    with watcher.working():
+        time.sleep(0.2)
+
+    assert watcher.rest_s < 1.0
 
 
 async def test_a_bad_page_token_is_refused(manager: Running) -> None:

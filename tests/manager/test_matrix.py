@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import grpc
 import pytest
 from google.protobuf.message import Message
-from syndicate.manager.core.access import RULES
+from syndicate.manager.core.access import CLIENTS_ONLY, RULES
 from syndicate.v1 import chaos_pb2, common_pb2, registry_pb2, scheduler_pb2
 from syndicate.v1 import scheduler_pb2 as pb
 
@@ -32,11 +32,13 @@ OK = (grpc.StatusCode.OK, "")
 LOW = (grpc.StatusCode.PERMISSION_DENIED, "ROLE_TOO_LOW")
 SCOPE = (grpc.StatusCode.PERMISSION_DENIED, "OUT_OF_SCOPE")
 NO_JOB = (grpc.StatusCode.NOT_FOUND, "NO_SUCH_JOB")
+NO_DISKS = (grpc.StatusCode.NOT_FOUND, "NO_DISKS")
 NO_TOKEN = (grpc.StatusCode.NOT_FOUND, "NO_SUCH_TOKEN")
 BAD = (grpc.StatusCode.UNAUTHENTICATED, "BAD_TOKEN")
 EXPIRED = (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
 DISABLED = (grpc.StatusCode.UNAUTHENTICATED, "USER_DISABLED")
 
+HIDDEN = (grpc.StatusCode.PERMISSION_DENIED, "NOT_PUBLISHED")
 OVER = (grpc.StatusCode.FAILED_PRECONDITION, "JOB_NOT_RUNNING")
 NO_CLIENT = (grpc.StatusCode.PERMISSION_DENIED, "NOT_A_CLIENT")
 
@@ -50,6 +52,8 @@ TABLE: dict[str, tuple[Answer, Answer, Answer, Answer, Answer]] = {
     "ListJobs": (OK, OK, OK, OK, OK),
     "WatchJob": (OK, OK, NO_JOB, OK, OK),
     "ReadLogs": (OK, OK, NO_JOB, OK, OK),
+    "ReadDisks": (NO_DISKS, NO_DISKS, NO_JOB, NO_DISKS, NO_DISKS),  # the job kept none
+    "ReadHistories": (HIDDEN, HIDDEN, NO_JOB, OK, OK),  # what clients print is hidden, too
     "ListNodes": (OK, OK, OK, OK, OK),
     "DrainNode": (LOW, LOW, LOW, OK, OK),
     "GetCluster": (OK, OK, OK, OK, OK),
@@ -81,14 +85,17 @@ CHAOS_TABLE: dict[str, tuple[Answer, Answer, Answer, Answer, Answer]] = {
     "Signal": _BREAKS,
     "Heal": _BREAKS,
     "ListFaults": _LOOKS,
+    "PutHistory": (NO_CLIENT,) * 5,
+    "GatherHistories": (NO_CLIENT,) * 5,
+    "ReadHistory": (NO_CLIENT,) * 5,
     "Finish": (NO_CLIENT,) * 5,
     "ListMembers": _LOOKS,
     "Ping": _LOOKS,
 }
 # What a token for looking opens; one for submitting opens these too.
 READS = {
-    *("GetJob", "ListJobs", "WatchJob", "ReadLogs", "ListNodes", "GetCluster", "WhoAmI"),
-    *("ListUsers", "ListTeams", "ListTokens", "ListAudit"),
+    *("GetJob", "ListJobs", "WatchJob", "ReadLogs", "ReadHistories", "ListNodes", "GetCluster", "WhoAmI"),
+    *("ReadDisks", "ListUsers", "ListTeams", "ListTokens", "ListAudit"),
 }
 SUBMITS = READS | {"UploadSource", "Submit", "CancelJob"}
 
@@ -123,6 +130,8 @@ class Stage:
             "ListJobs": lambda: pb.ListJobsRequest(),
             "WatchJob": lambda: pb.WatchJobRequest(job_id=self.job_id),
             "ReadLogs": lambda: pb.ReadLogsRequest(job_id=self.job_id),
+            "ReadDisks": lambda: pb.ReadDisksRequest(job_id=self.job_id),
+            "ReadHistories": lambda: pb.ReadHistoriesRequest(job_id=self.job_id),
             "ListNodes": lambda: pb.ListNodesRequest(),
             "DrainNode": lambda: pb.DrainNodeRequest(request_id=fresh, volunteer_id="node-a"),
             "GetCluster": lambda: pb.GetClusterRequest(),
@@ -216,8 +225,8 @@ async def test_a_job_that_is_named_wrongly(manager: Running, job: str) -> None:
     async with staged(manager) as stage:
         answers = await stage.chaos_answers(stage.people["admin"].token, job)
         none = await stage.chaos_answers(stage.people["admin"].token, "404")
-    assert {word for method, word in answers.items() if method != "Finish"} == {bad}
-    assert {word for method, word in none.items() if method != "Finish"} == {NO_JOB}
+    assert {word for method, word in answers.items() if method not in CLIENTS_ONLY} == {bad}
+    assert {word for method, word in none.items() if method not in CLIENTS_ONLY} == {NO_JOB}
 
 
 async def test_what_is_denied_of_faults_names_the_job(manager: Running) -> None:
@@ -235,7 +244,8 @@ async def test_a_narrow_token(manager: Running, scope: pb.TokenScope.ValueType, 
     narrow = await join(manager, "careful", ADMIN, scope=scope)
     async with staged(manager) as stage:
         answers = await stage.answers(narrow.token)
-    assert answers == {method: OK if method in opens else SCOPE for method in TABLE}
+    opened = {method: TABLE[method][COLUMNS.index("admin")] for method in opens}
+    assert answers == dict.fromkeys(TABLE, SCOPE) | opened
 
 
 async def test_who_is_not_known(manager: Running) -> None:

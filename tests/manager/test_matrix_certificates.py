@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf.message import Message
+from syndicate.manager.core.access import CLIENTS_ONLY
 from syndicate.v1 import chaos_pb2 as chaos
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as registry
@@ -37,6 +38,7 @@ BAD_JOIN = (grpc.StatusCode.PERMISSION_DENIED, "BAD_JOIN_TOKEN")
 WRONG = (grpc.StatusCode.PERMISSION_DENIED, "WRONG_IDENTITY")
 BAD_HELLO = (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")  # whose it is was looked at before
 REVOKED = (grpc.StatusCode.PERMISSION_DENIED, "CERTIFICATE_REVOKED")
+NOT_YET = (grpc.StatusCode.FAILED_PRECONDITION, "NO_SUCH_TASK")  # no slot is being given back
 NO_CLIENT = (grpc.StatusCode.PERMISSION_DENIED, "NOT_A_CLIENT")
 NO_MEMBER = (grpc.StatusCode.NOT_FOUND, "NO_SUCH_MEMBER")
 
@@ -61,8 +63,12 @@ TABLE: dict[str, tuple[Answer, ...]] = {
     "Heal": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
     "Kill": _FAULT,
     "Revive": _FAULT,
+    "PutHistory": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
+    "GatherHistories": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
+    "ReadHistory": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
     "Finish": (OK, NO_CLIENT, NO_CLIENT, WRONG, OK, REVOKED, SHUT),
     "FetchSource": (OK, OK, OK, OK, OK, REVOKED, SHUT),
+    "PutDisk": (NOT_YET, NOT_YET, NOT_YET, WRONG, NOT_YET, REVOKED, SHUT),
     "Join": (BAD_JOIN, BAD_JOIN, BAD_JOIN, BAD_JOIN, BAD_JOIN, REVOKED, SHUT),
     "Renew": (OK, OK, OK, OK, OK, REVOKED, SHUT),
     "Attach": (BAD_HELLO, BAD_HELLO, WRONG, WRONG, WRONG, REVOKED, SHUT),
@@ -93,6 +99,9 @@ class Stage:
         requests: dict[str, Callable[[], Message]] = {
             "Ping": lambda: chaos.PingRequest(),
             "ListMembers": lambda: chaos.ListMembersRequest(),
+            "PutHistory": lambda: chaos.PutHistoryRequest(data=b"x"),
+            "GatherHistories": lambda: chaos.GatherHistoriesRequest(),
+            "ReadHistory": lambda: chaos.ReadHistoryRequest(task="client-0"),
             "Disconnect": lambda: chaos.DisconnectRequest(request_id=fresh, ip=ip),
             "Reconnect": lambda: chaos.ReconnectRequest(request_id=fresh, ip=ip),
             "ListFaults": lambda: chaos.ListFaultsRequest(),
@@ -110,6 +119,9 @@ class Stage:
                 request_id=fresh, result=common.Result(outcome=common.OUTCOME_PASS)
             ),
             "FetchSource": lambda: registry.FetchSourceRequest(sha256=self.sha256),
+            "PutDisk": lambda: registry.PutDiskRequest(
+                header=registry.PutDiskHeader(task=self.volunteers["node-a"].task("master"), missing="it is")
+            ),
             "Join": lambda: registry.JoinRequest(
                 request_id=fresh, token="abcd1234.wrong", volunteer_id="node-c", signing_request=asked,
                 sent_at=stamp(),
@@ -189,12 +201,12 @@ async def test_at_the_users_door(start: Start, tmp_path: Path, who: str) -> None
             error = await knock_on(channel, path, token, b"")
             answers[path.rpartition("/")[2]] = code_and_reason(error)
     of_users = {answers.pop(method.name) for method in SCHEDULER.methods}
-    finish = answers.pop("Finish")
-    of_chaos = {answers.pop(method.name) for method in CHAOS.methods if method.name != "Finish"}
+    of_clients = {answers.pop(name) for name in CLIENTS_ONLY}
+    of_chaos = {answers.pop(method.name) for method in CHAOS.methods if method.name not in CLIENTS_ONLY}
     # An empty request has no id to repeat it by; with one, its token is what is looked at.
     assert answers.pop("Join") == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")
     if who == "admin":
         assert BAD_TOKEN not in of_users and set(answers.values()) == {NOT_HERE}
-        assert (finish, of_chaos) == (NO_CLIENT, {(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")})
+        assert (of_clients, of_chaos) == ({NO_CLIENT}, {(grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")})
     else:
-        assert of_users == of_chaos == {finish} == set(answers.values()) == {BAD_TOKEN}
+        assert of_users == of_chaos == of_clients == set(answers.values()) == {BAD_TOKEN}

@@ -42,6 +42,7 @@ from tests.manager.test_matrix_certificates import (
     Metadata,
 )  # fmt: skip
 
+NO_STREAM = (grpc.StatusCode.UNAVAILABLE, "MANAGER_AWAY")
 ABSENT = (grpc.StatusCode.UNIMPLEMENTED, "")  # a client's socket has ChaosControl and nothing else
 
 USERS = ("owner", "mate", "other", "staff", "admin")
@@ -70,8 +71,12 @@ AT_THE_VOLUNTEERS_DOOR: dict[str, Row] = {
     "Heal": _LOOKS,  # of the caller's own job
     "Kill": _BREAKS,
     "Revive": _BREAKS,
+    "PutHistory": _LOOKS,
+    "GatherHistories": _LOOKS,
+    "ReadHistory": _LOOKS,
     "Finish": _LOOKS,
     "FetchSource": (OK, OK, ABSENT, ABSENT),
+    "PutDisk": (NO_STREAM, NO_STREAM, ABSENT, ABSENT),  # neither names its own
     "Renew": (OK, OK, ABSENT, ABSENT),
     "Attach": (BAD_HELLO, WRONG, ABSENT, ABSENT),
 }

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from syndicate.manager.core.model import FaultKind, JobState, Role, TaskState
 from syndicate.manager.core.records import AuditRecord, FaultRecord, RunRecord, StoryRecord, TaskRecord
+from syndicate.manager.disks import DiskBounds, DiskStore
+from syndicate.manager.histories import Piece
 from syndicate.manager.logs import LogStore
-from syndicate.manager.retention import keep_newest
+from syndicate.manager.retention import Keep, Parts, keep_newest
+from syndicate.manager.rpc import Shelves
 from syndicate.manager.store import SqliteStore, removal
 
 from tests.manager.test_store import AT, WAIT_S, job, opened
+
+PARTS = ("logs", "disks", "histories")
 
 
 async def rows_of(store: SqliteStore) -> list[int]:
@@ -32,11 +38,21 @@ async def test_the_oldest_ended_jobs_are_removed_with_their_output(
 ) -> None:
     """As many of the newest stay as the operator says, and every job that lives."""
     monkeypatch.setattr(removal, "_ROWS_AT_A_TIME", 3)
-    logs = LogStore(tmp_path / "logs")
+    with ThreadPoolExecutor(1) as files:
+        parts = Parts(
+            LogStore(tmp_path / "logs"),
+            DiskStore(tmp_path / "disks", DiskBounds()),
+            Shelves(tmp_path / "histories", files),
+        )
+        await _removes_the_oldest(tmp_path, parts, monkeypatch)
+
+
+async def _removes_the_oldest(tmp_path: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(tmp_path) as (store, durable):
         states = {n: JobState.RUNNING if n == 1 else JobState.FAILED for n in range(1, 7)}
         for n, state in states.items():
-            (tmp_path / "logs" / str(n) / "1").mkdir(parents=True)
+            for part in PARTS:
+                (tmp_path / part / str(n) / "1").mkdir(parents=True)
             await durable.until(
                 store.submit(
                     [
@@ -56,7 +72,7 @@ async def test_the_oldest_ended_jobs_are_removed_with_their_output(
                 done.set()
 
         monkeypatch.setattr(store, "remove_job", told)
-        sweeping = asyncio.create_task(keep_newest(store, logs, keep_jobs=2, keep_audit=4))
+        sweeping = asyncio.create_task(keep_newest(store, parts, Keep(2, 4, 2**40)))
         await asyncio.wait_for(done.wait(), WAIT_S)
         left = await store.list_jobs(None, 10, "", [])
         rows = await rows_of(store)
@@ -65,7 +81,39 @@ async def test_the_oldest_ended_jobs_are_removed_with_their_output(
 
     assert [record.job_id for record in left] == [6, 5, 1]
     assert rows == [3, 3, 3, 30, 21]
-    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["1", "5", "6"]
+    for part in PARTS:
+        folders = sorted(path.name for path in (tmp_path / part).iterdir() if path.name.isdecimal())
+        assert folders == ["1", "5", "6"], part
+
+
+async def test_histories_of_the_oldest_ended_jobs_make_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the bytes that the operator keeps; a job that lives keeps its own, and rows stay."""
+    with ThreadPoolExecutor(1) as files:
+        shelves = Shelves(tmp_path / "histories", files)
+        parts = Parts(LogStore(tmp_path / "logs"), DiskStore(tmp_path / "disks", DiskBounds()), shelves)
+        async with opened(tmp_path) as (store, durable):
+            for n in range(1, 6):
+                await durable.until(store.submit([job(n, JobState.RUNNING if n == 1 else JobState.FAILED)]))
+                await shelves.put(n, 1, Piece("client-0", 1, "", 0, b"x" * 100))
+            swept, trim = asyncio.Event(), store.trim_audit
+
+            async def told(keep: int) -> int:
+                swept.set()  # which comes after it
+                return await trim(keep)
+
+            monkeypatch.setattr(store, "trim_audit", told)
+            sweeping = asyncio.create_task(keep_newest(store, parts, Keep(100, 4, 300)))
+            await asyncio.wait_for(swept.wait(), WAIT_S)
+            left = await store.list_jobs(None, 10, "", [])
+            kept, _ = await shelves.kept(2, 1)
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
+            held = await shelves.jobs()
+
+    assert (held, kept) == ({1: 100, 4: 100, 5: 100}, ())
+    assert len(left) == 5
 
 
 async def test_a_removal_beside_commits_disturbs_none(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def specs(draw: st.DrawFn) -> model.JobSpec:
         clients=draw(ids) if client else 0,
         time_limit_s=draw(st.floats(min_value=0.001, max_value=1e9)),
         limits=draw(limits),
+        replay_of=draw(ids),
     )
 
 
@@ -144,6 +145,38 @@ faults = st.builds(
     seed=big,
     text=texts,
 )
+plans = st.builds(
+    records.PlanRecord,
+    job_id=ids,
+    number=ids,
+    offset_ns=big,
+    asked_by=texts,
+    kind=st.sampled_from(model.FaultKind),
+    parts=st.lists(
+        st.builds(
+            records.PlannedPart,
+            task=names,
+            held_ns=big,
+            cut_out=st.lists(names, max_size=3).map(tuple),
+            cut_in=st.lists(names, max_size=3).map(tuple),
+            peers=st.lists(names, max_size=3).map(tuple),
+        ),
+        max_size=3,
+    ).map(tuple),
+    with_disk=st.booleans(),
+    lease_s=finite,
+    degradation=st.none() | st.builds(model.Degradation, *[finite] * 7),
+    one_way=st.booleans(),
+    signal=ids,
+    shape=texts,
+    seed=big,
+    text=texts,
+    heals=st.lists(ids, max_size=3).map(tuple),
+    everything=st.booleans(),
+    over_in=ids,
+    claimed_in=ids,
+    claimed_by=texts,
+)
 story = st.builds(
     records.StoryRecord, job_id=ids, sequence=ids, attempt=ids, at=stamps, task=names, event=names, text=texts
 )
@@ -202,7 +235,7 @@ audit = st.builds(
     job_id=ids,
 )
 anything: st.SearchStrategy[records.Record] = st.one_of(
-    jobs, tasks, runs, faults, story, nodes, users, teams, tokens, audit
+    jobs, tasks, runs, faults, plans, story, nodes, users, teams, tokens, audit
 )
 
 

@@ -41,6 +41,8 @@ from syndicate.manager.core.records import (
     FaultRecord,
     JobRecord,
     NodeRecord,
+    PlannedPart,
+    PlanRecord,
     Record,
     RunRecord,
     StoryRecord,
@@ -116,6 +118,7 @@ async def test_what_was_saved_is_restored(tmp_path: Path) -> None:
         TaskRecord(1, 1, "master", Role.MASTER, "node-a", "b", 0, TaskState.RUNNING, "10.77.0.2", 1),
         RunRecord(1, 1, "master", 1, AT),
         FaultRecord(1, 1, 1, "request", FaultKind.KILL, "master", "client-0", AT),
+        PlanRecord(1, 1, 5, "client-0", FaultKind.KILL, (PlannedPart("master", 6),)),
         StoryRecord(1, 1, 1, AT, "master", "task.started", "pid 1"),
     ]
     await saved(tmp_path, *records)

@@ -33,6 +33,7 @@ from syndicate.manager.core.records import (
     FaultRecord,
     JobRecord,
     NodeRecord,
+    PlanRecord,
     Record,
     RunRecord,
     StoryRecord,
@@ -66,6 +67,8 @@ def key_of(record: Record) -> tuple[object, ...]:
             return "run", record.job_id, record.attempt, record.task, record.generation
         case FaultRecord():
             return "fault", record.job_id, record.fault_id
+        case PlanRecord():
+            return "plan", record.job_id, record.number
         case StoryRecord():
             return "story", record.job_id, record.sequence
         case NodeRecord():

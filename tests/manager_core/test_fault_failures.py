@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from manager_core.faults import done, fault_commands, refused
+from manager_core.faults import done, done_at_all, fault_commands, refused
 from manager_core.harness import Cluster, running
 from syndicate.manager.core import events as ev
 from syndicate.manager.core.errors import (
@@ -79,12 +79,13 @@ def test_a_fault_that_the_volunteer_cannot_apply_is_recorded_as_failed() -> None
     assert not cluster.task("slave-0").disconnected
 
 
-def failed_but_applied(cluster: Cluster, kind: str, ip: str) -> None:
-    """A fault that the volunteer does, and answers with a failure."""
-    cluster.fault(kind, ip)
+def failed_but_applied(cluster: Cluster, kind: str, ip: str) -> int:
+    """A fault that the volunteer does, and answers with a failure; the call."""
+    call = cluster.fault(kind, ip)
     session, command = cluster.inbox.pop()
     cluster.volunteers["node-a"].carry_out(command, cluster.ns)
     cluster.do(ev.AnswerReceived(session, command.command_id, AnswerCode.FAILED, detail="too slow"))
+    return call
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -102,6 +103,26 @@ def test_a_cut_that_failed_and_holds_all_the_same_can_be_taken_back(restarted: b
 
     assert (held.cut, reply.already) == ((), False)
     assert cluster.replies[cluster.fault("reconnect", held.address)].already
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_cut_that_failed_and_holds_all_the_same_can_be_healed_by_its_call(restarted: bool) -> None:
+    """The error names the call; a heal of it settles that member, once, and leaves what others did."""
+    cluster = running(3, 1)
+    volunteer, (_, held) = cluster.volunteers["node-a"], cluster.holder("slave-0")
+    done(cluster, cluster.fault("pause", held.address))
+    done(cluster, cluster.fault("disconnect", cluster.address("slave-1")))
+    error = refused(cluster, failed_but_applied(cluster, "disconnect", held.address))
+    assert held.cut != ()
+    if restarted:
+        cluster.restart()
+        cluster.attach(volunteer)
+
+    [reply] = done_at_all(cluster, cluster.heal(int(error.metadata["call_id"])))
+
+    assert not reply.already
+    assert (held.cut, held.paused, cluster.holder("slave-1")[1].cut == ()) == ((), True, False)
+    assert done_at_all(cluster, cluster.heal(int(error.metadata["call_id"]))) == ()
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 from manager_core.harness import CLIENT, SECOND, SOURCE, Cluster, running
+from manager_core.volunteer import Volunteer
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
 from syndicate.manager.core.model import (
@@ -64,6 +65,38 @@ def test_every_command_names_epoch_attempt_task_and_a_fresh_id() -> None:
     assert len({command.command_id for command in commands}) == len(commands)
     assert {command.epoch for command in commands} == {7}
     assert {command.ref.task for command in commands} == {"master", "slave-0", "slave-1", "client-0"}
+
+
+def test_masters_and_slaves_lose_what_is_not_synced_and_clients_do_not() -> None:
+    """The order to prepare says so of those that can be killed, and of nobody in a job that did not ask."""
+    for asked in (True, False):
+        cluster = Cluster()
+        cluster.volunteer()
+        cluster.submit(2, 1, lose_unsynced=asked)
+        cluster.deliver()
+        losing = {c.ref.task for c in cluster.sent(fx.Prepare) if c.action.lose_unsynced}
+        assert losing == ({"master", "slave-0"} if asked else set())
+
+
+def test_a_machine_that_came_later_and_cannot_lose_is_not_taken_for_one_that_can() -> None:
+    """The job was checked when it was submitted; nothing is prepared where the machine cannot do it."""
+    cluster = Cluster()
+    cluster.volunteer("node-a")
+    cluster.submit(4)
+    cluster.deliver()
+    job_id = cluster.submit(2, lose_unsynced=True)
+    poor = Volunteer("node-b", 4, boot_id="boot-node-b")
+    poor.net = 1
+    poor.capabilities = tuple(each for each in poor.capabilities if each != "lose-unsynced")
+    cluster.volunteers["node-b"] = poor
+
+    cluster.attach(poor)
+    cluster.deliver()
+
+    assert not [c for c in poor.received if isinstance(c.action, fx.Prepare)]
+    record = cluster.job(job_id).job
+    assert (record.state, record.reason) == (JobState.LOST, Reason.INFRASTRUCTURE)
+    assert "node-b cannot let a disk lose what is not synced" in record.detail
 
 
 def test_prepare_carries_source_role_and_all_members() -> None:

@@ -312,6 +312,34 @@ def test_heal_mends_the_others_where_one_volunteer_is_away() -> None:
     assert not cluster.task(there[0]).disconnected
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_heal_that_fails_halfway_tells_what_it_healed(restarted: bool) -> None:
+    """The network's lines are healed, the task's are not, and the next heal is about those alone."""
+    cluster = running(2, 1)
+    ip, volunteer = cluster.address("slave-0"), cluster.volunteers["node-a"]
+    done(cluster, cluster.fault("disconnect", ip))
+    done(cluster, cluster.fault("pause", ip))
+    volunteer.refuse = lambda command: (
+        (AnswerCode.FAILED, "no freezer") if isinstance(command.action, fx.SetTask) else None
+    )
+    call = cluster.heal()
+    cluster.deliver()
+    error = refused(cluster, call)
+    cut, frozen, heal = cluster.job().faults
+    assert (cut.healed_by, frozen.healed_by) == ("client-0", "")
+    assert heal.error == "no freezer; what its network suffered is healed"
+    assert heal.error in error.detail
+    assert cluster.holder("slave-0")[1].network == fx.SetNetwork()
+    volunteer.refuse = lambda command: None
+    if restarted:
+        cluster.restart()
+        cluster.attach(volunteer)
+    [reply] = done_at_all(cluster, cluster.heal())
+    assert reply.healed == (frozen.fault_id,)
+    assert not cluster.holder("slave-0")[1].paused
+    assert {line.healed_by for line in cluster.job().faults[:2]} == {"client-0"}
+
+
 def test_heal_also_settles_what_failed_and_may_hold() -> None:
     """A cut that was answered with a failure, and holds all the same."""
     cluster = four()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from manager_core.faults import done, done_at_all, fault_commands, refused
 from manager_core.harness import Cluster, running
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
 from syndicate.manager.core.errors import BadRequest
+from syndicate.manager.core.healing import MAX_LEASE_TRIES
 from syndicate.manager.core.model import AnswerCode, FaultKind
 
 
@@ -112,6 +115,48 @@ def test_one_that_cannot_be_taken_back_is_tried_again() -> None:
     volunteer.refuse = lambda command: None
     cluster.advance(16)
     assert not cut(cluster)
+
+
+def test_one_that_can_never_be_taken_back_is_given_up() -> None:
+    """After so many tries with ever longer pauses; the story says so once, and it can still be healed."""
+    cluster = running(2, 1, default_time_limit_s=86_400.0)
+    volunteer = cluster.volunteers["node-a"]
+    done_at_all(cluster, cluster.partition(("master",), ("slave-0",), lease_s=1.0))
+    volunteer.refuse = lambda command: (
+        (AnswerCode.FAILED, "no") if isinstance(command.action, fx.SetNetwork) else None
+    )
+    for _ in range(120):
+        cluster.advance(30)
+    tries = [line for line in cluster.job().faults if line.requested_by == "lease"]
+    assert [line.task for line in tries].count("slave-0") == MAX_LEASE_TRIES
+    begun = [line.requested_at.monotonic_ns for line in tries if line.task == "slave-0"]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(begun)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= 600 * 10**9
+    told = [line for line in cluster.job().story if line.event == "lease.stuck"]
+    assert sorted(line.task for line in told) == ["master", "slave-0"]
+    assert "10 tries to take it back failed: no" in told[0].text
+
+    volunteer.refuse = lambda command: None
+    done_at_all(cluster, cluster.heal())
+    assert not cut(cluster)
+
+
+def test_a_manager_that_is_restarted_tries_once_more() -> None:
+    """It begins no new row of tries, and the story does not say it again."""
+    cluster = running(2, 1, default_time_limit_s=86_400.0)
+    volunteer = cluster.volunteers["node-a"]
+    done(cluster, cluster.fault("disconnect", cluster.address("slave-0"), lease_s=1.0))
+    volunteer.refuse = lambda command: (AnswerCode.FAILED, "no")
+    for _ in range(120):
+        cluster.advance(30)
+    cluster.restart()
+    cluster.attach(volunteer)
+    for _ in range(20):
+        cluster.advance(30)
+    job = cluster.job()
+    assert sum(line.requested_by == "lease" for line in job.faults) == MAX_LEASE_TRIES + 1
+    assert sum(line.event == "lease.stuck" for line in job.story) == 1
 
 
 def test_the_end_of_the_job_comes_before_it() -> None:

@@ -336,3 +336,24 @@ def test_only_the_last_ended_jobs_are_kept() -> None:
     assert cluster.machine.job(first) is None
     assert cluster.machine.story(first) == "job 1: not in memory"
     assert cluster.submit(1, request_id="first") == first
+
+
+def test_a_job_that_loses_what_is_not_synced_needs_machines_that_can() -> None:
+    """It may come to any volunteer: one that cannot refuses it, with the reason, until it is drained."""
+    cluster = Cluster()
+    cluster.volunteer("node-a")
+    poor = cluster.volunteer("node-b")
+    poor.capabilities = tuple(each for each in poor.capabilities if each != "lose-unsynced")
+    poor.cannot = (("lose-unsynced", "there are no loop devices here"),)
+    cluster.attach(poor)
+
+    error = cluster.try_submit(lose_unsynced=True)
+    assert isinstance(error, Refused)
+    assert error.reason == "CANNOT"
+    assert "node-b" in error.detail
+    assert "there are no loop devices here" in error.detail
+    assert "node drain node-b" in error.metadata["hint"]
+
+    cluster.call(lambda n: ev.DrainNode(n, "d", "node-b", True))
+    job_id = cluster.submit(lose_unsynced=True)
+    assert cluster.job(job_id).job.spec.lose_unsynced

@@ -35,7 +35,7 @@ EVERYTHING = (
         "corrupt",
         "reorder",
     ),
-    *("pause", "disk-full", "signal"),
+    *("pause", "disk-full", "signal", "lose-unsynced"),
 )
 
 

@@ -9,15 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 from syndicate.cli import processes
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID
-from syndicate.client_api import SchedulerClient, job_has_ended, pack
+from syndicate.client_api import SchedulerClient, SchedulerError, job_has_ended, pack
 from syndicate.manager.control import tell_manager
 from syndicate.manager.pki import Folder, Office
 from syndicate.v1 import common_pb2 as common
@@ -28,6 +30,8 @@ EXAMPLES = ROOT / "examples"
 JOBS = ROOT / "tests" / "system" / "jobs"
 BIN = Path(sys.executable).parent
 WAIT_S = 60.0
+# For an answer of a stream: longer than the manager waits for any volunteer, far less than a test may take.
+STREAM_S = 2 * WAIT_S
 T = TypeVar("T")
 
 
@@ -274,29 +278,71 @@ class Cluster:
         """Submits a job and waits until it has ended."""
         return self.wait(self.submit(source, **wish))  # type: ignore[arg-type]  # passed on as they came
 
-    def watch(self, job_id: int, until: Callable[[scheduler.Job], bool]) -> scheduler.Job:
-        """Waits until a job is as wished; fails when it ends without."""
-        deadline = time.monotonic() + WAIT_S * 2
-        for answer in self.users.watch(job_id):
-            if until(answer.job):
-                return answer.job
-            assert time.monotonic() < deadline, f"job {job_id} is still {ended(answer.job)}"
-        raise AssertionError(f"job {job_id} ended otherwise:\n{self.ctl('show', str(job_id)).stdout}")
+    @contextmanager
+    def _stream_of(self, job_id: int, deadline_s: float) -> Iterator[SchedulerClient]:
+        """A connection for one stream about a job, which is cut at the deadline.
 
-    def wait(self, job_id: int) -> scheduler.Job:
+        Raises AssertionError with what became of the job where it was, or where the stream failed.
+        """
+        is_late = threading.Event()
+        users = self.client(self.token, connect_for=20.0)
+
+        def cut() -> None:
+            is_late.set()
+            users.close()
+
+        timer = threading.Timer(deadline_s, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield users
+        except SchedulerError as error:
+            how = f"nothing within {deadline_s:g} s" if is_late.is_set() else str(error)
+            raise AssertionError(f"job {job_id}: {how}\n{self.story(job_id)}") from error
+        finally:
+            timer.cancel()
+            users.close()
+
+    def watch(
+        self, job_id: int, until: Callable[[scheduler.Job], bool], deadline_s: float = STREAM_S
+    ) -> scheduler.Job:
+        """Waits until a job is as wished. Raises AssertionError when it ends without, or takes too long."""
+        with self._stream_of(job_id, deadline_s) as users:
+            for answer in users.watch(job_id):
+                if until(answer.job):
+                    return answer.job
+        raise AssertionError(f"job {job_id} ended otherwise\n{self.story(job_id)}")
+
+    def wait(self, job_id: int, deadline_s: float = STREAM_S) -> scheduler.Job:
         """Waits until a job has ended, and for its slots to be free."""
-        return self.watch(job_id, lambda job: job_has_ended(job.state))
+        return self.watch(job_id, lambda job: job_has_ended(job.state), deadline_s)
 
     def until_running(self, job_id: int) -> scheduler.Job:
         """Waits until all members of a job run."""
         return self.watch(job_id, lambda job: ended(job) == "running")
 
-    def log_lines(self, job_id: int, task: str) -> Iterator[str]:
-        """The lines of one task as they come, until the job has ended."""
+    def log_lines(self, job_id: int, task: str, deadline_s: float = STREAM_S) -> Iterator[str]:
+        """The lines of one task as they come, until the job has ended; AssertionError as `watch`."""
         rest = b""
-        for answer in self.users.logs(job_id, tasks=[task], follow=True):
-            *lines, rest = (rest + answer.piece.data).split(b"\n")
-            yield from (line.decode(errors="replace") for line in lines)
+        with self._stream_of(job_id, deadline_s) as users:
+            for answer in users.logs(job_id, tasks=[task], follow=True):
+                *lines, rest = (rest + answer.piece.data).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+
+    def output(self, job_id: int, task: str = "") -> str:
+        """All output of a job or of one of its tasks so far, as text; AssertionError as `watch`."""
+        with self._stream_of(job_id, STREAM_S) as users:
+            pieces = users.logs(job_id, tasks=[task] if task else [])
+            return b"".join(answer.piece.data for answer in pieces).decode(errors="replace")
+
+    def story(self, job_id: int) -> str:
+        """What became of a job and what the daemons say, for a failing test."""
+        try:
+            shown = self.ctl("show", str(job_id), timeout=20.0)
+            told = shown.stdout + shown.stderr
+        except subprocess.TimeoutExpired:
+            told = "the manager does not answer\n"
+        return told + self.daemon_logs()
 
     def reason(self, job: scheduler.Job) -> str:
         """The reason of a job's end in one lower-case word."""
@@ -322,8 +368,7 @@ class Cluster:
 
 def output(cluster: Cluster, job: scheduler.Job, task: str = "") -> str:
     """All output of a job or of one of its tasks, as text."""
-    pieces = cluster.users.logs(job.job_id, tasks=[task] if task else [])
-    return b"".join(answer.piece.data for answer in pieces).decode(errors="replace")
+    return cluster.output(job.job_id, task)
 
 
 def processes_in(cgroup_name: str, *, waiting: bool = False) -> set[int]:

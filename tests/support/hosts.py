@@ -9,7 +9,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import uuid
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 from syndicate.cli import processes
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
 
+from tests.support import shifted_clock
 from tests.support.cluster import BIN, eventually, processes_in
 
 MANAGER = "10.66.7.1"
@@ -55,10 +58,16 @@ class Host:
 
 
 class Hosts:
-    """A switch with a manager at it, or a router that is one, and one cable to each machine."""
+    """A switch with a manager at it, or a router that is one, and one cable to each machine.
 
-    def __init__(self, folder: Path, names: str, *, routed: bool = False) -> None:
+    The clocks of those that `ahead_ns` names are ahead of the manager's by as many nanoseconds.
+    """
+
+    def __init__(
+        self, folder: Path, names: str, ahead_ns: Mapping[str, int] | None = None, *, routed: bool = False
+    ) -> None:
         self.folder = folder
+        self._ahead_ns = ahead_ns or {}
         self.routed = routed
         self.mark = uuid.uuid4().hex[:3]  # others on this machine may run the same tests
         self.middle = f"syn{self.mark}"
@@ -173,7 +182,8 @@ class Hosts:
             "--never-cut", json.dumps([MANAGER]),
         ]  # fmt: skip
         log = self.folder / f"keeper-{host.name}.log"
-        started = processes.start(inside(host.namespace, *command), log, self._environ())
+        shift = self._shift(host)
+        started = processes.start(inside(host.namespace, *shift, *command), log, self._environ())
         self._stack.callback(processes.stop, started, 20.0)
         eventually(f"the keeper (see {log})", (host.run_dir / "keeper.sock").exists, 20.0)
         # For this address alone: another machine could do nothing with it.
@@ -184,8 +194,13 @@ class Hosts:
             "--run-dir", str(host.run_dir), "--id", f"node-{host.name}",
         ]  # fmt: skip
         self._start_unprivileged(
-            f"volunteer-{host.name}", host.namespace, command, [own, host.run_dir], [BIN]
+            f"volunteer-{host.name}", host.namespace, command, [own, host.run_dir], [BIN], shift
         )
+
+    def _shift(self, host: Host) -> list[str]:
+        """What starts a command of a machine with that machine's clock."""
+        ahead = self._ahead_ns.get(host.name)
+        return [] if ahead is None else [sys.executable, shifted_clock.__file__, str(ahead)]
 
     def _certs(self, *words: str) -> None:
         state = self.folder / "manager"
@@ -195,11 +210,17 @@ class Hosts:
         subprocess.run(line, check=True, timeout=20, capture_output=True)
 
     def _start_unprivileged(
-        self, name: str, namespace: str, command: list[str], writable: list[Path], readable: list[Path]
+        self,
+        name: str,
+        namespace: str,
+        command: list[str],
+        writable: list[Path],
+        readable: list[Path],
+        prefix: Sequence[str] = (),
     ) -> None:
         wrapped = unprivileged_command(command, writable=writable, readable=readable, status_fd=3)
         log = self.folder / f"{name}.log"
-        started = processes.start_wrapped(inside(namespace, *wrapped), log, self._environ(), 20.0)
+        started = processes.start_wrapped(inside(namespace, *prefix, *wrapped), log, self._environ(), 20.0)
         self._stack.callback(processes.stop, started, 20.0)
 
     def _state(self, name: str, owner: int) -> Path:

@@ -13,21 +13,32 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.report.chromium import Chromium
 from tests.support.cluster import EXAMPLES, eventually, processes_in
 
 pytestmark = pytest.mark.system
 
 DEADLINE_S = 180.0
+# The names of the marks of which some are drawn.
+DRAWN = """[...Bokeh.documents[0].all_models]
+    .filter(model => model.name !== null && model.data_source !== undefined && model.data_source.length > 0)
+    .map(model => model.name)"""
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demo writes its reports: a folder that is not there yet."""
+    return tmp_path_factory.mktemp("reports") / "of-the-demo"
+
+
+@pytest.fixture
+def demo(tmp_path: Path, reports: Path) -> Iterator[subprocess.Popen[str]]:
     """The demo in a session of its own, its temporary folder in a place that can be looked into."""
     for path in (tmp_path, *tmp_path.parents[:2]):
         path.chmod(0o755)
     environ = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "120"}
     with subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "demo.py")],
+        [sys.executable, str(EXAMPLES / "demo.py"), "--reports", str(reports)],
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -69,8 +80,22 @@ def run_dirs(folder: Path) -> set[str]:
     return found
 
 
-def test_the_demo_runs_to_its_end(demo: subprocess.Popen[str], tmp_path: Path) -> None:
-    """Both jobs run side by side and say what was expected; it ends with `demo: ok` within three minutes."""
+def assert_opens(page: Path, folder: Path) -> None:
+    """A browser draws the operations and the faults of a report, and its console says nothing."""
+    with Chromium(folder) as browser:
+        browser.screen(1280, 900)
+        browser.open(page)
+        found = set(browser.value(DRAWN))
+        assert {"latency-windows", "latency-ok-0", "throughput-ok"} <= found, (page.name, found)
+        assert browser.messages == [], page.name
+        assert {url.partition(":")[0] for url in browser.requests} <= {"file", "data"}, page.name
+
+
+def test_the_demo_runs_to_its_end(demo: subprocess.Popen[str], reports: Path, tmp_path: Path) -> None:
+    """Both jobs run side by side and say what was expected; it ends with `demo: ok` within three minutes.
+
+    It has written a report of each, with its operations in it, that a browser opens without a complaint.
+    """
     started = time.monotonic()
     assert demo.stdout is not None
     lines, instances = [], set()
@@ -92,6 +117,10 @@ def test_the_demo_runs_to_its_end(demo: subprocess.Popen[str], tmp_path: Path) -
     assert "━" in text and "cut" in text and "killed" in text
     assert instances
     assert_nothing_of_it_is_there(tmp_path, instances)
+    assert sorted(page.name for page in reports.iterdir()) == ["raft-kv.html", "redis.html"]
+    for page in reports.iterdir():
+        assert f"report: {page}" in text
+        assert_opens(page, reports.parent)
 
 
 @pytest.mark.parametrize(

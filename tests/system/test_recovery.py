@@ -62,6 +62,23 @@ def test_a_machine_that_dies_in_mid_job_has_it_started_again(own_cluster: Cluste
     assert_nothing_is_left(own_cluster)
 
 
+def test_a_keeper_that_hung_is_used_again(own_cluster: Cluster) -> None:
+    """The volunteer gives its connection up in the midst of a release, and goes on when it answers."""
+    job = own_cluster.submit("counter", machines=2)
+    until_line(own_cluster, job, "master", "line 20")
+    own_cluster.daemons["keeper"].pause()
+    own_cluster.users.cancel(job)
+    log = own_cluster.dir / "volunteer.log"
+    eventually("the connection is given up", lambda: "keeper.reset" in log.read_text())
+    own_cluster.daemons["keeper"].resume()
+    assert ended(own_cluster.wait(job)) == "cancelled"
+    after = own_cluster.submit("idle", machines=4)
+    own_cluster.until_running(after)
+    own_cluster.users.cancel(after)
+    assert ended(own_cluster.wait(after)) == "cancelled"
+    assert_nothing_is_left(own_cluster)
+
+
 def test_a_submission_waits_for_a_manager_that_comes_back(own_cluster: Cluster) -> None:
     """The volunteer registers by itself again, and what was acknowledged is there."""
     first = own_cluster.submit("idle", machines=4)

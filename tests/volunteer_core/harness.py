@@ -109,6 +109,8 @@ class Harness:
                 self.tell(events.RelayOpened(effect.slot, effect.task))
             case effects.DrainLogs():
                 self.tell(events.LogsDrained(effect.slot, effect.task))
+            case effects.SendDisk():
+                self.tell(events.DiskSent(effect.slot, effect.task.id))
             case effects.ResetKeeper():
                 self.held = [one for one in self.held if not isinstance(one, effects.CallKeeper)]
                 self.tell(events.KeeperLost())

@@ -28,7 +28,13 @@ from volunteer_core.harness import LINK, Harness, prepare, ref
 
 TASKS = st.sampled_from(["master", "slave-0", "client-0"])
 SLOTS = st.integers(0, 1)
-HOLDABLE = [effects.CallKeeper, effects.FetchSource, effects.OpenRelay, effects.DrainLogs]
+HOLDABLE = [
+    effects.CallKeeper,
+    effects.FetchSource,
+    effects.OpenRelay,
+    effects.DrainLogs,
+    effects.SendDisk,
+]
 
 
 class Histories(RuleBasedStateMachine):
@@ -90,9 +96,9 @@ class Histories(RuleBasedStateMachine):
     def signal(self, task: str, slot: int, generation: int, number: int) -> None:
         self._send(Signal(number), task, slot, generation)
 
-    @rule(task=TASKS, slot=SLOTS)
-    def release(self, task: str, slot: int) -> None:
-        self._send(Release(), task, slot)
+    @rule(task=TASKS, slot=SLOTS, keep=st.booleans())
+    def release(self, task: str, slot: int, keep: bool) -> None:
+        self._send(Release(keep), task, slot)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())

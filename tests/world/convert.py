@@ -134,6 +134,7 @@ def _action(action: effects.Action) -> vmodel.Action:
                     limits.file_bytes,
                 ),
                 action.job_name,
+                action.lose_unsynced,
             )
         case effects.Start():
             return vmodel.Start()
@@ -147,8 +148,8 @@ def _action(action: effects.Action) -> vmodel.Action:
             return vmodel.SetTask(action.paused, action.disk_full)
         case effects.Signal():
             return vmodel.Signal(action.number)
-        case effects.Release():
-            return vmodel.Release()
+        case effects.Release(keep_disk):
+            return vmodel.Release(keep_disk)
 
 
 def network(wanted: effects.SetNetwork) -> local.NetworkState:

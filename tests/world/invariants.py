@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 
 from syndicate.manager.core import desired
+from syndicate.manager.core.healing import REPLAY
 from syndicate.manager.core.model import JobState, NodeState, Outcome, Reason, Role
 from syndicate.manager.core.records import FaultRecord, JobRecord
+from syndicate.manager.core.replay import number_of
 from syndicate.manager.core.state import LiveJob, LiveTask, Plane
 from syndicate.volunteer.local import SlotState
 
@@ -145,6 +147,32 @@ def _check_view(manager: ManagerHost, job: JobRecord) -> None:
         raise Violation(f"the machine shows {view} for {job} and {rows}")
     if not machine.story(job.job_id):
         raise Violation(f"there is no story of {job}")
+
+
+def check_replays(manager: ManagerHost) -> int:
+    """What a replay does is in its plan, and comes once, not before its time; returns how much of it held."""
+    plans = {(row.job_id, row.number): row for row in manager.store.plans()}
+    seen: set[tuple[int, int, int, str]] = set()
+    held = 0
+    for line in manager.store.faults():
+        if line.requested_by != REPLAY:
+            continue
+        number = number_of(line)
+        planned, job = plans[line.job_id, number], manager.store.jobs[line.job_id]
+        key = line.job_id, line.attempt, number, line.task
+        if key in seen:
+            raise Violation(f"{planned} came twice: {line}")
+        seen.add(key)
+        if line.kind is not planned.kind or line.task not in {part.task for part in planned.parts}:
+            raise Violation(f"{line} is not what was planned: {planned}")
+        start = job.started_at
+        current = line.attempt == job.attempt
+        if start is not None and current and start.boot_id == line.requested_at.boot_id:
+            early_ns = start.monotonic_ns + planned.offset_ns - line.requested_at.monotonic_ns
+            if early_ns > 0:
+                raise Violation(f"{line} came {early_ns} ns before its time: {planned}")
+        held += line.applied_at is not None and not line.error
+    return held
 
 
 def check_verdicts(

@@ -1,4 +1,4 @@
-"""A keeper in memory: the protocol of `volunteer/local.py`, with scripts in the place of make.
+"""A keeper in memory: the protocol of `volunteer/local`, with scripts in the place of make.
 
 It belongs to the machine, not to the volunteer process: tasks, epochs and the lease outlive a crash of the
 volunteer. Requests about one slot are done one after the other, those of different slots side by side; a

@@ -30,6 +30,7 @@ class Profile:
     doubles: float = 0.0  # one volunteer is cut off while another one loses its tasks
     crash_points: float = 0.0  # a while in which each commit may be the last thing the manager does
     drains: float = 0.0
+    replays: int = 0  # how often a user replays a job that has ended
 
 
 CALM = Profile("calm", jobs=12, cancels=0.0, lost_calls=0.0)
@@ -54,7 +55,14 @@ PROFILES = (
     Profile("moves", jobs=14, moves=5, breaks=1, storms=1, volunteer_crashes=1, manager_crashes=1),
     Profile("overload", jobs=24, cancels=0.4, drains=4, breaks=2, manager_crashes=0.5, machine_troubles=1),
     Profile(
-        "chaos", with_clients=1.0, cancels=0.05, breaks=2, cuts=1, volunteer_crashes=1, manager_crashes=0.7
+        "chaos",
+        with_clients=1.0,
+        cancels=0.05,
+        breaks=2,
+        cuts=1,
+        volunteer_crashes=1,
+        manager_crashes=0.7,
+        replays=6,
     ),
     Profile(
         "shared", managers=2, jobs=12, breaks=2, volunteer_crashes=2, reboots=0.5, manager_crashes=1, storms=1

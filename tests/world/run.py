@@ -11,7 +11,7 @@ from syndicate.volunteer.core import model as vmodel
 
 from .clients import Book, ClientProcess, Reports
 from .clock import MS, SECOND, Clock
-from .invariants import check_faults, check_promises, check_verdicts, unrest
+from .invariants import check_faults, check_promises, check_replays, check_verdicts, unrest
 from .keeper_model import Machine, MakeProcess, Process
 from .manager_host import ManagerHost
 from .nemesis import Nemesis
@@ -57,6 +57,7 @@ class Simulation:
         self.users: dict[str, Users] = {}
         self.volunteers: list[VolunteerHost] = []
         self.suffering = 0  # slots that were seen to suffer what the ledger says
+        self.replayed = 0  # lines of replays that held
         self._build()
 
     # ---- what there is ----------------------------------------------------------------------------------
@@ -179,6 +180,7 @@ class Simulation:
         calm = self.profile is CALM
         for name, manager in self.managers.items():
             check_promises(manager, self.users[name])
+            self.replayed += check_replays(manager)
             check_verdicts(manager, self.users[name], self.truth, self.book, self.scripts, calm)
 
     def _come_to_rest(self) -> None:

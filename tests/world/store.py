@@ -16,6 +16,7 @@ from syndicate.manager.core.records import (
     FaultRecord,
     JobRecord,
     NodeRecord,
+    PlanRecord,
     Record,
     RunRecord,
     StoryRecord,
@@ -51,6 +52,8 @@ def key_of(record: Record) -> tuple[object, ...]:
             return ("run", record.job_id, record.attempt, record.task, record.generation)
         case FaultRecord():
             return ("fault", record.job_id, record.fault_id)
+        case PlanRecord():
+            return ("plan", record.job_id, record.number)
         case StoryRecord():
             return ("story", record.job_id, record.sequence)
         case NodeRecord():
@@ -104,6 +107,10 @@ class Store:
     def faults(self) -> list[FaultRecord]:
         """All lines of all ledgers."""
         return [row for row in self._rows.values() if isinstance(row, FaultRecord)]
+
+    def plans(self) -> list[PlanRecord]:
+        """All calls that replays are to make."""
+        return [row for row in self._rows.values() if isinstance(row, PlanRecord)]
 
     def commit(self, records: Iterable[Record]) -> None:
         """One transaction."""

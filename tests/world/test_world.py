@@ -73,6 +73,7 @@ def test_worlds_do_something() -> None:
     lines = [line for s in simulations for m in s.managers.values() for line in m.store.faults()]
     assert {"lease", "client-0", "job end"} <= {line.healed_by for line in lines}
     assert sum(s.suffering for s in simulations) > len(simulations)
+    assert sum(s.replayed for s in simulations) > 20
 
 
 def _python_path() -> str:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from syndicate.manager.core import effects, errors, events, model
+from syndicate.manager.core import effects, errors, events, model, replay
+from syndicate.manager.core.show import picture
+from syndicate.manager.core.views import JobView
 
 from .clock import MS, SECOND
 from .link import Weather
@@ -33,6 +35,7 @@ class Order:
     clients: int
     time_limit_s: float
     cancel_after_ns: int | None
+    replays: int = 0
 
 
 @dataclass(slots=True)
@@ -74,6 +77,36 @@ class Users:
             self._world.after(when, partial(self._submit, receipt))
             if self._world.chance(0.2):  # an impatient script sends it twice
                 self._world.after(when + 3 * MS, partial(self._submit, receipt))
+        for _ in range(profile.replays):
+            self._world.after(self._world.random.randrange(within_ns // 2, within_ns * 3 // 2), self._replay)
+
+    def _replay(self) -> None:
+        """Replays one of the jobs that have ended with a fault; nothing where there is none."""
+        store = self._manager.store
+        known = [r for r in self.receipts if r.job_id is not None and store.jobs[r.job_id].state in TERMINAL]
+        broken = [receipt for receipt in known if self._can_be_replayed(receipt.job_id or 0)]
+        if broken:
+            receipt = self._world.random.choice(broken)
+            self._orders += 1
+            request = f"{self._manager.name}-request-{self._orders}"
+            order = replace(
+                receipt.order, request_id=request, cancel_after_ns=None, replays=receipt.job_id or 0
+            )
+            again = Receipt(order)
+            self.receipts.append(again)
+            self._submit(again)
+
+    def _can_be_replayed(self, job_id: int) -> bool:
+        try:
+            return bool(replay.plan(self._ledger(job_id), job_id))
+        except errors.Refused:
+            return False
+
+    def _ledger(self, job_id: int) -> JobView:
+        """A job with its ledger, as the store has it."""
+        store = self._manager.store
+        lines = [line for line in store.faults() if line.job_id == job_id]
+        return picture(store.jobs[job_id], faults=lines)
 
     def _draw(self, profile: Profile) -> Order:
         random = self._world.random
@@ -115,6 +148,8 @@ class Users:
                 client=order.client,
                 clients=order.clients or None,
                 time_limit_s=order.time_limit_s,
+                keep_disks=order.machines == 2,
+                replays=self._ledger(order.replays) if order.replays else None,
             )
 
         known = receipt.job_id is not None

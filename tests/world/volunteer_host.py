@@ -332,6 +332,9 @@ class VolunteerHost:
             case effects.DrainLogs(slot=slot, task=task):
                 if not self._world.chance(self.troubles.fetch_fails):
                     self._soon(life, events.LogsDrained(slot, task))
+            case effects.SendDisk(slot=slot, task=ref):
+                if not self._world.chance(self.troubles.fetch_fails):
+                    self._soon(life, events.DiskSent(slot, ref.id))
             case effects.WarmSource() | effects.ForgetLogs():
                 pass
             case _:

@@ -29,6 +29,7 @@ from syndicate.cli.options import (
     connected,
 )
 from syndicate.cli.render.plain import document
+from syndicate.cli.replay_command import replay
 from syndicate.cli.report_commands import report
 from syndicate.cli.sizes import parse_count, parse_cpus, parse_size
 from syndicate.cli.submission import Wish
@@ -143,6 +144,13 @@ def submit(
     log: Annotated[
         str, typer.Option("--log", metavar="SIZE", help="Kept of each task's output, from its beginning.")
     ] = "",
+    keep_disks: Annotated[
+        bool, typer.Option("--keep-disks", help="Keep each task's disk at the end, for fetch --disk.")
+    ] = False,
+    lose_unsynced: Annotated[
+        bool,
+        typer.Option("--lose-unsynced", help="A kill is a loss of power: what is not synced is gone."),
+    ] = False,
     everything: Annotated[
         bool,
         typer.Option("--all", help="Send also .git, __pycache__, .venv, node_modules and the like."),
@@ -163,7 +171,9 @@ def submit(
         log_head_bytes=parse_size(log, "--log") if log else 0,
     )
     wish = Wish(
-        path, machines, client_path, clients, no_client, name, seconds, everything, follow, json, limits
+        *(path, machines, client_path, clients, no_client, name, seconds, everything, follow, json, limits),
+        keep_disks=keep_disks,
+        lose_unsynced=lose_unsynced,
     )
     return submit_job(client, wish, terminal)
 
@@ -220,7 +230,16 @@ def logs(
         list[str] | None,
         typer.Option("--task", metavar="TASK", help="Only master, slave-0, client-0 …; repeatable."),
     ] = None,
-    attempt: Annotated[int, typer.Option("--attempt", metavar="N", help="Of an earlier attempt.", min=0)] = 0,
+    attempt: Annotated[
+        int,
+        typer.Option(
+            "--attempt",
+            metavar="N",
+            help="Of an earlier attempt; else of the last.",
+            min=0,
+            show_default=False,
+        ),
+    ] = 0,
     json: JsonOption = False,
 ) -> int:
     """Prints the output of a job's tasks.
@@ -294,6 +313,7 @@ def cluster(client: SchedulerClient, terminal: Terminal, json: JsonOption = Fals
     return node_commands.cluster(client, terminal, json)
 
 
+app.command()(replay)
 app.command()(report)
 app.command()(fetch)
 login_app.add_to(app)

@@ -32,7 +32,7 @@ def _signals(incomplete: str) -> list[str]:
 
 
 MembersArgument = Annotated[
-    list[str], typer.Argument(metavar="MEMBER...", help="master, slave-0 … or an address.")
+    list[str], typer.Argument(metavar="MEMBER", help="master, slave-0 … or an address.")
 ]
 LeaseOption = Annotated[
     str | None, typer.Option("--lease", metavar="TIME", help="End it by itself after: 30, 500ms, 2m.")
@@ -155,7 +155,7 @@ def signal(
     members: MembersArgument,
     json: JsonOption = False,
 ) -> int:
-    """Sends a signal to the processes of tasks, but not to their makes."""
+    """Sends a signal to the processes of tasks. Their makes do not get it."""
     asked = Asked("signal", job, members, json)
     return chaos_commands.do(client, terminal, asked, lambda chaos, ips: chaos.signal(ips, name))
 
@@ -215,7 +215,7 @@ def partition(
     job: JobArgument,
     groups: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[GROUP...]", help="Members with commas: master,slave-0 slave-1,slave-2"),
+        typer.Argument(metavar="GROUP", help="Members with commas: master,slave-0 slave-1,slave-2"),
     ] = None,
     shape: Annotated[
         str | None,
@@ -259,7 +259,7 @@ def heal(
     terminal: Terminal,
     job: JobArgument,
     faults: Annotated[
-        list[int] | None, typer.Argument(metavar="[FAULT...]", help="Lines of the ledger; else everything.")
+        list[int] | None, typer.Argument(metavar="FAULT", help="Lines of the ledger; else everything.")
     ] = None,
     json: JsonOption = False,
 ) -> int:
@@ -276,5 +276,8 @@ def list_faults(
     in_force: Annotated[bool, typer.Option("--in-force", help="Only what is in force now.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Lists the ledger: what was done to whom, by whom, and until when."""
+    """Lists the ledger of faults.
+
+    What was done to whom, when (seconds since the job's start), by whom, and what became of it.
+    """
     return chaos_commands.list_faults(client, terminal, job, in_force, json)

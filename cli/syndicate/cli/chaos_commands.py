@@ -10,13 +10,15 @@ from typing import Any
 
 from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
+from syndicate.cli.render.fault_words import signal_word
 from syndicate.cli.render.neutralise import neutralise_text
 from syndicate.cli.render.plain import document
 from syndicate.cli.render.quantities import plural
 from syndicate.cli.render.tables import Fit, table
-from syndicate.cli.render.timeline import in_order
+from syndicate.cli.render.timeline import in_order, job_start
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import Chaos, Fault, Killed, Partitioned, Revived, SchedulerClient, Signalled
+from syndicate.v1.common_pb2 import Stamp
 
 _TIMEOUT_S = 30.0
 _WORD = 14
@@ -94,9 +96,11 @@ def list_faults(
     if not faults:
         terminal.say("no faults are in force" if in_force else "no faults")
         return exit_codes.OK
-    rows = [_row(fault) for fault in faults]
-    header = ("ID", "FAULT", "MEMBER", "WHAT", "BY", "STATE")
-    terminal.say(table(header, rows, Fit(terminal.room, terminal.glyphs.more, elastic=("WHAT", "STATE"))))
+    start = job_start(client.job(job_id))
+    rows = [_row(fault, start) for fault in faults]
+    header = ("ID", "AT", "FAULT", "MEMBER", "WHAT", "BY", "STATE")
+    fit = Fit(terminal.room, terminal.glyphs.more, dispensable=("AT",), elastic=("WHAT", "STATE"))
+    terminal.say(table(header, rows, fit))
     return exit_codes.OK
 
 
@@ -134,8 +138,16 @@ def _lines(action: str, answer: Any, names: dict[str, str]) -> list[str]:
     return lines
 
 
-def _row(fault: Fault) -> tuple[str, ...]:
-    what = neutralise_text(fault.text)
+def _at(fault: Fault, start: Stamp | None) -> str:
+    """``3.02 s``; ``-`` where the job's start was told by another boot of the manager's machine."""
+    at = fault.applied_at_manager or fault.requested_at
+    if start is None or at.boot_id != start.boot_id:
+        return "-"
+    return f"{(at.monotonic_ns - start.monotonic_ns) / 1e9:.2f} s"
+
+
+def _row(fault: Fault, start: Stamp | None) -> tuple[str, ...]:
+    what = f"signal {signal_word(fault.signal)}" if fault.signal else neutralise_text(fault.text)
     if fault.peers:
         what += f" {'to' if fault.one_way else 'with'} {', '.join(fault.peers)}"
     if fault.lease_s:
@@ -150,6 +162,7 @@ def _row(fault: Fault) -> tuple[str, ...]:
     kind = fault.kind.replace("_", "-")
     return (
         str(fault.fault_id),
+        _at(fault, start),
         kind,
         fault.task,
         what.lstrip(", "),

@@ -13,6 +13,7 @@ from syndicate.client_api import (
     BadField,
     BadRequest,
     CannotDoIt,
+    CannotReplay,
     ChaosError,
     DeadlineExceeded,
     Exhausted,
@@ -102,6 +103,10 @@ def explain(error: SyndicateError) -> CliError:
     if isinstance(error, TooLarge):
         hint = error.metadata.get("hint", "").rstrip(".")
         return CliError(str(error), f"{hint}. {NOTHING}" if hint else NOTHING, code=exit_codes.REFUSED)
+    if isinstance(error, CannotReplay):
+        hint = error.metadata.get("hint", "").rstrip(".")
+        code = exit_codes.TRY_AGAIN if error.reason == "JOB_NOT_ENDED" else exit_codes.REFUSED
+        return CliError(str(error), f"{hint}. {NOTHING}" if hint else NOTHING, code=code)
     if isinstance(error, (TokenExpired, UserDisabled)):
         return CliError(str(error), "Ask the staff of the cluster.", code=exit_codes.NOT_ALLOWED)
     if isinstance(error, NotAuthenticated):
@@ -148,6 +153,9 @@ def _chaos(error: ChaosError) -> CliError:
     if isinstance(error, Unavailable):
         away = error.reason == "" or error.reason == "MANAGER_AWAY"
         return CliError(str(error), code=exit_codes.MANAGER_AWAY if away else exit_codes.TRY_AGAIN)
+    if error.reason == "JOB_NOT_RUNNING":
+        note = "Only a running job can be broken:  syndicatectl jobs --state running"
+        return CliError(str(error), note, code=exit_codes.REFUSED)
     if isinstance(error, (TooManyFaults, AttemptEnded)):
         return CliError(str(error), code=exit_codes.TRY_AGAIN)
     if isinstance(error, CannotDoIt):

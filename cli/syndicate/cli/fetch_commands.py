@@ -12,13 +12,15 @@ from typing import Annotated, BinaryIO
 
 import typer
 from syndicate.cli import exit_codes
+from syndicate.cli.disks import require_disks, write_disks
 from syndicate.cli.failure import CliError
+from syndicate.cli.histories import fetch_histories
 from syndicate.cli.options import JobArgument, JsonOption, connected
 from syndicate.cli.render.job_lines import labelled
 from syndicate.cli.render.plain import as_plain, document
 from syndicate.cli.render.quantities import bytes_text
 from syndicate.cli.report.documents import pretty, summary
-from syndicate.cli.report_commands import HistoryOption, page_maker, read_histories, whole_run
+from syndicate.cli.report_commands import Histories, HistoryOption, page_maker, read_histories, whole_run
 from syndicate.cli.terminal import Terminal
 from syndicate.client_api import SchedulerClient
 from syndicate.v1.scheduler_pb2 import Job, ReadLogsResponse
@@ -33,20 +35,37 @@ def fetch(
         str, typer.Argument(metavar="DIR", help="Gets a folder job-N, and a link `latest`.")
     ],
     history: HistoryOption = None,
+    disk: Annotated[
+        bool, typer.Option("--disk", help="With the tasks' disks, if they were kept (submit --keep-disks).")
+    ] = False,
+    disk_of: Annotated[
+        list[str] | None,
+        typer.Option("--disk-of", metavar="TASK", help="Only with the disk of TASK. May be repeated."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace DIR/job-N.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Lays a job out as files: DIR/job-N/ with job, faults, results, logs, histories and the report."""
+    """Lays a job out as files, in DIR/job-N/.
+
+    The job, its faults, results, logs and histories, and the report; with --disk also its tasks' disks.
+    """
     found = client.job(job)
     base = Path(directory)
     target = base / f"job-{job}"
     if os.path.lexists(target) and not force:
         raise CliError(f"{target} is there already", "Replace it:  --force", code=exit_codes.CANNOT_WRITE)
-    histories = read_histories(history or ())
+    if disk or disk_of:
+        require_disks(found, disk_of or ())
+    named = Histories(read_histories(history)) if history else None
     with _written(base), _fresh(base, target, force) as fresh:
+        histories = named or Histories(
+            fetch_histories(client, job, fresh / "history", terminal), terminal.note
+        )
         with _Logs(fresh / "logs", found) as logs:
             run = whole_run(client, found, histories, with_logs=True, tee=logs.take)
         _lay_out(fresh, found, history or ())
+        if disk or disk_of:
+            write_disks(client, found, disk_of or (), fresh / "disks", terminal)
         (fresh / "results.json").write_bytes(pretty(summary(run)))
         try:
             make_page = page_maker()

@@ -19,7 +19,7 @@ from syndicate.cli.follow import (
 )
 from syndicate.cli.merge import Merged
 from syndicate.cli.render import words
-from syndicate.cli.render.job_lines import end_lines, labelled, result_lines
+from syndicate.cli.render.job_lines import end_lines, labelled, labelled_text, replay_text, result_lines
 from syndicate.cli.render.log_lines import LineCutter, LogLine
 from syndicate.cli.render.log_marks import LogMarks
 from syndicate.cli.render.plain import as_plain, document, log_as_plain
@@ -93,9 +93,18 @@ def result(client: SchedulerClient, terminal: Terminal, job_id: int, as_json: bo
             for task in job.tasks
             if is_client(task.ref.task)
         ]
-        terminal.say(document({**{name: whole[name] for name in kept}, "clients": by_client}))
+        replayed = job.spec.replay_of or None
+        said = {
+            **{name: whole[name] for name in kept},
+            "clients": by_client,
+            "replay_of": replayed,
+            "replay": replay_text(job) if replayed else None,
+        }
+        terminal.say(document(said))
     else:
         terminal.say(result_lines(job, terminal.palette, terminal.room))
+        if job.spec.replay_of:
+            terminal.say(labelled_text("replay", replay_text(job), terminal.room))
     return exit_codes.of_result(job)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -39,6 +39,7 @@ _OPTIONS = {
     "machines": "-n",
     "clients": "--clients",
     "name": "--name",
+    "keep_disks": "--keep-disks",
     "time_limit_s": "--time-limit",
     "limits.memory_bytes": "--memory",
     "limits.cpu_millis": "--cpus",
@@ -69,6 +70,8 @@ class Wish:
     as_json: bool = False
     limits: Limits = field(default_factory=Limits)
     """Bounds of each task; 0 for the manager's default."""
+    keep_disks: bool = False
+    lose_unsynced: bool = False
 
 
 def submit(client: SchedulerClient, wish: Wish, terminal: Terminal) -> int:
@@ -128,13 +131,26 @@ def _bad_field(error: BadRequest) -> BadRequest | CliError:
 
 
 def _tell(client: SchedulerClient, job_id: int, spec: JobSpec, wish: Wish, terminal: Terminal) -> int:
-    if wish.as_json:
-        answer = {"job_id": job_id, "name": spec.name, "source_sha256": spec.source_sha256}
-        answer["client_sha256"] = spec.client_sha256
-        terminal.say(document({"event": "submitted", **answer} if wish.follow else answer))
-    if wish.follow:
-        return follow(client, job_id, terminal, wish.as_json)
-    if wish.as_json:
+    answer = {"name": spec.name, "source_sha256": spec.source_sha256, "client_sha256": spec.client_sha256}
+    return tell_submitted(client, job_id, answer, terminal, following=wish.follow, as_json=wish.as_json)
+
+
+def tell_submitted(
+    client: SchedulerClient,
+    job_id: int,
+    answer: Mapping[str, object],
+    terminal: Terminal,
+    *,
+    following: bool,
+    as_json: bool,
+) -> int:
+    """Prints the new job's id, or follows it. ``answer`` is what JSON tells of it."""
+    if as_json:
+        answer = {"job_id": job_id, **answer}
+        terminal.say(document({"event": "submitted", **answer} if following else answer))
+    if following:
+        return follow(client, job_id, terminal, as_json)
+    if as_json:
         return exit_codes.OK
     if not terminal.out_is_terminal:
         terminal.say(str(job_id))  # for `id=$(syndicatectl submit …)`
@@ -180,6 +196,8 @@ def _spec(wish: Wish, source: Source, client_source: Source | None) -> JobSpec:
         time_limit_s=wish.time_limit_s,
         no_client=wish.no_client,
         limits=wish.limits,
+        keep_disks=wish.keep_disks,
+        lose_unsynced=wish.lose_unsynced,
     )
 
 

@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from syndicate.client_api import _calls
+from syndicate.client_api import _calls, _histories
 from syndicate.client_api._calls import Call, Exchange, Whom, monotonic_now
 from syndicate.client_api._calls import new_id as _new_id
-from syndicate.client_api._chaos import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S, Held, chaos_address
+from syndicate.client_api._chaos import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S, UNJUDGED, Held, chaos_address
 from syndicate.client_api._errors import (
     AttemptEnded,
+    ChaosError,
     ClientFinished,
     DeadlineExceeded,
     JobNotRunning,
@@ -25,6 +26,7 @@ from syndicate.client_api._errors import (
     chaos_error,
     read_failure,
 )
+from syndicate.client_api._histories import Gathered, HandedOver, Steps
 from syndicate.client_api._results import (
     Degraded,
     Disconnected,
@@ -47,7 +49,12 @@ from syndicate.client_api._results import (
 )
 from syndicate.client_api._retry import RetryPolicy
 from syndicate.client_api._units import Duration
+from syndicate.client_api.history import History
 from syndicate.v1 import chaos_pb2_grpc
+
+if TYPE_CHECKING:
+    from syndicate.client_api._judging import Wanted
+    from syndicate.client_api.checkers import Budget, Verdict
 
 T = TypeVar("T")
 
@@ -207,6 +214,62 @@ class AioChaos:
         """As ``Chaos.finish``."""
         return await self._run(_calls.finish(_new_id(), outcome, score, metrics, text), timeout)
 
+    async def hand_over(
+        self,
+        history: History | str | os.PathLike[str],
+        final: bool = True,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+    ) -> HandedOver:
+        """As ``Chaos.hand_over``."""
+        path = await self._take(_histories.measure(history, lambda: _calls.ping(self._boot_id)), timeout)
+        return await self._take(_histories.hand_over(path, name, final), timeout)
+
+    async def gather(
+        self,
+        wait_s: float = 60.0,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> Gathered:
+        """As ``Chaos.gather``."""
+        steps = _histories.gather(wait_s, folder, self._timeout if timeout is None else timeout)
+        return await self._take(steps, timeout)
+
+    async def judge(
+        self,
+        checkers: Mapping[str, Wanted],
+        history: History | str | os.PathLike[str] | None = None,
+        *,
+        wait_s: float = 60.0,
+        budget: Budget | None = None,
+        windows: Sequence[tuple[str, int, int | None]] | None = None,
+        tested: bool = True,
+        least_s: float = 1.0,
+        kinds: Collection[str] | None = None,
+        say: Callable[[str], None] = print,
+        timeout: float | None = None,
+    ) -> Verdict:
+        """As ``Chaos.judge``; the check runs in a thread."""
+        # Only clients that judge load the checkers.
+        from syndicate.client_api._judging import Question, judged, unknown
+
+        question = Question(checkers, budget, windows, tested, least_s, kinds)
+        try:
+            if history is not None:
+                await self.hand_over(history, timeout=timeout)
+            with await self.gather(wait_s, timeout=timeout) as gathered:
+                members = await self.members(timeout=timeout)
+                faults = await self.faults(timeout=timeout)
+                verdict = await asyncio.to_thread(judged, gathered, members, faults, question)
+        except UNJUDGED as error:
+            verdict = unknown(f"the histories could not be gathered: {error}")
+        told = verdict.finish_arguments()
+        say(told["text"])
+        await self.finish(**told, timeout=timeout)
+        return verdict
+
     async def members(self, *, timeout: float | None = None) -> tuple[MemberState, ...]:
         """As ``Chaos.members``."""
         return await self._run(_calls.members(), timeout)
@@ -214,6 +277,23 @@ class AioChaos:
     async def ping(self, *, timeout: float | None = None) -> Pong:
         """As ``Chaos.ping``."""
         return await self._run(_calls.ping(self._boot_id), timeout)
+
+    async def _take(self, steps: Steps[T], timeout: float | None) -> T:
+        """Takes steps until their end."""
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer = await self._run(call, timeout)
+                except ChaosError as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            steps.close()
 
     async def _run(self, call: Call[T], timeout: float | None) -> T:
         now = asyncio.get_running_loop().time

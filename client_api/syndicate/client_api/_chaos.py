@@ -6,25 +6,30 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from syndicate.client_api import _calls
+from syndicate.client_api import _calls, _histories
 from syndicate.client_api._calls import Call, Exchange, Whom, monotonic_now
 from syndicate.client_api._calls import new_id as _new_id
 from syndicate.client_api._errors import (
     AttemptEnded,
+    ChaosError,
     ClientFinished,
     DeadlineExceeded,
+    HistoriesMissing,
+    HistoryClosed,
+    HistoryTooLarge,
     JobNotRunning,
     NotConfigured,
     Unavailable,
     chaos_error,
     read_failure,
 )
+from syndicate.client_api._histories import Gathered, HandedOver, Steps
 from syndicate.client_api._results import (
     Applied,
     Degraded,
@@ -48,13 +53,20 @@ from syndicate.client_api._results import (
 )
 from syndicate.client_api._retry import RetryPolicy
 from syndicate.client_api._units import Duration
+from syndicate.client_api.history import History, HistoryError
 from syndicate.v1 import chaos_pb2_grpc
+
+if TYPE_CHECKING:
+    from syndicate.client_api._judging import Wanted
+    from syndicate.client_api.checkers import Budget, Verdict
 
 T = TypeVar("T")
 Held = TypeVar("Held", bound=Applied)
 
 ENVIRONMENT_NAME = "SYNDICATE_CHAOS"
 DEFAULT_TIMEOUT_S = 30.0
+# Why nothing can be said of a job, rather than that the job failed.
+UNJUDGED = (HistoriesMissing, HistoryClosed, HistoryTooLarge, HistoryError, OSError)
 
 CHANNEL_OPTIONS = (
     # gRPC's own pause of up to two minutes between connection attempts would outlast every deadline here.
@@ -286,6 +298,90 @@ class Chaos:
         """
         return self._run(_calls.finish(_new_id(), outcome, score, metrics, text), timeout)
 
+    def hand_over(
+        self,
+        history: History | str | os.PathLike[str],
+        final: bool = True,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+    ) -> HandedOver:
+        """Gives a history to the manager, which keeps it with the job: for ``gather``, and for the report.
+
+        A History is measured against the manager's clock once more and closed; a file is sent as it is. With
+        ``final`` this client hands nothing more over. It is called as its file unless a ``name`` is given
+        (``[a-z0-9.-]``). Repeating it changes nothing. ``timeout`` is of each piece of 192 KiB. Raises
+        HistoryClosed, HistoryTooLarge, and OSError where the file cannot be read.
+        """
+        path = self._take(_histories.measure(history, lambda: _calls.ping(self._boot_id)), timeout)
+        return self._take(_histories.hand_over(path, name, final), timeout)
+
+    def gather(
+        self,
+        wait_s: float = 60.0,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> Gathered:
+        """Waits until each other client that still runs has handed everything over, and fetches it all.
+
+        Into ``folder``, or files that are removed when the answer is closed. Raises HistoriesMissing where
+        that takes more than ``wait_s`` seconds, and OSError where there is no room.
+        """
+        steps = _histories.gather(wait_s, folder, self._timeout if timeout is None else timeout)
+        return self._take(steps, timeout)
+
+    def judge(
+        self,
+        checkers: Mapping[str, Wanted],
+        history: History | str | os.PathLike[str] | None = None,
+        *,
+        wait_s: float = 60.0,
+        budget: Budget | None = None,
+        windows: Sequence[tuple[str, int, int | None]] | None = None,
+        tested: bool = True,
+        least_s: float = 1.0,
+        kinds: Collection[str] | None = None,
+        say: Callable[[str], None] = print,
+        timeout: float | None = None,
+    ) -> Verdict:
+        """Gathers all histories, checks them together, and finishes with the verdict, which it gives.
+
+        For one of the job's clients, by custom client-0; the others hand theirs over and finish.
+
+        Args:
+            checkers: what is asked, by name; what needs the windows of the faults is a function of them:
+                ``{"linearizable": Linearizable(KeyValue()), "available": lambda w: AvailableAgain(5, w)}``.
+            history: this client's own, handed over first.
+            wait_s: for the other clients, in seconds.
+            budget: of the check.
+            windows: of faults under which the system must answer, on the manager's clock; without, those of
+                the ledger.
+            tested: whether a pass that says nothing is refused (``NotVacuous``, by name ``tested``).
+            least_s: how long a fault has to hold for that.
+            kinds: of operations that must have succeeded in each.
+            say: is given the verdict's text, with how each client's clock stood to the manager's.
+
+        The verdict is unknown where a history is missing or not whole, or they cannot be merged; its text
+        says whose. Raises ChaosError where it cannot finish, ValueError for windows that cannot be.
+        """
+        # Only clients that judge load the checkers.
+        from syndicate.client_api._judging import Question, judged, unknown
+
+        question = Question(checkers, budget, windows, tested, least_s, kinds)
+        try:
+            if history is not None:
+                self.hand_over(history, timeout=timeout)
+            with self.gather(wait_s, timeout=timeout) as gathered:
+                members, faults = self.members(timeout=timeout), self.faults(timeout=timeout)
+                verdict = judged(gathered, members, faults, question)
+        except UNJUDGED as error:
+            verdict = unknown(f"the histories could not be gathered: {error}")
+        told = verdict.finish_arguments()
+        say(told["text"])
+        self.finish(**told, timeout=timeout)
+        return verdict
+
     def members(self, *, timeout: float | None = None) -> tuple[MemberState, ...]:
         """The members of the job with their states: master, slaves, clients."""
         return self._run(_calls.members(), timeout)
@@ -293,6 +389,23 @@ class Chaos:
     def ping(self, *, timeout: float | None = None) -> Pong:
         """Goes to the manager and back: how long that took, and how this clock stands to the manager's."""
         return self._run(_calls.ping(self._boot_id), timeout)
+
+    def _take(self, steps: Steps[T], timeout: float | None) -> T:
+        """Takes steps until their end."""
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    answer = self._run(call, timeout)
+                except ChaosError as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            steps.close()
 
     def _run(self, call: Call[T], timeout: float | None) -> T:
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)

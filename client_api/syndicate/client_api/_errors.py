@@ -9,12 +9,17 @@ The whole tree, with the side that is to blame::
     │   ├── NoSuchMember        the address is nobody's in this job        the caller
     │   ├── BadField            another argument is malformed              the caller
     │   ├── NoSuchFault         the ledger has no such line                the caller
+    │   ├── NoSuchHistory       nobody handed that history over            the caller
+    │   ├── HistoryClosed       it was handed over whole, or is another    the caller
+    │   ├── HistoryTooLarge     more than a job may hand over              the caller
+    │   ├── HistoriesMissing    some clients still run without theirs      the job
     │   ├── TaskAlive           a live task cannot lose its disk           the caller
     │   ├── TaskDead            a dead task cannot be frozen or signalled  the caller
     │   ├── TooManyFaults       calls under way, or lines in the ledger    the caller
     │   ├── ClientFinished      this client has finished already           the caller
     │   ├── NotAClient          only client tasks may call                 the caller
     │   ├── JobNotRunning       the job is ending or has ended             the job
+    │   ├── NotInReplay         the job that it replays had no such call   the job
     │   ├── JobIsGraded         its clients judge it: users break nothing  the job
     │   ├── AttemptEnded        the job was requeued meanwhile             the job
     │   ├── CannotDoIt          a member's machine is not able to          the cluster
@@ -36,6 +41,7 @@ The whole tree, with the side that is to blame::
     │   ├── NoSuchToken         no token of this id                        the caller
     │   ├── UserExists          there is a user of this name already       the caller
     │   ├── LastAdmin           nobody would be left who is an admin       the caller
+    │   ├── CannotReplay        there is nothing of that job to replay     the caller
     │   ├── SourceRefused       the manager does not take this source      the caller
     │   ├── TooLarge            more slots than the cluster has            the caller
     │   ├── Exhausted           a bound is reached                         the caller
@@ -128,6 +134,29 @@ class NoSuchFault(ChaosError):
     """The job's ledger has no line of this id."""
 
 
+class NoSuchHistory(ChaosError):
+    """No client of the job handed a history of this name over."""
+
+
+class HistoryClosed(ChaosError):
+    """The history was handed over whole, or there is another one of its name: give this one a name."""
+
+
+class HistoryTooLarge(ChaosError):
+    """More bytes, or more histories, than a job may hand over, or than the manager has room for.
+
+    ``most`` is the bound, None where the manager's disk is full.
+    """
+
+    def __init__(self, text: str, failure: Failure | None = None) -> None:
+        super().__init__(text, failure)
+        self.most = _number(self.metadata.get("most"))
+
+
+class HistoriesMissing(ChaosError):
+    """Clients that still run have not handed everything over in the time given; the text names them."""
+
+
 class TaskDead(ChaosError):
     """The task is not alive: it cannot be frozen, nor be sent a signal."""
 
@@ -160,6 +189,10 @@ class JobNotRunning(ChaosError):
     """The job is ending or has ended."""
 
 
+class NotInReplay(ChaosError):
+    """The job replays another one, which had no such call, or no more of them: nothing was done."""
+
+
 class JobIsGraded(ChaosError):
     """The job's client is the manager's own: what it finds is a grade, and students may not break it."""
 
@@ -177,7 +210,10 @@ class DeadlineExceeded(ChaosError):
 
 
 class FaultFailed(ChaosError):
-    """The volunteer could not apply it; the text says why."""
+    """The volunteer could not apply it; the text says why, and of several members where it may hold.
+
+    Of what lasts ``metadata["call_id"]`` has the call's first line: ``heal`` of it settles what is left.
+    """
 
 
 class SchedulerError(_ServerError):
@@ -220,6 +256,10 @@ class NoSuchJob(SchedulerError):
     """The manager has no job of this id, or none that this caller may see."""
 
 
+class NoDisks(SchedulerError):
+    """The job kept no disks, or has not ended yet: the text says which."""
+
+
 class NoSuchNode(SchedulerError):
     """The manager has no volunteer of this id."""
 
@@ -238,6 +278,10 @@ class UserExists(SchedulerError):
 
 class LastAdmin(SchedulerError):
     """The change would leave nobody who is an admin."""
+
+
+class CannotReplay(SchedulerError):
+    """The job has not ended, no fault held in it, or what it ran is gone; ``metadata`` has a ``hint``."""
 
 
 class SourceRefused(SchedulerError):
@@ -324,6 +368,10 @@ _CHAOS_BY_REASON: dict[str, type[ChaosError]] = {
     "NO_SUCH_MEMBER": NoSuchMember,
     "BAD_FIELD": BadField,
     "NO_SUCH_FAULT": NoSuchFault,
+    "NO_SUCH_HISTORY": NoSuchHistory,
+    "HISTORY_CLOSED": HistoryClosed,
+    "HISTORY_TOO_LARGE": HistoryTooLarge,
+    "HISTORIES_MISSING": HistoriesMissing,
     "TASK_ALIVE": TaskAlive,
     "TASK_DEAD": TaskDead,
     "CANNOT": CannotDoIt,
@@ -332,6 +380,7 @@ _CHAOS_BY_REASON: dict[str, type[ChaosError]] = {
     "NOT_A_CLIENT": NotAClient,
     "CLIENT_FINISHED": ClientFinished,
     "JOB_NOT_RUNNING": JobNotRunning,
+    "NOT_IN_REPLAY": NotInReplay,
     "GRADED": JobIsGraded,
     "ATTEMPT_ENDED": AttemptEnded,
     "MANAGER_AWAY": Unavailable,
@@ -359,6 +408,7 @@ _SCHEDULER_BY_REASON: dict[str, type[SchedulerError]] = {
     "OUT_OF_SCOPE": OutOfScope,
     "NOT_PUBLISHED": NotPublished,
     "NO_SUCH_JOB": NoSuchJob,
+    "NO_DISKS": NoDisks,
     "NO_SUCH_NODE": NoSuchNode,
     "NO_SUCH_USER": NoSuchUser,
     "NO_SUCH_TOKEN": NoSuchToken,
@@ -374,6 +424,10 @@ _SCHEDULER_BY_REASON: dict[str, type[SchedulerError]] = {
     "TOO_MANY_TOKENS": TooManyTokens,
     "TOO_LARGE": TooLarge,
     "NO_SLOTS": TooLarge,
+    "JOB_NOT_ENDED": CannotReplay,
+    "NOTHING_TO_REPLAY": CannotReplay,
+    "CLIENT_CHANGED": CannotReplay,
+    "SOURCE_GONE": CannotReplay,
     "EMPTY_SOURCE": SourceRefused,
     "NOT_A_TAR": SourceRefused,
     "TRUNCATED_SOURCE": SourceRefused,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from syndicate.client_api._fake_checks import (
     refusal,
     signal_of,
 )
+from syndicate.client_api._fake_histories import LONGEST_WAIT_S, FakeHistories
 from syndicate.client_api._fake_ledger import BOOT_ID, CUTS, JOB_END, FakeLedger, Line
 from syndicate.client_api._fake_wire import (
     Question,
@@ -109,8 +111,11 @@ class FakeJob:
         self._finishes: dict[str, tuple[str, Message]] = {}
         self._failures: dict[str, deque[ChaosError | SchedulerError]] = {}
         self._failures_at: dict[tuple[str, str], deque[ChaosError | SchedulerError]] = {}
+        self._stay: set[tuple[str, str]] = set()
         self._running = True
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._histories = FakeHistories()
         for member in self._members.values():
             if member.disconnected:
                 self._ledger.add(FaultKind.DISCONNECT, member.task, "before", 0)
@@ -130,10 +135,21 @@ class FakeJob:
         self._failures.setdefault(rpc, deque()).append(refusal(reason, text))
 
     def fail_at(
-        self, rpc: str, ip: str, reason: str = "FAULT_FAILED", text: str = "asked for by the test"
+        self,
+        rpc: str,
+        ip: str,
+        reason: str = "FAULT_FAILED",
+        text: str = "asked for by the test",
+        *,
+        stays: bool = False,
     ) -> None:
-        """Makes the next fault of ``rpc`` fail at one member; what can be is taken back at the others."""
+        """Makes the next fault of ``rpc`` fail at one member; what can be is taken back at the others.
+
+        ``stays``: at the others it cannot be, and holds there until it is healed.
+        """
         self._failures_at.setdefault((rpc, ip), deque()).append(refusal(reason, text))
+        if stays:
+            self._stay.add((rpc, ip))
 
     def cannot(self, capability: str, why: str, *ips: str) -> None:
         """Takes a capability (``delay``, ``pause``) from the machines of these members, or of all."""
@@ -167,6 +183,8 @@ class FakeJob:
             except (ChaosError, SchedulerError) as error:
                 self.calls.append(RecordedCall(caller, rpc, request, error.reason))
                 raise
+            finally:
+                self._changed.notify_all()
             self.calls.append(RecordedCall(caller, rpc, request, ""))
             return response
 
@@ -175,6 +193,9 @@ class FakeJob:
             "ListMembers": self._list_members,
             "ListFaults": self._list_faults,
             "Ping": self._ping,
+            "PutHistory": lambda request: self._put_history(caller, request),
+            "GatherHistories": lambda request: self._gather_histories(caller, request),
+            "ReadHistory": self._histories.read,
         }
         if rpc in reads:
             self._fail_as_told(rpc)
@@ -182,6 +203,39 @@ class FakeJob:
         if _UUID.fullmatch(request.request_id) is None:
             raise refusal("BAD_FIELD", f"request_id is {request.request_id!r:.64}, not a UUID")
         return self._finish(caller, request) if rpc == "Finish" else self._once(caller, rpc, request)
+
+    def history(self, task: str, name: str = "history") -> bytes:
+        """What a client handed over; empty for nothing."""
+        return self._histories.data(task, name)
+
+    def _put_history(self, caller: str, request: chaos_pb2.PutHistoryRequest) -> Message:
+        self._require_running(caller)
+        return self._histories.put(caller, self._generation(caller), request)
+
+    def _gather_histories(self, caller: str, request: chaos_pb2.GatherHistoriesRequest) -> Message:
+        """Waits by the real clock: for other threads of the test, which play the other clients."""
+        if not 0 <= request.wait_s <= LONGEST_WAIT_S:
+            raise refusal("BAD_FIELD", f"wait_s is {request.wait_s:g}")
+        until = time.monotonic() + request.wait_s
+        while True:
+            self._require_running(caller)
+            owing = [
+                member
+                for member in self._members.values()
+                if member.role is Role.CLIENT
+                and not self._histories.has_all_of(member.task, member.generation)
+            ]
+            over = [one.task for one in owing if one.task in self.results or one.state in _OVER]
+            running = [one.task for one in owing if one.task not in over and one.task != caller]
+            if not running:
+                return self._histories.listed(over)
+            if not self._changed.wait(until - time.monotonic()):
+                raise refusal(
+                    "HISTORIES_MISSING", f"{', '.join(running)}: not handed over yet, and still running"
+                )
+
+    def _generation(self, task: str) -> int:
+        return next((one.generation for one in self._members.values() if one.task == task), 1)
 
     def _ping(self, _: chaos_pb2.PingRequest) -> Message:
         return chaos_pb2.PingResponse(manager_at=self._ledger.stamp())
@@ -285,10 +339,13 @@ class FakeJob:
     ) -> None:
         """Does a fault at each member; where it fails at one, takes it back at the others, if it can be."""
         errors = {}
+        stays = False
         for member in members:
             waiting = self._failures_at.get((doing.rpc, member.address))
             if waiting:
                 errors[member.task] = waiting.popleft()
+                stays |= (doing.rpc, member.address) in self._stay
+                self._stay.discard((doing.rpc, member.address))
                 if errors[member.task].reason == "FAULT_FAILED":
                     line = self._ledger.add_failed(
                         doing.kind, member.task, doing.caller, doing.call_id, str(errors[member.task])
@@ -299,16 +356,22 @@ class FakeJob:
         if not errors:
             return
         (task, error), *_ = errors.items()
+        lasts = error.reason == "FAULT_FAILED" and doing.rpc not in _STAYS
+        of_call = {"call_id": str(doing.call_id)} if lasts else {}
         if len(members) == 1:
-            raise error
+            raise refusal(error.reason, str(error), **of_call)
         held = [member.task for member in members if member.task not in errors]
         if doing.rpc in _STAYS:
             text = f"{doing.kind.name} holds at {', '.join(held)}, not at {', '.join(errors)}: {error}"
         else:
-            self._ledger.heal_by_itself(doing.lines, "rollback", "it failed elsewhere")
             back = f"; it was taken back at {', '.join(held)}" if held else ""
+            if stays:
+                names = ", ".join(held)
+                back = f"; that it was taken back at {names} could not be confirmed: it may hold there"
+            else:
+                self._ledger.heal_by_itself(doing.lines, "rollback", "it failed elsewhere")
             text = f"{doing.kind.name} failed at {task}: {error}{back}"
-        raise refusal(error.reason, text)
+        raise refusal(error.reason, text, **of_call)
 
     def _kill(self, doing: _Doing, member: MemberState) -> chaos_pb2.MemberApplied:
         if member.state is not TaskState.RUNNING:

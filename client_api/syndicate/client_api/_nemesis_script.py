@@ -107,6 +107,8 @@ class _Strike:
     give_up_ns: int
     answer: Applied | None = None
     why: str = ""
+    failed_call: int = 0
+    """The call's first line where it failed, and may hold all the same."""
 
 
 @dataclass(slots=True)
@@ -193,6 +195,8 @@ class Actor:
             answer, exchange = yield Do(call, min(_LONGEST_START_S, max(1.0, length_s)))
         except _NOT_NOW as error:
             strike.why = str(error)
+            if self._may_hold_though_failed(strike, error):
+                return
             # At a single member these say that nothing was done: one that ended by itself is to stay so.
             nothing = len(event.targets) == 1 and isinstance(error, TaskDead | TooManyFaults)
             if isinstance(error, _MAY_HOLD) or (event.kind in _LIVES and not nothing):
@@ -211,6 +215,13 @@ class Actor:
                 return
             self._held(strike, answer, exchange)
             yield from self._ping(_PING_EVERY_NS)
+
+    def _may_hold_though_failed(self, strike: _Strike, error: SyndicateError) -> bool:
+        """Whether the call that failed is to be healed, now: nobody says that it holds nowhere."""
+        if isinstance(error, FaultFailed) and error.metadata.get("call_id", "").isdecimal():
+            strike.failed_call = int(error.metadata["call_id"])
+            strike.due_ns, strike.why = 0, str(error)
+        return bool(strike.failed_call)
 
     def _take_back_what_is_due(self) -> Script:
         for strike in sorted(self._open, key=lambda strike: strike.due_ns):
@@ -242,6 +253,9 @@ class Actor:
         if strike.event.kind in _LIVES:
             yield from self._revive(strike)
             return
+        if strike.failed_call:
+            yield from self._heal_what_failed(strike)
+            return
         if strike.answer is None:
             # The same request again tells what became of it: it happens once. A refusal says that nothing
             # holds.
@@ -250,6 +264,9 @@ class Actor:
             except (*_MAY_HOLD, JobNotRunning, AttemptEnded, ClientFinished):
                 raise
             except SyndicateError as error:
+                if self._may_hold_though_failed(strike, error):
+                    yield from self._heal_what_failed(strike)
+                    return
                 strike.why = str(error)
                 self._over(strike)
                 self._refuse(strike)
@@ -263,6 +280,17 @@ class Actor:
         sent = monotonic_now()
         healed, exchange = yield Do(_timed(_calls.heal(_calls.new_id(), answer.fault_ids)), _TRY_S)
         self._end(strike, healed, sent, exchange.received_ns - sent)
+
+    def _heal_what_failed(self, strike: _Strike) -> Script:
+        """Takes back what is left of a call that failed: it held for a while, nobody knows since when."""
+        sent = monotonic_now()
+        heal = _timed(_calls.heal(_calls.new_id(), (strike.failed_call,)))
+        healed, exchange = yield Do(heal, _TRY_S)
+        if healed.members:
+            self._end(strike, healed, sent, exchange.received_ns - sent)
+        else:
+            self._over(strike)
+        self._refuse(strike)
 
     def _revive(self, strike: _Strike) -> Script:
         addresses = [self._addresses[name] for name in strike.event.targets]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -24,6 +25,7 @@ from syndicate.client_api._errors import (
     read_failure,
     scheduler_error,
 )
+from syndicate.client_api._histories import GatheredHistory, write_all
 from syndicate.client_api._identity import IdentityCalls
 from syndicate.client_api._logs import LogResume
 from syndicate.client_api._pack import Source
@@ -179,6 +181,26 @@ class SchedulerClient(IdentityCalls):
         answer: scheduler_pb2.SubmitResponse = self._unary(self._stub.Submit, request)
         return answer.job_id
 
+    def replay(
+        self,
+        job_id: int,
+        *,
+        name: str = "",
+        time_limit: float = 0.0,
+        keep_disks: bool = False,
+        request_id: str | None = None,
+    ) -> int:
+        """Queues what a job ran once more, with the faults of its last attempt; returns the new id.
+
+        Each fault comes within 20 ms of its time after the start; the clients' own calls stand for them. The
+        timing of the job's own processes is not reproduced. ``name`` and ``time_limit`` (seconds) are as of
+        the job unless given. Raises NoSuchJob, CannotReplay, NotAllowed, and as ``submit`` does.
+        """
+        spec = scheduler_pb2.JobSpec(
+            replay_of=job_id, name=name, time_limit_s=time_limit, keep_disks=keep_disks
+        )
+        return self.submit(spec, request_id=request_id)
+
     def cancel(self, job_id: int) -> JobState.ValueType:
         """Ends a job and returns its state now. Raises NoSuchJob."""
         request = scheduler_pb2.CancelJobRequest(request_id=str(uuid.uuid4()), job_id=job_id)
@@ -246,6 +268,47 @@ class SchedulerClient(IdentityCalls):
                 resume.reopened()
             elif (fresh := resume.fresh(answer)) is not None:
                 yield fresh
+
+    def disks(self, job_id: int, *, tasks: Sequence[str] = ()) -> Iterator[scheduler_pb2.ReadDisksResponse]:
+        """The disks that a job's tasks left, one after the other, of a job submitted with ``keep_disks``.
+
+        The first answer about a task has its ``size``, or says in ``missing`` why there is none. When the
+        stream breaks it is opened again, and what was given already is left out. Raises NoSuchJob, and
+        NoDisks for a job that kept none, or has not ended.
+        """
+        request = scheduler_pb2.ReadDisksRequest(job_id=job_id, tasks=tasks)
+        given: dict[str, int] = {}
+        at: dict[str, int] = {}
+        for answer in self._stream(
+            lambda: self._stub.ReadDisks(request, metadata=self._metadata), until_end=True
+        ):
+            if answer is None:
+                at = {}
+                continue
+            begins = at.get(answer.task, 0)
+            at[answer.task] = begins + len(answer.data)
+            had = given.get(answer.task)
+            if had is None:
+                given[answer.task] = len(answer.data)
+                yield answer
+            elif at[answer.task] > had:
+                given[answer.task] = at[answer.task]
+                data = answer.data[had - begins :]
+                yield scheduler_pb2.ReadDisksResponse(task=answer.task, data=data)
+
+    def histories(
+        self, job_id: int, folder: str | os.PathLike[str], *, tasks: Sequence[str] = (), attempt: int = 0
+    ) -> tuple[GatheredHistory, ...]:
+        """Fetches the histories that a job's clients handed over, into ``folder/TASK/NAME.jsonl``.
+
+        Of these tasks, or all; of the latest attempt unless one is named. Raises NoSuchJob, NotPublished, and
+        OSError.
+        """
+        request = scheduler_pb2.ReadHistoriesRequest(job_id=job_id, tasks=tasks, attempt=attempt)
+        answers = self._stream(
+            lambda: self._stub.ReadHistories(request, metadata=self._metadata), until_end=True
+        )
+        return write_all(answers, Path(folder))
 
     def chaos(self, job_id: int, timeout: float = DEFAULT_TIMEOUT_S) -> Chaos:
         """Breaks and mends a running job: its owner's and staff's. Open as long as this connection is.

@@ -16,6 +16,7 @@ from syndicate.client_api import (
     DeadlineExceeded,
     Fault,
     Finished,
+    HandedOver,
     Healed,
     Killed,
     MemberState,
@@ -65,6 +66,8 @@ def run(argv: Sequence[str]) -> int:
         return _fail(f"{error} (tried for {arguments.timeout:g} s)", EXIT_AWAY)
     except ValueError as error:
         return _fail(str(error), EXIT_USAGE)
+    except OSError as error:  # of a file that is to be handed over
+        return _fail(f"{error.filename}: {error.strerror or error}", EXIT_USAGE)
     except (ChaosError, SchedulerError) as error:
         return _fail(f"{error} ({error.reason})" if error.reason else str(error), EXIT_REFUSED)
     sys.stdout.write(
@@ -130,6 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     heal.add_argument("fault_ids", metavar="FAULT", nargs="*", type=int, help="lines of the ledger")
     listed = command("faults", "list the ledger of faults", _faults)
     listed.add_argument("--in-force", action="store_true", help="only what is in force now")
+    handed = command("hand-over", "give a history to the manager, for the client that judges", _hand_over)
+    handed.add_argument("file", metavar="FILE", help="history.jsonl, closed")
+    handed.add_argument("--name", metavar="NAME", help="what it is called; default: as its file")
+    handed.add_argument("--more", action="store_true", help="this client hands another one over later")
     finish = command("finish", "say that this client is done, and what it found", _finish)
     finish.add_argument("--outcome", choices=[outcome.value for outcome in Outcome], help="default: pass")
     finish.add_argument("--score", type=_number, metavar="X", help="a grade in the client's own scale")
@@ -245,6 +252,10 @@ def _faults(chaos: Chaos, given: argparse.Namespace) -> Answer:
     return chaos.faults(in_force=given.in_force)
 
 
+def _hand_over(chaos: Chaos, given: argparse.Namespace) -> Answer:
+    return chaos.hand_over(given.file, not given.more, name=given.name)
+
+
 def _finish(chaos: Chaos, given: argparse.Namespace) -> Answer:
     return chaos.finish(given.outcome, given.score, dict(given.metric), given.text)
 
@@ -264,6 +275,8 @@ def _as_text(arguments: argparse.Namespace, answer: Answer) -> str:
     if isinstance(answer, Finished):
         outcome = arguments.outcome or Outcome.PASS.value
         return f"finished      {outcome}, clients left: {answer.clients_left}"
+    if isinstance(answer, HandedOver):
+        return f"handed over   {answer.name}  {answer.size} bytes"
     if isinstance(answer, Healed):
         return f"healed        {', '.join(map(str, answer.healed)) or '(already so)'}"
     word = _WORDS[arguments.command]

@@ -11,11 +11,13 @@ The first address is the master's, the others are slaves'. ``chaos.job.fail_next
 scripts a failure; it is raised at once, without the retries of the real thing. ``fail_at`` lets a call fail
 at one of several members, ``cannot`` takes a capability from machines, ``advance`` lets leases end, and
 ``faults`` is the ledger. ``FakeChaosServer`` serves the same job on a Unix socket, for code in any language
-on the bare stubs.
+on the bare stubs. Clients that share a job (``FakeChaos(job=job, caller="client-1")``) hand histories over
+and gather them; ``gather`` waits for the others by the real clock.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Sequence
@@ -85,6 +87,8 @@ class AioFakeChaos(AioChaos):
         """Nothing is held."""
 
     async def _invoke(self, rpc: str, request: Message, timeout: float) -> Any:
+        if rpc == "GatherHistories":  # which waits for other threads or tasks
+            return await asyncio.to_thread(self.job.answer, self._caller, rpc, request)
         return self.job.answer(self._caller, rpc, request)
 
 

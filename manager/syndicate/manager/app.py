@@ -36,11 +36,12 @@ from .core.machine import Machine
 from .core.model import Source
 from .core.user_events import FirstToken
 from .core.world import REMEMBERED_SUBMITS
+from .disks import DiskStore
 from .engine import Engine
 from .housekeeping import keep_house
 from .logs import LogStore
 from .pki import Folder
-from .retention import keep_newest
+from .retention import Keep, Parts, keep_newest
 from .rpc import (
     AuditLog,
     ByUsers,
@@ -53,6 +54,7 @@ from .rpc import (
     Registry,
     Relayed,
     Scheduler,
+    Shelves,
     Uploads,
     Usage,
     UsersChaosControl,
@@ -125,6 +127,8 @@ async def _serve(
     engine.watchers.append(job_log.tell)
     watching = Watching(settings.metrics_listen, engine, store) if settings.metrics_listen else None
     logs = LogStore(settings.state_dir / "logs", settings.log_cap_bytes)
+    shelves = Shelves(settings.state_dir / "histories", files, settings.history_bounds)
+    disks = DiskStore(settings.state_dir / "disks", settings.disk_bounds)
     logs_changed = Wakers()
 
     audit = AuditLog(engine)
@@ -140,6 +144,8 @@ async def _serve(
         uploads,
         logs,
         logs_changed,
+        shelves,
+        disks,
         files,
         software_version(),
         audit,
@@ -148,24 +154,25 @@ async def _serve(
     peers = None
     if transport is not None:
         peers, desk = transport.peers, replace(desk, expires=transport.expires)
-    registry = Registry(engine, blobs, logs, logs_changed, files, transport, audit)
+    registry = Registry(engine, blobs, logs, logs_changed, files, transport, audit, disks)
     users = _users_listener(
         Guard(door, lambda: engine.stopping, Watch(audit, usage)),
         Scheduler(desk),
-        UsersChaosControl(engine, ByUsers(engine, store)),
+        UsersChaosControl(engine, ByUsers(engine, store), shelves),
     )
     if transport is not None:
         # A machine that joins has no certificate, and the volunteers' listener lets nobody in without one.
         users.add_open(_REGISTRY, "Join", registry.join_handler())
     watch = Watch(audit, name_of=None if peers is None else peers.name_of)
     guard = Guard(_volunteers_door(settings, transport), lambda: engine.stopping, watch)
-    volunteers = _volunteers_listener(guard, registry, ChaosControl(engine, Relayed(engine, peers)))
+    volunteers = _volunteers_listener(guard, registry, ChaosControl(engine, Relayed(engine, peers), shelves))
     users.bind(settings.listen_users, transport and transport.credentials("users"))
     volunteers.bind(settings.listen_volunteers, transport and transport.credentials("volunteers"))
 
     logs.start(registry.logs_stored, _log_trouble)
     stop = _on_signals()
-    sweeping = asyncio.create_task(keep_newest(store, logs, settings.keep_jobs, settings.keep_audit))
+    keep = Keep(settings.keep_jobs, settings.keep_audit, settings.history_all_bytes)
+    sweeping = asyncio.create_task(keep_newest(store, Parts(logs, disks, shelves), keep))
     house = asyncio.create_task(keep_house(engine, door, usage, audit))
     certificates = asyncio.create_task(_keep_certificates(transport))
     watchdog = asyncio.create_task(notify.keep_watchdog())

@@ -4,6 +4,9 @@ Events are handled where they arise, in the coroutine of the RPC that brings the
 between. What a step wants saved goes to the store's writer at once, and its effects wait until that is
 durable, in the order of the steps. So nothing is acknowledged that a crash could take back. A step that
 saves nothing, with nothing before it that waits, is performed before `handle` returns.
+
+What nobody waits for is gathered for some milliseconds, or until somebody does wait: that a fault held goes
+to the disk with the intent of the next one, and the writer is not woken while the answer is on its way.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from .clock import Clock
@@ -36,9 +40,11 @@ from .store import Store
 from .wakers import Wakers
 
 # How long a commit may wait for others: one that nobody waits for, since its replies overtake it and should
-# have the interpreter first, and one whose command should take effect together with others on their way.
-_NOBODY_WAITS_S: Final = 0.0005
+# have the processor first, and one whose command should take effect together with others on their way.
+_NOBODY_WAITS_S: Final = 0.005
 _TOGETHER_S: Final = 0.0004
+# So many records are not gathered any longer.
+_MOST_GATHERED: Final = 512
 
 # A timer of the loop stands still while the machine sleeps, the machine's own clock does not: look this
 # often.
@@ -51,6 +57,9 @@ class Link(Protocol):
     def send(self, effect: Send) -> None:
         """Push a command."""
 
+    def prepare(self, effect: Send) -> Callable[[], None]:
+        """Encode a command that is to be pushed soon; the push."""
+
     def welcome(self, effect: SendWelcome) -> None:
         """Accept the volunteer."""
 
@@ -62,6 +71,16 @@ class Link(Protocol):
 
     def close(self, error: CoreError) -> None:
         """End the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A command that waits for its commit, encoded."""
+
+    push: Callable[[], None]
+
+
+_Held = list[Effect | _Prepared]
 
 
 class Engine:
@@ -84,11 +103,15 @@ class Engine:
         self._call_ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[Answer | CoreError]] = {}
         # Both are in the order of their tickets. The store bounds what waits: see `full` there.
-        self._held: deque[tuple[int, list[Effect]]] = deque()
+        self._held: deque[tuple[int, _Held]] = deque()
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
+        # What nobody waits for yet, and the timer that has it written.
+        self._gathered: list[Record] = []
+        self._gathering: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_for: int | None = None
-        self._perform: dict[type[Effect], Callable[..., None]] = {
+        self._perform: dict[type[Effect | _Prepared], Callable[..., None]] = {
+            _Prepared: lambda e: e.push(),
             Send: lambda e: self._on_link(e.session, "send", e),
             SendWelcome: lambda e: self._on_link(e.session, "welcome", e),
             SendDrain: lambda e: self._on_link(e.session, "drain", e),
@@ -120,10 +143,11 @@ class Engine:
             # Half of a step may have happened: from here on the machine's word is worth nothing.
             self._on_failure(error)
             raise Away("MANAGER_AWAY", "the manager has failed and stops") from error
-        store = self._store
-        ticket = store.submit(step.saves, _patience_s(step.effects)) if step.saves else store.submitted
+        if step.saves or self._gathered:
+            self._save(step.saves, step.effects)
         if step.effects:
-            if ticket <= store.durable:
+            ticket = self._ticket
+            if ticket <= self._store.durable:
                 self._do(step.effects)
             else:
                 self._hold(ticket, step.effects)
@@ -158,7 +182,8 @@ class Engine:
 
     async def durable(self) -> None:
         """Wait until what the machine knows now would survive a crash: readers see nothing else."""
-        ticket = self._store.submitted
+        self._write_gathered()
+        ticket = self._ticket
         if ticket <= self._store.durable:
             return
         if self._stopping is not None:
@@ -176,10 +201,33 @@ class Engine:
         """Take no more events; who waits for a reply is told to try again, links are closed."""
         self._stop(Away("MANAGER_AWAY", "the manager is stopping; try again"))
 
+    # ---- saving -----------------------------------------------------------------------------------------
+
+    @property
+    def _ticket(self) -> int:
+        """That of the last save: what is gathered gets the next one that the store gives."""
+        return self._store.submitted + bool(self._gathered)
+
+    def _save(self, saves: Sequence[Record], effects: list[Effect]) -> None:
+        self._gathered += saves
+        patience = _patience_s(effects)
+        if patience < _NOBODY_WAITS_S or len(self._gathered) >= _MOST_GATHERED:
+            self._write_gathered(patience)
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(patience, self._write_gathered)
+
+    def _write_gathered(self, patience_s: float = 0.0) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._store.submit(gathered, patience_s)
+
     # ---- effects ----------------------------------------------------------------------------------------
 
     def _hold(self, ticket: int, effects: list[Effect]) -> None:
-        later: list[Effect] = []
+        later: _Held = []
         for effect in effects:
             if isinstance(effect, Send | Reply) and effect.before_commit:
                 self._do([effect])
@@ -187,8 +235,16 @@ class Engine:
                 later.append(effect)
         if later:
             self._held.append((ticket, later))
+            if any(isinstance(effect, Send) for effect in later):
+                # While the writer has the disk make it durable; the writer begins first.
+                asyncio.get_running_loop().call_soon(self._prepare, later)
 
-    def _do(self, effects: Iterable[Effect]) -> None:
+    def _prepare(self, held: _Held) -> None:
+        for place, effect in enumerate(held):
+            if isinstance(effect, Send) and (link := self.links.get(effect.session)) is not None:
+                held[place] = _Prepared(link.prepare(effect))
+
+    def _do(self, effects: Iterable[Effect | _Prepared]) -> None:
         try:
             for effect in effects:
                 self._perform[type(effect)](effect)
@@ -245,6 +301,7 @@ class Engine:
         if self._stopping is not None:
             return
         self._stopping = why
+        self._write_gathered()
         self._set_timer()
         for reply in self._calls.values():
             if not reply.done():

@@ -29,6 +29,8 @@ from .core import model
 from .core.access import UserLimits
 from .core.limits import BESIDE_DISK_BYTES, figure, shortfall
 from .core.words import size
+from .disks import DiskBounds
+from .histories import Bounds
 from .toml_lines import place
 
 # What a volunteer may need to kill everything once its lease has run out.
@@ -120,6 +122,12 @@ class Settings(BaseSettings):
     max_source_bytes: int = Field(10 << 20, gt=0)
     upload_timeout_s: float = Field(300.0, gt=0)
     log_cap_bytes: int = Field(64 << 20, gt=0)
+    history_bytes: int = Field(64 << 20, gt=0)
+    history_job_bytes: int = Field(256 << 20, gt=0)
+    history_all_bytes: int = Field(8 << 30, ge=0)
+    disk_bytes: int = Field(64 << 20, gt=0)
+    disk_job_bytes: int = Field(512 << 20, gt=0)
+    disk_all_bytes: int = Field(8 << 30, gt=0)
 
     heartbeat_interval_s: float = Field(5.0, gt=0)
     orphan_after_s: float = Field(30.0, gt=0)
@@ -192,6 +200,8 @@ class Settings(BaseSettings):
             raise ValueError("orphan_after_s must be at least three times heartbeat_interval_s")
         if self.forget_after_s < self.lost_after_s:
             raise ValueError("forget_after_s must be at least lost_after_s")
+        if not self.disk_bytes <= self.disk_job_bytes <= self.disk_all_bytes:
+            raise ValueError("disk_bytes must be at most disk_job_bytes, and that at most disk_all_bytes")
         if self.keep_jobs < self.keep_ended:
             raise ValueError(f"keep_jobs must be at least keep_ended, which is {self.keep_ended}")
         if self.default_time_limit_s > self.max_time_limit_s:
@@ -237,6 +247,16 @@ class Settings(BaseSettings):
     @property
     def _default_limits(self) -> model.Limits:
         return model.Limits(**self.limits.model_dump())
+
+    @property
+    def history_bounds(self) -> Bounds:
+        """How much clients hand over."""
+        return Bounds(self.history_bytes, self.history_job_bytes)
+
+    @property
+    def disk_bounds(self) -> DiskBounds:
+        """How much of tasks' disks is kept."""
+        return DiskBounds(self.disk_bytes, self.disk_job_bytes, self.disk_all_bytes)
 
     @property
     def user_limits(self) -> UserLimits:

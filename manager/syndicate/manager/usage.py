@@ -23,6 +23,12 @@ settings:
   max_source_bytes       largest source; 10485760
   upload_timeout_s       longest upload; 300
   log_cap_bytes          kept of one task's output; 67108864
+  history_bytes          largest history that a client hands over; 67108864
+  history_job_bytes      of those of one attempt of a job; 268435456
+  history_all_bytes      of all, those of the oldest jobs go; 8589934592
+  disk_bytes             kept of one task's disk (--keep-disks); 67108864
+  disk_job_bytes         of the disks of one job; 536870912
+  disk_all_bytes         of all disks, the oldest go; 8589934592
   default_time_limit_s   of a job that asks for none; 600
   max_time_limit_s       that a job may ask for; 86400
   max_attempts           tries of a job whose machines fail; 3

@@ -49,7 +49,9 @@ class ChaosControlStub(object):
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
     (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
-    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
+    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can. In a
+    job that replays another one, where the call stands for a recorded one and waits for that:
+    no such one is left (NOT_IN_REPLAY). Nothing was done.
     PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
     RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
     TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -59,8 +61,9 @@ class ChaosControlStub(object):
     DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
     the same request_id.
     ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
-    the manager failed in this call, and its log tells why.
+    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
+    `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
+    manager failed in this call, and its log tells why.
     """
 
     def __init__(self, channel):
@@ -190,7 +193,9 @@ class ChaosControlServicer(object):
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
     (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
-    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
+    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can. In a
+    job that replays another one, where the call stands for a recorded one and waits for that:
+    no such one is left (NOT_IN_REPLAY). Nothing was done.
     PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
     RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
     TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -200,8 +205,9 @@ class ChaosControlServicer(object):
     DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
     the same request_id.
     ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
-    the manager failed in this call, and its log tells why.
+    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
+    `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
+    manager failed in this call, and its log tells why.
     """
 
     def Kill(self, request, context):
@@ -485,7 +491,9 @@ class ChaosControl(object):
     NOT_FOUND            `ip` is no member of the caller's job (NO_SUCH_MEMBER). Mend the call.
     FAILED_PRECONDITION  the job is no longer RUNNING (JOB_NOT_RUNNING), or the caller has finished
     (CLIENT_FINISHED). Stop. Or the member's machine cannot do it (CANNOT; metadata
-    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can.
+    `capability`, `volunteer`): the text says why, and `syndicatectl nodes` which can. In a
+    job that replays another one, where the call stands for a recorded one and waits for that:
+    no such one is left (NOT_IN_REPLAY). Nothing was done.
     PERMISSION_DENIED    the call did not come through a client's socket (NOT_A_CLIENT). Stop.
     RESOURCE_EXHAUSTED   the client has too many calls under way, or its job too many faults (TOO_MANY_CALLS,
     TOO_MANY_FAULTS). Wait for answers; a ledger that is full stays full.
@@ -495,8 +503,9 @@ class ChaosControl(object):
     DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
     the same request_id.
     ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
-    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Without a reason:
-    the manager failed in this call, and its log tells why.
+    INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
+    `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
+    manager failed in this call, and its log tells why.
     """
 
     @staticmethod

@@ -729,7 +729,9 @@ class Fault(google.protobuf.message.Message):
     task: builtins.str
     """The member it was done to."""
     requested_by: builtins.str
-    """Who asked: `client-0`, `user:alice`; for healing by itself `lease`, `rollback` or `job end`."""
+    """Who asked: `client-0`, `user:alice`; for healing by itself `lease`, `rollback` or `job end`; `replay` for what a
+    replay makes again.
+    """
     with_disk: builtins.bool
     """For a revival: whether the disk was kept."""
     processes: builtins.int

@@ -692,10 +692,13 @@ class Prepare(google.protobuf.message.Message):
     MEMBERS_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
     JOB_NAME_FIELD_NUMBER: builtins.int
+    LOSE_UNSYNCED_FIELD_NUMBER: builtins.int
     role: syndicate.v1.common_pb2.Role.ValueType
     """What it does."""
     job_name: builtins.str
     """The job's name, for people."""
+    lose_unsynced: builtins.bool
+    """A Kill takes away what the task did not sync."""
     @property
     def source(self) -> global___SourceRef:
         """Whose source: the job's, or for a client the client's."""
@@ -716,9 +719,10 @@ class Prepare(google.protobuf.message.Message):
         members: collections.abc.Iterable[syndicate.v1.common_pb2.Member] | None = ...,
         limits: syndicate.v1.common_pb2.Limits | None = ...,
         job_name: builtins.str = ...,
+        lose_unsynced: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["limits", b"limits", "source", b"source"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["job_name", b"job_name", "limits", b"limits", "members", b"members", "role", b"role", "source", b"source"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_name", b"job_name", "limits", b"limits", "lose_unsynced", b"lose_unsynced", "members", b"members", "role", b"role", "source", b"source"]) -> None: ...
 
 global___Prepare = Prepare
 
@@ -1119,7 +1123,7 @@ class PutDiskRequest(google.protobuf.message.Message):
     HEADER_FIELD_NUMBER: builtins.int
     CHUNK_FIELD_NUMBER: builtins.int
     chunk: builtins.bytes
-    """Of a tar, compressed by gzip; at most 512 KiB."""
+    """Of a tar, compressed by gzip; at most 512 KiB. An empty one says that it was whole, and is the last."""
     @property
     def header(self) -> global___PutDiskHeader:
         """First, once."""

@@ -198,6 +198,7 @@ class JobSpec(google.protobuf.message.Message):
     LIMITS_FIELD_NUMBER: builtins.int
     KEEP_DISKS_FIELD_NUMBER: builtins.int
     REPLAY_OF_FIELD_NUMBER: builtins.int
+    LOSE_UNSYNCED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """For people, `[a-z0-9-]`, at most 63 characters; made from the source's name when empty."""
     source_sha256: builtins.str
@@ -216,7 +217,12 @@ class JobSpec(google.protobuf.message.Message):
     """Keeps each task's disk when the job ends, for ReadDisks."""
     replay_of: builtins.int
     """The faults of this job come again, each at its time after the start, and its clients' own calls stand for them.
-    0 for none.
+    0 for none. What else is left open is then as in that job: source, client, machines, clients, time limit, limits,
+    name. Another gang is BAD_FIELD.
+    """
+    lose_unsynced: builtins.bool
+    """A kill is a loss of power to its masters and slaves: what they wrote and did not sync is gone when they are revived
+    with disk. Costs each revival some time, and the machine memory for a second disk. Not every machine can do it.
     """
     @property
     def limits(self) -> syndicate.v1.common_pb2.Limits:
@@ -235,9 +241,10 @@ class JobSpec(google.protobuf.message.Message):
         limits: syndicate.v1.common_pb2.Limits | None = ...,
         keep_disks: builtins.bool = ...,
         replay_of: builtins.int = ...,
+        lose_unsynced: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_clients", b"_clients", "clients", b"clients", "limits", b"limits"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "keep_disks", b"keep_disks", "limits", b"limits", "machines", b"machines", "name", b"name", "no_client", b"no_client", "replay_of", b"replay_of", "source_sha256", b"source_sha256", "time_limit_s", b"time_limit_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_clients", b"_clients", "client_sha256", b"client_sha256", "clients", b"clients", "keep_disks", b"keep_disks", "limits", b"limits", "lose_unsynced", b"lose_unsynced", "machines", b"machines", "name", b"name", "no_client", b"no_client", "replay_of", b"replay_of", "source_sha256", b"source_sha256", "time_limit_s", b"time_limit_s"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_clients", b"_clients"]) -> typing.Literal["clients"] | None: ...
 
 global___JobSpec = JobSpec

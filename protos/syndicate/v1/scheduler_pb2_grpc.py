@@ -199,9 +199,16 @@ class SchedulerServicer(object):
 
     def Submit(self, request, context):
         """Queues a job. It is durable when this answers.
-        NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it.
+        NOT_FOUND            the source's digest is not known (NO_SUCH_SOURCE). Upload it. Or there is no job that is to be
+        replayed, as far as the caller may know (NO_SUCH_JOB).
         FAILED_PRECONDITION  more slots than the cluster has (TOO_LARGE; metadata `slots`, `largest_machines`), or
         it has none yet (NO_SLOTS).
+        FAILED_PRECONDITION  a machine that may be used cannot do what the job needs (CANNOT; metadata `capability`,
+        `volunteer`).
+        FAILED_PRECONDITION  the job that is to be replayed has not ended (JOB_NOT_ENDED), no fault held in it
+        (NOTHING_TO_REPLAY), its client was the manager's, which is another one now (CLIENT_CHANGED), or
+        what it ran is not kept any more (SOURCE_GONE); metadata `hint`.
+        PERMISSION_DENIED    what that job ran is not the caller's to run (ROLE_TOO_LOW; metadata `needs`).
         INVALID_ARGUMENT     a limit above the manager's most, or a disk that does not fit in the memory with 64 MiB to
         spare (BAD_FIELD; metadata `field`, `asked`, `most` or `least`, `hint`).
         RESOURCE_EXHAUSTED   too many jobs wait (QUEUE_FULL), or the quota of the user or of the team is used up
@@ -258,8 +265,8 @@ class SchedulerServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadDisks(self, request, context):
-        """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. For whom
-        ReadLogs shows that task's output: for students without those of clients.
+        """The disks of a job's tasks as they were when it ended, of a job that was submitted with `keep_disks`. The source lies
+        on them: students get those of their own and their team's jobs only, and a client's where its owner gave the client.
         NOT_FOUND            no disk was kept (NO_DISKS); the text says why.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

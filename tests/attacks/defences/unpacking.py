@@ -61,7 +61,7 @@ def _any_inodes() -> None:
     from syndicate.volunteer.keeper import ground
     from syndicate.volunteer.keeper.disk import DiskSize
 
-    ground._size = lambda limits: DiskSize(limits.disk_bytes, 0)  # to a tmpfs 0 is no bound
+    ground._size = lambda limits: DiskSize(limits.disk_bytes, 10_000_000)  # more than any attack makes
 
 
 def _any_bytes() -> None:

@@ -143,6 +143,16 @@ def _any_core() -> None:
     launch.__file__ = str(folder / "launch.py")
 
 
+def _pack_all() -> None:
+    """What packs a disk reads holes as if they were bytes, for as long as it takes."""
+    from syndicate.volunteer.keeper import keeper, sandbox
+    from syndicate.volunteer.keeper.pack import PackBounds
+
+    assert "--sparse " in sandbox._PACK_TAR
+    sandbox._PACK_TAR = sandbox._PACK_TAR.replace("--sparse ", "")
+    keeper.PackBounds = lambda *_: PackBounds(1 << 40, 600.0)  # type: ignore[assignment, misc]  # makes the same
+
+
 def _disk_beside_memory() -> None:
     """The manager takes a job whose disk does not fit in its memory."""
     from syndicate.manager.core import limits
@@ -161,5 +171,6 @@ DEFENCES = {
     "links": Defence("keeper", "clean-up that follows no link", _remove_through_links),
     "by-path": Defence("keeper", "clean-up that builds no paths", _remove_by_path),
     "core": Defence("keeper", "a bound of one byte on cores", _any_core),
+    "packing": Defence("keeper", "packing that reads no hole, and has bounds", _pack_all),
     "disk-in-memory": Defence("manager", "a disk must fit in the task's memory", _disk_beside_memory),
 }

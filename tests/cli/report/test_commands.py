@@ -100,6 +100,32 @@ def test_report_into_a_pipe(ctl: Ctl, job: FakeManager, here: Path) -> None:
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
 
 
+def test_report_through_a_link(ctl: Ctl, job: FakeManager, here: Path) -> None:
+    """A link is written through: /dev/stdout is one to a file, where a shell redirects it."""
+    (here / "behind").write_text("old")
+    (here / "link").symlink_to("behind")
+    assert ctl("report", "12", "--gradescope", "link").code == 0
+    assert (here / "link").is_symlink()
+    assert json.loads((here / "behind").read_text())["score"] == 0.97
+
+
+def test_report_to_a_dash_names_the_way(ctl: Ctl, job: FakeManager, here: Path) -> None:
+    """No file of that name is made."""
+    ended = ctl("report", "12", "--junit", "-")
+    assert (ended.code, list(here.iterdir())) == (64, [])
+    assert "/dev/stdout" in ended.err
+
+
+def test_grade_of_a_replay_says_that_it_is_one(ctl: Ctl, job: FakeManager, here: Path) -> None:
+    """In the file and on the terminal: a replay is not the run that is graded."""
+    job.scheduler.jobs[12].spec.replay_of = 9
+    ended = ctl("report", "12", "--gradescope", "results.json")
+    assert "replay     of job 9: a new run, not the one that is graded" in ended.err
+    told = json.loads((here / "results.json").read_text())
+    assert told["output"].startswith("This is a replay of job 9: a new run")
+    assert told["extra_data"]["replay_of"] == 9
+
+
 def test_report_of_a_running_job(ctl: Ctl, manager: FakeManager, here: Path) -> None:
     """As far as it has come; but there is no grade yet."""
     manager.scheduler.jobs[12] = running_job()

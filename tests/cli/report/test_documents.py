@@ -75,6 +75,18 @@ def test_gradescope_without_a_score_is_one_or_nothing() -> None:
     assert "status" not in told["tests"][1]
 
 
+def test_every_form_says_that_a_run_is_a_replay() -> None:
+    """Whoever takes grades leaves replays out; a run that is none says nothing of it."""
+    again = replace(run(), replay_of=9)
+    assert gradescope(again)["output"].startswith("This is a replay of job 9")
+    assert summary(again)["replay_of"] == 9
+    found = ElementTree.fromstring(junit(again)).find(".//property[@name='replay_of']")
+    assert found is not None
+    assert found.get("value") == "9"
+    assert "replay" not in gradescope(run())["output"]
+    assert summary(run())["replay_of"] is None
+
+
 def test_hostile_texts_stay_texts() -> None:
     """Both documents can be read again."""
     made = hostile_run(10)

@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from syndicate.cli.report.documents import KILL_NOTE
+from syndicate.cli.report.documents import KILL_NOTE, POWER_NOTE
 from syndicate.cli.report.page import in_script, page
 
 from tests.cli.report.samples import failed_run, fault, hostile_run, run
@@ -60,6 +60,21 @@ def test_a_page_says_what_a_reader_must_know() -> None:
     assert "on the manager's own clock" in texts
     assert KILL_NOTE in texts
     assert "1,234 of 1,434 lines of output" in texts
+
+
+def test_a_page_says_that_a_kill_was_a_loss_of_power() -> None:
+    """Of a job whose kills were, and there it does not say the contrary."""
+    texts = "\n".join(Seen(page(replace(failed_run(50), lose_unsynced=True))).texts)
+    assert POWER_NOTE in texts
+    assert KILL_NOTE not in texts
+
+
+def test_a_page_of_a_replay_says_so() -> None:
+    """Above and in the notes; that of another run does not."""
+    texts = "\n".join(Seen(page(replace(failed_run(50), replay_of=9))).texts)
+    assert "a replay of job 9" in texts
+    assert "not the one that is graded" in texts
+    assert "replay" not in "\n".join(Seen(page(failed_run(50))).texts)
 
 
 def test_a_page_without_histories_says_so() -> None:

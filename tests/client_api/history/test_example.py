@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from syndicate.client_api import Chaos, checkers
 from syndicate.client_api.history import History, Outcome, merge, read
 from syndicate.client_api.testing import FakeChaos, FakeChaosServer
 
@@ -32,10 +33,15 @@ class Store:
             raise TimeoutError
 
 
+def programs() -> list[str]:
+    """The page's programs."""
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+
+
 @pytest.fixture
 def example() -> str:
     """The page's first program, in which a store that refuses does not end the client."""
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    program, _ = programs()
     begins = "        with history.operation("
     assert begins in program
     return str(program.replace(begins, "        with suppress(Refused, TimeoutError), history.operation("))
@@ -59,6 +65,21 @@ def test_the_pages_program_records_its_history(
     outcomes = Counter(one.outcome for one in recorded.operations)
     assert outcomes == {Outcome.OK: 900, Outcome.FAIL: 99, Outcome.INFO: 1}
     assert len(recorded.clocks) == 2 and recorded.clocks[0].manager_boot_id == "fake-boot"
+
+
+@pytest.mark.parametrize("task", ["client-0", "client-1"])
+def test_the_pages_other_program_judges_or_hands_over(
+    cluster: FakeChaosServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """One client does the one, all others the other, and all of them finish."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNDICATE_TASK", task)
+    _, program = programs()
+    names = {name: getattr(checkers, name) for name in ("AvailableAgain", "KeyValue", "Linearizable")}
+    exec(program, {"Chaos": Chaos, "History": History, "os": os, **names})
+    result = cluster.job.results["client-0"]  # who calls is the server's to say
+    assert cluster.job.history("client-0").startswith(b'{"syndicate_history":1,')
+    assert ("clocks: true: 1 history" in result.text) == (task == "client-0")
 
 
 def test_the_pages_lines_are_a_history(tmp_path: Path) -> None:

@@ -107,6 +107,11 @@ def test_operations_are_in_the_order_of_their_times(tmp_path: Path) -> None:
         ([HEADER, '{"t":1}', PUT], ":2: neither an invocation, nor one completion, nor a clock's reading"),
         ([HEADER, PUT, '{"ok":0,"fail":0,"t":2}'], ":3: neither an invocation, nor one completion"),
         ([HEADER, PUT.replace('"t":1', '"t":-1')], ":2: 't' must be a whole number of at least 0, not -1"),
+        ([HEADER, PUT.replace('"t":1', f'"t":{2**63}')], f":2: 't' must be at most {2**63 - 1}, not {2**63}"),
+        (
+            [HEADER, f'{{"clock":-{10**4000},"error":1,"t":1}}'],
+            f":2: the clock's offset must be at most {2**63 - 1}, not -1000",
+        ),
         ([HEADER, PUT.replace('"t":1', '"t":1.5')], ":2: 't' must be a whole number of at least 0, not 1.5"),
         ([HEADER, PUT.replace('"t":1', '"t":true')], ":2: 't' must be a whole number"),
         (

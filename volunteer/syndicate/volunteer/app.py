@@ -27,6 +27,7 @@ from .cache import CacheSettings, FetchFailed, SourceCache
 from .clock import Clock
 from .core import Config, Volunteer, effects, events
 from .core.model import Source, TaskRef, Welcome
+from .disks import DiskEdges, DiskSender
 from .enrol import Invitation, JoinRefused, ManagerAway, join
 from .identity import BadIdentity, folder_for, load
 from .keeper_session import KeeperSession
@@ -164,6 +165,7 @@ class App:
             target: ManagerLink(target, way, how, edges, self._random) for target, way in self._ways.items()
         }
         self._relays = Relays(settings.run_dir, RelayEdges(self._upstream, self._core.caller))
+        self._disks = DiskSender(DiskEdges(self._keeper.read_disk, self._upstream))
 
         self._watching = self._watch() if settings.metrics_listen else None
 
@@ -292,6 +294,8 @@ class App:
                 self._cache.unpin(effect.slot)
             case effects.DrainLogs():
                 self._pump.drain(effect.slot, effect.task, effect.generations)
+            case effects.SendDisk():
+                self._spawn(self._send_disk(effect))
             case effects.ForgetLogs():
                 self._pump.forget(effect.task)
             case _:
@@ -361,6 +365,12 @@ class App:
 
         return chunks
 
+    # ---- disks ------------------------------------------------------------------------------------------
+
+    async def _send_disk(self, effect: effects.SendDisk) -> None:
+        await self._disks.send(effect.slot, effect.task, effect.missing)
+        self.dispatch(events.DiskSent(effect.slot, effect.task.id))
+
     # ---- relays -----------------------------------------------------------------------------------------
 
     async def _open_relay(self, slot: int, task: local.TaskId) -> None:
@@ -378,6 +388,7 @@ class App:
 
     def _came_up(self, link: ManagerLink, welcome: Welcome) -> None:
         self._serve_logs(welcome.cluster_id, link)
+        self._disks.came_up()
         if not self._was_ready:
             self._was_ready = True
             self._on_ready(Ready(self._settings.id, link.target, welcome.cluster_id, welcome.prefix))

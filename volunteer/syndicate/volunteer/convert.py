@@ -221,7 +221,7 @@ def _action_in(command: pb.Command) -> model.Action:
         case "signal":
             return _signal_in(command.signal)
         case "release":
-            return model.Release()
+            return model.Release(command.release.keep_disk)
     raise Malformed("a command that this volunteer does not know: is the manager newer?")
 
 
@@ -245,6 +245,7 @@ def _prepare_in(prepare: pb.Prepare) -> model.Prepare:
             limits.file_bytes,
         ),
         job_name=prepare.job_name,
+        lose_unsynced=prepare.lose_unsynced,
     )
 
 

@@ -96,6 +96,7 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "Revive.generation": _POSITIVE,
     "ReadLog.generation": _POSITIVE,
     "ReadLog.limit": _between(1, local.MAX_LOG_READ_BYTES),
+    "ReadDisk.limit": _between(1, local.MAX_LOG_READ_BYTES),
     "NetworkState.cut": _is_address,
     "NetworkState.cut_out": _is_address,
     "NetworkState.cut_in": _is_address,
@@ -123,6 +124,7 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "Exit.status": _between(0, 255),
     "Exit.cause": _matching("|kill|release|lease|memory|host-memory"),
     "Refused.detail": _is_line,
+    "DiskRead.missing": _is_line,
     "Audited.in_use": _is_line,
     "Audited.left": _is_line,
 }

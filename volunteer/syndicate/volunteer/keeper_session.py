@@ -21,7 +21,7 @@ _CONNECT_S = 5.0
 _SYNC_S = 10.0
 _AGAIN_FIRST_S = 0.05
 _AGAIN_MOST_S = 1.0
-_READ_LOG_S = 30.0
+_READ_S = 30.0
 
 
 class KeeperSession:
@@ -120,10 +120,17 @@ class KeeperSession:
 
     async def read_log(self, request: local.ReadLog) -> local.Reply | None:
         """A piece of output; None while the keeper is away."""
+        return await self._read(request)
+
+    async def read_disk(self, request: local.ReadDisk) -> local.Reply | None:
+        """A piece of a packed disk; None while the keeper is away."""
+        return await self._read(request)
+
+    async def _read(self, request: local.Request) -> local.Reply | None:
         if self._client is None:
             return None
         try:
-            return await self._client.request(request, _READ_LOG_S)
+            return await self._client.request(request, _READ_S)
         except (KeeperGone, TimeoutError):
             return None
 

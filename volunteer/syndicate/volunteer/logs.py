@@ -32,7 +32,8 @@ class Output:
 
     `known`: the keeper has it up to here. `next`: read up to here. `sent`: end of the last piece that was
     sent. `acked`: stored by the manager up to here. `pieces`: the ends of those between. `ended`: the keeper
-    has said that nothing comes after `next`.
+    has said that nothing comes after `next`. `away`: the keeper did not answer, and is not asked again before
+    something is heard: a keeper that is away says so at once, and would be asked for ever.
     """
 
     slot: int
@@ -43,13 +44,15 @@ class Output:
     ended: bool = False
     draining: bool = False
     queued: bool = False
+    away: bool = False
     pieces: deque[int] = field(default_factory=deque)
 
     @property
     def wanted(self) -> bool:
         """Whether there is something to read, and room to send it."""
         more = self.next < self.known or (self.draining and not self.ended)
-        return more and self.sent - self.acked < WINDOW_BYTES and len(self.pieces) < WINDOW_PIECES
+        room = self.sent - self.acked < WINDOW_BYTES and len(self.pieces) < WINDOW_PIECES
+        return more and room and not self.away
 
     @property
     def drained(self) -> bool:
@@ -78,6 +81,7 @@ class LogPump:
         """There is more output."""
         output = self._output(event.slot, event.task, event.generation)
         output.known = max(output.known, event.log_bytes)
+        output.away = False
         self._offer((event.task, event.generation), output)
 
     def synced(self, account: local.Synced) -> None:
@@ -96,6 +100,7 @@ class LogPump:
                 del self._outputs[task, generation]
             self._check_drain(task)
         for key, output in self._outputs.items():
+            output.away = False
             self._offer(key, output)
 
     # ---- what the core wants ----------------------------------------------------------------------------
@@ -105,7 +110,7 @@ class LogPump:
         self._drains[task] = slot
         for generation in generations:
             output = self._output(slot, task, generation)
-            output.draining = True
+            output.draining, output.away = True, False
             self._offer((task, generation), output)
         self._check_drain(task)
 
@@ -141,7 +146,7 @@ class LogPump:
             if task.cluster_id == cluster_id:
                 output.next = output.sent = output.acked
                 output.pieces.clear()
-                output.ended = output.queued = False
+                output.ended = output.queued = output.away = False
 
     async def serve(self, cluster_id: str, send: Send) -> None:
         """Sends the output of a cluster's tasks until `link_down`, or until `send` says False."""
@@ -172,7 +177,7 @@ class LogPump:
             return True
         if not isinstance(reply, local.LogRead) or output.next != asked:
             # The keeper is away, and offers everything again when it is back; or an ack has gone past.
-            output.known = min(output.known, output.next) if reply is None else output.known
+            output.away = reply is None
             return True
         output.next = max(output.next, reply.next_offset)
         for piece in reply.pieces:

@@ -73,6 +73,13 @@ def queue_text(job: Job) -> str:
     return f"{text}: {waits}{neutralise_text(job.waits_for)}"
 
 
+def replay_text(job: Job) -> str:
+    """``of job 12: 7 of 8 faults applied, worst offset …``; what is to come while that is not known."""
+    ends = (line for line in job.story if line.event == "replay.ended" and line.attempt == job.attempt)
+    told = next((neutralise_text(line.text).removeprefix("replay ") for line in ends), "")
+    return told or f"of job {job.spec.replay_of}: its faults at their times"
+
+
 def started_text(job: Job) -> str:
     """``reserved 6 slots, prepared, started in 19 ms``."""
     text = f"reserved {plural(len(job.tasks), 'slot')}, prepared, started"

@@ -22,6 +22,7 @@ from syndicate.cli.render.job_lines import (
     labelled_text,
     member_lines,
     queue_text,
+    replay_text,
     result_lines,
     state_word,
     time_of_day,
@@ -32,6 +33,7 @@ from syndicate.cli.render.neutralise import neutralise_lines, neutralise_text
 from syndicate.cli.render.palette import PLAIN, Palette
 from syndicate.cli.render.quantities import duration_text, seconds_between
 from syndicate.cli.render.timeline import fault_time, job_start, timeline
+from syndicate.client_api import job_has_ended
 from syndicate.v1.common_pb2 import Fault, FaultKind, JobState, Stamp
 from syndicate.v1.scheduler_pb2 import Job, StoryLine
 
@@ -65,6 +67,8 @@ def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
     lines += _why(job, page)
     if job.published:
         lines += labelled_text("published", "every user sees it, with its clients' output", page.room)
+    if job.spec.replay_of:
+        lines += labelled_text("replay", replay_text(job), page.room)
     drawn = timeline(job, now)
     if drawn is not None and drawn.lanes:
         lines += draw_lanes(drawn, page.width, page.glyphs)
@@ -73,10 +77,22 @@ def show_job(job: Job, now: Stamp, page: Page) -> list[str]:
         lines += ["", *result_lines(job, page.palette, page.room)]
     if job.spec.HasField("limits"):
         lines += ["", *labelled_text("limits", f"of each task: {limits_text(job.spec.limits)}", page.room)]
+    if job.spec.lose_unsynced:
+        lines += ["", *labelled_text("kills", "are losses of power: what was not synced is gone", page.room)]
+    if job.spec.keep_disks:
+        lines += ["", *labelled_text("disks", _disks_text(job), page.room)]
     story = story_lines(job, page.room)
     if story:
         lines += ["", "story", *story]
     return lines
+
+
+def _disks_text(job: Job) -> str:
+    if not job_has_ended(job.state):
+        return "kept of each task when the job ends"
+    if not job.HasField("reserved_at"):
+        return "the job never ran: there are none"
+    return f"with the manager:  syndicatectl fetch {job.job_id} DIR --disk"
 
 
 def story_lines(job: Job, room: int = UNLIMITED) -> list[str]:

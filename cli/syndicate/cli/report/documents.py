@@ -17,7 +17,24 @@ KILL_NOTE = (
     "Kill ends processes and keeps the page cache: writes that were not synced are not lost with it, as they"
     " would be when a machine loses its power."
 )
+POWER_NOTE = (
+    "Kill is a loss of power here: what a task had not synced was gone when it was revived, but for what the"
+    " kernel had written by itself."
+)
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def kill_note(run: Run) -> str:
+    """What a kill did to what was not synced."""
+    return POWER_NOTE if run.lose_unsynced else KILL_NOTE
+
+
+def replay_note(run: Run) -> str:
+    """Of a replay that it is one; else nothing."""
+    of = run.replay_of
+    return (
+        f"This is a replay of job {of}: a new run with its faults, not the one that is graded" if of else ""
+    )
 
 
 def first_bad(run: Run) -> str:
@@ -35,6 +52,7 @@ def summary(run: Run) -> dict[str, Any]:
         "name": run.name,
         "owner": run.owner,
         "attempt": run.attempt,
+        "replay_of": run.replay_of or None,
         "state": run.verdict.state.lower(),
         "outcome": run.verdict.outcome or None,
         "score": _finite(run.verdict.score),
@@ -80,7 +98,7 @@ def summary(run: Run) -> dict[str, Any]:
             for one in recoveries(ops, found)
         ],
         "clocks": list(run.recording.clocks) if run.recording is not None else [],
-        "notes": [KILL_NOTE],
+        "notes": [kill_note(run)],
     }
 
 
@@ -89,12 +107,17 @@ def _finite(value: float | None) -> float | None:
 
 
 def gradescope(run: Run) -> dict[str, Any]:
-    """Gradescope's results.json. Without a score of the client's own a pass is worth 1, all else 0."""
+    """Gradescope's results.json. Without a score of the client's own a pass is worth 1, all else 0.
+
+    Of a replay its text says so first: it is not the run that is graded.
+    """
     score = _finite(run.verdict.score)
     passed = run.verdict.outcome == "pass"
     output = [f"job {run.job_id}: {run.verdict.state}", *run.verdict.text]
     if run.verdict.detail:
         output.insert(1, run.verdict.detail)
+    if run.replay_of:
+        output.insert(0, f"{replay_note(run)}.")
     return {
         "score": float(passed) if score is None else score,
         "execution_time": math.ceil(run.length_s),
@@ -103,7 +126,11 @@ def gradescope(run: Run) -> dict[str, Any]:
         "output_format": "text",
         "output": "\n".join(output),
         "tests": [_gradescope_test(name, outcome, told) for name, outcome, told in _cases(run)],
-        "extra_data": {"job_id": run.job_id, "first_bad": first_bad(run) or None},
+        "extra_data": {
+            "job_id": run.job_id,
+            "replay_of": run.replay_of or None,
+            "first_bad": first_bad(run) or None,
+        },
     }
 
 
@@ -139,6 +166,8 @@ def junit(run: Run) -> bytes:
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", {"name": f"job {run.job_id}", **counts})
     properties = ElementTree.SubElement(suite, "properties")
+    if run.replay_of:
+        ElementTree.SubElement(properties, "property", {"name": "replay_of", "value": str(run.replay_of)})
     for name, value in run.verdict.metrics:
         ElementTree.SubElement(properties, "property", {"name": _xml(name), "value": f"{value:.17g}"})
     for name, outcome, told in cases:

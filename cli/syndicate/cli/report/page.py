@@ -13,8 +13,9 @@ from bokeh.embed.util import standalone_docs_json_and_render_items
 from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from syndicate.cli.render.quantities import duration_text
-from syndicate.cli.report.documents import KILL_NOTE, first_bad
-from syndicate.cli.report.draw import Drawn, draw
+from syndicate.cli.report.canvas import Drawn
+from syndicate.cli.report.documents import first_bad, kill_note, replay_note
+from syndicate.cli.report.draw import draw
 from syndicate.cli.report.run import Run
 from syndicate.cli.report.tables import tables
 from syndicate.cli.report.windows import windows
@@ -89,6 +90,8 @@ def _facts(run: Run) -> str:
         f"ran {duration_text(run.length_s)}" if run.ended else f"runs for {duration_text(run.length_s)}"
     )
     facts.append(f"attempt {run.attempt}")
+    if run.replay_of:
+        facts.append(f"a replay of job {run.replay_of}")
     if run.recording is not None:
         facts.append(f"{len(run.recording.operations):,} operations")
     return ", ".join(fact for fact in facts if fact)
@@ -117,7 +120,8 @@ def _first_bad_at(run: Run) -> str:
 
 
 def _notes(run: Run) -> list[str]:
-    notes = [KILL_NOTE]
+    notes = [f"{replay_note(run)}."] if run.replay_of else []
+    notes.append(kill_note(run))
     if run.recording is not None:
         notes += [f"Clock of {line}." for line in run.recording.clocks]
     errors = [fault.error_s for fault in run.faults if fault.applied_s is not None]

@@ -100,7 +100,10 @@ def _words(operation: Operation) -> str:
 
 
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    try:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # it was read, where the stack was less deep
+        return "…"
 
 
 def _places(told: Sequence[str], operations: Sequence[Operation]) -> tuple[int, ...]:

@@ -170,3 +170,7 @@ class Run:
     faults: tuple[FaultLine, ...] = ()
     logs: Logs = Logs()
     recording: Recording | None = None
+    lose_unsynced: bool = False
+    """Whether a kill took away what was not synced."""
+    replay_of: int = 0
+    """The job whose faults it played again; 0 for none."""

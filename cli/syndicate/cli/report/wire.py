@@ -47,6 +47,8 @@ def read_run(job: Job, now: Stamp) -> Run:
         verdict=_verdict(job, start),
         lanes=tuple(_lane(task, lanes[task.ref.task], start) for task in in_order(job.tasks) if lanes),
         faults=tuple(_fault(job, fault, start) for fault in sorted(job.faults, key=lambda one: one.fault_id)),
+        lose_unsynced=job.spec.lose_unsynced,
+        replay_of=job.spec.replay_of,
     )
 
 

@@ -13,6 +13,7 @@ from syndicate.client_api.checkers._errors import (
     OverlappingOperations,
     UnknownKind,
 )
+from syndicate.client_api.checkers._ledger import fault_windows
 from syndicate.client_api.checkers._linearizable import Linearizable
 from syndicate.client_api.checkers._list_append import ListAppend
 from syndicate.client_api.checkers._registers import CasRegister, KeyValue, Register
@@ -46,5 +47,6 @@ __all__ = [
     "UnknownKind",
     "Verdict",
     "compose",
+    "fault_windows",
     "vacuous",
 ]

@@ -24,6 +24,8 @@ from syndicate.client_api.history._clock import ClockReading
 from syndicate.client_api.history._error import HistoryError
 
 VERSION = 1
+MOST = 2**63 - 1
+"""Of a number: no clock counts further in nanoseconds, and a time line is drawn with less."""
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
@@ -131,10 +133,12 @@ def header_of(where: str, line: dict[str, Any]) -> Header:
 
 
 def number_of(where: str, line: dict[str, Any], name: str) -> int:
-    """A whole number of at least 0. Raises HistoryError."""
+    """A whole number of at least 0 and at most `MOST`. Raises HistoryError."""
     value = line.get(name)
     if type(value) is not int or value < 0:
         raise HistoryError(f"{where}: {name!r} must be a whole number of at least 0, not {shown(value)}")
+    if value > MOST:
+        raise HistoryError(f"{where}: {name!r} must be at most {MOST}, not {shown(value)}")
     return value
 
 

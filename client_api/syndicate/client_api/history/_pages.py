@@ -52,6 +52,11 @@ class Pages:
             raise
         self._map.write(first)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be appended any more."""
+        return bool(self._refusal)
+
     def append(self, line: bytes) -> None:
         """Adds a line at the end, all of it or nothing; from any thread.
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from syndicate.client_api.history._clock import ClockReading
 from syndicate.client_api.history._error import HistoryError
-from syndicate.client_api.history._lines import Header, decode, header_of, number_of, shown, text_of
+from syndicate.client_api.history._lines import MOST, Header, decode, header_of, number_of, shown, text_of
 from syndicate.client_api.history._operation import Operation, Outcome
 from syndicate.client_api.history._pairing import Pairing
 
@@ -133,6 +133,8 @@ def _clock(where: str, line: dict[str, Any], at_ns: int, boot_id: str) -> ClockR
     offset = line["clock"]
     if type(offset) is not int:
         raise HistoryError(f"{where}: the clock's offset must be a whole number, not {shown(offset)}")
+    if abs(offset) > MOST:
+        raise HistoryError(f"{where}: the clock's offset must be at most {MOST}, not {shown(offset)}")
     error = number_of(where, line, "error")
     return ClockReading(boot_id, at_ns, offset, error, text_of(where, line, "manager", ""))
 

@@ -141,6 +141,11 @@ class History:
         return self._path
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed: nothing more is recorded."""
+        return self._pages.closed
+
+    @property
     def header(self) -> Header:
         """Its first line: the clock's boot id and start among it."""
         return self._header

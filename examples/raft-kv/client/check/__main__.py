@@ -153,7 +153,7 @@ def main() -> None:
         history.set_clock(chaos.ping())
         run = Run(chaos, names, history, seed, int(env["SUCCESSES"]), float(env["PACE"]))
         verdict = run.work()
-        history.set_clock(chaos.ping())
+        chaos.hand_over(history)  # for the report
         told = verdict.finish_arguments()
         told["text"] = "\n".join([told["text"], *run.table(), f"seed {seed}: run again with SEED={seed}"])
         told["metrics"] |= run.metrics()

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from syndicate.client_api.history import History
 
 from check.cluster import DEADLINE_S, Cluster, UndecidedError
+from check.kv import Session
 from check.split import Split
 from check.workload import Workload
 
+MOST_SPLITS = 3
 PROBE = "probe"  # a key that only the plan uses
 
 
@@ -29,6 +31,10 @@ class ChaosCalls(Protocol):
     def revive(self, ip: Any, with_disk: bool | None = None) -> Any: ...
     def disconnect(self, ip: Any) -> Any: ...
     def reconnect(self, ip: Any) -> Any: ...
+    def partition(self, groups: Any = None, *, shape: Any = None) -> Any: ...
+    def heal(self, *fault_ids: int) -> Any: ...
+    def pause(self, ip: Any) -> Any: ...
+    def resume(self, ip: Any) -> Any: ...
 
 
 class Plan:
@@ -57,11 +63,12 @@ class Plan:
         self._say = say
         self._successes = successes
         self.windows: list[tuple[str, int, int]] = []  # kind, from, to: the history's clock, nanoseconds
-        self.isolated = 0  # leaders that were cut off
+        self.isolated = 0  # leaders that were cut off from a majority
 
     def run(self) -> None:
         """All steps. Raises UndecidedError when one of them does not come to its end."""
         steps = [self._cut_leader, self._kill_leader, self._lose_disk, self._cut_follower]
+        steps += [self._halve, self._ring, self._pause_leader]
         self._dice.shuffle(steps)
         # Last, as a store with a bug is not to be trusted with anything after it.
         for step in (*steps, self._split_vote):
@@ -73,19 +80,62 @@ class Plan:
     def _cut_leader(self) -> None:
         """Another is elected, and the one that was cut off must not answer reads any more."""
         leader, term = self._cluster.leader()
-        session = self._cluster.session(f"probe/{time.time_ns()}")
-        self._probe("put", ["old"], lambda: session.put(PROBE, "old", DEADLINE_S))
-        self._chaos.disconnect(leader)
-        self._say(f"cut {self._cluster.named(leader)} off, the leader of term {term}")
-        self.isolated += 1
-        with self._window("leader cut off"):
-            self._new_leader(leader, term)
-            self._probe("put", ["new"], lambda: session.put(PROBE, "new", DEADLINE_S))
-            # A right leader has stepped down, or waits for a majority in vain: then the others are asked.
-            self._probe("get", None, lambda: session.get(PROBE, DEADLINE_S, first=leader))
-        self._chaos.reconnect(leader)
-        self._healed(leader, "reconnected")
-        session.close()
+        with self._probes() as session:
+            self._chaos.disconnect(leader)
+            self._say(f"cut {self._cluster.named(leader)} off, the leader of term {term}")
+            self.isolated += 1
+            with self._window("leader cut off"):
+                self._new_leader(leader, term)
+                self._overwrite(session)
+                # A right leader has stepped down, or waits for a majority in vain: then others are asked.
+                self._read_at(session, leader)
+            self._chaos.reconnect(leader)
+            self._healed(leader, "reconnected")
+
+    def _halve(self) -> None:
+        """The leader is left with less than a majority, and the others elect another."""
+        leader, term = self._cluster.leader()
+        others = [member for member in self._cluster.members if member != leader]
+        self._dice.shuffle(others)
+        with_leader = others[: (len(others) + 1) // 2 - 1]
+        smaller, larger = [leader, *with_leader], others[len(with_leader) :]
+        with self._probes() as session:
+            cut = self._chaos.partition([smaller, larger])
+            self._say(f"cut {self._names(smaller)} from {self._names(larger)}; the first led term {term}")
+            self.isolated += 1
+            with self._window("leader in the smaller half"):
+                self._new_leader(leader, term)
+                self._overwrite(session)
+                self._read_at(session, leader)
+            self._chaos.heal(*cut.fault_ids)
+            for member in smaller:
+                self._healed(member, "one network again")
+
+    def _ring(self) -> None:
+        """Each reaches a majority, and no two the same one: who leads goes on, nobody else is elected."""
+        if len(self._cluster.members) < 5:
+            self._say("no ring: that takes five members")
+            return
+        cut = self._chaos.partition(shape="majority-ring")
+        self._say("each reaches a majority, and no two the same")
+        with self._window("majority ring"):
+            pass
+        self._chaos.heal(*cut.fault_ids)
+        for member in self._cluster.members:
+            self._healed(member, "one network again")
+
+    def _pause_leader(self) -> None:
+        """It stands still and then goes on where it was, while another one leads."""
+        leader, term = self._cluster.leader()
+        with self._probes() as session:
+            self._chaos.pause(leader)
+            self._say(f"paused {self._cluster.named(leader)}, the leader of term {term}")
+            with self._window("leader paused"):
+                self._new_leader(leader, term)
+                self._overwrite(session)
+            self._chaos.resume(leader)
+            self._read_at(session, leader)
+            self._healed(leader, "resumed")
 
     def _kill_leader(self) -> None:
         leader, term = self._cluster.leader()
@@ -121,6 +171,13 @@ class Plan:
         if len(self._cluster.members) != 5:
             self._say("no vote is split: that takes five members")
             return
+        for _ in range(MOST_SPLITS):
+            if not self._split_once():
+                return
+            self._say("the second leader lost its office before it wrote, which shows nothing")
+
+    def _split_once(self) -> bool:
+        """Whether it was missed, and should be tried again."""
         self._rest()
         self._cluster.until_settled()
         roles = self._dice.sample(self._cluster.members, 5)
@@ -133,6 +190,7 @@ class Plan:
         self._rest()
         split.compare()
         self._workload.resume()
+        return split.missed
 
     # What they have in common.
 
@@ -152,6 +210,24 @@ class Plan:
     def _serve(self, name: str, successes: int) -> None:
         if not self._workload.succeed(successes, DEADLINE_S):
             raise UndecidedError(f"{name}: not {successes} successes of each kind in {DEADLINE_S:g} s")
+
+    @contextmanager
+    def _probes(self) -> Iterator[Session]:
+        """A session of the plan's own; the probe's key is old."""
+        session = self._cluster.session(f"probe/{time.time_ns()}")
+        self._probe("put", ["old"], lambda: session.put(PROBE, "old", DEADLINE_S))
+        yield session
+        session.close()
+
+    def _overwrite(self, session: Session) -> None:
+        self._probe("put", ["new"], lambda: session.put(PROBE, "new", DEADLINE_S))
+
+    def _read_at(self, session: Session, member: str) -> None:
+        """A read that a member is asked for first, which led before."""
+        self._probe("get", None, lambda: session.get(PROBE, DEADLINE_S, first=member))
+
+    def _names(self, members: Sequence[str]) -> str:
+        return ", ".join(map(self._cluster.named, members))
 
     def _probe(self, kind: str, argument: Any, call: Callable[[], Any]) -> None:
         with self._history.operation("plan", kind, PROBE, argument) as operation:

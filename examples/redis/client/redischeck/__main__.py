@@ -33,6 +33,7 @@ def main() -> None:
             sys.exit(1)
         verdict = judge(read(history.path).operations, plan.windows)
         print(verdict.text(), flush=True)
+        chaos.hand_over(history)  # for the report
         chaos.finish(**verdict.finish_arguments())
 
 

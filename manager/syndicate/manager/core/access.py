@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from .errors import NotAllowed, NotFound
+from .errors import NotAllowed, NotFound, Refused
 from .model import JobSpec, Source, TokenScope, UserRole
+from .records import JobRecord
 
 
 class Whose(Enum):
@@ -80,6 +81,8 @@ RULES: Final[dict[str, Rule]] = {
     "ListJobs": Rule(_STUDENT, _READ),
     "WatchJob": Rule(_STUDENT, _READ, whose=Whose.SEEN),
     "ReadLogs": Rule(_STUDENT, _READ, whose=Whose.SEEN),
+    "ReadHistories": Rule(_STUDENT, _READ, whose=Whose.SEEN),
+    "ReadDisks": Rule(_STUDENT, _READ, whose=Whose.SEEN),
     "ListNodes": Rule(_STUDENT, _READ),
     "DrainNode": Rule(_STAFF, _ALL, changes=True),
     "GetCluster": Rule(_STUDENT, _READ),
@@ -114,10 +117,19 @@ CHAOS_RULES: Final[dict[str, Rule]] = {
     "Heal": _CHAOS,
     "ListFaults": _CHAOS_LOOK,
     "Finish": Rule(_STUDENT, _ALL, changes=True),
+    "PutHistory": Rule(_STUDENT, _ALL, changes=True),
+    "GatherHistories": Rule(_STUDENT, _ALL, changes=True),
+    "ReadHistory": Rule(_STUDENT, _ALL, changes=True),
     "ListMembers": _CHAOS_LOOK,
     "Ping": _CHAOS_LOOK,
 }
-"""ChaosControl's methods, as users may call them about the job that they name. Finish refuses all of them."""
+"""ChaosControl's methods, as users may call them about the job that they name.
+
+Those of CLIENTS_ONLY refuse all of them.
+"""
+
+CLIENTS_ONLY: Final = frozenset({"Finish", "PutHistory", "GatherHistories", "ReadHistory"})
+"""What only a client of the job may say and ask."""
 
 LOOK_AROUND: Final = Rule(_STUDENT, _READ)
 """What tools ask: which methods there are, and whether they are served."""
@@ -162,6 +174,43 @@ def check_job(caller: Caller, job_id: int, owner: str, whose: Whose) -> None:
 def is_default(client: Source | None, default_client: Source | None) -> bool:
     """Whether a client is the manager's default one."""
     return client is not None and default_client is not None and client.sha256 == default_client.sha256
+
+
+def may_have_source(caller: Caller, job: JobRecord, of_client: bool) -> bool:
+    """Whether the caller may have what a task of this job was started from, which lies on its disk, too.
+
+    Students their own job's and their team's; of its client where the owner gave it. That the job, or what
+    clients print, is published gives nobody a source.
+    """
+    if caller.is_staff:
+        return True
+    if not sees(caller, job.owner, job.team, published=False):
+        return False
+    foreign = job.submitter is not None and job.submitter[0] != job.owner
+    return not (of_client and (job.spec.graded or foreign))
+
+
+def check_replay(caller: Caller, job: JobRecord, default_client: Source | None) -> None:
+    """Raises where the caller may not run this job's sources once more: NotAllowed, and Refused.
+
+    A student may with what he, or his team, could submit anew: his own source, and the client that he gave
+    himself or that everybody's jobs get.
+    """
+    if caller.is_staff:
+        return
+    job_id, spec = job.job_id, job.spec
+    if not sees(caller, job.owner, job.team, published=False):
+        raise role_too_low(UserRole.STAFF, f"job {job_id} is {job.owner}'s: to replay it")
+    if spec.client is None or is_default(spec.client, default_client):
+        return
+    if spec.graded:
+        raise Refused(
+            "CLIENT_CHANGED",
+            f"job {job_id} had the client of this manager, which is another one now",
+            hint="Submit its source again, or ask staff to replay it",
+        )
+    if job.submitter is not None and job.submitter[0] != job.owner:
+        raise role_too_low(UserRole.STAFF, f"the client of job {job_id} is not {job.owner}'s: to replay it")
 
 
 def check_chaos(caller: Caller, job_id: int, spec: JobSpec, default_client: Source | None) -> None:

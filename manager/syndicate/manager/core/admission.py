@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from . import quota
+from . import quota, replay
 from .access import is_default
 from .errors import BadRequest, Exhausted, Refused
 from .events import SubmitJob
-from .limits import granted
-from .model import JobSpec, JobState, Source
+from .limits import LOSING, granted, why_not_losing
+from .model import JobSpec, JobState, Limits, Source
 from .names import is_name
 from .records import JobRecord
-from .state import LiveJob
+from .state import LiveJob, Replay
 from .stopping import enqueue
 from .words import count
 from .world import World
+
+MOST_KEPT_DISKS = 64
+"""Tasks of a job whose disks are kept: they are all packed and sent at the job's end."""
+LEAST_LOSING_DISK = 4 << 20  # less holds no journal
 
 
 def submitted(world: World, event: SubmitJob) -> int:
     """Queues a job and returns its id; the first answer where the request is repeated.
 
-    Raises BadRequest, Refused (TOO_LARGE, NO_SLOTS) or Exhausted (QUEUE_FULL, QUOTA_…).
+    Raises BadRequest, Refused (TOO_LARGE, NO_SLOTS, JOB_NOT_ENDED, NOTHING_TO_REPLAY) or Exhausted
+    (QUEUE_FULL, QUOTA_…).
     """
     if event.request_id and (known := world.submits.get(event.request_id)) is not None:
         first, owner = known
@@ -28,6 +33,7 @@ def submitted(world: World, event: SubmitJob) -> int:
         return first
     job_id = world.next_job_id
     spec = check(world, event)
+    planned = () if event.replays is None else replay.plan(event.replays, job_id)
     world.next_job_id += 1
     request_id = event.request_id or f"job-{job_id}"
     team = _team_of(world, event.owner)
@@ -38,6 +44,10 @@ def submitted(world: World, event: SubmitJob) -> int:
     )
     job = world.jobs[job_id] = LiveJob(record)
     world.save_job(job, record)
+    if planned:
+        job.replay = Replay({})
+        for call in planned:
+            world.save_plan(job.replay, call)
     world.submits[request_id] = (job_id, event.owner)
     enqueue(world, job)
     quota.spend(world, event.owner, team, world.ns)
@@ -48,7 +58,7 @@ def submitted(world: World, event: SubmitJob) -> int:
 
 def check(world: World, event: SubmitJob) -> JobSpec:
     """What the job would be, with the defaults filled in. Changes nothing, and raises as `submitted` does."""
-    spec = _spec_of(world, event, world.next_job_id)
+    spec = _spec_of(world, replay.filled(event), world.next_job_id)
     if len(world.queue) >= world.config.max_queued:
         raise Exhausted("QUEUE_FULL", f"{count(len(world.queue), 'job')} wait already; try again later")
     quota.check(world, event.owner, _team_of(world, event.owner), spec.slots)
@@ -91,7 +101,49 @@ def _spec_of(world: World, event: SubmitJob, job_id: int) -> JobSpec:
     client, clients = _clients_of(world, event)
     bounds = granted(event.limits, config.limits, config.max_limits)
     graded = is_default(client, config.default_client)
-    return JobSpec(name, event.source, event.machines, client, clients, limit, bounds, graded)
+    spec = JobSpec(
+        name,
+        event.source,
+        event.machines,
+        client,
+        clients,
+        limit,
+        bounds,
+        graded,
+        keep_disks=event.keep_disks,
+        lose_unsynced=_loses(event),
+        replay_of=0 if event.replays is None else event.replays.job.job_id,
+    )
+    if spec.keep_disks and spec.slots > MOST_KEPT_DISKS:
+        tasks = count(spec.slots, "task")
+        raise _bad("keep_disks", f"is for jobs of at most {MOST_KEPT_DISKS} tasks: this one has {tasks}")
+    if spec.lose_unsynced:
+        _require_losing(world, bounds)
+    return spec
+
+
+def _loses(event: SubmitJob) -> bool:
+    """A replay's kills are what those were that it replays."""
+    return event.lose_unsynced if event.replays is None else event.replays.job.spec.lose_unsynced
+
+
+def _require_losing(world: World, bounds: Limits) -> None:
+    """The job may come to any volunteer that may be used, so each of them must be able to."""
+    if bounds.disk_bytes < LEAST_LOSING_DISK:
+        least = f"{LEAST_LOSING_DISK >> 20} MiB"
+        raise _bad("limits.disk_bytes", f"must be at least {least} for a disk that loses what is not synced")
+    for name, node in sorted(world.nodes.items()):
+        record = node.record
+        why = why_not_losing(record)
+        if record.drained or world.barred(node) or not why:
+            continue
+        raise Refused(
+            "CANNOT",
+            why,
+            capability=LOSING,
+            volunteer=name,
+            hint=f"Drain it (`syndicatectl node drain {name}`), or submit without --lose-unsynced",
+        )
 
 
 def _clients_of(world: World, event: SubmitJob) -> tuple[Source | None, int]:

@@ -7,10 +7,11 @@ import math
 from dataclasses import replace
 
 from .desired import CUTS
-from .effects import FinishReply, LinesReply, MembersReply, MemberView
+from .effects import ClientsReply, ClientView, FinishReply, LinesReply, MembersReply, MemberView
 from .errors import BadRequest, NotAllowed, NotFound, Refused
 from .events import (
     ChaosCaller,
+    ClientsRequested,
     FinishRequested,
     LinesRequested,
     MembersRequested,
@@ -93,6 +94,15 @@ def members(world: World, event: MembersRequested) -> MembersReply:
             for task in job.tasks.values()
         )
     )
+
+
+def clients(world: World, event: ClientsRequested) -> ClientsReply:
+    """The clients of the caller's job, and whether each is over."""
+    job, client = _client(world, event.caller)
+    if event.acts:
+        require_running(job, client)
+    found = (task.record for task in job.tasks.values() if task.record.role is Role.CLIENT)
+    return ClientsReply(tuple(ClientView(one.task, one.generation, is_over(one)) for one in found))
 
 
 def lines(world: World, event: LinesRequested) -> LinesReply:

@@ -47,6 +47,7 @@ class Prepare:
     members: tuple[Member, ...]
     limits: Limits
     job_name: str
+    lose_unsynced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,9 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Leave nothing of the task and unlock the slot."""
+    """Leave nothing of the task and unlock the slot; with `keep_disk` its disk is handed over first."""
+
+    keep_disk: bool = False
 
 
 Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release
@@ -207,6 +210,22 @@ class MembersReply:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientView:
+    """A client: its latest generation, and whether nothing more will come of that."""
+
+    task: str
+    generation: int
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsReply:
+    """The clients of a job, in their order."""
+
+    clients: tuple[ClientView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LinesReply:
     """Lines of the ledger, in the order of their ids, and whether there are more."""
 
@@ -252,6 +271,7 @@ Answer = (
     | FaultsReply
     | FinishReply
     | MembersReply
+    | ClientsReply
     | LinesReply
     | PutUsersReply
     | PutTeamReply

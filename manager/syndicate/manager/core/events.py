@@ -24,16 +24,19 @@ from .model import (
     TaskRef,
 )
 from .user_events import UserEvent
+from .views import JobView
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitJob:
     """A user submits. Reply: SubmitReply.
 
-    Errors: BadRequest, Refused(TOO_LARGE, NO_SLOTS), Exhausted(QUEUE_FULL, QUOTA_…).
+    Errors: BadRequest, Refused(TOO_LARGE, NO_SLOTS, JOB_NOT_ENDED, NOTHING_TO_REPLAY),
+    Exhausted(QUEUE_FULL, QUOTA_…).
 
     `source` and `client` are known blobs (the edge has looked them up). `clients` None means: not said; so
-    does 0 in `time_limit_s` and in each of `limits`.
+    does 0 in `time_limit_s` and in each of `limits`. `replays` is the job whose faults are to come again,
+    whole; that the caller may, the edge has found. What is not said is as there, 0 in `machines` included.
     """
 
     call: int
@@ -47,7 +50,10 @@ class SubmitJob:
     no_client: bool = False
     time_limit_s: float = 0.0
     limits: Limits = NO_LIMITS
+    keep_disks: bool = False
     origin: Origin | None = None
+    replays: JobView | None = None
+    lose_unsynced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +153,11 @@ WhoCalls = ChaosCaller | UserCaller
 
 
 @dataclass(frozen=True, slots=True)
-class KillRequested:
-    """ChaosControl.Kill. Reply, here and below: FaultReply, or FaultsReply where several are named."""
+class OnMembers:
+    """A call of ChaosControl about members, named by their addresses.
+
+    Reply, here and below: FaultReply, or FaultsReply where several are named.
+    """
 
     call: int
     request_id: str
@@ -157,46 +166,37 @@ class KillRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class ReviveRequested:
+class Lasting(OnMembers):
+    """One whose effect lasts; `lease_s` is None for no end, here and below."""
+
+    lease_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KillRequested(OnMembers):
+    """ChaosControl.Kill."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviveRequested(OnMembers):
     """ChaosControl.Revive."""
 
-    call: int
-    request_id: str
-    caller: WhoCalls
-    ips: tuple[str, ...]
     with_disk: bool
 
 
 @dataclass(frozen=True, slots=True)
-class DisconnectRequested:
-    """ChaosControl.Disconnect. `lease_s` is None for no end, here and below."""
-
-    call: int
-    request_id: str
-    caller: WhoCalls
-    ips: tuple[str, ...]
-    lease_s: float | None = None
+class DisconnectRequested(Lasting):
+    """ChaosControl.Disconnect."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReconnectRequested:
+class ReconnectRequested(OnMembers):
     """ChaosControl.Reconnect."""
 
-    call: int
-    request_id: str
-    caller: WhoCalls
-    ips: tuple[str, ...]
-
 
 @dataclass(frozen=True, slots=True)
-class ResetRequested:
+class ResetRequested(Lasting):
     """ChaosControl.Reset."""
-
-    call: int
-    request_id: str
-    caller: WhoCalls
-    ips: tuple[str, ...]
-    lease_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,13 +215,9 @@ class PartitionRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class DegradeRequested:
+class DegradeRequested(OnMembers):
     """ChaosControl.Degrade."""
 
-    call: int
-    request_id: str
-    caller: WhoCalls
-    ips: tuple[str, ...]
     degradation: Degradation
     peers: tuple[str, ...] = ()
     one_way: bool = False
@@ -229,45 +225,24 @@ class DegradeRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class PauseRequested:
+class PauseRequested(Lasting):
     """ChaosControl.Pause."""
 
-    call: int
-    request_id: str
-    caller: WhoCalls
-    ips: tuple[str, ...]
-    lease_s: float | None = None
-
 
 @dataclass(frozen=True, slots=True)
-class ResumeRequested:
+class ResumeRequested(OnMembers):
     """ChaosControl.Resume."""
 
-    call: int
-    request_id: str
-    caller: WhoCalls
-    ips: tuple[str, ...]
-
 
 @dataclass(frozen=True, slots=True)
-class DiskFullRequested:
+class DiskFullRequested(Lasting):
     """ChaosControl.DiskFull."""
 
-    call: int
-    request_id: str
-    caller: WhoCalls
-    ips: tuple[str, ...]
-    lease_s: float | None = None
-
 
 @dataclass(frozen=True, slots=True)
-class SignalRequested:
+class SignalRequested(OnMembers):
     """ChaosControl.Signal."""
 
-    call: int
-    request_id: str
-    caller: WhoCalls
-    ips: tuple[str, ...]
     signal: int
 
 
@@ -311,6 +286,18 @@ class MembersRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientsRequested:
+    """What calls about histories ask: who the clients of the caller's job are. Reply: ClientsReply.
+
+    With `acts` the caller must be one that may still act.
+    """
+
+    call: int
+    caller: ChaosCaller
+    acts: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CallGone:
     """The caller of an RPC went away or its deadline passed: no Reply is wanted any more."""
 
@@ -350,6 +337,7 @@ Event = (
     | FinishRequested
     | MembersRequested
     | LinesRequested
+    | ClientsRequested
     | CallGone
     | Tick
 )

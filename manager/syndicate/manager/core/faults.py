@@ -7,7 +7,7 @@ from .asked import join, make, require_same
 from .clients import caller_of, name_of, require_running
 from .desired import LASTING
 from .effects import FaultReply, FaultsReply
-from .errors import Away, CoreError, Exhausted, FaultFailed, Refused
+from .errors import Away, CoreError, Exhausted, Refused
 from .events import ChaosRequest, UserCaller
 from .model import AnswerCode, FaultKind, Reason, Stamp
 from .orders import MAX_MEMBERS, Order, Part
@@ -36,7 +36,7 @@ def requested(world: World, event: ChaosRequest) -> None:
         return
     if asked is not None:
         require_same(asked, order.what, order.names, order.extra)
-        rest = _rest(order.parts, asked)
+        rest = rest_of(order.parts, asked)
         if not rest:
             join(world, asked, event.call)
             return
@@ -48,14 +48,14 @@ def requested(world: World, event: ChaosRequest) -> None:
     else:
         rest = order.parts
         _require_room(job, len(rest), order.what.kind)
-        _require_able(world, order)
+        require_able(world, order)
         asked = make(world, job, event.request_id, order.what, order.names, order.extra)
-        ops = _ops(world, asked, rest, by)
-        _require_no_obstacle(world, job, ops)
-        _audit(world, job, event, order)
+        ops = ops_at(world, asked, rest, by)
+        require_no_obstacle(world, job, ops)
+        write_audit(world, job, event, order)
         ledger.add(world, job, ops, asked, event.call)
         return
-    ledger.add(world, job, _ops(world, asked, rest, by), asked, event.call)
+    ledger.add(world, job, ops_at(world, asked, rest, by), asked, event.call)
 
 
 def _heal(
@@ -76,7 +76,7 @@ def _heal(
     if asked is not None:
         require_same(asked, order.what, (), order.extra)
         before = asked.call_id or job.next_fault_id
-        parts = [part for part in _rest(parts, asked) if any(line < before for line in part.task.lines)]
+        parts = [part for part in rest_of(parts, asked) if any(line < before for line in part.task.lines)]
         if not parts:
             join(world, asked, event.call)
             return
@@ -89,24 +89,24 @@ def _heal(
         asked = make(world, job, event.request_id, order.what, (), order.extra)
         asked.tasks = order.names
     _require_room(job, len(parts), order.what.kind)
-    _audit(world, job, event, order)
-    ledger.add(world, job, _ops(world, asked, parts, by), asked, event.call)
+    write_audit(world, job, event, order)
+    ledger.add(world, job, ops_at(world, asked, parts, by), asked, event.call)
 
 
-def _rest(parts: list[Part], asked: Asked) -> list[Part]:
+def rest_of(parts: list[Part], asked: Asked) -> list[Part]:
     """The members where it is neither under way nor done."""
     known = asked.ops.keys() | asked.told.keys()
     return [part for part in parts if part.task.record.task not in known]
 
 
-def _ops(world: World, asked: Asked, parts: list[Part], by: str) -> list[FaultOp]:
+def ops_at(world: World, asked: Asked, parts: list[Part], by: str) -> list[FaultOp]:
     return [
         FaultOp(asked, part.task.record.task, by, world.now, part.cut_out, part.cut_in, part.peers)
         for part in parts
     ]
 
 
-def _audit(world: World, job: LiveJob, event: ChaosRequest, order: Order) -> None:
+def write_audit(world: World, job: LiveJob, event: ChaosRequest, order: Order) -> None:
     if isinstance(event.caller, UserCaller):
         method = order.what.kind.name.title().replace("_", "")
         world.audit(event.caller.origin, method, f"job {job.record.job_id}", job.record.job_id)
@@ -133,9 +133,10 @@ def answered(
     if code is not AnswerCode.DONE:
         _failed(world, job, task, op, code, detail)
         return
-    if ledger.send_rest(world, job, task, op):
-        return
     at, error_ns = world.on_clock(node, applied_at, pending.first_sent_ns)
+    if op.left:
+        ledger.partly_done(world, job, task, op, at, error_ns)
+        return
     fault = changed(
         op.fault,
         processes=processes,
@@ -156,7 +157,7 @@ def answered(
 def reply_of(world: World, node: Node, fault: FaultRecord) -> FaultReply | CoreError:
     """What the callers of a fault that is over are told, now or after a restart."""
     if fault.error or fault.applied_at is None:
-        return FaultFailed("FAULT_FAILED", fault.error)
+        return healing.failure(fault)
     by_volunteer = fault.applied_at.boot_id == node.record.boot_id
     return FaultReply(
         fault.fault_id,
@@ -186,10 +187,12 @@ def _took_effect(world: World, job: LiveJob, task: LiveTask, fault: FaultRecord,
 def _failed(world: World, job: LiveJob, task: LiveTask, op: FaultOp, code: AnswerCode, detail: str) -> None:
     assert op.fault is not None, "what is answered was written down"  # noqa: S101  # for the type checker
     line = detail or f"{task.record.volunteer_id} answered {code.name}"
+    if ledger.healed_already(job, op):
+        line += "; what its network suffered is healed"
     fault = changed(op.fault, error=line)
     world.save_fault(job, fault)
     ledger.failed(world, task, op, fault)
-    ledger.close(world, job, task, FaultFailed("FAULT_FAILED", line))
+    ledger.close(world, job, task, healing.failure(fault))
     if code is AnswerCode.UNKNOWN_TASK:
         why = f"{task.record.volunteer_id} does not know it any more"
         stopping.member_lost(world, job, task, Reason.INFRASTRUCTURE, why)
@@ -209,7 +212,7 @@ def _require_room(job: LiveJob, more: int, kind: FaultKind) -> None:
         raise Exhausted("TOO_MANY_FAULTS", f"{lines}: at most {most:,} may be in it")
 
 
-def _require_able(world: World, order: Order) -> None:
+def require_able(world: World, order: Order) -> None:
     """Raises Refused where a member's machine lacks a capability, so that none of them is touched."""
     if not order.needs:
         return
@@ -222,7 +225,7 @@ def _require_able(world: World, order: Order) -> None:
                 raise Refused("CANNOT", text, capability=need, volunteer=record.volunteer_id, why=why)
 
 
-def _require_no_obstacle(world: World, job: LiveJob, ops: list[FaultOp]) -> None:
+def require_no_obstacle(world: World, job: LiveJob, ops: list[FaultOp]) -> None:
     """Raises what several members would fail with as far as it is known now, so that none of them is touched.
 
     One that has operations waiting may be otherwise when its turn comes.

@@ -15,6 +15,7 @@ from collections import Counter
 
 from . import commands, ledger, lives, stopping
 from .effects import Prepare, Reserve, Start
+from .limits import why_not_losing
 from .model import AnswerCode, JobState, Member, Reason, Role, Source, Stamp, TaskState
 from .prefixes import is_address
 from .records import TaskRecord
@@ -172,6 +173,16 @@ def _awaited(world: World, pending: Pending) -> tuple[LiveJob, LiveTask] | None:
     return found
 
 
+def _unable(world: World, job: LiveJob) -> str:
+    """Why not all members can lose what they do not sync: a machine may have come since the job was checked.
+
+    An older one would take the order and lose nothing, and the job's verdict would claim what nobody tried.
+    """
+    members = (task for task in job.tasks.values() if task.record.role is not Role.CLIENT)
+    found = (why_not_losing(world.node_of(task).record) for task in members)
+    return next((why for why in found if why), "")
+
+
 def _prepare(world: World, job: LiveJob) -> None:
     record = job.record
     addresses = Counter(task.record.address for task in job.tasks.values())
@@ -180,6 +191,9 @@ def _prepare(world: World, job: LiveJob) -> None:
         owners = [t.record for t in job.tasks.values() if t.record.address == twice[0]]
         where = ", ".join(f"slot {t.slot} of {t.volunteer_id}" for t in owners)
         stopping.fail(world, job, Reason.INFRASTRUCTURE, f"{twice[0]} is the address of {where}")
+        return
+    if record.spec.lose_unsynced and (unable := _unable(world, job)):
+        stopping.fail(world, job, Reason.INFRASTRUCTURE, unable)
         return
     world.move_job(job, JobCause.RESERVED, reserved_at=world.now)
     limit = nanoseconds(record.spec.time_limit_s) + nanoseconds(world.config.prepare_timeout_s)
@@ -191,7 +205,9 @@ def _prepare(world: World, job: LiveJob) -> None:
     for task in job.tasks.values():
         world.move_task(job, task, TaskCause.PREPARE)
         source = _source_of(job, task)
-        action = Prepare(source, task.record.role, members, record.spec.limits, record.spec.name)
+        role, spec = task.record.role, record.spec
+        loses = spec.lose_unsynced and role is not Role.CLIENT  # clients are never killed
+        action = Prepare(source, role, members, spec.limits, spec.name, loses)
         task.command_id = commands.issue(
             world, world.node_of(task), world.ref(task), task.record.slot, action
         )

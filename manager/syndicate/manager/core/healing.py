@@ -11,20 +11,25 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from .desired import CUTS, LASTING
+from .desired import CUTS, LASTING, OF_TASK
+from .errors import FaultFailed
 from .model import FaultKind, Stamp, TaskState
 from .records import FaultRecord, changed
-from .state import LiveJob, LiveTask
+from .state import LiveJob, LiveTask, Plane
 from .world import World, nanoseconds
 
 HEALER: Final = "job end"
 LEASE: Final = "lease"
 ROLLBACK: Final = "rollback"
+# Who asks for what a replay makes again.
+REPLAY: Final = "replay"
 KILL: Final = "kill"
 # A generation that ended by itself while it was frozen.
 EXIT: Final = "exit"
 # The machine of a member is gone.
 LOST: Final = "machine lost"
+# How often what a lease was to end is tried to be taken back before it is given up.
+MAX_LEASE_TRIES: Final = 10
 
 
 def holds(world: World, job: LiveJob, task: LiveTask, line: FaultRecord) -> None:
@@ -76,6 +81,38 @@ def watch_lease(world: World, line: FaultRecord) -> None:
     if line.lease_s and line.applied_at_manager is not None:
         due = world.when(line.applied_at_manager) + nanoseconds(line.lease_s)
         world.timers.set(("lease", line.job_id, line.fault_id), due)
+
+
+def failure(line: FaultRecord) -> FaultFailed:
+    """What is told of a line that failed; of one that may last all the same, by which call it is healed."""
+    if line.kind not in LASTING:
+        return FaultFailed("FAULT_FAILED", line.error)
+    return FaultFailed("FAULT_FAILED", line.error, call_id=str(line.call_id or line.fault_id))
+
+
+def doubtful(job: LiveJob, task: LiveTask, calls: frozenset[int]) -> set[Plane]:
+    """The parts of a target's state at which one of these calls failed, and which may be so all the same."""
+    if not task.unsure or task.record.state is TaskState.LOST:
+        return set()
+    failed = (
+        line
+        for line in job.faults.values()
+        if line.task == task.record.task and line.error and line.kind in LASTING
+    )
+    return task.unsure & {plane_of(line.kind) for line in failed if (line.call_id or line.fault_id) in calls}
+
+
+def plane_of(kind: FaultKind) -> Plane:
+    """The part of a target's state that a fault is about."""
+    return Plane.TASK if kind in OF_TASK or kind is FaultKind.RESUME else Plane.NETWORK
+
+
+def lease_tries(job: LiveJob, fault_id: int) -> int:
+    """How often it was tried in vain to take a line back because its lease ran out."""
+    return sum(
+        line.requested_by == LEASE and bool(line.error) and fault_id in line.heals
+        for line in job.faults.values()
+    )
 
 
 def job_ends(world: World, job: LiveJob) -> None:

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from . import commands, desired, healing
+from . import commands, desired, healing, story
 from .asked import conclude, ended, join, line_id, make, over_at, too_late, under_way
 from .clock import bound
-from .desired import CUTS, LASTING, OF_TASK
+from .desired import CUTS, LASTING
 from .effects import Action, FaultReply, Kill, Revive, SetNetwork, Signal
 from .errors import Away, CoreError, FaultFailed, Refused
-from .healing import LEASE, ROLLBACK
-from .model import ClockBound, FaultKind, JobState, Role, TaskState
+from .healing import LEASE, REPLAY, ROLLBACK, doubtful, plane_of
+from .model import ClockBound, FaultKind, JobState, Role, Stamp, TaskState
 from .records import FaultRecord, changed
 from .state import Asked, FaultOp, LiveJob, LiveTask, Node, Plane, What
 from .world import World, nanoseconds
@@ -33,11 +33,11 @@ from .world import World, nanoseconds
 MAX_WAITING = 1000
 MAX_LINES = 10_000
 LINES_TO_MEND = 2_000
+_LONGEST_PAUSE_S = 600.0  # between two tries to take back what a lease was to end
 # An operation waits while its target is on the way to its first start.
 _READY_FOR_FAULTS = frozenset({TaskState.RUNNING, TaskState.KILLED, TaskState.EXITED, TaskState.LOST})
 _AT_PROCESSES = frozenset({FaultKind.KILL, FaultKind.REVIVE, FaultKind.SIGNAL})
 _TAKE_BACK = frozenset({FaultKind.RECONNECT, FaultKind.RESUME, FaultKind.HEAL})
-_OF_TASK = OF_TASK | {FaultKind.RESUME}
 _UNDO = What(FaultKind.HEAL, text="it failed elsewhere")
 
 
@@ -53,12 +53,20 @@ def add(world: World, job: LiveJob, ops: Sequence[FaultOp], asked: Asked, call: 
     _begin(world, job, ops)
 
 
+def begin(world: World, job: LiveJob, ops: Sequence[FaultOp], asked: Asked) -> None:
+    """As `add`, of a fault for which no caller waits."""
+    under_way(world, job, asked, ops)
+    _begin(world, job, ops)
+
+
 def pump(world: World, job: LiveJob, task: LiveTask) -> None:
     """Begins the target's next operation, if none is under way; answers those that need no command."""
     while task.ops and task.ops[0].fault is None and task.record.state in _READY_FOR_FAULTS:
         op = task.ops[0]
         value = outlook(world, task, op)
         if value is not None:
+            if isinstance(value, CoreError) and op.requested_by == REPLAY:
+                value = note_refusal(world, job, op, value.detail)
             close(world, job, task, value)
         else:
             _write_down(world, job, task, op)
@@ -74,7 +82,7 @@ def outlook(world: World, task: LiveTask, op: FaultOp) -> FaultReply | CoreError
     alive = state is TaskState.RUNNING
     # Of a task that is to live, only its volunteer can say that it does.
     unsure = kind is FaultKind.REVIVE and node.session is None
-    if _holds_already(task, op) and not unsure:
+    if _holds_already(world.jobs[op.asked.job_id], task, op) and not unsure:
         return FaultReply(0, True, None, clock_of(world, node), 0, task.record.generation)
     if state is TaskState.LOST:
         return FaultFailed("FAULT_FAILED", f"the machine of {name} is gone")
@@ -82,8 +90,8 @@ def outlook(world: World, task: LiveTask, op: FaultOp) -> FaultReply | CoreError
         return Refused("TASK_ALIVE", f"{name} lives: only a dead task can lose its disk")
     if kind in (FaultKind.PAUSE, FaultKind.SIGNAL) and not alive:
         return Refused("TASK_DEAD", f"{name} is not alive: it has no process")
-    # What takes itself back waits for its volunteer; a caller is told.
-    if node.session is None and op.requested_by not in (LEASE, ROLLBACK):
+    # What nobody waits for waits for its volunteer; a caller is told.
+    if node.session is None and op.requested_by not in (LEASE, ROLLBACK, REPLAY):
         return Away("VOLUNTEER_AWAY", f"{node.record.volunteer_id}, which has {name}, is away")
     return None
 
@@ -95,12 +103,23 @@ def send(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
     _send_next(world, job, task, op)
 
 
-def send_rest(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> bool:
-    """One command of an operation is answered: sends its next one. False where it was the last."""
-    if not op.left:
-        return False
+def partly_done(world: World, job: LiveJob, task: LiveTask, op: FaultOp, at: Stamp, error_ns: int) -> None:
+    """One command of an operation is done: what it took back is not in force, also where the next fails."""
+    plane = op.planes[-op.left - 1]
+    task.unsure.discard(plane)
+    healing.ends(world, job, task, _of_planes(job, op, (plane,)), at, error_ns, op.requested_by)
     _send_next(world, job, task, op)
-    return True
+
+
+def healed_already(job: LiveJob, op: FaultOp) -> bool:
+    """Whether an operation that is under way has taken something back by now."""
+    return bool(_of_planes(job, op, op.planes[: len(op.planes) - op.left - 1]))
+
+
+def _of_planes(job: LiveJob, op: FaultOp, planes: Sequence[Plane]) -> list[int]:
+    heals = op.fault.heals if op.fault is not None else ()
+    known = (job.faults[number] for number in heals if number in job.faults)
+    return [line.fault_id for line in known if plane_of(line.kind) in planes]
 
 
 def close(world: World, job: LiveJob, task: LiveTask, value: FaultReply | CoreError) -> None:
@@ -132,20 +151,38 @@ def lease_over(world: World, job_id: int, fault_id: int) -> None:
     task = job.tasks.get(line.task)
     if task is None or fault_id not in task.lines:
         return
-    what = What(FaultKind.HEAL, text="its lease ran out", scope=frozenset({line.call_id or fault_id}))
+    scope = frozenset({line.call_id or fault_id})
+    if any(op.requested_by == LEASE and op.scope == scope for op in task.ops):
+        return  # with another line of its call
+    what = What(FaultKind.HEAL, text="its lease ran out", scope=scope)
     asked = make(world, job, "", what, (line.task,))
-    ops = [FaultOp(asked, line.task, LEASE, world.now)]
-    under_way(world, job, asked, ops)
-    _begin(world, job, ops)
+    begin(world, job, [FaultOp(asked, line.task, LEASE, world.now)], asked)
 
 
 def failed(world: World, task: LiveTask, op: FaultOp, fault: FaultRecord) -> None:
     """A command of an operation was answered with a failure: what it was about may be so all the same."""
-    learn(task, fault, op.planes)
+    learn(task, fault, op.planes[-op.left - 1 :])
     if fault.requested_by == LEASE:
-        for fault_id in fault.heals:
-            again = world.ns + nanoseconds(world.config.command_timeout_s)
-            world.timers.set(("lease", fault.job_id, fault_id), again)
+        _try_lease_again(world, world.jobs[fault.job_id], fault)
+
+
+def _try_lease_again(world: World, job: LiveJob, fault: FaultRecord) -> None:
+    """What its lease could not take back is tried again, ever more seldom, until it is given up.
+
+    The lines of the ledger count the tries, so that a manager that is restarted goes on; it tries once more.
+    """
+    stuck = []
+    for fault_id in fault.heals:
+        tries = healing.lease_tries(job, fault_id)
+        if tries < healing.MAX_LEASE_TRIES:
+            pause_s = min(world.config.command_timeout_s * 2.0 ** (tries - 1), _LONGEST_PAUSE_S)
+            world.timers.set(("lease", job.record.job_id, fault_id), world.ns + nanoseconds(pause_s))
+        elif tries == healing.MAX_LEASE_TRIES:
+            stuck.append(fault_id)
+    if stuck:
+        lines = ", ".join(f"{fault_id} ({job.faults[fault_id].kind.name})" for fault_id in stuck)
+        text = f"the lease of {lines} ran out, but {tries} tries to take it back failed: {fault.error}"
+        story.tell(world, job, "lease.stuck", text, fault.task)
 
 
 def learn(task: LiveTask, fault: FaultRecord, planes: Iterable[Plane]) -> None:
@@ -171,7 +208,7 @@ def planes_of(job: LiveJob, fault: FaultRecord) -> set[Plane]:
     kinds = {fault.kind}
     if fault.kind is FaultKind.HEAL:
         kinds = {job.faults[healed].kind for healed in fault.heals if healed in job.faults}
-    return {_plane(kind) for kind in kinds}
+    return {plane_of(kind) for kind in kinds}
 
 
 def target_lost(world: World, job: LiveJob, task: LiveTask, why: str) -> None:
@@ -224,7 +261,7 @@ def _stays(task: LiveTask, asked: Asked, told: FaultReply | CoreError) -> bool:
     """Whether something of a call that failed is left at a member, or may be."""
     if isinstance(told, FaultReply):
         return told.fault_id in task.lines
-    return _plane(asked.kind) in task.unsure and task.record.state is not TaskState.LOST
+    return plane_of(asked.kind) in task.unsure and task.record.state is not TaskState.LOST
 
 
 def _begin(world: World, job: LiveJob, ops: Sequence[FaultOp]) -> None:
@@ -297,6 +334,12 @@ def _network(job: LiveJob, task: LiveTask, lines: Iterable[FaultRecord]) -> SetN
     return desired.network(lines, others, lambda name: job.tasks[name].record.address)
 
 
+def note_refusal(world: World, job: LiveJob, op: FaultOp, why: str) -> FaultFailed:
+    """Writes down what was not even tried: nobody is told of it otherwise."""
+    world.save_fault(job, _line(job, op, error=why))
+    return FaultFailed("FAULT_FAILED", why)
+
+
 def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
     match op.kind:
         case FaultKind.KILL:
@@ -310,9 +353,17 @@ def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None
             generation = task.record.generation
         case _:
             generation = 0
+    op.fault = _line(job, op, generation, _heals(task, op))
+    world.save_fault(job, op.fault)
+
+
+def _line(
+    job: LiveJob, op: FaultOp, generation: int = 0, heals: tuple[int, ...] = (), error: str = ""
+) -> FaultRecord:
+    """The next line of the ledger, about an operation."""
     what, fault_id = _UNDO if op.undo else op.asked.what, healing.next_fault_id(job)
     op.asked.call_id = op.asked.call_id or fault_id
-    op.fault = FaultRecord(
+    return FaultRecord(
         job.record.job_id,
         fault_id,
         job.record.attempt,
@@ -323,9 +374,10 @@ def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None
         op.requested_at,
         what.with_disk,
         generation,
+        error=error,
         call_id=op.asked.call_id,
         lease_s=what.lease_s,
-        heals=_heals(task, op),
+        heals=heals,
         cut_out=op.cut_out,
         cut_in=op.cut_in,
         degradation=what.degradation,
@@ -336,7 +388,6 @@ def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None
         seed=what.seed,
         text=what.text,
     )
-    world.save_fault(job, op.fault)
 
 
 def _heals(task: LiveTask, op: FaultOp) -> tuple[int, ...]:
@@ -355,26 +406,24 @@ def _heals(task: LiveTask, op: FaultOp) -> tuple[int, ...]:
     return tuple(line.fault_id for line in lines.values() if line.kind in kinds)
 
 
-def _plane(kind: FaultKind) -> Plane:
-    return Plane.TASK if kind in _OF_TASK else Plane.NETWORK
-
-
 def _planes(job: LiveJob, task: LiveTask, op: FaultOp) -> tuple[Plane, ...]:
     """The parts of the target's state that an operation which is written down has to set."""
     if op.kind in _AT_PROCESSES or op.fault is None:
         return ()
     if op.kind is not FaultKind.HEAL:
-        return (_plane(op.kind),)
+        return (plane_of(op.kind),)
     planes = planes_of(job, op.fault)
     if op.undo:
-        planes.add(_plane(op.asked.kind))
+        planes.add(plane_of(op.asked.kind))
     elif op.scope is None:
         planes |= task.unsure
+    else:
+        planes |= doubtful(job, task, op.scope)
     # One that took nothing back before a restart was about what was unsure then.
     return tuple(plane for plane in Plane if plane in planes) or tuple(Plane)
 
 
-def _holds_already(task: LiveTask, op: FaultOp) -> bool:
+def _holds_already(job: LiveJob, task: LiveTask, op: FaultOp) -> bool:
     alive, lost = task.record.state is TaskState.RUNNING, task.record.state is TaskState.LOST
     kind, lines = op.kind, task.lines.values()
     match kind:
@@ -385,10 +434,10 @@ def _holds_already(task: LiveTask, op: FaultOp) -> bool:
         case FaultKind.SIGNAL | FaultKind.PARTITION | FaultKind.DEGRADE:
             return False
         case FaultKind.HEAL if op.scope is not None and not op.undo:
-            return not _heals(task, op)
+            return not _heals(task, op) and not doubtful(job, task, op.scope)
         case FaultKind.HEAL if not op.undo:
             return not lines and (lost or not task.unsure)
-    sure = lost or _plane(op.asked.kind) not in task.unsure
+    sure = lost or plane_of(op.asked.kind) not in task.unsure
     if kind in LASTING:
         # What ends by itself does not stand for what was asked for now.
         return sure and any(line.kind is kind and not line.lease_s for line in lines)

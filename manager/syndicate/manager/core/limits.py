@@ -7,11 +7,15 @@ from typing import Final
 
 from .errors import BadRequest
 from .model import Limits
+from .records import NodeRecord
 from .words import size
 
 # A disk lies in memory. What its task needs beside it, so that a full disk is told as that and not as want
 # of memory.
 BESIDE_DISK_BYTES: Final = 64 << 20
+
+LOSING: Final = "lose-unsynced"
+"""The capability that a job of --lose-unsynced needs."""
 
 # Below these not even what stands around a task starts, and its machine would be taken for the culprit.
 LEAST: Final = Limits(
@@ -109,3 +113,11 @@ def _check_disk(found: Limits, wish: Limits, most: Limits) -> None:
 def _bad(name: str, text: str, asked: int, **metadata: str) -> BadRequest:
     field = f"limits.{name}"
     return BadRequest("BAD_FIELD", f"{field} {text}", field=field, asked=str(asked), **metadata)
+
+
+def why_not_losing(node: NodeRecord) -> str:
+    """Why a machine cannot let a disk lose what is not synced; empty where it can."""
+    if LOSING in node.capabilities:
+        return ""
+    why = dict(node.cannot).get(LOSING, "it does not say that it can")
+    return f"{node.volunteer_id} cannot let a disk lose what is not synced: {why}"

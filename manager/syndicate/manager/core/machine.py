@@ -26,6 +26,7 @@ from . import (
     ledger,
     nodes,
     recovery,
+    replaying,
     scheduler,
     show,
     stopping,
@@ -55,6 +56,7 @@ from .events import (
     CallGone,
     CancelJob,
     ChaosRequest,
+    ClientsRequested,
     DrainNode,
     Event,
     FinishRequested,
@@ -73,6 +75,7 @@ from .model import ClockBound, Config, JobState, Stamp, TaskRef
 from .records import JobRecord, Record, TeamRecord, TokenRecord, UserRecord
 from .state import LiveJob
 from .timers import TimerKey
+from .transitions import FINAL_TASK_STATES
 from .user_events import (
     Audited,
     CreateToken,
@@ -89,7 +92,16 @@ from .verdict import verdict
 from .views import ClusterView, JobView, NodeView
 from .world import REMEMBERED_ANSWERS, World
 
-_Call = SubmitJob | CancelJob | DrainNode | FinishRequested | MembersRequested | LinesRequested | UserCall
+_Call = (
+    SubmitJob
+    | CancelJob
+    | DrainNode
+    | FinishRequested
+    | MembersRequested
+    | LinesRequested
+    | ClientsRequested
+    | UserCall
+)
 
 
 # Of what a volunteer says of a failure, for people.
@@ -225,6 +237,17 @@ class Machine:
             and found[1].record.volunteer_id == node.record.volunteer_id
         )
 
+    def may_put_disk(self, session: str, ref: TaskRef) -> bool:
+        """Whether the volunteer of this stream gives the task's slot back now, and hands its disk over."""
+        if not self.may_log(session, ref):
+            return False
+        found = self._world.find(ref)
+        if found is None:
+            return False
+        job, task = found
+        ends = job.record.state is JobState.STOPPING and job.record.verdict is not JobState.QUEUED
+        return ends and job.record.spec.keep_disks and task.record.state not in FINAL_TASK_STATES
+
     def story(self, job_id: int) -> str:
         """The job's history as text, for a crash message or a failing test."""
         job = self._world.jobs.get(job_id)
@@ -251,7 +274,7 @@ class Machine:
                 self._exited(event)
             case SubmitJob() | CancelJob() | DrainNode():
                 self._answer_call(event)
-            case FinishRequested() | MembersRequested() | LinesRequested():
+            case FinishRequested() | MembersRequested() | LinesRequested() | ClientsRequested():
                 self._answer_call(event)
             case PutUsers() | PutTeam() | CreateToken() | RevokeToken() | PublishJob():
                 self._answer_call(event)
@@ -277,6 +300,7 @@ class Machine:
                     self._timer(key)
             case CallGone():
                 asked.leave(world, event.call)
+                replaying.leave(world, event.call)
             case VolunteerAttached():
                 nodes.attached(world, event)
             case VolunteerDetached():
@@ -306,6 +330,8 @@ class Machine:
                 return clients.members(world, event)
             case LinesRequested():
                 return clients.lines(world, event)
+            case ClientsRequested():
+                return clients.clients(world, event)
             case _:
                 return self._user_call(event)
 
@@ -385,7 +411,8 @@ class Machine:
 
     def _fault(self, event: ChaosRequest) -> None:
         try:
-            faults.requested(self._world, event)
+            if not replaying.requested(self._world, event):
+                faults.requested(self._world, event)
         except CoreError as error:
             self._world.reply(event.call, error)
 
@@ -447,6 +474,8 @@ class Machine:
                 ledger.overdue(world, number)
             case ("lease", int(job_id), int(number)):
                 ledger.lease_over(world, job_id, number)
+            case ("replay", int(job_id)):
+                world.touch(world.jobs[job_id])
 
     def _job_timer(self, job: LiveJob) -> None:
         match job.record.state:
@@ -477,6 +506,7 @@ class Machine:
             case JobState.RESERVING | JobState.PREPARING:
                 gang.advance(world, job)
             case JobState.RUNNING:
+                replaying.advance(world, job)
                 end = verdict([task.record for task in job.tasks.values()])
                 if end is not None:
                     stopping.stop(world, job, end.state, end.reason, end.detail, end.result)

@@ -230,7 +230,9 @@ class JobSpec:
     """What to run, with every default filled in.
 
     `clients` is 0 exactly where `client` is None. `time_limit_s` is in seconds and above 0. Of one that is
-    `graded` the client was the manager's default one when it was submitted.
+    `graded` the client was the manager's default one when it was submitted. With `keep_disks` each task's
+    disk is kept when the job ends. `replay_of` is the job whose faults come again; 0 for none. With
+    `lose_unsynced` a kill takes away what masters and slaves did not sync.
     """
 
     name: str
@@ -241,6 +243,9 @@ class JobSpec:
     time_limit_s: float
     limits: Limits = Limits()
     graded: bool = False
+    keep_disks: bool = False
+    replay_of: int = 0
+    lose_unsynced: bool = False
 
     @property
     def slots(self) -> int:

@@ -29,6 +29,7 @@ from .events import (
     ReviveRequested,
     SignalRequested,
 )
+from .healing import doubtful
 from .model import Degradation, FaultKind, PartitionShape, Role, TaskState
 from .state import LiveJob, LiveTask, What
 
@@ -88,11 +89,11 @@ def read(job: LiveJob, event: ChaosRequest) -> Order:
         case DisconnectRequested():
             return _plain(job, event.ips, FaultKind.DISCONNECT, event.lease_s)
         case ResetRequested():
-            return _plain(job, event.ips, FaultKind.RESET, event.lease_s, ("reset",))
+            return _plain(job, event.ips, FaultKind.RESET, event.lease_s)
         case PauseRequested():
-            return _plain(job, event.ips, FaultKind.PAUSE, event.lease_s, ("pause",))
+            return _plain(job, event.ips, FaultKind.PAUSE, event.lease_s)
         case DiskFullRequested():
-            return _plain(job, event.ips, FaultKind.DISK_FULL, event.lease_s, ("disk-full",))
+            return _plain(job, event.ips, FaultKind.DISK_FULL, event.lease_s)
         case SignalRequested():
             return _signal(job, event)
         case DegradeRequested():
@@ -101,6 +102,35 @@ def read(job: LiveJob, event: ChaosRequest) -> Order:
             return _partition(job, event)
         case HealRequested():
             return _heal(job, event)
+
+
+def needs_of(what: What) -> tuple[str, ...]:
+    """The capabilities that each member's machine must have."""
+    match what.kind:
+        case FaultKind.RESET:
+            return ("reset",)
+        case FaultKind.PAUSE:
+            return ("pause",)
+        case FaultKind.DISK_FULL:
+            return ("disk-full",)
+        case FaultKind.SIGNAL:
+            return ("signal",)
+        case FaultKind.PARTITION:
+            return ("one-way",) if what.one_way else ()
+        case FaultKind.DEGRADE if what.degradation is not None:
+            worse = what.degradation
+            wanted = (
+                ("loss", worse.loss_percent),
+                ("rate", worse.rate_bps),
+                ("delay", worse.delay_ms),
+                ("jitter", worse.jitter_ms),
+                ("duplicate", worse.duplicate_percent),
+                ("corrupt", worse.corrupt_percent),
+                ("reorder", worse.reorder_percent),
+            )
+            return tuple(name for name, value in wanted if value)
+        case _:
+            return ()
 
 
 def members_at(job: LiveJob, ips: tuple[str, ...], field: str = "ips") -> list[LiveTask]:
@@ -132,16 +162,13 @@ def _plain(
     ips: tuple[str, ...],
     kind: FaultKind,
     lease_s: float | None = None,
-    needs: tuple[str, ...] = (),
 ) -> Order:
     lease = _lease(lease_s)
-    return _order(job, ips, What(kind, lease_s=lease), f"/lease {lease}" if lease else "", needs)
+    return _order(job, ips, What(kind, lease_s=lease), f"/lease {lease}" if lease else "")
 
 
-def _order(
-    job: LiveJob, ips: tuple[str, ...], what: What, extra: str = "", needs: tuple[str, ...] = ()
-) -> Order:
-    return Order(what, [Part(task) for task in members_at(job, ips)], extra, needs)
+def _order(job: LiveJob, ips: tuple[str, ...], what: What, extra: str = "") -> Order:
+    return Order(what, [Part(task) for task in members_at(job, ips)], extra, needs_of(what))
 
 
 def _lease(lease_s: float | None) -> float:
@@ -165,7 +192,7 @@ def _signal(job: LiveJob, event: SignalRequested) -> Order:
         text = f"there is no signal {number}: it must be 1 to {MAX_SIGNAL}"
         raise BadRequest("BAD_FIELD", text, field="signal")
     what = What(FaultKind.SIGNAL, signal=number, text=f"signal {number}")
-    return _order(job, event.ips, what, f"/{number}", ("signal",))
+    return _order(job, event.ips, what, f"/{number}")
 
 
 # ---- degradations -----------------------------------------------------------------------------------------
@@ -185,20 +212,7 @@ def _degrade(job: LiveJob, event: DegradeRequested) -> Order:
         parts.append(Part(task, peers=own))
     text = words_of(worse) + (", only what it sends" if event.one_way else "")
     what = What(FaultKind.DEGRADE, lease_s=lease, degradation=worse, one_way=event.one_way, text=text)
-    needs = tuple(
-        name
-        for name, value in (
-            ("loss", worse.loss_percent),
-            ("rate", worse.rate_bps),
-            ("delay", worse.delay_ms),
-            ("jitter", worse.jitter_ms),
-            ("duplicate", worse.duplicate_percent),
-            ("corrupt", worse.corrupt_percent),
-            ("reorder", worse.reorder_percent),
-        )
-        if value
-    )
-    return Order(what, parts, f"/{worse}/{event.peers}/{event.one_way}/{lease}", needs)
+    return Order(what, parts, f"/{worse}/{event.peers}/{event.one_way}/{lease}", needs_of(what))
 
 
 def _check_degradation(worse: Degradation) -> None:
@@ -268,7 +282,7 @@ def _partition(job: LiveJob, event: PartitionRequested) -> Order:
         groups=addresses,
     )
     extra = f"/{word}/{seed}/{groups}/{event.one_way}/{lease}"
-    return Order(what, parts, extra, ("one-way",) if event.one_way else ())
+    return Order(what, parts, extra, needs_of(what))
 
 
 def _words_of_groups(word: str, groups: tuple[shapes.Group, ...], one_way: bool) -> str:
@@ -352,16 +366,16 @@ def _heal(job: LiveJob, event: HealRequested) -> Order:
             raise NotFound("NO_SUCH_FAULT", text)
         lines = (job.faults[number] for number in event.fault_ids)
         scope = frozenset(line.call_id or line.fault_id for line in lines)
-    parts = [Part(task) for task in job.tasks.values() if _may_heal(task, scope)]
+    parts = [Part(task) for task in job.tasks.values() if _may_heal(job, task, scope)]
     text = "" if scope is None else f"faults {_few(event.fault_ids)}"
     return Order(What(FaultKind.HEAL, text=text, scope=scope), parts, f"/{sorted(event.fault_ids)}")
 
 
-def _may_heal(task: LiveTask, scope: frozenset[int] | None) -> bool:
+def _may_heal(job: LiveJob, task: LiveTask, scope: frozenset[int] | None) -> bool:
     calls = {line.call_id or line.fault_id for line in task.lines.values()}
     calls.update(op.asked.call_id for op in task.ops)
     if scope is not None:
-        return not scope.isdisjoint(calls)
+        return not scope.isdisjoint(calls) or bool(doubtful(job, task, scope))
     return bool(calls) or (bool(task.unsure) and task.record.state is not TaskState.LOST)
 
 

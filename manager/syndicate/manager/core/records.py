@@ -147,6 +147,48 @@ def changed(line: FaultRecord, **changes: Any) -> FaultRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedPart:
+    """What a planned call does at one member; `held_ns` after the start it held there in the replayed job."""
+
+    task: str
+    held_ns: int
+    cut_out: tuple[str, ...] = ()
+    cut_in: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRecord:
+    """A call that a replay makes again, `offset_ns` after the start. Key: job_id, number.
+
+    Calls count from 1, in the order of their times. `asked_by` asked for it in the replayed job; empty where
+    nobody knows any more. The further fields are those of `FaultRecord`, but for `heals`: the numbers of the
+    calls that a Heal takes back, or `everything`. It is over in the attempt `over_in`; in `claimed_in` the
+    request `claimed_by` of a client stands for it.
+    """
+
+    job_id: int
+    number: int
+    offset_ns: int
+    asked_by: str
+    kind: FaultKind
+    parts: tuple[PlannedPart, ...]
+    with_disk: bool = True
+    lease_s: float = 0.0
+    degradation: Degradation | None = None
+    one_way: bool = False
+    signal: int = 0
+    shape: str = ""
+    seed: int = 0
+    text: str = ""
+    heals: tuple[int, ...] = ()
+    everything: bool = False
+    over_in: int = 0
+    claimed_in: int = 0
+    claimed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StoryRecord:
     """One line of a job's story. Key: job_id, sequence. Never changed once written."""
 
@@ -246,6 +288,7 @@ Record = (
     | TaskRecord
     | RunRecord
     | FaultRecord
+    | PlanRecord
     | StoryRecord
     | NodeRecord
     | EpochRecord

@@ -6,6 +6,7 @@
     RUNNING                 goes on; volunteers have `lost_after_s` to come back with the tasks
     STOPPING                goes on to its verdict; every slot is told again
     faults without an answer   are sent again under the same name, and written down when they are answered
+    planned ones of a replay   come at their times; those whose time is over at once
 
 `load` only reads, so that the first step of the machine carries everything that recovery changes.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from . import healing, ledger, quota, stopping
+from . import healing, ledger, quota, replay, replaying, stopping
 from .asked import forget_taken_back, restored, settle
 from .errors import InvariantError
 from .faults import reply_of
@@ -25,6 +26,7 @@ from .records import (
     FaultRecord,
     JobRecord,
     NodeRecord,
+    PlanRecord,
     Record,
     RunRecord,
     StoryRecord,
@@ -72,6 +74,7 @@ def load(
             task.tried = max(task.tried, run.generation)
     for fault in sorted(_of(rows, FaultRecord), key=lambda row: row.fault_id):
         _load_fault(world, fault)
+    _load_plans(world, _of(rows, PlanRecord))
     for job in world.jobs.values():
         if job.record.state in ACTIVE_JOB_STATES:
             world.active[job.record.job_id] = job
@@ -175,6 +178,16 @@ def _rank(record: TaskRecord) -> tuple[int, int]:
     return record.role, int(number or 0)
 
 
+def _load_plans(world: World, rows: list[PlanRecord]) -> None:
+    plans: dict[int, list[PlanRecord]] = {}
+    for row in sorted(rows, key=lambda row: row.number):
+        plans.setdefault(row.job_id, []).append(row)
+    for job_id, plan in plans.items():
+        job = world.jobs.get(job_id)
+        if job is not None and job.whole:
+            job.replay = replay.restored(job, plan)
+
+
 def _load_slots(world: World, job: LiveJob) -> None:
     for task in job.tasks.values():
         record = task.record
@@ -250,6 +263,7 @@ def _go_on(world: World, job: LiveJob) -> None:
     world.timers.set(("job", record.job_id), job.limit_deadline_ns)
     tell(world, job, "manager.restarted", "it goes on")
     _roll_back(world, job)
+    replaying.resumed(world, job)
     for task in job.tasks.values():
         for op in task.ops:
             if op.fault is not None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from .clock import Interval
 from .effects import Command, FaultReply, FinishReply
 from .errors import CoreError
 from .model import Degradation, FaultKind, Resources, Stamp, TaskRef
-from .records import FaultRecord, JobRecord, NodeRecord, RunRecord, StoryRecord, TaskRecord
+from .records import FaultRecord, JobRecord, NodeRecord, PlanRecord, RunRecord, StoryRecord, TaskRecord
 
 # A task in one attempt, whichever its generation: job id, attempt, task.
 TaskKey = tuple[int, int, str]
@@ -107,7 +108,8 @@ class Asked:
     in which they were named; of several it is not known after a restart, and `digest` stands for it and for
     whatever else of the call is not plain. `waiters` are the calls that wait for the answer. `call_id` is the
     id of its first line, 0 while it has none. Where it failed at one member, `undone` tells what came of
-    taking it back at the others; None before that is begun.
+    taking it back at the others; None before that is begun. `heals` are the calls that one of a replay takes
+    back: their lines may come later than it.
     """
 
     number: int
@@ -121,6 +123,7 @@ class Asked:
     waiters: list[int] = field(default_factory=list)
     call_id: int = 0
     undone: dict[str, FaultReply | CoreError] | None = None
+    heals: tuple[Asked, ...] = ()
 
     @property
     def kind(self) -> FaultKind:
@@ -156,7 +159,11 @@ class FaultOp:
     @property
     def scope(self) -> frozenset[int] | None:
         """The calls whose lines it takes back; None for all."""
-        return frozenset({self.asked.call_id}) if self.undo else self.asked.what.scope
+        if self.undo:
+            return frozenset({self.asked.call_id})
+        if self.asked.heals:
+            return frozenset(asked.call_id for asked in self.asked.heals)
+        return self.asked.what.scope
 
 
 @dataclass(slots=True)
@@ -180,6 +187,39 @@ class LiveTask:
     unsure_life: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """A call of a client, or of a user, that stands for a planned one and waits until that holds.
+
+    `names` are the members in the order in which they were named; `groups` are a Partition's, by address.
+    """
+
+    call: int
+    names: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(slots=True)
+class Replay:
+    """The calls that a job makes again, by number, and how far it is; but for `plan` of this attempt alone.
+
+    `next` is the first that has not come yet. `asked` are those that have, `flying` the numbers of those that
+    are under way. `claims` has by request id the one that it stands for. `unclaimed` is for looking up what
+    nothing stands for yet, and made when it is first asked: see `replay.counterpart`.
+    """
+
+    plan: dict[int, PlanRecord]
+    next: int = 1
+    told: bool = False
+    asked: dict[int, Asked] = field(default_factory=dict)
+    flying: dict[int, None] = field(default_factory=dict)
+    claims: dict[str, int] = field(default_factory=dict)
+    stands: dict[int, list[Stand]] = field(default_factory=dict)
+    unclaimed: dict[tuple[FaultKind, str], dict[frozenset[Any] | None, deque[int]]] = field(
+        default_factory=dict
+    )
+
+
 @dataclass(slots=True)
 class LiveJob:
     """A job in memory. `tasks` is in the order master, slaves, clients; `faults` is of the current attempt.
@@ -187,7 +227,7 @@ class LiveJob:
     `requests` has by request id the faults that are under way and those that are kept for repeats;
     `remembered` counts the members of the latter. `finishes` has by client what Finish was answered.
     `failures` counts what `max_attempts` bounds. One that is not `whole` has ended, and only the store has
-    its runs, faults, story and results.
+    its runs, faults, story and results. `replay` is there while a job that replays another one lives.
     """
 
     record: JobRecord
@@ -204,3 +244,4 @@ class LiveJob:
     limit_deadline_ns: int = 0
     domain: str = ""
     whole: bool = True
+    replay: Replay | None = None

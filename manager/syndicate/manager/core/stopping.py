@@ -5,7 +5,7 @@ and again until it has answered. A slot is nobody else's before that, even where
 longer:
 
 - for a machine that is away a job waits `stop_timeout_s` and then ends, its task LOST;
-- for one that lives and does not answer, four times as long;
+- for one that lives and does not answer, four times as long, in which a disk that is kept has time to come;
 - a job that is to be requeued waits for a machine that is away until that is given up, since by then its
   lease has ended the old task; with one that lives and does not answer it ends LOST rather than run twice.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import commands, healing, ledger
+from . import commands, healing, ledger, replay
 from .effects import Release
 from .model import AnswerCode, JobState, Reason, Result, Role, Stamp, TaskExit, TaskState
 from .records import JobRecord
@@ -31,6 +31,10 @@ PATIENCE_WITH_THE_LIVING = 4
 # story, or a run, weighs about so much.
 WHOLE_BYTES = 32 << 20
 LINE_BYTES = 900
+# What of a task is there may be on its disk.
+_WITH_DISK = frozenset(
+    {TaskState.PREPARED, TaskState.STARTING, TaskState.RUNNING, TaskState.KILLED, TaskState.EXITED}
+)
 
 
 def enqueue(world: World, job: LiveJob) -> None:
@@ -50,6 +54,7 @@ def stop(
 ) -> None:
     """Ends the attempt with a verdict: a terminal state, or QUEUED for another attempt."""
     ledger.end_attempt(world, job)
+    replay.ended(world, job)
     healing.job_ends(world, job)
     world.move_job(job, JobCause.STOP, verdict=verdict, reason=reason, detail=detail, result=result)
     for task in job.tasks.values():
@@ -61,13 +66,15 @@ def stop(
 
 def release_all(world: World, job: LiveJob) -> None:
     """Tells every slot of a job that stops to leave nothing."""
+    keeps = job.record.spec.keep_disks and job.record.verdict is not JobState.QUEUED
     for task in job.tasks.values():
         if task.record.state in FINAL_TASK_STATES:
             continue
         node = world.node_of(task)
         commands.forget(node, task.command_id)
         if world.holds(task):
-            task.command_id = commands.issue(world, node, world.ref(task), task.record.slot, Release())
+            release = Release(keep_disk=keeps and task.record.state in _WITH_DISK)
+            task.command_id = commands.issue(world, node, world.ref(task), task.record.slot, release)
         else:
             _give_up(world, job, task)
     timeout = nanoseconds(world.config.stop_timeout_s)
@@ -230,7 +237,7 @@ def cancel(world: World, job: LiveJob, by: str) -> None:
 def remember_ended(world: World, job: LiveJob) -> None:
     """The job has ended: it is kept a while for readers, whole or in part, and the oldest such is let go."""
     remember_submit(world, job.record)
-    job.requests, job.remembered = {}, 0
+    job.requests, job.remembered, job.replay = {}, 0, None
     job_id, weight = job.record.job_id, _weight(job)
     world.ended.append(job_id)
     world.whole.append((job_id, weight))

@@ -32,6 +32,8 @@ def queued_line(job: JobRecord) -> StoryRecord:
     if spec.clients:
         needs += f" and {count(spec.clients, 'client')}"
     text = f"submitted by {job.owner or 'nobody'}: {needs}"
+    if spec.replay_of:
+        text += f", a replay of job {spec.replay_of}"
     return StoryRecord(job.job_id, 0, 1, job.submitted_at, "", "job.queued", text)
 
 

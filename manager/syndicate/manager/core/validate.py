@@ -7,6 +7,7 @@ from collections import Counter
 from .desired import CUTS, LASTING
 from .effects import Release
 from .errors import InvariantError
+from .healing import MAX_LEASE_TRIES, lease_tries
 from .model import FaultKind, JobState, TaskState
 from .state import LiveJob, LiveTask
 from .story import retell
@@ -61,8 +62,23 @@ def _job(world: World, job: LiveJob) -> None:
     _require(all(asked.ops for asked in mine), "a fault is under way at no member", job)
     kept = sum(len(asked.told) for asked in job.requests.values() if not asked.ops)
     _require(job.remembered == kept, "faults kept for repeats miscounted", job)
+    _replay(world, job)
     for task in job.tasks.values():
         _task(world, job, task)
+
+
+def _replay(world: World, job: LiveJob) -> None:
+    """A job that replays another has its plan while it lives, and no caller is forgotten."""
+    replay, lives = job.replay, job.record.state not in TERMINAL_JOB_STATES
+    _require((replay is not None) == (lives and job.record.spec.replay_of > 0), "plan and job disagree", job)
+    if replay is None:
+        return
+    waiting = {stand.call for stands in replay.stands.values() for stand in stands}
+    mine = {call for call, (job_id, _) in world.stands.items() if job_id == job.record.job_id}
+    _require(waiting == mine, "callers and planned calls disagree", job)
+    _require(all(replay.asked[number].ops for number in replay.flying), "a planned call is over unseen", job)
+    if job.record.state is JobState.RUNNING and replay.next in replay.plan:
+        _require(world.timers.is_set(("replay", job.record.job_id)), "nothing makes the next call", job)
 
 
 def _task(world: World, job: LiveJob, task: LiveTask) -> None:
@@ -97,7 +113,8 @@ def _lines(world: World, job: LiveJob, task: LiveTask) -> None:
         _require(frozen, f"{name} is frozen, and does not run", job)
         if line.lease_s and job.record.state is JobState.RUNNING:
             ends = any(op.kind is FaultKind.HEAL for op in task.ops)
-            _require(ends or world.timers.is_set(("lease", line.job_id, number)), "nothing ends a lease", job)
+            ends = ends or world.timers.is_set(("lease", line.job_id, number))
+            _require(ends or lease_tries(job, number) >= MAX_LEASE_TRIES, "nothing ends a lease", job)
     cut = any(line.kind in CUTS for line in task.lines.values())
     _require(cut is task.record.disconnected, f"{name}: its row says otherwise whether it is cut off", job)
     _require(not task.lines or state not in FINAL_TASK_STATES, f"{name} is gone, and lines are in force", job)

@@ -25,6 +25,7 @@ from .records import (
     FaultRecord,
     JobRecord,
     NodeRecord,
+    PlanRecord,
     Record,
     RunRecord,
     StoryRecord,
@@ -34,7 +35,7 @@ from .records import (
     UserRecord,
 )
 from .snapshot import Running
-from .state import Asked, LiveJob, LiveTask, Node, Slot, key_of
+from .state import Asked, LiveJob, LiveTask, Node, Replay, Slot, key_of
 from .timers import Timers
 from .transitions import ACTIVE_JOB_STATES, JobCause, TaskCause, job_after, task_after
 
@@ -95,6 +96,8 @@ class World:
         # Faults that are under way: by the calls that wait for them, and by number.
         self.calls: dict[int, Asked] = {}
         self.asked: dict[int, Asked] = {}
+        # Calls that stand for planned ones of replays: job and number.
+        self.stands: dict[int, tuple[int, int]] = {}
         self.pool = Pool()
         self.queue = Queue()
         self.timers = Timers()
@@ -182,6 +185,11 @@ class World:
         job.faults[fault.fault_id] = fault
         self._unsaved["fault", fault.job_id, fault.fault_id] = fault
         self._changed[fault.job_id] = None
+
+    def save_plan(self, replay: Replay, planned: PlanRecord) -> None:
+        """The row of a call that a replay makes is this from now on."""
+        replay.plan[planned.number] = planned
+        self._unsaved["plan", planned.job_id, planned.number] = planned
 
     def save_story(self, job: LiveJob, line: StoryRecord) -> None:
         """The story has one more line."""

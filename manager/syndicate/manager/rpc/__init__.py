@@ -11,6 +11,7 @@ from .limits import Usage
 from .registry import Registry
 from .scheduler import Desk, Scheduler
 from .server import Listener, PortInUse
+from .shelves import Shelves
 from .upload import Uploads
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Registry",
     "Relayed",
     "Scheduler",
+    "Shelves",
     "Uploads",
     "Usage",
     "UsersChaosControl",

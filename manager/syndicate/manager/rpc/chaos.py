@@ -20,6 +20,7 @@ from ..engine import Engine
 from . import convert, pictures
 from .histories import ClientsHistories
 from .pages import page, page_number
+from .shelves import Shelves
 from .types import Context
 
 # The machine bounds every fault by itself; this is for a reply that never comes.
@@ -61,9 +62,10 @@ class Callers(Protocol):
 class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
     """The servicer. Errors are raised as CoreErrors; the guard tells them."""
 
-    def __init__(self, engine: Engine, callers: Callers) -> None:
+    def __init__(self, engine: Engine, callers: Callers, shelves: Shelves) -> None:
         self._engine = engine
         self._callers = callers
+        self._shelves = shelves
 
     # ---- processes ----------------------------------------------------------------------------------------
 
@@ -208,8 +210,7 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
 
     async def Finish(self, request: pb.FinishRequest, context: Context) -> pb.FinishResponse:
         """Write down what a client found."""
-        caller = await self._callers.who(context, "Finish")
-        assert isinstance(caller, events.ChaosCaller)  # noqa: S101 - users are refused before
+        caller = await self._client(context, "Finish")
         request_id = convert.request_id(request.request_id)
         result = convert.result_in(request.result)
         reply = await self._call(lambda call: events.FinishRequested(call, request_id, caller, result))
@@ -242,6 +243,12 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         return pb.PingResponse(manager_at=convert.stamp_out(at))
 
     # ---- help ---------------------------------------------------------------------------------------------
+
+    async def _client(self, context: Context, method: str) -> events.ChaosCaller:
+        """The caller of a method that is for clients only."""
+        caller = await self._callers.who(context, method)
+        assert isinstance(caller, events.ChaosCaller)  # noqa: S101 - users are refused before
+        return caller
 
     async def _asked(
         self, request: _Fault, context: Context, method: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core import effects
-from ..core.access import CHAOS_RULES, check_chaos, check_job, no_such_job, sees
+from ..core.access import CHAOS_RULES, CLIENTS_ONLY, check_chaos, check_job, no_such_job, sees
 from ..core.errors import Away, BadRequest, NotAllowed, Refused
 from ..core.events import ChaosCaller, UserCaller, WhoCalls
 from ..core.model import JobState, Member, TaskRef
@@ -14,6 +14,7 @@ from ..store import Store
 from . import caller as callers
 from .chaos import ChaosControl
 from .peers import Peers
+from .shelves import Shelves
 from .types import Context
 
 
@@ -62,8 +63,8 @@ class ByUsers:
     async def who(self, context: Context, method: str) -> WhoCalls:
         """The user. Raises BadRequest, NotFound, NotAllowed, and Refused for a job that does not run."""
         origin, rule = callers.origin(context), CHAOS_RULES[method]
-        if method == "Finish":
-            raise NotAllowed("NOT_A_CLIENT", "only a client of the job may say what it found")
+        if method in CLIENTS_ONLY:
+            raise NotAllowed("NOT_A_CLIENT", f"only a client of the job may call {method}")
         job_id = callers.job_named(context)
         if job_id is None:
             text = "the metadata `syndicate-job` is to name the job, by its number"
@@ -103,8 +104,8 @@ class ByUsers:
 class UsersChaosControl(ChaosControl):
     """For users, who look at jobs that ended long ago, too."""
 
-    def __init__(self, engine: Engine, by: ByUsers) -> None:
-        super().__init__(engine, by)
+    def __init__(self, engine: Engine, by: ByUsers, shelves: Shelves) -> None:
+        super().__init__(engine, by, shelves)
         self._by = by
 
     async def _lines(self, caller: WhoCalls, in_force: bool, after: int, most: int) -> effects.LinesReply:

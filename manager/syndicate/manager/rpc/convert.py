@@ -346,8 +346,9 @@ def command_out(command: effects.Command) -> registry_pb2.Command:
             pb.set_task.paused, pb.set_task.disk_full = paused, disk_full
         case effects.Signal(signal):
             pb.signal.signal = signal
-        case effects.Release():
+        case effects.Release(keep_disk):
             pb.release.SetInParent()
+            pb.release.keep_disk = keep_disk
     return pb
 
 
@@ -373,6 +374,7 @@ def _prepare_out(prepare: effects.Prepare) -> registry_pb2.Prepare:
         members=[member_out(m) for m in prepare.members],
         limits=limits_out(prepare.limits),
         job_name=prepare.job_name,
+        lose_unsynced=prepare.lose_unsynced,
     )
 
 

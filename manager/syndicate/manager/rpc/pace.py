@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -21,19 +21,32 @@ class Pace:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Counts what is done inside; nothing may be awaited there, for others work meanwhile."""
-        began = time.perf_counter()
+        """Counts what is done inside; nothing may be awaited there, for others work meanwhile.
+
+        By the thread's own processor time: a machine that stood still for seconds has not worked, and for
+        each of them the watcher would hear nothing for a minute.
+        """
+        began = time.thread_time()
         try:
             yield
         finally:
-            self._worked_s += time.perf_counter() - began
+            self._worked_s += time.thread_time() - began
 
     @property
     def rest_s(self) -> float:
         """How long the watcher rests for what it cost since the last rest."""
         return max(INTERVAL_S, self._worked_s / SHARE)
 
-    async def rest(self) -> None:
-        """Lets changes come together until the next round."""
-        rest_s, self._worked_s = self.rest_s, 0.0
-        await asyncio.sleep(rest_s)
+    async def rest(self, over: Callable[[], bool] = lambda: False) -> None:
+        """Lets changes come together until the next round, or until `over`: what is told then is the last.
+
+        A long rest looks at it every INTERVAL_S.
+        """
+        left_s, self._worked_s = self.rest_s, 0.0
+        loop = asyncio.get_running_loop()
+        until = loop.time() + left_s
+        while left_s > 0:
+            await asyncio.sleep(min(INTERVAL_S, left_s))
+            if over():
+                return
+            left_s = until - loop.time()

@@ -42,6 +42,9 @@ def spec_out(spec: model.JobSpec) -> scheduler_pb2.JobSpec:
         time_limit_s=spec.time_limit_s,
         no_client=spec.client is None,
         limits=limits_out(spec.limits),
+        keep_disks=spec.keep_disks,
+        replay_of=spec.replay_of,
+        lose_unsynced=spec.lose_unsynced,
     )
 
 

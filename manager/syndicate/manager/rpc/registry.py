@@ -19,13 +19,14 @@ from ..blobs import BlobDirectory
 from ..core import events
 from ..core.errors import Away, BadRequest, CoreError, NotFound, Refused
 from ..core.model import AnswerCode, Stamp
+from ..disks import DiskStore
 from ..engine import Engine
 from ..logs import LogKey, LogStore, Stored
 from ..transport import Transport
 from ..wakers import Wakers
 from . import convert
 from .audit import AuditLog
-from .disks import VolunteersDisks
+from .disks import DiskDesk, VolunteersDisks
 from .errors import short
 from .join import Signing
 from .session import Session
@@ -57,6 +58,7 @@ class Registry(VolunteersDisks, registry_pb2_grpc.RegistryServicer):
         files: Executor,
         transport: Transport | None,
         audit: AuditLog,
+        disks: DiskStore,
     ) -> None:
         """Without `transport` the listener is in clear text, and a volunteer is whoever it says it is."""
         self._engine = engine
@@ -68,6 +70,8 @@ class Registry(VolunteersDisks, registry_pb2_grpc.RegistryServicer):
         self._signing = None if transport is None else Signing(transport, audit)
         # Each fetch under way holds a chunk in memory; the others wait for their turn.
         self._fetches = asyncio.Semaphore(_MOST_FETCHES)
+        peers = None if transport is None else transport.peers
+        self._disks = DiskDesk(engine, disks, files, peers)
 
     # ---- the stream
     # -----------------------------------------------------------------------------------------

@@ -15,13 +15,14 @@ from syndicate.v1 import scheduler_pb2 as pb
 from syndicate.v1 import scheduler_pb2_grpc
 
 from ..core import effects, events, user_events
-from ..core.access import RULES, check_job, no_such_job, sees
-from ..core.errors import BadRequest, NotFound
+from ..core.access import RULES, check_job, check_replay, no_such_job, role_too_low, sees
+from ..core.errors import BadRequest, NotFound, Refused
 from ..core.limits import DEFAULTS
 from ..core.model import JobState, Source, UserRole
 from ..core.names import is_name
 from ..core.records import JobRecord
 from ..core.views import JobView, NodeView
+from ..disks import DiskStore
 from ..engine import Engine
 from ..logs import LogReader, LogStore
 from ..store import Store, Viewer
@@ -34,6 +35,7 @@ from .disks import UsersDisks
 from .histories import UsersHistories
 from .pace import Pace
 from .pages import page, page_number, page_size
+from .shelves import Shelves
 from .threads import off
 from .types import Context
 from .upload import Uploads
@@ -61,6 +63,8 @@ class Desk:
     uploads: Uploads
     logs: LogStore
     logs_changed: Wakers
+    shelves: Shelves
+    disks: DiskStore
     files: Executor
     version: str
     audit: AuditLog
@@ -76,6 +80,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         self._desk = desk
         self._engine = desk.engine
         self._store = desk.store
+        self._shelves = desk.shelves
         self._drawing = asyncio.Lock()
 
     # ---- sources ----------------------------------------------------------------------------------------
@@ -97,6 +102,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         owner = _owner()
         if not math.isfinite(spec.time_limit_s):
             raise BadRequest("BAD_FIELD", "spec.time_limit_s is not a number of seconds")
+        replays = await self._replayed(spec.replay_of) if spec.replay_of else None
         wanted = functools.partial(
             events.SubmitJob,
             request_id=request_id,
@@ -105,12 +111,18 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
             machines=spec.machines,
             clients=spec.clients if spec.HasField("clients") else None,
             no_client=spec.no_client,
+            lose_unsynced=spec.lose_unsynced,
             time_limit_s=spec.time_limit_s,
             limits=convert.limits_in(spec.limits) if spec.HasField("limits") else DEFAULTS,
+            keep_disks=spec.keep_disks,
             origin=callers.origin(context),
+            replays=replays,
         )
         try:
-            source = await self._source(spec.source_sha256, "spec.source_sha256")
+            if spec.source_sha256 or replays is None:
+                source = await self._source(spec.source_sha256, "spec.source_sha256")
+            else:
+                source = replays.job.spec.source
             client = (
                 await self._source(spec.client_sha256, "spec.client_sha256") if spec.client_sha256 else None
             )
@@ -204,7 +216,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
                     sent = fresh.job
                 if _has_ended(view.job):
                     return
-                await pace.rest()
+                await pace.rest(lambda: self._nothing_follows(request.job_id))
                 queued = view.job.state is JobState.QUEUED
                 await _wait(changed, _WATCH_QUEUED_S if queued else None)
                 self._end_if_stopping()
@@ -255,7 +267,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
                     raise BadRequest(
                         "BAD_FIELD", f"job {job_id} is at attempt {job.attempt}; there is no {attempt}"
                     )
-                tasks = _tasks(job, request)
+                tasks = viewing.tasks_of(job, request.tasks)
                 if self._hides_clients(job):
                     tasks = viewing.shown_tasks(tasks, bool(request.tasks))
                 reader = self._desk.logs.reader(job_id, attempt, tasks)
@@ -394,6 +406,22 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
             row.queue_place, row.queue_length = self._engine.machine.place(record.job_id)
         return row
 
+    async def _replayed(self, job_id: int) -> JobView:
+        """The job that is to be replayed, where the caller may and what it ran is still there."""
+        view = await self._view(job_id)
+        check_replay(callers.current(), view.job, self._engine.config.default_client)
+        spec = view.job.spec
+        for source in (spec.source, spec.client):
+            if source is not None and await self._desk.uploads.size(source.sha256) is None:
+                raise Refused(
+                    "SOURCE_GONE",
+                    f"what job {job_id} ran is not kept any more",
+                    hint="Submit its source again",
+                )
+        if self._is_staffs(spec.source.sha256):
+            raise role_too_low(UserRole.STAFF, "to run the client of this manager as a job")
+        return view
+
     async def _source(self, sha256: str, field: str) -> Source:
         convert.digest(sha256, field)
         size = await self._desk.uploads.size(sha256)
@@ -412,6 +440,11 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
 
     async def _off(self, work: Callable[[], T]) -> T:
         return await off(self._desk.files, work)
+
+    def _nothing_follows(self, job_id: int) -> bool:
+        """Whether a watcher of this job is told once more and then no more."""
+        record = self._engine.machine.record(job_id)
+        return record is None or _has_ended(record) or self._engine.stopping is not None
 
     def _end_if_stopping(self) -> None:
         if self._engine.stopping is not None:
@@ -456,19 +489,3 @@ def _few(values: Sized, field: str) -> None:
     """Before each is looked at. Raises BadRequest (BAD_FIELD)."""
     if len(values) > _MOST_VALUES:
         raise BadRequest("BAD_FIELD", f"{field} has {len(values):,} values; at most {_MOST_VALUES:,}")
-
-
-def _tasks(job: JobRecord, request: pb.ReadLogsRequest) -> list[str]:
-    spec = job.spec
-    members = ["master"]
-    members += [f"slave-{i}" for i in range(spec.machines - 1)]
-    members += [f"client-{i}" for i in range(spec.clients)]
-    if not request.tasks:
-        return members
-    wanted, known = set(request.tasks), set(members)
-    for task in request.tasks:
-        if task not in known:
-            raise BadRequest(
-                "BAD_FIELD", f"job {job.job_id} has no task {task[:64]!r}: {', '.join(members[:8])}"
-            )
-    return [m for m in members if m in wanted]

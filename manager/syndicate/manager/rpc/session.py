@@ -8,6 +8,8 @@ should know.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from syndicate.v1 import registry_pb2 as pb
@@ -48,7 +50,11 @@ class Session:
 
     def send(self, effect: effects.Send) -> None:
         """Push a command."""
-        self.push(pb.AttachResponse(commands=pb.Commands(commands=[convert.command_out(effect.command)])))
+        self.push(_message_of(effect))
+
+    def prepare(self, effect: effects.Send) -> Callable[[], None]:
+        """Encode a command that is to be pushed soon; the push."""
+        return partial(self.push, _message_of(effect))
 
     def welcome(self, effect: effects.SendWelcome) -> None:
         """Accept the volunteer."""
@@ -142,3 +148,7 @@ class Session:
         sent_at, received_at, _ = self._rounds.get(ack.sequence, (None, None, None))
         if sent_at is not None and received_at is not None:
             self._rounds[ack.sequence] = (sent_at, received_at, now)
+
+
+def _message_of(effect: effects.Send) -> pb.AttachResponse:
+    return pb.AttachResponse(commands=pb.Commands(commands=[convert.command_out(effect.command)]))

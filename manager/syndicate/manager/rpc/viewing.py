@@ -8,13 +8,14 @@ be run as somebody's own job, they are never shown; that of the job's own source
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from syndicate.v1 import common_pb2
 from syndicate.v1 import scheduler_pb2 as pb
 
-from ..core.access import Caller, sees
-from ..core.errors import NotAllowed
-from ..core.model import Source
+from ..core.access import Caller, may_have_source, role_too_low, sees
+from ..core.errors import BadRequest, NotAllowed
+from ..core.model import Source, UserRole
 from ..core.records import JobRecord
 
 
@@ -52,12 +53,46 @@ def default_client(caller: Caller, client: Source | None) -> str:
     return hashlib.sha256(bytes.fromhex(client.sha256)).hexdigest()
 
 
+def tasks_of(job: JobRecord, named: Sequence[str]) -> list[str]:
+    """The job's tasks that are named, or all. Raises BadRequest (BAD_FIELD) for one that it has not."""
+    spec = job.spec
+    members = ["master"]
+    members += [f"slave-{i}" for i in range(spec.machines - 1)]
+    members += [f"client-{i}" for i in range(spec.clients)]
+    if not named:
+        return members
+    wanted, known = set(named), set(members)
+    for task in named:
+        if task not in known:
+            raise BadRequest(
+                "BAD_FIELD", f"job {job.job_id} has no task {task[:64]!r}: {', '.join(members[:8])}"
+            )
+    return [m for m in members if m in wanted]
+
+
 def shown_tasks(tasks: list[str], named: bool) -> list[str]:
     """Of a job's tasks those whose output a student sees. Raises NotAllowed where a client is asked for."""
     shown = [task for task in tasks if not task.startswith("client-")]
     if named and len(shown) < len(tasks):
-        raise NotAllowed(
-            "NOT_PUBLISHED",
-            "what clients print is for staff until the job is published; their results are in the job",
-        )
+        raise not_published()
     return shown
+
+
+def tasks_with_disks(caller: Caller, job: JobRecord, tasks: list[str], named: bool) -> list[str]:
+    """Of these tasks those whose disks, with the sources on them, the caller may have.
+
+    Raises NotAllowed where there is none, and where one that may not be had is asked for.
+    """
+    shown = [task for task in tasks if may_have_source(caller, job, task.startswith("client-"))]
+    if not shown or (named and len(shown) < len(tasks)):
+        refused = next(task for task in tasks if task not in shown)
+        raise role_too_low(UserRole.STAFF, f"the source of {refused} lies on its disk: to have that")
+    return shown
+
+
+def not_published() -> NotAllowed:
+    """What a student is told who asks for what clients print or hand over."""
+    return NotAllowed(
+        "NOT_PUBLISHED",
+        "what clients print and record is for staff until the job is published; their results are in the job",
+    )

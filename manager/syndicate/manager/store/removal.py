@@ -11,6 +11,7 @@ _ROWS_AT_A_TIME: Final = 5000
 _PARTS: Final = {
     "story": "job_id, sequence",
     "fault": "job_id, fault_id",
+    "plan": "job_id, number",
     "run": "job_id, attempt, task, generation",
     "task": "job_id, attempt, task",
     "job": "job_id",

@@ -33,6 +33,8 @@ from ..core.records import (
     FaultRecord,
     JobRecord,
     NodeRecord,
+    PlannedPart,
+    PlanRecord,
     Record,
     RunRecord,
     StoryRecord,
@@ -108,6 +110,12 @@ def _spec(s: JobSpec) -> Doc:
         doc["clients"] = s.clients
     if s.graded:
         doc["graded"] = True
+    if s.keep_disks:
+        doc["keep_disks"] = True
+    if s.replay_of:
+        doc["replay_of"] = s.replay_of
+    if s.lose_unsynced:
+        doc["lose_unsynced"] = True
     return doc
 
 
@@ -122,6 +130,9 @@ def _read_spec(v: Doc) -> JobSpec:
         time_limit_s=v["time_limit_s"],
         limits=Limits(*v["limits"]),
         graded=v.get("graded", False),
+        keep_disks=v.get("keep_disks", False),
+        replay_of=v.get("replay_of", 0),
+        lose_unsynced=v.get("lose_unsynced", False),
     )
 
 
@@ -285,12 +296,16 @@ def _fault(r: FaultRecord) -> Row:
     for name in _FAULT_WORDS:
         if value := getattr(r, name):
             doc[name] = value
-    if (x := r.degradation) is not None:
-        doc["degradation"] = [
-            *(x.loss_percent, x.rate_bps, x.delay_ms, x.jitter_ms),
-            *(x.duplicate_percent, x.corrupt_percent, x.reorder_percent),
-        ]
+    if r.degradation is not None:
+        doc["degradation"] = _degradation(r.degradation)
     return [r.job_id, r.fault_id, r.attempt, doc]
+
+
+def _degradation(x: Degradation) -> list[Any]:
+    return [
+        *(x.loss_percent, x.rate_bps, x.delay_ms, x.jitter_ms),
+        *(x.duplicate_percent, x.corrupt_percent, x.reorder_percent),
+    ]
 
 
 def _read_fault(job_id: int, fault_id: int, attempt: int, doc: Doc) -> FaultRecord:
@@ -329,6 +344,56 @@ def _read_fault(job_id: int, fault_id: int, attempt: int, doc: Doc) -> FaultReco
         shape=doc.get("shape", ""),
         seed=doc.get("seed", 0),
         text=doc.get("text", ""),
+    )
+
+
+_PLAN_WORDS: Final = (
+    *("lease_s", "one_way", "signal", "shape", "seed", "text", "heals", "everything"),
+    *("over_in", "claimed_in", "claimed_by"),
+)
+
+
+def _plan(r: PlanRecord) -> Row:
+    doc: Doc = {
+        "offset_ns": r.offset_ns,
+        "asked_by": r.asked_by,
+        "kind": int(r.kind),
+        "parts": [[part.task, part.held_ns, part.cut_out, part.cut_in, part.peers] for part in r.parts],
+        "with_disk": r.with_disk,
+    }
+    for name in _PLAN_WORDS:
+        if value := getattr(r, name):
+            doc[name] = value
+    if r.degradation is not None:
+        doc["degradation"] = _degradation(r.degradation)
+    return [r.job_id, r.number, doc]
+
+
+def _read_plan(job_id: int, number: int, doc: Doc) -> PlanRecord:
+    degradation = doc.get("degradation")
+    return PlanRecord(
+        job_id=job_id,
+        number=number,
+        offset_ns=doc["offset_ns"],
+        asked_by=doc["asked_by"],
+        kind=FaultKind(doc["kind"]),
+        parts=tuple(
+            PlannedPart(task, held_ns, tuple(cut_out), tuple(cut_in), tuple(peers))
+            for task, held_ns, cut_out, cut_in, peers in doc["parts"]
+        ),
+        with_disk=doc["with_disk"],
+        lease_s=doc.get("lease_s", 0.0),
+        degradation=None if degradation is None else Degradation(*degradation),
+        one_way=doc.get("one_way", False),
+        signal=doc.get("signal", 0),
+        shape=doc.get("shape", ""),
+        seed=doc.get("seed", 0),
+        text=doc.get("text", ""),
+        heals=tuple(doc.get("heals", ())),
+        everything=doc.get("everything", False),
+        over_in=doc.get("over_in", 0),
+        claimed_in=doc.get("claimed_in", 0),
+        claimed_by=doc.get("claimed_by", ""),
     )
 
 
@@ -397,6 +462,7 @@ TABLE_OF: Final[dict[type[Any], str]] = {
     TaskRecord: "task",
     RunRecord: "run",
     FaultRecord: "fault",
+    PlanRecord: "plan",
     StoryRecord: "story",
     NodeRecord: "node",
     EpochRecord: "meta",
@@ -406,7 +472,7 @@ TABLE_OF: Final[dict[type[Any], str]] = {
     AuditRecord: "audit",
 }
 KEY_LENGTH: Final = {
-    **{"job": 1, "task": 3, "run": 4, "fault": 2, "story": 2, "node": 1, "meta": 1},
+    **{"job": 1, "task": 3, "run": 4, "fault": 2, "plan": 2, "story": 2, "node": 1, "meta": 1},
     **{"user": 1, "team": 1, "token": 1, "audit": 1},
 }
 ENCODE: Final[dict[str, Callable[[Any], Row]]] = {
@@ -414,6 +480,7 @@ ENCODE: Final[dict[str, Callable[[Any], Row]]] = {
     "task": _task,
     "run": _run,
     "fault": _fault,
+    "plan": _plan,
     "story": _story,
     "node": _node,
     "meta": _epoch,
@@ -427,6 +494,7 @@ DECODE: Final[dict[str, Callable[..., Record]]] = {
     "task": _read_task,
     "run": _read_run,
     "fault": _read_fault,
+    "plan": _read_plan,
     "story": _read_story,
     "node": _read_node,
     "user": user_in,

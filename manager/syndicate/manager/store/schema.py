@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 from ..core.model import JobState
 
 # The newest migration. Known here so that a start on a current database need not load alembic.
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 
 # The largest state of a job that has not ended.
 LAST_LIVE: Final = int(JobState.STOPPING)
@@ -71,6 +71,16 @@ fault = Table(
     Column("job_id", Integer, primary_key=True, autoincrement=False),
     Column("fault_id", Integer, primary_key=True, autoincrement=False),
     Column("attempt", Integer, nullable=False),
+    Column("doc", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What replays are to do: one row for each call.
+plan = Table(
+    "plan",
+    metadata,
+    Column("job_id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
     Column("doc", Text, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -147,5 +157,5 @@ def _upsert(table: Table) -> str:
 
 
 UPSERT: Final = {
-    t.name: _upsert(t) for t in (meta, job, task, run, fault, story, node, user, team, token, audit)
+    t.name: _upsert(t) for t in (meta, job, task, run, fault, plan, story, node, user, team, token, audit)
 }

@@ -195,7 +195,7 @@ class SqliteStore:
             yield from self._records(lines.order_by(audit.line.desc()))
             about_jobs = lines.where(sa.text("job_id != 0"), audit.allowed == 1)
             yield from self._records(about_jobs.order_by(audit.job_id.desc()))
-            for table in (job, schema.task, schema.run, schema.fault, schema.story):
+            for table in (job, schema.task, schema.run, schema.fault, schema.plan, schema.story):
                 query = sa.select(table).where(table.c.job_id.in_(live)).order_by(*table.primary_key)
                 yield from self._records(query)
             for table in (job, schema.task):

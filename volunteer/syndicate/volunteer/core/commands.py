@@ -238,6 +238,7 @@ def prepare_in_keeper(turn: Turn, slot: Slot) -> None:
             limits.open_files,
             limits.file_bytes,
         ),
+        lose_unsynced=wanted.lose_unsynced,
     )
     begin(turn, slot, Step.PREPARE, waiting, request, timeout_s=turn.state.config.prepare_timeout_s)
 

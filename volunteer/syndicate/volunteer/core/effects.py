@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import local
-from .model import Answer, Heartbeat, Hello, Memory, Source, TaskEvent, TaskId
+from .model import Answer, Heartbeat, Hello, Memory, Source, TaskEvent, TaskId, TaskRef
 
 # ---- to the managers; nothing comes of it where the stream is down --------------------------------------
 
@@ -123,6 +123,18 @@ class DrainLogs:
 
 
 @dataclass(frozen=True, slots=True)
+class SendDisk:
+    """Hand a task's disk over to its manager, or tell it why there is none. Answer: DiskSent, or never.
+
+    With `missing` there is none, and that is why.
+    """
+
+    slot: int
+    task: TaskRef
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetLogs:
     """The task's output is gone, or nobody wants it any more."""
 
@@ -160,6 +172,7 @@ Effect = (
     | OpenRelay
     | CloseRelay
     | DrainLogs
+    | SendDisk
     | ForgetLogs
     | Remember
     | Note

@@ -136,6 +136,14 @@ class LogsDrained:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskSent:
+    """SendDisk was done, as far as it went."""
+
+    slot: int
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has come to `Volunteer.next_wake`, or passes."""
 
@@ -156,5 +164,6 @@ Event = (
     | SourceFailed
     | RelayOpened
     | LogsDrained
+    | DiskSent
     | Tick
 )

@@ -180,6 +180,7 @@ def _evict(turn: Turn, slot: Slot) -> Slot:
     else:
         slot.operation = None
         slot.ended = slot.drained = True
+        slot.keep = False
         proceed(turn, slot)
     return turn.state.slots[slot.number]
 

@@ -110,6 +110,10 @@ class Volunteer:
                 slot = self._waiting_for(event.slot, Step.DRAIN)
                 if slot is not None and slot.task == event.task:
                     release.step_done(turn, slot)
+            case events.DiskSent():
+                slot = self._waiting_for(event.slot, Step.KEEP)
+                if slot is not None and slot.task == event.task:
+                    release.step_done(turn, slot)
             case _:
                 self._dispatch_rare(turn, event)
 

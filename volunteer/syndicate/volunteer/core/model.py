@@ -173,6 +173,7 @@ class Prepare:
     members: tuple[Member, ...]
     limits: Limits
     job_name: str
+    lose_unsynced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,9 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Leave nothing of the task and unlock the slot."""
+    """Leave nothing of the task and unlock the slot; with `keep_disk` its disk is handed over first."""
+
+    keep_disk: bool = False
 
 
 Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | Release
@@ -354,6 +357,7 @@ class Config:
     keeper_timeout_s: float = 12.0
     keeper_wait_s: float = 5.0
     drain_timeout_s: float = 10.0
+    disk_timeout_s: float = 45.0
     release_retry_s: float = 2.0
     event_resend_s: float = 5.0
     dead_after_intervals: float = 2.5

@@ -1,4 +1,5 @@
-"""How a slot is given back: end all processes, wait until the output is stored, remove everything.
+"""How a slot is given back: end all processes, wait until the output is stored, hand the disk over where that
+is wanted, remove everything.
 
 Always in this order, so that the last log and the last event were sent before Release is answered; each step
 has a deadline, and a step that cannot be done does not keep the next from being tried.
@@ -8,9 +9,9 @@ from __future__ import annotations
 
 from .. import local
 from . import rebooting
-from .effects import CloseRelay, DrainLogs, ForgetLogs, ReleaseSource
+from .effects import CloseRelay, DrainLogs, ForgetLogs, ReleaseSource, SendDisk
 from .endings import make_up_exit, runs
-from .model import AnswerCode, Reason, Role, TaskExit
+from .model import AnswerCode, Reason, Release, Role, TaskExit
 from .operations import begin
 from .state import Operation, Slot, Step, Waiting
 from .transitions import SlotInput, SlotState
@@ -26,6 +27,8 @@ def begin_release(turn: Turn, slot: Slot, waiting: Waiting | None, abandoned: bo
     slot.move(SlotInput.RELEASE, turn.now)
     if waiting is not None:
         slot.releases.append(waiting)
+        action = waiting.command.action
+        slot.keep = isinstance(action, Release) and action.keep_disk and not abandoned
     while slot.queue:
         turn.answer(slot.queue.popleft(), AnswerCode.UNKNOWN_TASK, "the task is being released")
     operation = slot.operation
@@ -51,12 +54,23 @@ def advance_release(turn: Turn, slot: Slot) -> None:
         turn.emit(DrainLogs(slot.number, slot.holds, tuple(sorted(slot.started))))
         return
     slot.drained = True
+    if slot.keep:
+        slot.operation = Operation(Step.KEEP, turn.after(config.disk_timeout_s))
+        turn.emit(SendDisk(slot.number, slot.ref(), _no_disk(slot)))
+        return
     if slot.role is Role.CLIENT:
         turn.emit(CloseRelay(slot.number))
     if not slot.touched:
         finish_release(turn, slot)
         return
     begin(turn, slot, Step.REMOVE, None, local.Release(slot.number, slot.holds))
+
+
+def _no_disk(slot: Slot) -> str:
+    """Why there is no disk to hand over; empty where there may be one."""
+    if slot.gone:
+        return "the keeper was restarted, and the disk went with it"
+    return "" if slot.generation > 0 else "the task was never started"
 
 
 def finish_release(turn: Turn, slot: Slot) -> None:
@@ -87,7 +101,7 @@ def release_failed(turn: Turn, slot: Slot, detail: str) -> None:
 
 
 def step_done(turn: Turn, slot: Slot) -> None:
-    """A step of a release was done, or has taken too long: END and DRAIN go on either way."""
+    """A step of a release was done, or has taken too long: all but REMOVE go on either way."""
     operation = slot.work
     slot.operation = None
     if operation.step is Step.REMOVE:
@@ -97,10 +111,12 @@ def step_done(turn: Turn, slot: Slot) -> None:
         slot.ended = True
     if operation.step is Step.DRAIN:
         slot.drained = True
+    if operation.step is Step.KEEP:
+        slot.keep = False
     advance_release(turn, slot)
 
 
-RELEASE_STEPS = (Step.END, Step.DRAIN, Step.REMOVE)
+RELEASE_STEPS = (Step.END, Step.DRAIN, Step.KEEP, Step.REMOVE)
 """The steps that only a release has."""
 
 

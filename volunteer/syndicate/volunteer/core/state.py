@@ -76,6 +76,7 @@ class Step(StrEnum):
     SIGNAL = "signal"
     END = "end"  # of a release: all processes
     DRAIN = "drain"  # of a release: all output stored by the manager
+    KEEP = "keep"  # of a release: the disk handed over to the manager
     REMOVE = "remove"  # of a release: all that the keeper has
 
 
@@ -139,6 +140,7 @@ class Slot:
     abandoned: bool = False
     ended: bool = False
     drained: bool = False
+    keep: bool = False  # its disk is to be handed over before it is removed
     lines: deque[StoryLine] = field(default_factory=lambda: deque(maxlen=_STORY_LINES))
 
     def move(self, line: SlotInput, now: Stamp) -> None:

@@ -28,11 +28,11 @@ def within_a_frame(synced: Synced) -> Synced:
 
     Each slot that holds a task has the same share. The newest generation comes first and is always told; its
     excerpts, and those of the ones before, are cut to what is left of the share, and the oldest go where even
-    their bare records do not fit. Networks are told as whole where those of all slots would take half of the
-    frame. Raises FrameError if there is no room for the slots themselves.
+    their bare records do not fit. Networks are not told (None) where those of all slots would take half
+    of the frame. Raises FrameError if there is no room for the slots themselves.
     """
-    if sum(_network_bytes(slot.network) for slot in synced.slots) > MAX_FRAME_BYTES // 2:
-        synced = replace(synced, slots=tuple(replace(slot, network=WHOLE) for slot in synced.slots))
+    if sum(_network_bytes(slot.network or WHOLE) for slot in synced.slots) > MAX_FRAME_BYTES // 2:
+        synced = replace(synced, slots=tuple(replace(slot, network=None) for slot in synced.slots))
     bare = replace(synced, slots=tuple(replace(slot, generations=()) for slot in synced.slots))
     room = MAX_FRAME_BYTES - _SPARE_BYTES - len(frames.encode(ReplyFrame(0, bare)))
     share = room // max(sum(bool(slot.generations) for slot in synced.slots), 1)

@@ -20,7 +20,18 @@ from .disk import Disk
 from .errors import failed, one_line
 from .launch import Launcher
 from .process import Process, reap
-from .sandbox import STDERR, STDOUT, Orders, Programs, Unpacker, Walls, bwrap_arguments, command
+from .sandbox import (
+    STDERR,
+    STDOUT,
+    Orders,
+    Programs,
+    Unpacker,
+    Walls,
+    bwrap_arguments,
+    command,
+    packer_arguments,
+    packer_command,
+)
 from .seccomp import reopened
 
 _READY_SECONDS = 10.0
@@ -104,8 +115,31 @@ class Box:
         With `preemptible` also Cancelled. What is made ahead of any task is not: who wants the slot's work
         to stop means the request that waits behind it.
         """
+
+        def start() -> Box:
+            disk.begin(generation)
+            argv, options = command(site.programs, site.uid), _options(site, disk)
+            return cls._start(site, launcher, f"g{generation}", argv, options, netns)
+
+        return cls._stand(start, preemptible)
+
+    @classmethod
+    def launch_packer(cls, site: Site, launcher: Launcher, disk: Disk, netns: int | None) -> Box:
+        """Start a sandbox that packs `disk` once it is told to `go`; as `launch`, raises Cancelled too."""
+
+        def start() -> Box:
+            walls = Walls(filtered=site.filter is not None, own_cgroups=site.own_cgroups)
+            options = packer_arguments(site.programs, disk.upper, disk.tmp, disk.shm, walls)
+            return cls._start(
+                site, launcher, "packer", packer_command(site.programs, site.uid), options, netns
+            )
+
+        return cls._stand(start, preemptible=True)
+
+    @classmethod
+    def _stand(cls, start: Callable[[], Box], preemptible: bool) -> Box:
         try:
-            box = cls._start(site, launcher, generation, disk, netns)
+            box = start()
             box._preemptible = preemptible
             try:
                 box._await_ready()
@@ -120,9 +154,16 @@ class Box:
         return box
 
     @classmethod
-    def _start(cls, site: Site, launcher: Launcher, generation: int, disk: Disk, netns: int | None) -> Box:
-        disk.begin(generation)
-        cgroup = site.cgroup.child(f"g{generation}")
+    def _start(
+        cls,
+        site: Site,
+        launcher: Launcher,
+        name: str,
+        argv: Sequence[str],
+        options: bytes,
+        netns: int | None,
+    ) -> Box:
+        cgroup = site.cgroup.child(name)
         with ExitStack() as undo:
             undo.callback(cgroup.remove)
             pipes, theirs = _make_pipes()
@@ -132,7 +173,7 @@ class Box:
                     given.callback(os.close, descriptor)
                 for output in (STDOUT, STDERR):  # a recipe's `> /dev/stderr` opens it as the task
                     os.fchown(theirs[output], site.uid, site.uid)
-                theirs.append(_arguments(site, disk))
+                theirs.append(_arguments(options))
                 given.callback(os.close, theirs[-1])
                 if site.filter is not None:
                     theirs.append(reopened(site.filter))
@@ -141,7 +182,6 @@ class Box:
                 given.callback(os.close, inside)
                 mntns = mounts.hold_namespace()
                 given.callback(os.close, mntns)
-                argv = command(site.programs, site.uid)
                 pid = launcher.start(argv, inside, mntns, netns, theirs, site.join)
             undo.callback(reap, pid, _ORPHAN_SECONDS)
             undo.callback(cgroup.kill)
@@ -229,6 +269,30 @@ class Box:
     def has_report(self, beginning: bytes) -> bool:
         """Whether a line that begins so was heard already."""
         return self._said.startswith(beginning) or b"\n" + beginning in self._said
+
+    def read_packed(self, limit: int, deadline: float) -> bytes:
+        """The next piece of what a packer writes, empty at its end; raises TimeoutError or Cancelled.
+
+        What it says meanwhile is heard, so that it never waits for that.
+        """
+        pipes = self.pipes
+        while True:
+            wanted = {pipes.stdout: select.POLLIN}
+            if pipes.report >= 0:
+                wanted[pipes.report] = select.POLLIN
+            ready = self._poll(wanted, deadline)
+            if pipes.report in ready and not self._hear():
+                pipes.close("report")
+            if pipes.stdout in ready:
+                return os.read(pipes.stdout, limit)
+
+    def last_reports(self, deadline: float) -> list[str]:
+        """All that it said and was kept of it, until it says nothing more; raises TimeoutError, Cancelled."""
+        while self.pipes.report >= 0:
+            self._poll({self.pipes.report: select.POLLIN}, deadline)
+            if not self._hear():
+                self.pipes.close("report")
+        return bytes(self._said).decode(errors="replace").splitlines()
 
     def _hear(self) -> bool:
         data = os.read(self.pipes.report, 65536)
@@ -339,10 +403,14 @@ def _make_pipes() -> tuple[Pipes, list[int]]:
     return Pipes(stdout, stderr, source, report, orders), theirs
 
 
-def _arguments(site: Site, disk: Disk) -> int:
-    """bubblewrap's options as a descriptor, which the caller closes; raises OSError, leaving none."""
+def _options(site: Site, disk: Disk) -> bytes:
+    """bubblewrap's options for a task."""
     walls = Walls(filtered=site.filter is not None, own_cgroups=site.own_cgroups)
-    options = bwrap_arguments(site.programs, disk.root, disk.tmp, disk.shm, site.view, walls)
+    return bwrap_arguments(site.programs, disk.root, disk.tmp, disk.shm, site.view, walls)
+
+
+def _arguments(options: bytes) -> int:
+    """bubblewrap's options as a descriptor, which the caller closes; raises OSError, leaving none."""
     descriptor = os.memfd_create("syndicate-arguments", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, options)

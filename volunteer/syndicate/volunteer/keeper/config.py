@@ -28,6 +28,8 @@ class Config:
     after_job: str
     lacks: tuple[str, ...]  # names of requirements that this machine meets in part
     unsafe: tuple[str, ...]  # names of those that it does not meet, and the operator does without
+    pack_bytes: int = 64 << 20
+    pack_s: float = 20.0
     faults: tuple[str, ...] = ()  # those that it can do
     cannot: tuple[tuple[str, str], ...] = ()  # those that it cannot, each with the reason
 

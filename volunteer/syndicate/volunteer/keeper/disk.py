@@ -6,7 +6,12 @@
 <folder>/disk/root    the root of the sandbox: `up` over the skeleton
 <folder>/disk/tmp-1   /tmp of generation 1, and so on: it counts within the same bounds
 <folder>/disk/shm-1   /dev/shm
-<folder>/disk/full    what is there while it is kept full, and nothing else takes a page
+<folder>/disk/full    the keeper's: it takes a page where nothing else does while the disk is kept full
+
+Where what was not synced is to be lost with the power, `up` and `work` lie in a file system of their own:
+
+<folder>/disk/device  a tmpfs of its own, with what stands for the device
+<folder>/disk/volume  where that is mounted, with `up` and `work`; see `volume`
 
 It is mounted in the namespace of the thread that makes it. Freeing what it held takes the kernel some
 microseconds a file, which is long for a hundred thousand: so a disk can be taken off its mount point at once
@@ -25,23 +30,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import mounts
-from .errors import failed
+from .errors import KeeperError, failed
 from .trees import remove_tree
+from .volume import Volume, image_bytes
 
 _FILL_SECONDS = 2.0
 _LEAST_SLACK = 64 << 10
 _PAGE = 4096
 _FLAGS = mounts.NOSUID | mounts.NODEV
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OWN_INODES = 1  # `full`, made with the disk: there may be none left for it later
+_DEVICE_SLACK = 1 << 20
 _INODE_BYTES = 4096  # what the kernel keeps for a file, its name and overlayfs's view of it, amply
 
 
 @dataclass(frozen=True)
 class DiskSize:
-    """Bounds of a disk."""
+    """Bounds of a disk, and whether it `loses` what was not synced when the power fails."""
 
     size_bytes: int
     inodes: int
+    loses: bool = False
 
 
 class Remains:
@@ -65,6 +74,7 @@ class Disk:
         self._mount = folder / "disk"
         self._size = size
         self._generation = 0
+        self._volume: Volume | None = None
         # Of the tmpfs and of the root: while they are open, taking the mounts away frees nothing.
         self._held: list[int] = []
 
@@ -76,7 +86,11 @@ class Disk:
     @property
     def upper(self) -> Path:
         """What the source and the task put there."""
-        return self._mount / "up"
+        return self._layers / "up"
+
+    @property
+    def _layers(self) -> Path:
+        return self._mount / "volume" if self._size.loses else self._mount
 
     @property
     def tmp(self) -> Path:
@@ -88,6 +102,18 @@ class Disk:
         """What the generation sees as /dev/shm."""
         return self._mount / f"shm-{self._generation}"
 
+    @property
+    def _device(self) -> Path:
+        return self._mount / "device"
+
+    @property
+    def _image(self) -> Path:
+        return self._device / "image"
+
+    @property
+    def _filler(self) -> Path:
+        return self._mount / "full"
+
     @classmethod
     def make(cls, folder: Path, skeleton: Path, size: DiskSize) -> Disk:
         """Mount an empty disk over `skeleton` under `folder`; raises KeeperError, having left nothing."""
@@ -97,18 +123,33 @@ class Disk:
         except OSError as error:
             disk.close()
             raise failed(f"cannot make a disk: {error}") from error
+        except KeeperError:
+            disk.close()
+            raise
         return disk
 
     def _mount_all(self, skeleton: Path) -> None:
         point = self._mount
         point.mkdir(exist_ok=True)
-        bounds = f"size={self._size.size_bytes},nr_inodes={self._size.inodes},mode=755"
+        inodes = self._size.inodes + _OWN_INODES
+        bounds = f"size={self._size.size_bytes},nr_inodes={inodes},mode=755"
         mounts.mount("syndicate", point, "tmpfs", _FLAGS, bounds)
         self._held.append(os.open(point, _FOLDER))
-        for name in ("up", "work", "root"):
-            (point / name).mkdir()
+        if self._size.loses:
+            self._device.mkdir()
+            # Of its own: what the task has in /tmp must leave the device all the room that it says it has.
+            bounds = f"size={image_bytes(self._size.size_bytes) + _DEVICE_SLACK},nr_inodes=2,mode=700"
+            mounts.mount("syndicate", self._device, "tmpfs", _FLAGS, bounds)
+            self._volume = Volume.make(self._image, self._layers, self._size.size_bytes, self._size.inodes)
+        self.root.mkdir()
+        for name in ("up", "work"):
+            (self._layers / name).mkdir()
+        self._filler.touch(0o600)
         self.upper.chmod(0o1777)
-        with _named(skeleton, self.upper, point / "work") as (lower, upper, work):
+        self._mount_root(skeleton)
+
+    def _mount_root(self, skeleton: Path) -> None:
+        with _named(skeleton, self.upper, self._layers / "work") as (lower, upper, work):
             layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
             mounts.mount("overlay", self.root, "overlay", _FLAGS, layers)
         self._held.append(os.open(self.root, _FOLDER))
@@ -117,11 +158,18 @@ class Disk:
         """Give it other bounds; raises KeeperError if it holds more than that."""
         if size == self._size:
             return
+        if size.loses or self._size.loses:
+            raise RuntimeError("such a disk is made with its bounds")
         try:
-            mounts.resize(self._mount, size.size_bytes, size.inodes, _FLAGS)
+            mounts.resize(self._mount, size.size_bytes, size.inodes + _OWN_INODES, _FLAGS)
         except OSError as error:
             raise failed(f"cannot bound the disk: {error}") from error
         self._size = size
+
+    @property
+    def usable(self) -> bool:
+        """Not so from a loss of power on, until it has recovered."""
+        return self._volume is None or not self._volume.lost
 
     def fill(self) -> None:
         """Leave no byte and no inode free; raises KeeperError.
@@ -130,17 +178,24 @@ class Disk:
         bounds are set to what is used. Who writes meanwhile may be quicker than that, so then it is given a
         little room first, and the bounds follow once that is used, or left.
         """
+        if self._volume is not None:
+            try:
+                self._volume.fill()
+            except OSError as error:
+                raise failed(f"cannot fill the disk: {error}") from error
+            return
         deadline = time.monotonic() + _FILL_SECONDS
         slack = 0
         while True:
-            used, inodes = self._used()
-            if not used:  # to a tmpfs 0 means no bound at all: a page of our own takes its place
-                (self._mount / "full").write_bytes(b"0")
-                continue
             try:
+                used, inodes = self._used()
+                if not used:  # to a tmpfs 0 means no bound at all: a page of our own takes its place
+                    self._filler.write_bytes(b"0")
+                    continue
                 mounts.resize(self._mount, used + slack, inodes + slack // _PAGE, _FLAGS)
             except OSError as error:
-                if error.errno != errno.EINVAL or time.monotonic() > deadline:
+                # EINVAL: more is used than that by now; ENOSPC: so is the page that was to be ours
+                if error.errno not in (errno.EINVAL, errno.ENOSPC) or time.monotonic() > deadline:
                     raise failed(f"cannot fill the disk: {error}") from error
                 slack = max(slack * 4, _LEAST_SLACK)
             else:
@@ -151,9 +206,46 @@ class Disk:
     def give_back(self) -> None:
         """Let it have its own bounds again, whatever was done to them; raises KeeperError."""
         try:
-            mounts.resize(self._mount, self._size.size_bytes, self._size.inodes, _FLAGS)
+            if self._volume is not None:
+                self._volume.empty()
+            else:
+                inodes = self._size.inodes + _OWN_INODES
+                mounts.resize(self._mount, self._size.size_bytes, inodes, _FLAGS)
         except OSError as error:
             raise failed(f"cannot give the disk its room back: {error}") from error
+
+    def settle(self) -> None:
+        """What stands on it now survives a loss of power; raises KeeperError."""
+        if self._volume is not None:
+            try:
+                self._volume.sync()
+            except OSError as error:
+                raise failed(f"cannot settle the disk: {error}") from error
+
+    def lose_unsynced(self) -> None:
+        """The power fails, after all its processes have ended; raises KeeperError. Idempotent."""
+        if self._volume is None:
+            raise RuntimeError("of a disk in memory nothing is synced")
+        try:
+            self._volume.lose()
+        except OSError as error:
+            raise failed(f"cannot let the disk's power fail: {error}") from error
+
+    def recover(self, skeleton: Path) -> None:
+        """The power is back, where it failed; raises KeeperError, and can be tried again."""
+        if self._volume is None or (self.usable and len(self._held) > 1):
+            return
+        try:
+            while len(self._held) > 1:  # the tmpfs stays
+                os.close(self._held.pop())
+            if os.path.ismount(self.root):
+                mounts.unmount(self.root)
+            if self._volume.lost:
+                self._volume.mount_again()
+            self._volume.empty()  # it may have survived; whoever wants it full fills it anew
+            self._mount_root(skeleton)
+        except OSError as error:
+            raise failed(f"cannot bring the disk back: {error}") from error
 
     def _used(self) -> tuple[int, int]:
         """Bytes and inodes; raises OSError."""
@@ -164,13 +256,16 @@ class Disk:
         """Whether no byte or no inode is left; not so once it was closed or detached. Raises OSError."""
         if not self._held:
             return False
+        if self._volume is not None:
+            return self._volume.full()
         found = os.fstatvfs(self._held[0])
         return found.f_bfree == 0 or found.f_ffree == 0
 
     def memory(self) -> int:
         """Bytes of memory that it takes, amply counted; raises OSError."""
         used, inodes = self._used()
-        return used + inodes * _INODE_BYTES
+        image = self._image.stat().st_blocks * 512 if self._volume is not None else 0
+        return used + image + inodes * _INODE_BYTES
 
     def begin(self, generation: int) -> None:
         """Fresh /tmp and /dev/shm for a generation; the last one's go first, which makes room for them.
@@ -203,9 +298,14 @@ class Disk:
         self.detach().free()
 
     def _unmount(self) -> None:
-        for point in (self.root, self._mount):
-            if os.path.ismount(point):
-                mounts.unmount(point)
+        if os.path.ismount(self.root):
+            mounts.unmount(self.root)
+        if self._volume is not None:
+            self._volume.close()
+        if os.path.ismount(self._device):
+            mounts.unmount(self._device)
+        if os.path.ismount(self._mount):
+            mounts.unmount(self._mount)
         if self._mount.is_dir():
             self._mount.rmdir()
 

@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..local import ErrorCode, Limits, Prepare
+from ..local import DiskRead, ErrorCode, Limits, Prepare
 from . import mounts
 from .audit import Standing
 from .box import Box, Cancelled, Site
@@ -29,6 +29,7 @@ from .launch import Launcher
 from .limits import UNBOUNDED, Bounds, Limiter
 from .network import Network, NetworkError, SlotNetwork
 from .orders import orders_of
+from .pack import PackBounds, Packing, refusal
 from .sandbox import Layout, Unpacker, unpacker_of
 from .undertaker import Undertaker
 from .unpack import Layouts, Unpacked, better_layout, unpack
@@ -51,6 +52,7 @@ class Shared:
     layouts: Layouts
     limiter: Limiter
     undertaker: Undertaker
+    packs: PackBounds
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Ground:
         self._network: SlotNetwork | None = None
         self._disk: Disk | None = None
         self._box: Box | None = None  # of generation 1, not yet handed out
+        self._packing: Packing | None = None
         self._source = -1
         self._layout = Layout()
         self._request: Prepare | None = None
@@ -197,12 +200,16 @@ class Ground:
                 self._network.assign(request.address, request.prefix_length, peers, self._site.uid)
 
         self._hold()
-        note = self._lay_out(_size(limits), deadline, assign)
+        size = _size_for(request)
+        if size.loses:
+            self._drop_sandbox()  # the one that waits has another kind of disk
+        note = self._lay_out(size, deadline, assign)
         self._resume()
-        if self._box is None:
+        if self._box is None or self._disk is None:
             raise RuntimeError("the sandbox is there after unpacking")
+        self._disk.settle()
         box, self._box, self._spent = self._box, None, False
-        self._laid = self._disk.memory() if self._disk is not None else 0
+        self._laid = self._disk.memory()
         self._shared.layouts.remember(request.source, self._layout)
         return Prepared(box, note)
 
@@ -271,9 +278,11 @@ class Ground:
         try:
             if anew:
                 self._leave_disk(self._request.limits.memory_bytes)
-                self._disk = Disk.make(self._folder, self._shared.skeleton, _size(self._request.limits))
-            elif self._fill and self._disk is not None:
-                self._disk.give_back()  # what the sandbox itself needs is not to fail
+                self._disk = Disk.make(self._folder, self._shared.skeleton, _size_for(self._request))
+            elif self._disk is not None:
+                self._disk.recover(self._shared.skeleton)
+                if self._fill:
+                    self._disk.give_back()  # what the sandbox itself needs is not to fail
             box = self._launch(generation)
         except OSError as error:
             self._take_back(None, anew)
@@ -312,6 +321,8 @@ class Ground:
         outcome = self._unpack(box, deadline)
         if outcome.error:
             raise self._refusal(outcome)
+        if self._disk is not None:
+            self._disk.settle()
         self._resume()
 
     def _unpack(self, box: Box, deadline: float, meanwhile: Callable[[], None] = lambda: None) -> Unpacked:
@@ -365,6 +376,49 @@ class Ground:
             self._remains.free()
             self._remains = None
 
+    def read_disk(self, offset: int, limit: int) -> DiskRead:
+        """The next piece of the disk, packed, of a task of which no process is left: see local.ReadDisk.
+
+        Raises KeeperError (WRONG_STATE), Cancelled; nothing of the packing is left then, nor at its end.
+        """
+        try:
+            if offset == 0:
+                self.drop_packing()
+                self._packing = self._begin_packing()
+            if self._packing is None or self._packing.offset != offset:
+                raise KeeperError(ErrorCode.WRONG_STATE, f"the disk is not being read at {offset}")
+            piece = self._packing.read(limit)
+        except OSError as error:
+            self.drop_packing()
+            return refusal(failed(f"cannot pack the disk: {error}"))
+        except (KeeperError, Cancelled) as error:
+            self.drop_packing()
+            if isinstance(error, KeeperError) and error.code is ErrorCode.FAILED:
+                return refusal(error)
+            raise
+        if piece.end:
+            self.drop_packing()
+        return piece
+
+    def _begin_packing(self) -> Packing:
+        if self._disk is None or self._network is None:
+            raise failed("it is gone: a revival came to nothing")
+        self._disk.recover(self._shared.skeleton)  # a kill may have been a loss of power
+        box = Box.launch_packer(self._site, self._shared.launcher, self._disk, self._network.netns_fd)
+        try:
+            if self._bounds.cpu_millis:
+                self._shared.limiter.adopt(self._slot, box.cgroup.pids())
+            return Packing(box, self._shared.packs)
+        except OSError:
+            box.destroy()
+            raise
+
+    def drop_packing(self) -> None:
+        """End a packing that is under way; raises KeeperError. Idempotent."""
+        packing, self._packing = self._packing, None
+        if packing is not None:
+            packing.close()
+
     @property
     def network(self) -> SlotNetwork:
         """The task's network; from any thread, while nothing is being done on the slot."""
@@ -375,7 +429,7 @@ class Ground:
     def set_disk_full(self, full: bool) -> None:
         """Leave no room on the task's disk, and on those after it, or give it back; raises KeeperError."""
         self._fill = False
-        if self._disk is None:  # a revival came to nothing: the next one makes another
+        if self._disk is None or not self._disk.usable:  # the next revival makes another, or recovers it
             self._fill = full
         elif not full:
             self._disk.give_back()
@@ -387,6 +441,14 @@ class Ground:
                 raise
             self._fill = True
 
+    def lose_unsynced(self) -> None:
+        """What the task did not sync is gone, where it asked for such a disk; raises KeeperError.
+
+        After its processes have ended. Idempotent.
+        """
+        if self._request is not None and self._request.lose_unsynced and self._disk is not None:
+            self._disk.lose_unsynced()
+
     def disk_full(self) -> bool:
         """Whether the task left no byte or no inode on its disk; raises OSError."""
         return self._disk is not None and not self._fill and self._disk.full()
@@ -395,7 +457,13 @@ class Ground:
         """Leave nothing of the task; raises KeeperError after trying everything."""
         errors: list[str] = []
         steps = (
-            *(self._drop_sandbox, self._free_remains, self._close_source, self._close_network),
+            *(
+                self.drop_packing,
+                self._drop_sandbox,
+                self._free_remains,
+                self._close_source,
+                self._close_network,
+            ),
             *(self._empty_view, self._unbind, self._drop_cgroups, self._drop_folder),
         )
         for step in steps:
@@ -444,3 +512,7 @@ class Ground:
 
 def _size(limits: Limits) -> DiskSize:
     return DiskSize(limits.disk_bytes, limits.disk_inodes)
+
+
+def _size_for(request: Prepare) -> DiskSize:
+    return replace(_size(request.limits), loses=request.lose_unsynced)

@@ -25,6 +25,7 @@ from ..local import (
     Incapability,
     Kill,
     Prepare,
+    ReadDisk,
     ReadLog,
     Reboot,
     Release,
@@ -55,6 +56,7 @@ from .lease import Leases
 from .limits import CONTROLLERS, Limiter, pass_on, place_version_1
 from .log import Log
 from .network import FabricNetwork, HostNetwork, Network, NetworkError
+from .pack import PackBounds
 from .pump import Pump
 from .sandbox import Programs
 from .seccomp import open_filter
@@ -171,7 +173,10 @@ class Keeper:
         undertaker = Undertaker()
         self._stack.callback(undertaker.close)
         layouts = Layouts()
-        shared = Shared(launcher, network, places.skeleton, settings.cache, layouts, limiter, undertaker)
+        packs = PackBounds(settings.pack_bytes, settings.pack_s)
+        shared = Shared(
+            launcher, network, places.skeleton, settings.cache, layouts, limiter, undertaker, packs
+        )
         calm = Calm()
         self._stack.callback(calm.close)
         company = Company(
@@ -247,7 +252,9 @@ class Keeper:
             host = HostNetwork(settings.instance, settings.address, settings.never_cut)
             network = host
         else:
-            network = FabricNetwork(settings.instance)
+            network = FabricNetwork(
+                settings.instance, trouble=lambda what: self._log.warning("network.trouble", detail=what)
+            )
         network.open()
         self._stack.callback(network.close)
         if settings.network == "host" and settings.uplink not in ("", host.uplink.name):
@@ -372,6 +379,8 @@ class Keeper:
                 return await self._slot(request.slot).release(request)
             case ReadLog():
                 return await self._slot(request.slot).read_log(request)
+            case ReadDisk():
+                return await self._slot(request.slot).read_disk(request)
             case _:
                 assert_never(request)
 

@@ -83,7 +83,7 @@ class Ordeal:
         try:
             if disk_differs:
                 await self._set_disk(disk_full)
-        except KeeperError:
+        except BaseException:  # also where the request is given up: who asked is not told that it holds
             if paused and not was_paused:
                 self._thaw(generation)
             raise

@@ -57,6 +57,23 @@ def _tar() -> str:
     return " ".join(["tar --extract --file=-", '--strip-components="$strip"', *options, *excluded])
 
 
+# Of a task's disk everything that its uid may read, whatever it is: tar opens files alone, follows no link,
+# and reads no hole. What cannot be read is left out; names in the archive are those that the task saw.
+_PACKER_SCRIPT = r"""
+umask 077
+IFS=
+echo ready >&4
+read -r go <&5 || exit 125
+{ @TAR@ 2>&4; echo "packed $?" >&4; } | gzip -1 -n -c 2>&4
+echo "compressed $?" >&4
+"""
+_MERGED = ("bin", "lib", "lib64", "sbin")  # into /usr
+_PACK_TAR = (
+    "tar --create --file=- --format=gnu --sparse --numeric-owner --ignore-failed-read --warning=none "
+    "-C /kept/root . -C /kept tmp dev/shm"
+)
+
+
 class Unpacker(StrEnum):
     """What turns a source into a tar stream; `KEPT` where the disk holds it already."""
 
@@ -144,9 +161,41 @@ def bwrap_arguments(programs: Programs, root: Path, tmp: Path, shm: Path, view: 
 
 def command(programs: Programs, uid: int) -> list[str]:
     """What the launcher execs."""
+    return _with_script(programs, uid, _SCRIPT.replace("@TAR@", _tar()))
+
+
+def packer_arguments(programs: Programs, upper: Path, tmp: Path, shm: Path, walls: Walls) -> bytes:
+    """The options of bubblewrap for a sandbox that packs a disk: it can read that, and write nothing.
+
+    Its root is bubblewrap's own, without a file of a task's where a program looks for any, and its network is
+    none.
+    """
+    options = (
+        *("--ro-bind", programs.usr, "/usr"),
+        *(word for name in _MERGED for word in ("--symlink", f"usr/{name}", f"/{name}")),
+        *(word for folder in ("/kept", "/kept/dev") for word in ("--perms", "0755", "--dir", folder)),
+        *("--ro-bind", upper, "/kept/root"),
+        *("--ro-bind", tmp, "/kept/tmp"),
+        *("--ro-bind", shm, "/kept/dev/shm"),
+        *("--proc", "/proc"),
+        *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"),
+        *(("--unshare-cgroup",) if walls.own_cgroups else ()),
+        *(("--seccomp", FILTER) if walls.filtered else ()),
+        *("--new-session", "--die-with-parent", "--clearenv", "--chdir", "/"),
+        *("--setenv", "PATH", "/usr/bin:/bin"),
+    )
+    return b"".join(str(option).encode() + b"\0" for option in options)
+
+
+def packer_command(programs: Programs, uid: int) -> list[str]:
+    """What the launcher execs to pack a disk."""
+    return _with_script(programs, uid, _PACKER_SCRIPT.replace("@TAR@", _PACK_TAR))
+
+
+def _with_script(programs: Programs, uid: int, script: str) -> list[str]:
     return [
         *(str(programs.bwrap), "--args", str(ARGUMENTS), "--"),
         *("/usr/bin/setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"),
         *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"),
-        *("/usr/bin/sh", "-c", _SCRIPT.replace("@TAR@", _tar()), "sh"),
+        *("/usr/bin/sh", "-c", script, "sh"),
     ]

@@ -92,6 +92,12 @@ class KeeperSettings(BaseSettings):
         Literal["keep", "reboot"],
         Field(description="reboot: boot the machine again, by systemd, once a job has left it"),
     ] = "keep"
+    pack_bytes: Annotated[
+        int, Field(ge=1 << 16, description="largest disk of a task that is handed over, packed")
+    ] = 64 << 20
+    pack_s: Annotated[
+        float, Field(gt=0, le=25, description="seconds that packing and handing over a disk may take")
+    ] = 20.0
     unsafe: Annotated[
         CliImplicitFlag[bool], Field(description="start although isolation of tasks cannot be had")
     ] = False

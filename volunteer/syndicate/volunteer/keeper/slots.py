@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..local import (
+    DiskRead,
     Done,
     ErrorCode,
     Kill,
     LogRead,
     Prepare,
+    ReadDisk,
     ReadLog,
     Release,
     Revive,
@@ -134,7 +136,8 @@ class Slot:
         if self._working is not None:
             os.eventfd_write(self._cancel, 1)
         async with self._in_order():
-            return
+            with expected():
+                await self._worker.run(self._ground.drop_packing)
 
     async def prepare(self, request: Prepare) -> Done:
         """See local.Prepare."""
@@ -232,11 +235,18 @@ class Slot:
                         ErrorCode.WRONG_STATE, f"generation {generation.number} was started since"
                     )
                 if generation.emptied_at is not None:
+                    await self._lose_unsynced()
                     return replace(self._done(began), already=True)
                 if request.generation > generation.number:
                     raise KeeperError(ErrorCode.WRONG_STATE, f"generation {generation.number} is the last")
                 count = await self._runs.end(generation, "kill")
+                await self._lose_unsynced()
                 return replace(self._done(began, generation.emptied_at), processes=count)
+
+    async def _lose_unsynced(self) -> None:
+        """A kill is a loss of power to a task that asked for that, also to what has ended by itself."""
+        if self._request is not None and self._request.lose_unsynced:
+            await self._worker.run(self._ground.lose_unsynced)
 
     async def suffer(self, request: SetNetwork | SetTask | Signal) -> Done:
         """See local.SetNetwork, local.SetTask, local.Signal."""
@@ -268,6 +278,18 @@ class Slot:
             raise KeeperError(ErrorCode.WRONG_STATE, f"there was no generation {request.generation}")
         await self._runs.settle(generation)  # its output is whole then
         return await asyncio.to_thread(generation.store.read, request.offset, request.limit)
+
+    async def read_disk(self, request: ReadDisk) -> DiskRead:
+        """See local.ReadDisk; a kill, a release and a new connection end it."""
+        async with self._in_order():
+            held = self._require(request.task)
+            generation = self._runs.current
+            if self._state is not SlotState.ENDED or generation.emptied_at is None:
+                raise KeeperError(
+                    ErrorCode.WRONG_STATE, f"the task lives: slot {self.number} is {self._state}"
+                )
+            with self._work_on(held.task, generation.number), expected():
+                return await self._worker.run(lambda: self._ground.read_disk(request.offset, request.limit))
 
     # ---- what the keeper does by itself
 

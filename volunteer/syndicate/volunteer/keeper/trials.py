@@ -16,7 +16,8 @@ from pathlib import Path
 from ..local import MAX_WHY
 from . import mounts, signals
 from .cgroups import Cgroup, CgroupError, find_mount
-from .errors import one_line
+from .errors import KeeperError, one_line
+from .volume import try_volume
 
 OK = "ok"
 _SECONDS = 5.0
@@ -32,12 +33,14 @@ class _Cannot(Exception):
 def try_faults() -> dict[str, str]:
     """Each fault of processes and disks: `ok`, or why not and what mends it, in one line.
 
-    As root; takes about 20 ms and leaves nothing. A network tries its own.
+    As root; takes about 100 ms and leaves nothing. A network tries its own.
     """
     found: dict[str, str] = {}
 
+    trials = {"pause": _pause, "disk-full": _fill, "signal": _signal, "lose-unsynced": _lose}
+
     def run() -> None:
-        for name, work in (("pause", _pause), ("disk-full", _fill), ("signal", _signal)):
+        for name, work in trials.items():
             found[name] = _said(work)
 
     # A thread that is thrown away: what is mounted in its mounts goes with it.
@@ -96,6 +99,16 @@ def _fill() -> None:
                 raise _Cannot("a tmpfs whose bounds are what it holds still takes more")
         mounts.resize(folder, 1 << 20, 100, 0)
         (folder / "one").write_bytes(bytes(2 * _PAGE))
+
+
+def _lose() -> None:
+    with _scratch("tmpfs", "size=32m") as folder:
+        try:
+            try_volume(folder)
+        except FileNotFoundError as error:
+            raise _Cannot(f"there are no loop devices here ({error})") from error
+        except KeeperError as error:
+            raise _Cannot(error.detail) from error
 
 
 def _signal() -> None:

@@ -144,6 +144,9 @@ class Network(Protocol):
         No slot may stand there twice. Raises NetworkError as `set_state` does.
         """
 
+    def is_brief(self, changes: Sequence[tuple[SlotNetwork, NetworkState]]) -> bool:
+        """Whether `set_states` of these takes some tenths of a millisecond now, and waits for nobody."""
+
     def close(self) -> None:
         """Close every slot and all that they share. Idempotent; raises NetworkError after trying all."""
 

@@ -2,7 +2,8 @@
 
 It is run by its path and imports the standard library alone, so that it starts within milliseconds. It reads
 whole frames from the devices that the keeper gives it, and writes each to the device it came from, from where
-the bridge takes it on. Its orders come over a socket; it ends when that is closed, so never after the keeper.
+the bridge takes it on. Its orders come over a socket, each about a slot, and `null` once it has those of all
+that is in force and is to read; it ends when the socket is closed, so never after the keeper.
 
 Arguments: the descriptors of the socket, and of the two devices: of what slots send, of what they hear.
 """
@@ -24,6 +25,7 @@ MOST_BYTES = 64 << 20
 MOST_PACKETS = 100_000
 _FRAME = 1 << 16
 _AT_ONCE = 64  # packets that are read before those that are due are looked after again
+READ = b"null"
 _ORDER = 1 << 18
 _SLICE, _IN_SLICE = 10_000_000, 300  # nanoseconds, and packets that are read in them: 30,000 a second
 _NS = 1_000_000  # in a millisecond
@@ -155,9 +157,10 @@ def main(control: socket.socket, devices: list[int]) -> None:
     with contextlib.suppress(PermissionError):  # without CAP_SYS_NICE a busy machine makes packets late
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     gc.disable()  # nothing here makes cycles, and a collection would make packets late
+    told = False  # what waits in the devices already is not to pass as if nothing were in force
     while True:
         line.send()
-        sources = line.sources()
+        sources = line.sources() if told else []
         readable, _, _ = select.select([control.fileno(), *sources], [], [], line.patience())
         for ready in readable:
             if ready in devices:
@@ -166,7 +169,10 @@ def main(control: socket.socket, devices: list[int]) -> None:
             order = control.recv(_ORDER)
             if not order:
                 return
-            line.obey(order)
+            if order == READ:
+                told = True
+            else:
+                line.obey(order)
             control.send(b"done")
 
 

@@ -15,7 +15,7 @@ import errno
 import os
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -39,6 +39,8 @@ from ._slot_table import (
 )
 
 _MAX_SLOTS = 1000  # a bridge takes 1,023 ports; the rest is for those that the kernel is still removing
+# A change of so much takes the kernel some tenths of a millisecond.
+_BRIEF_ELEMENTS, _BRIEF_SLOTS = 128, 4
 _NEEDED = frozenset({"netns", "veth", "bridge", "nft_tables", "nft_sets", "nft_ingress", "nft_egress"})
 
 
@@ -65,14 +67,21 @@ class FabricNetwork:
         instance: the id in the names of all that is made in the kernel, 1 to 6 characters of a-z and 0-9.
         removal_seconds: how long `leftovers` waits for what the kernel is still removing; that takes about
             30 ms after the last hold on a namespace, more on a busy machine.
+        trouble: called with a line about what broke by itself and is being mended, from any thread.
 
     Raises NetworkError for another instance id.
     """
 
     kind = "fabric"
 
-    def __init__(self, instance: str, removal_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        instance: str,
+        removal_seconds: float = 5.0,
+        trouble: Callable[[str], None] = lambda what: None,
+    ) -> None:
         self.instance = check_instance(instance)
+        self._trouble = trouble
         self._removal_seconds = removal_seconds
         self._mac_prefix = f"02:{zlib.crc32(instance.encode()) & 0xFF:02x}"  # 02: locally administered
         self.bridge = route.Device(BRIDGE_INDEX, f"syn{instance}", f"{self._mac_prefix}:ff:ff:ff:ff")
@@ -156,7 +165,7 @@ class FabricNetwork:
             if wanted:
                 self.links.request(pair.make(self.bridge))
         taps = in_namespace(self._netns_fd, self._open_taps) if late else []
-        line = DelayLine(taps)
+        line = DelayLine(taps, self._trouble)
         try:
             self._fill_table(resets=resets, slow=slow, late=late)
             if resets:
@@ -222,6 +231,19 @@ class FabricNetwork:
             for slot, _ in sorted(own, key=lambda change: change[0].number):
                 locks.enter_context(slot.lock)
             carry_out([partial(slot.plan, state) for slot, state in own], self.chains, self.means)
+
+    def is_brief(self, changes: Sequence[tuple[SlotNetwork, NetworkState]]) -> bool:
+        """See Network: some elements of sets, and nobody else talks to the kernel about chains."""
+        elements = sum(
+            2 * len(state.cut) + len(state.cut_out) + len(state.cut_in) + len(state.reset)
+            for _, state in changes
+        )
+        return (
+            elements <= _BRIEF_ELEMENTS
+            and len(changes) <= _BRIEF_SLOTS
+            and not self.chains.link.busy
+            and all(isinstance(slot, FabricSlot) and slot.is_brief(state) for slot, state in changes)
+        )
 
     def close(self) -> None:
         """See Network. The namespace itself ends in the kernel soon after the return."""

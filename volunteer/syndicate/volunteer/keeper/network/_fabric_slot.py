@@ -176,6 +176,10 @@ class FabricSlot:
             raise NetworkError(f"slot {self._name} is closed: its network can suffer nothing", errno.EINVAL)
         return self._faults.plan(state)
 
+    def is_brief(self, state: NetworkState) -> bool:
+        """Whether only elements of sets are to be changed, and nobody else changes the slot."""
+        return not state.links and self._faults.is_plain and not self._lock.locked()
+
     @property
     def lock(self) -> threading.Lock:
         """Held by who changes the slot."""

@@ -75,6 +75,11 @@ class SlotFaults:
         self._suffered = Suffered({name: [] for name in FAULT_SETS})
         self._certain = True  # that the kernel has it so
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its sets are all that there is, and the kernel is known to have them so."""
+        return self._certain and not self._suffered.links
+
     def plan(self, state: NetworkState) -> Plan:
         """What is to be done; `carry_out` does it or gives it up. Nothing of what stays as it is."""
         known = self._suffered

@@ -257,6 +257,11 @@ class HostNetwork:
         for slot, state in changes:
             slot.set_state(state)
 
+    def is_brief(self, changes: Sequence[tuple[SlotNetwork, NetworkState]]) -> bool:
+        """See Network; the host's own rules may be in use by others."""
+        del changes
+        return False
+
     def close(self) -> None:
         """See Network."""
         releases = Releases()

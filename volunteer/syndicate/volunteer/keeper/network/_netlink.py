@@ -99,6 +99,11 @@ class NetlinkSocket:
             self._socket.close()
             raise NetworkError.refused(f"set up netlink socket {protocol}", error.errno or 0) from error
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody's exchange is under way."""
+        return self._lock.locked()
+
     def request(self, messages: Sequence[Message]) -> None:
         """Have each message done in turn; the first refusal is raised after all were tried."""
         refusals: list[NetworkError] = []

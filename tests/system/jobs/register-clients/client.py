@@ -1,0 +1,89 @@
+"""Clients of one register, of which client-0 judges them all; the file `mode` says what goes wrong.
+
+`plain`: nothing. `dies`: client-1 is killed before it hands over. `waits`: client-1 hands half of what it
+does over, and the rest when it is sent a signal; a slave is frozen meanwhile.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+from syndicate.client_api import Chaos, History, _calls
+from syndicate.client_api.checkers import KeyValue, Linearizable
+
+TASK = os.environ["SYNDICATE_TASK"]
+MODE = Path("mode").read_text()
+MS = 1_000_000
+
+
+def as_another_machine() -> None:
+    """All tasks see this kernel's boot id: where its clock is shifted, they need another one."""
+    shifts = [line.split() for line in Path("/proc/self/timens_offsets").read_text().splitlines()]
+    if any(int(nanoseconds) for _, _, nanoseconds in shifts):
+        Path("boot_id").write_text(str(uuid.uuid5(uuid.NAMESPACE_DNS, "another machine")))
+        _calls._BOOT_ID_FILE = Path("boot_id")
+
+
+def connect() -> socket.socket:
+    """To the register, once it is there."""
+    for _ in range(600):
+        try:
+            return socket.create_connection((os.environ["SYNDICATE_MASTER"], 7070), timeout=5)
+        except OSError:
+            time.sleep(0.05)
+    raise TimeoutError("there is no register")
+
+
+def work(history: History, rounds: int) -> None:
+    """Puts and gets of one key, as fast as its one connection goes."""
+    with connect() as there, there.makefile("rwb", buffering=0) as stream:
+        for number in range(rounds):
+            kind, value = ("get", None) if number % 3 else ("put", f"{TASK}/{history.header.pid}/{number}")
+            with history.operation("main", kind, "x", value) as operation:
+                stream.write(json.dumps([kind, "x", value]).encode() + b"\n")
+                operation.ok(json.loads(stream.readline()))
+            time.sleep(0.002)
+
+
+def judged(chaos: Chaos) -> None:
+    """What client-0 does."""
+    members = {member.task: member.address for member in chaos.members()}
+    with History.open() as history:
+        history.set_clock(chaos.ping())
+        if MODE == "dies":
+            chaos.kill(members["client-1"])
+        if MODE == "waits":
+            with chaos.healing(chaos.pause(members["slave-0"])):
+                begun = time.monotonic()
+                while time.monotonic() - begun < 1.5:
+                    work(history, 30)
+        else:
+            work(history, 300)
+        checkers = {"linearizable": Linearizable(KeyValue())}
+        chaos.judge(checkers, history, wait_s=90.0, tested=MODE == "waits")
+
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+as_another_machine()
+with closing(Chaos.from_env()) as chaos:
+    if TASK == "client-0":
+        judged(chaos)
+    else:
+        with History.open() as history:
+            history.set_clock(chaos.ping())
+            work(history, 300)
+            if MODE == "dies":
+                signal.pause()
+            chaos.hand_over(history, final=MODE != "waits")
+        print("handed over", flush=True)
+        if MODE == "waits":
+            signal.sigwait([signal.SIGUSR1])
+            with History.open() as history:
+                work(history, 30)
+                chaos.hand_over(history)
+        chaos.finish()

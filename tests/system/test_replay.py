@@ -1,0 +1,127 @@
+"""A job whose faults come again: the same calls at the same times, on a real cluster."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+
+import pytest
+from syndicate.v1 import common_pb2 as common
+from syndicate.v1.scheduler_pb2 import Job
+
+from tests.support.cluster import Cluster, ended, output
+from tests.system.conftest import assert_nothing_is_left
+
+pytestmark = pytest.mark.system
+
+WITHIN_NS = 20_000_000
+"""How far a fault may be from its recorded time."""
+SETTLED_NS = 250_000_000
+"""A manager that has just started may be so much later, with all that comes back at once."""
+BY_ITSELF = ("lease", "rollback", "job end")
+Line = tuple[int, str]
+
+
+def times(job: Job, at: Callable[[common.Fault], int]) -> dict[Line, list[int]]:
+    """When faults were asked for, or held, after the start: by kind and member, in nanoseconds."""
+    found: dict[Line, list[int]] = {}
+    for line in sorted(job.faults, key=lambda line: line.requested_at.monotonic_ns):
+        if line.requested_by not in BY_ITSELF and not line.error:
+            found.setdefault((line.kind, line.task), []).append(at(line) - job.started_at.monotonic_ns)
+    return found
+
+
+def offsets(first: Job, second: Job, at: Callable[[common.Fault], int]) -> dict[str, int]:
+    """How far each fault is from its recorded time. Both have the same faults, or AssertionError."""
+    then, now = times(first, at), times(second, at)
+    assert {line: len(found) for line, found in now.items()} == {
+        line: len(found) for line, found in then.items()
+    }
+    return {
+        f"{common.FaultKind.Name(kind)} of {task} at {a / 1e9:.3f} s": abs(a - b)
+        for kind, task in then
+        for a, b in zip(then[kind, task], now[kind, task], strict=True)
+    }
+
+
+def late(first: Job, second: Job) -> dict[str, float]:
+    """The faults that were asked for more than 20 ms from their recorded time, in milliseconds.
+
+    And, as `held`, how far half of them were when they held, if that is more. How long a single one takes at
+    its machine depends on what else that does.
+    """
+    found = {
+        line: offset / 1e6 for line, offset in offsets(first, second, asked).items() if offset > WITHIN_NS
+    }
+    middle = statistics.median(offsets(first, second, held).values())
+    return found | ({"held": middle / 1e6} if middle > WITHIN_NS else {})
+
+
+def asked(line: common.Fault) -> int:
+    """When it was asked for."""
+    return line.requested_at.monotonic_ns
+
+
+def held(line: common.Fault) -> int:
+    """When it held."""
+    return line.applied_at_manager.monotonic_ns
+
+
+def replay(cluster: Cluster, job_id: int) -> Job:
+    """Replays a job from the command line, and waits for its end."""
+    made = cluster.ctl("replay", str(job_id), "--json")
+    assert made.returncode == 0, made.stderr
+    assert "the timing of its own processes is not reproduced" in made.stderr
+    job = cluster.wait(json.loads(made.stdout)["job_id"])
+    assert ended(job) == "succeeded", output(cluster, job) + cluster.story(job.job_id)
+    return job
+
+
+def test_the_same_faults_come_at_the_same_times(cluster: Cluster) -> None:
+    """Twice: each within 20 ms of its recorded time; the client's own calls stand for them, and it passes."""
+    first = cluster.run("idle", machines=4, client="replayed-client", time_limit_s=120)
+    assert ended(first) == "succeeded", output(cluster, first)
+    kinds = {line.kind for line in first.faults}
+    assert len(kinds) >= 10, kinds
+
+    for _ in range(2):
+        second = replay(cluster, first.job_id)
+        if late(first, second):
+            second = replay(cluster, first.job_id)  # others share this machine: measured once more
+        assert late(first, second) == {}
+        assert {line.requested_by for line in second.faults} <= {"replay", *BY_ITSELF}
+        assert not [line for line in second.faults if line.error]
+        assert output(cluster, second, "client-0") == output(cluster, first, "client-0")
+
+    shown = cluster.ctl("show", str(second.job_id)).stdout
+    assert f"replay     of job {first.job_id}: " in shown
+    told = json.loads(cluster.ctl("result", str(second.job_id), "--json").stdout)
+    assert told["replay_of"] == first.job_id
+    assert "faults applied, worst offset" in told["replay"]
+
+
+def test_a_manager_that_is_killed_goes_on(own_cluster: Cluster) -> None:
+    """What is due meanwhile comes when it is back, what comes later at its time; nothing comes twice."""
+    cluster = own_cluster
+    first = cluster.run("idle", machines=3, client="replayed-client", time_limit_s=120)
+    assert ended(first) == "succeeded", output(cluster, first)
+    made = cluster.users.replay(first.job_id)
+    cluster.watch(made, lambda job: len([line for line in job.faults if line.HasField("applied_at")]) >= 4)
+
+    cluster.daemons["manager"].kill()
+    cluster.daemons["manager"].restart()
+    second = cluster.wait(made)
+
+    assert ended(second) == "succeeded", output(cluster, second) + cluster.story(made)
+    restart = next(line.at for line in second.story if line.event == "manager.restarted")
+    back_ns = restart.monotonic_ns - second.started_at.monotonic_ns
+    then, now = times(first, asked), times(second, asked)
+    assert {line: len(found) for line, found in now.items()} == {
+        line: len(found) for line, found in then.items()
+    }
+    pairs = [pair for line in then for pair in zip(then[line], now[line], strict=True)]
+    assert [pair for pair in pairs if pair[1] < pair[0] - WITHIN_NS] == [], "before its time"
+    assert [pair for pair in pairs if pair[1] > max(pair[0], back_ns) + SETTLED_NS] == [], "too late"
+    assert any(pair[0] > back_ns for pair in pairs), "all was over when the manager was back"
+    assert_nothing_is_left(cluster)
