@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,54 +52,59 @@ _UNITS = {
 }
 
 
-def base_archive() -> Path:
+def base_archive(packages: Sequence[str] = PACKAGES, units: Mapping[str, str] = _UNITS) -> Path:
     """The base's file system, made where it is not there yet (about 90 s)."""
     release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
     )
     suite = release["VERSION_CODENAME"].strip('"')
-    mark = hashlib.sha256(" ".join((*PACKAGES, *_UNITS.values())).encode()).hexdigest()[:12]
+    mark = hashlib.sha256(" ".join((*packages, *units.values())).encode()).hexdigest()[:12]
     archive = CACHE / f"{suite}-{mark}.tar"
     if archive.exists():
         return archive
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = CACHE / f".{suite}-{uuid.uuid4().hex}"
     try:
-        wanted = ",".join(PACKAGES)
-        _run("debootstrap", "--variant=minbase", f"--include={wanted}", suite, str(folder), timeout=280)
+        wanted = ",".join(packages)
+        run("debootstrap", "--variant=minbase", f"--include={wanted}", suite, str(folder), timeout=280)
         for rest in ("var/cache/apt/archives", "var/lib/apt/lists"):
             shutil.rmtree(folder / rest)
-        for name, text in _UNITS.items():
-            unit = folder / "etc/systemd/system" / name
-            unit.parent.mkdir(exist_ok=True)
-            unit.write_text(text)
-        wants = folder / "etc/systemd/system/sysinit.target.wants"
-        wants.mkdir(exist_ok=True)
-        (wants / "boot-id.service").symlink_to("/etc/systemd/system/boot-id.service")
+        _lay_units(folder / "etc/systemd/system", units)
         part = archive.with_suffix(f".{uuid.uuid4().hex}")
-        _run("tar", "-C", str(folder), "-cf", str(part), ".", timeout=60)
+        run("tar", "-C", str(folder), "-cf", str(part), ".", timeout=60)
         part.rename(archive)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return archive
 
 
+def _lay_units(folder: Path, units: Mapping[str, str]) -> None:
+    for name, text in units.items():
+        unit = folder / name
+        unit.parent.mkdir(exist_ok=True)
+        unit.write_text(text)
+        if "/" not in name:
+            wants = folder / "sysinit.target.wants"
+            wants.mkdir(exist_ok=True)
+            (wants / name).symlink_to(f"/etc/systemd/system/{name}")
+
+
 @contextmanager
-def engine(folder: Path) -> Iterator[str]:
-    """A container engine of the test's own, by its address; it touches no rule and no bridge of the host."""
+def engine(folder: Path, namespace: str = "") -> Iterator[str]:
+    """A container engine of the test's own, by its address; it touches no rule and no bridge of the host.
+
+    In a network namespace it has bridges and rules of its own there, as engines come; else no network.
+    """
     address, parent = f"unix://{folder}/sock", f"syn-{uuid.uuid4().hex[:8]}"
     words = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
-    words += [
-        f"--host={address}",
-        f"--cgroup-parent=/{parent}",
-        "--iptables=false",
-        "--ip-masq=false",
-        "--bridge=none",
-    ]
+    words += [f"--host={address}", f"--cgroup-parent=/{parent}"]
+    if not namespace:
+        words += ["--iptables=false", "--ip-masq=false", "--bridge=none"]
+    there = ["nsenter", f"--net=/run/netns/{namespace}", "--"] if namespace else []
     with (folder / "log").open("w") as log:
-        daemon = subprocess.Popen(["dockerd", *words], stdout=log, stderr=log, start_new_session=True)
+        daemon = subprocess.Popen([*there, "dockerd", *words], stdout=log, stderr=log, start_new_session=True)
     try:
-        until("the engine", lambda: _docker(address, "version", check=False).returncode == 0)
+        until("the engine", lambda: docker(address, "version", check=False).returncode == 0)
         yield address
     finally:
         daemon.terminate()
@@ -120,14 +125,14 @@ def software(folder: Path) -> Path:
     dist, opt = folder / "dist", folder / "opt"
     opt.mkdir()
     build = ["-m", "build", "-q", "--wheel", "--no-isolation", "--outdir", str(dist), str(ROOT)]
-    _run(sys.executable, *build, timeout=120)
+    run(sys.executable, *build, timeout=120)
     (wheel,) = dist.glob("*.whl")
     there = ["bwrap", "--dev-bind", "/", "/", "--bind", str(opt), "/opt"]
-    _run(*there, "/usr/bin/python3", "-m", "venv", "/opt/syndicate", timeout=60)
-    _run(*there, f"{BIN}/pip", "-q", "install", "--no-deps", "--no-index", str(wheel), timeout=60)
+    run(*there, "/usr/bin/python3", "-m", "venv", "/opt/syndicate", timeout=60)
+    run(*there, f"{BIN}/pip", "-q", "install", "--no-deps", "--no-index", str(wheel), timeout=60)
     (site,) = (opt / "syndicate" / "lib").glob("python3*/site-packages")
     (site / "dependencies.pth").write_text("/opt/dependencies\n")
-    _run("chmod", "-R", "a+rX", str(opt))
+    run("chmod", "-R", "a+rX", str(opt))
     return opt / "syndicate"
 
 
@@ -148,7 +153,7 @@ class Machine:
         how += ["--tmpfs=/run", "--tmpfs=/run/lock", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro"]
         how += [f"--volume={self.software}:/opt/syndicate:ro"]
         how += [f"--volume={sysconfig.get_path('purelib')}:/opt/dependencies:ro"]
-        _docker(self.address, "run", "--detach", "--name", self.name, *how, self.image, "/sbin/init")
+        docker(self.address, "run", "--detach", "--name", self.name, *how, self.image, "/sbin/init")
         self.until_booted()
 
     def until_booted(self) -> None:
@@ -159,26 +164,26 @@ class Machine:
     def reboot(self, *, orderly: bool) -> None:
         """Halt it and boot it again, or cut its power between the two."""
         if orderly:
-            _docker(self.address, "restart", "--time=60", self.name)
+            docker(self.address, "restart", "--time=60", self.name)
         else:
-            _docker(self.address, "kill", self.name)
-            _docker(self.address, "start", self.name)
+            docker(self.address, "kill", self.name)
+            docker(self.address, "start", self.name)
         self.until_booted()
 
     def boots_again(self) -> None:
         """Wait until it has gone down by itself, as by `systemctl reboot`, and boot it: its host's part."""
         words = ("inspect", "--format", "{{.State.Running}}", self.name)
-        until("its end", lambda: _docker(self.address, *words).stdout.strip() == "false")
-        _docker(self.address, "start", self.name)
+        until("its end", lambda: docker(self.address, *words).stdout.strip() == "false")
+        docker(self.address, "start", self.name)
         self.until_booted()
 
     def remove(self) -> None:
         """End it, and remove what it wrote."""
-        _docker(self.address, "rm", "--force", "--volumes", self.name)
+        docker(self.address, "rm", "--force", "--volumes", self.name)
 
     def run(self, *command: str, text: str | None = None, check: bool = True) -> str:
         """What a command on it prints; both streams where it need not end well."""
-        ended = _docker(self.address, "exec", "-i", self.name, *command, text=text, check=check)
+        ended = docker(self.address, "exec", "-i", self.name, *command, text=text, check=check)
         return ended.stdout if check else ended.stdout + ended.stderr
 
     def ctl(self, *words: str, text: str | None = None) -> str:
@@ -192,7 +197,7 @@ class Machine:
 
     def copy(self, folder: Path, to: str) -> None:
         """Bring a folder there."""
-        _docker(self.address, "cp", str(folder), f"{self.name}:{to}")
+        docker(self.address, "cp", str(folder), f"{self.name}:{to}")
 
     def show(self, unit: str, name: str) -> str:
         """A property of a unit."""
@@ -209,9 +214,9 @@ def until(what: str, met: Any, within: float = WITHIN_S) -> Any:
     return found
 
 
-def make_image(address: str) -> str:
+def make_image(address: str, base: Path | None = None) -> str:
     """The base image, by its id."""
-    with base_archive().open("rb") as archive:
+    with (base or base_archive()).open("rb") as archive:
         made = subprocess.run(
             ["docker", "--host", address, "import", "-"], stdin=archive, capture_output=True, timeout=120
         )
@@ -219,13 +224,13 @@ def make_image(address: str) -> str:
     return made.stdout.decode().strip()
 
 
-def _docker(
+def docker(
     address: str, *words: str, text: str | None = None, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    return _run("docker", "--host", address, *words, text=text, check=check)
+    return run("docker", "--host", address, *words, text=text, check=check)
 
 
-def _run(
+def run(
     *command: str, text: str | None = None, check: bool = True, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
