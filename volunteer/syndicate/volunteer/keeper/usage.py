@@ -36,6 +36,10 @@ options:
   --unsafe               start although this machine cannot isolate tasks as it
                          should: they can then harm it and each other
   --root-fs DIR          the root file system whose /usr tasks see; default /
+  --pack-bytes N         largest disk of a task that is handed over when its job
+                         ends, packed; default 67108864
+  --pack-s N             seconds that packing and handing it over may take, up
+                         to 25; default 20
   --config FILE          settings in TOML, see below
 
 network:
