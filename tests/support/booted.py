@@ -225,14 +225,16 @@ def make_image(address: str, base: Path | None = None) -> str:
 
 
 def docker(
-    address: str, *words: str, text: str | None = None, check: bool = True
+    address: str, *words: str, text: str | None = None, check: bool = True, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    return run("docker", "--host", address, *words, text=text, check=check)
+    """A docker command, with that engine."""
+    return run("docker", "--host", address, *words, text=text, check=check, timeout=timeout)
 
 
 def run(
     *command: str, text: str | None = None, check: bool = True, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
+    """A command, which must end well unless `check` is off."""
     environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(
         command, input=text, capture_output=True, text=True, timeout=timeout, check=False, env=environ
