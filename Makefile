@@ -12,6 +12,13 @@ PATHS := manager volunteer client_api cli tests examples
 GO_PACKAGES := golang-go golang-google-grpc-dev golang-google-protobuf-dev golang-github-golang-protobuf-1-5-dev \
   protobuf-compiler protoc-gen-go protoc-gen-go-grpc
 
+# What the images of a cluster in containers are built from, and the tool that brings it up.
+IMAGES ?= build/images
+VOLUNTEERS ?= 4
+COMPOSE = SYNDICATE_CONTEXT=$(abspath $(IMAGES)) \
+  $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose) \
+  --project-name $${COMPOSE_PROJECT_NAME:-syndicate} --file docker/compose.yaml
+
 # $(call need,PACKAGES): installs those that are missing, and asks apt for nothing when none is.
 define need
 @missing=; for package in $(1); do \
@@ -54,13 +61,40 @@ demo: need-root setup system-packages ## Ten slots, two distributed systems, fau
 
 .PHONY: test
 test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 20 min).
-	$(call need,redis-server zstd gcc libc6-dev)
+	$(call need,redis-server zstd gcc libc6-dev systemd)
 	@$(PYTEST) -q -m "not system" --session-timeout 1200
 
 .PHONY: test-system
 test-system: setup system-packages ## Whole clusters on this machine (at most 45 min).
-	$(call need,redis-server zstd chromium openssh-client openssh-server $(GO_PACKAGES))
+	$(call need,redis-server zstd chromium openssh-client openssh-server docker.io docker-compose debootstrap $(GO_PACKAGES))
 	@$(PYTEST) -q -m system --timeout 300 --session-timeout 2700
+
+.PHONY: engine
+engine:
+	$(call need,$(shell command -v docker >/dev/null || echo docker.io) \
+	  $(shell docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || echo docker-compose))
+
+.PHONY: cluster
+cluster: setup engine ## A cluster in containers: a manager and VOLUNTEERS=4, each of them a machine.
+	@PYTHON=$(CURDIR)/$(PYTHON) docker/context $(IMAGES)
+	@$(COMPOSE) build
+	@$(COMPOSE) up --detach --scale volunteer=$(VOLUNTEERS)
+	@$(COMPOSE) exec -T manager await-volunteers $(VOLUNTEERS)
+
+.PHONY: shell
+shell: engine ## A shell in that cluster, in which syndicatectl works.
+	@$(COMPOSE) exec $$([ -t 0 ] || echo -T) manager bash
+
+.PHONY: cluster-down
+cluster-down: engine ## Ends that cluster; jobs and users are there again with the next `make cluster`.
+	@$(COMPOSE) down
+
+.PHONY: cluster-reset
+cluster-reset: engine ## Ends it and forgets its jobs, users and certificates; /home stays.
+	@$(COMPOSE) stop
+	@$(COMPOSE) run --rm --no-deps --entrypoint find manager \
+	   /var/lib/syndicate /var/lib/syndicate-invitation -mindepth 1 -delete
+	@$(COMPOSE) down
 
 .PHONY: attacks
 attacks: need-root setup system-packages ## What hostile jobs and users may try, each with its defence and without.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
+from syndicate.volunteer.keeper.cgroups import Cgroup, CgroupError, find_mount, own_folder
 from syndicate.volunteer.keeper.counters import Counts, Meter
 from syndicate.volunteer.keeper.limits import UNBOUNDED, Bounds, Controller, Limiter, find_version_1
 
@@ -165,3 +165,14 @@ def test_version_2_tells_own_shortage_from_that_above(tmp_path: Path) -> None:
     own = meter.read().shortage_since(before)
 
     assert (above, own) == ("host-memory", "memory")
+
+
+def test_a_keepers_own_cgroup(tmp_path: Path) -> None:
+    """In each hierarchy the one that /proc/self/cgroup names; one without it is told."""
+    listing = tmp_path / "cgroup"
+    listing.write_text("8:cpu,cpuacct:/a.slice\n1:name=systemd:/s\n0::/a.slice/k.service\n")
+    mount = Path("/m")
+    assert own_folder(mount, "", listing) == mount / "a.slice/k.service"
+    assert own_folder(mount, "cpu", listing) == mount / "a.slice"
+    with pytest.raises(CgroupError, match="in no cgroup of memory"):
+        own_folder(mount, "memory", listing)

@@ -50,6 +50,7 @@ _networks = st.builds(local.NetworkState, *[_many(_ADDRESSES)] * 4, _many(_links
 REQUESTS = st.one_of(
     st.just(local.Sync()),
     st.just(local.Audit()),
+    st.just(local.Reboot()),
     st.builds(
         local.Prepare,
         *(_NATURAL, _task_ids, _NATURAL, st.sampled_from(local.Role), _ADDRESSES, st.integers(1, 32)),
@@ -82,7 +83,7 @@ _replies = st.one_of(
         local.Synced,
         *(_IDS, _BOOTS, st.sampled_from(["fabric", "host"]), st.just("") | _ADDRESSES, _many(_IDS)),
         *(st.dictionaries(_IDS, _NATURAL, max_size=3), _many(_slots), _many(_IDS)),
-        _many(st.builds(local.Incapability, _IDS, _LINES)),
+        *(_many(st.builds(local.Incapability, _IDS, _LINES)), st.booleans(), st.booleans()),
     ),
     st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans()),
     st.builds(local.LogRead, _many(_pieces), _NATURAL, st.booleans()),
@@ -145,7 +146,7 @@ def test_every_kind_is_tried() -> None:
     """The strategies of this file know every kind of the protocol."""
     kinds = set(get_args(local.Request)) | set(get_args(local.Reply)) | set(get_args(local.Event))
 
-    assert len(kinds) == 14 + 6 + 3
+    assert len(kinds) == 15 + 6 + 3
 
 
 @given(st.binary(max_size=300))

@@ -80,7 +80,7 @@ def test_a_session_past_its_time_fails(tmp_path: Path) -> None:
     ],
 )
 def test_make_bounds_the_time_of_the_tests(target: str, words: str) -> None:
-    """8 minutes for the quick ones, 25 for whole clusters; each by the interpreter of the environment."""
+    """20 minutes for the quick ones, 45 for whole clusters; each by the interpreter of the environment."""
     parts = ("setup", "system-packages", ".venv/.installed")
     done = dry_run(target, *(word for part in parts for word in ("-o", part)))
     assert done.stdout.splitlines()[-1] == f".venv/bin/python -m pytest -q {words}"

@@ -1,4 +1,7 @@
-"""Machines of one network, each a namespace: one with a manager, the others with keeper and volunteer."""
+"""Machines, each a namespace: one with a manager, the others with keeper and volunteer.
+
+They are at one switch, or each in a network of its own behind a router, on which the manager runs.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from syndicate.cli import processes
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
@@ -17,7 +22,6 @@ from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
 from tests.support import shifted_clock
 from tests.support.cluster import BIN, eventually, processes_in
 
-MIDDLE = "synmid"
 MANAGER = "10.66.7.1"
 PREFIX = 24
 USERS, VOLUNTEERS = f"{MANAGER}:7000", f"{MANAGER}:7001"
@@ -36,15 +40,16 @@ def inside(namespace: str, *command: str) -> list[str]:
 
 
 class Host:
-    """One machine with one slot in its own network."""
+    """One machine with one slot in its own network; `claims` is an address that another one has."""
 
-    def __init__(self, name: str, number: int) -> None:
+    def __init__(self, name: str, number: int, mark: str, *, routed: bool = False, claims: str = "") -> None:
         self.name = name
-        self.namespace = f"syn{name}"
-        self.instance = f"h{name}"
-        self.address = f"10.66.7.{10 + number}"
+        self.namespace = f"syn{mark}{name}"
+        self.instance = f"{mark}h{name}"
+        self.gateway = f"10.66.{100 + number}.1" if routed else ""
+        self.address = f"10.66.{100 + number}.2" if routed else f"10.66.7.{10 + number}"
+        self.claims = claims
         self.run_dir = Path(f"/run/syndicate-{self.instance}")
-        self.uid_base = 230_000 + 10 * number
 
     @property
     def cgroup_name(self) -> str:
@@ -53,23 +58,29 @@ class Host:
 
 
 class Hosts:
-    """A switch with a manager at it, and one cable to each machine.
+    """A switch with a manager at it, or a router that is one, and one cable to each machine.
 
     The clocks of those that `ahead_ns` names are ahead of the manager's by as many nanoseconds.
     """
 
-    def __init__(self, folder: Path, names: str, ahead_ns: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, folder: Path, names: str, ahead_ns: Mapping[str, int] | None = None, *, routed: bool = False
+    ) -> None:
         self.folder = folder
         self._ahead_ns = ahead_ns or {}
-        self.hosts = [Host(name, number) for number, name in enumerate(names)]
+        self.routed = routed
+        self.mark = uuid.uuid4().hex[:3]  # others on this machine may run the same tests
+        self.middle = f"syn{self.mark}"
+        self.hosts = [Host(name, number, self.mark, routed=routed) for number, name in enumerate(names)]
         self.environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "120"}
         self._stack = ExitStack()
 
     def __enter__(self) -> Hosts:
-        self._remove_networks()  # of a run that crashed
         with self._stack:
             self._stack.callback(self._remove_networks)
-            self._lay_cables()
+            self._make_middle()
+            for host in self.hosts:
+                self._lay_cable(host)
             self._start_manager()
             for host in self.hosts:
                 self._start_host(host)
@@ -80,13 +91,21 @@ class Hosts:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def add(self, name: str, *, claims: str = "") -> Host:
+        """One more machine; where its slot claims an address that another has, its volunteer is refused."""
+        host = Host(name, len(self.hosts), self.mark, routed=self.routed, claims=claims)
+        self.hosts.append(host)
+        self._lay_cable(host)
+        self._start_host(host)
+        return host
+
     def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`syndicatectl` on the manager's machine."""
         state = self.folder / "manager"
         command = [str(BIN / "syndicatectl"), "--manager", USERS]
         command += ["--token-file", str(state / "admin.token"), "--ca", str(state / "tls" / "ca.pem"), *words]
         return subprocess.run(
-            inside(MIDDLE, *command),
+            inside(self.middle, *command),
             env=self.environment,
             capture_output=True,
             text=True,
@@ -110,33 +129,45 @@ class Hosts:
 
     def _remove_networks(self) -> None:
         # A namespace takes its ends of the cables with it, and a cable goes with either end.
-        for namespace in (MIDDLE, *(host.namespace for host in self.hosts)):
+        for namespace in (self.middle, *(host.namespace for host in self.hosts)):
             if Path("/run/netns", namespace).exists():
                 ip("netns", "delete", namespace)
         for host in self.hosts:
             shutil.rmtree(host.run_dir, ignore_errors=True)
 
-    def _lay_cables(self) -> None:
-        ip("netns", "add", MIDDLE)
-        ip("-n", MIDDLE, "link", "add", "synsw", "type", "bridge")
-        ip("-n", MIDDLE, "address", "add", f"{MANAGER}/{PREFIX}", "dev", "synsw")
+    def _make_middle(self) -> None:
+        ip("netns", "add", self.middle)
+        ip("-n", self.middle, "link", "add", "synsw", "type", "bridge")
+        ip("-n", self.middle, "address", "add", f"{MANAGER}/{PREFIX}", "dev", "synsw")
         for device in ("lo", "synsw"):
-            ip("-n", MIDDLE, "link", "set", device, "up")
-        for host in self.hosts:
-            there, here = host.namespace, f"synp{host.name}"
-            ip("netns", "add", there)
-            ip("-n", there, "link", "add", "synup", "type", "veth", "peer", "name", here, "netns", MIDDLE)
-            ip("-n", MIDDLE, "link", "set", here, "master", "synsw", "up")
-            ip("-n", there, "address", "add", f"{host.address}/{PREFIX}", "dev", "synup")
-            for device in ("lo", "synup"):
-                ip("-n", there, "link", "set", device, "up")
+            ip("-n", self.middle, "link", "set", device, "up")
+        if self.routed:
+            forward = ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]
+            subprocess.run(inside(self.middle, *forward), check=True, timeout=20)
+
+    def _lay_cable(self, host: Host) -> None:
+        there, here = host.namespace, f"synp{host.name}"
+        ip("netns", "add", there)
+        ip("-n", there, "link", "add", "synup", "type", "veth", "peer", "name", here, "netns", self.middle)
+        if self.routed:
+            ip("-n", self.middle, "address", "add", f"{host.gateway}/{PREFIX}", "dev", here)
+            ip("-n", self.middle, "link", "set", here, "up")
+        else:
+            ip("-n", self.middle, "link", "set", here, "master", "synsw", "up")
+        ip("-n", there, "address", "add", f"{host.address}/{PREFIX}", "dev", "synup")
+        if host.claims:
+            ip("-n", there, "address", "add", f"{host.claims}/32", "dev", "synup")
+        for device in ("lo", "synup"):
+            ip("-n", there, "link", "set", device, "up")
+        if self.routed:
+            ip("-n", there, "route", "add", "default", "via", host.gateway)
 
     def _start_manager(self) -> None:
         state = self._state("manager", UNPRIVILEGED_UID)
         self._certs("init", "--address", MANAGER)
         command = [str(BIN / "syndicate-manager"), "--state-dir", str(state)]
         command += ["--listen-users", USERS, "--listen-volunteers", VOLUNTEERS]
-        self._start_unprivileged("manager", MIDDLE, command, [state], [BIN])
+        self._start_unprivileged("manager", self.middle, command, [state], [BIN])
         eventually("the manager", (state / "manager.ready").exists, 20.0)
 
     def _start_host(self, host: Host) -> None:
@@ -146,8 +177,8 @@ class Hosts:
         command = [
             str(BIN / "syndicate-keeper"), "--instance", host.instance, "--run-dir", str(host.run_dir),
             "--state-dir", str(keeper), "--cache-dir", str(own / "cache"),
-            "--volunteer-uid", str(UNPRIVILEGED_UID), "--uid-base", str(host.uid_base),
-            "--network", "host", "--address", host.address, "--uplink", "synup",
+            "--volunteer-uid", str(UNPRIVILEGED_UID),
+            "--network", "host", "--address", host.claims or host.address, "--uplink", "synup",
             "--never-cut", json.dumps([MANAGER]),
         ]  # fmt: skip
         log = self.folder / f"keeper-{host.name}.log"
@@ -210,3 +241,24 @@ def nothing_is_left(hosts: Hosts) -> str:
         found += [audit.stdout + audit.stderr] if audit.returncode else []
         found += [f"process {pid}" for pid in processes_in(host.cgroup_name)]
     return "\n".join(found)
+
+
+def routed(folder: Path, names: str) -> Hosts:
+    """Machines behind a router, in a folder that their users may enter."""
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(0o755)
+    return Hosts(folder, names, routed=True)
+
+
+def run(hosts: Hosts, *words: str) -> dict[str, Any]:
+    """A job, once it has ended, with its output for when a test fails."""
+    done = hosts.ctl("submit", *words, "--follow", "--json")
+    job: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])["job"]
+    job["output"] = hosts.ctl("logs", str(job["job_id"])).stdout[-4000:]
+    return job
+
+
+def assert_spread(hosts: Hosts, job: dict[str, Any], tasks: int) -> None:
+    """Each task of it was on a machine of its own."""
+    addresses = {task["address"] for task in job["tasks"]}
+    assert len(addresses) == tasks and addresses <= {host.address for host in hosts.hosts}

@@ -67,8 +67,8 @@ def test_a_machine_joins_by_a_token_and_comes_back_without_it(own: Cluster, tmp_
     assert found is not None and found.certificate_expires_at.utc_ns > (time.time() + 80 * DAY) * 1e9
 
 
-def test_a_wrong_token_or_fingerprint_ends_the_volunteer_with_one_line(own: Cluster, tmp_path: Path) -> None:
-    """It would never be let in: a restart is the operator's, or systemd's."""
+def test_a_wrong_token_or_fingerprint_is_told_and_tried_again(own: Cluster, tmp_path: Path) -> None:
+    """In one line; it does not exit, and joins when its operator has laid the right token there."""
     fingerprint = own.certs("list")["fingerprint"]
     with Machine(tmp_path, own) as machine:
         token = machine.give("join-token", "abcd1234.nonsense\n")
@@ -83,9 +83,15 @@ def test_a_wrong_token_or_fingerprint_ends_the_volunteer_with_one_line(own: Clus
             machine.start_volunteer(
                 "node-j", joins=True, **invitation, SYNDICATE_VOLUNTEER_CA_FINGERPRINT=pin
             )
-            assert "nonsense" not in machine.told("error:", says)
+            assert "nonsense" not in machine.told("join.refused", says)
+            assert node(own, "node-j") is None
             machine.end_volunteer()
-    assert node(own, "node-j") is None
+        machine.start_volunteer(
+            "node-j", joins=True, **invitation, SYNDICATE_VOLUNTEER_CA_FINGERPRINT=fingerprint
+        )
+        machine.told("join.refused", "no such join token")
+        machine.give("join-token", json.loads(own.ctl("join-token", "create", "--json").stdout)["token"])
+        eventually("node-j", lambda: node(own, "node-j") is not None, 30.0)
 
 
 def test_a_renewal_loses_no_task(own: Cluster) -> None:

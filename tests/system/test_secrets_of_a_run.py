@@ -94,7 +94,7 @@ def join(run: Run, cluster: Cluster) -> None:
         machine.end_volunteer()
         run.said.append(machine.log.read_text())
         machine.start_volunteer("node-k", joins=True, **settings)
-        machine.told("error:", "is used up")
+        machine.told("join.refused", "is used up")
         run.said.append(machine.log.read_text())
         run.keep_keys(machine.state)
     run.do(cluster, "join-token", "list", "--json")

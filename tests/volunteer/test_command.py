@@ -100,8 +100,12 @@ async def test_a_process_is_ready_serves_and_ends_on_sigterm(world: Bench) -> No
     assert world.manager.streams[0].ended.is_set()
     assert world.keeper.model.slots[0].state == "running"
     with notify:
-        assert notify.recv(100) == b"READY=1"
-        assert notify.recv(100) == b"STOPPING=1"
+        assert [notify.recv(100) for _ in range(4)] == [
+            b"STATUS=waits for a manager",
+            b"READY=1",
+            f"STATUS=node-a of cluster c1 at {world.manager.target}".encode(),
+            b"STOPPING=1",
+        ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="is about root")

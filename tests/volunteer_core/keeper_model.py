@@ -47,6 +47,8 @@ class KeeperModel:
         self.requests: list[local.Request] = []
         self.events: list[local.Event] = []
         self.now_ns = 0
+        self.reboots = self.used = False
+        self.reboots_asked = 0
 
     def stamp(self) -> local.Stamp:
         """The model's idea of now."""
@@ -70,7 +72,11 @@ class KeeperModel:
             case local.Audit():
                 in_use = (f"slot {n}" for n, held in self.slots.items() if held.state is not SlotState.EMPTY)
                 return local.Audited(tuple(in_use), ())
+            case local.Reboot():
+                self.reboots_asked += 1
+                return self.done()
             case local.Prepare():
+                self.used = True
                 return self._prepare(request)
             case local.Release():
                 return self._release(request)
@@ -245,4 +251,6 @@ class KeeperModel:
             dict(self.epochs),
             tuple(infos),
             cannot=self.cannot,
+            reboots=self.reboots,
+            used=self.used,
         )

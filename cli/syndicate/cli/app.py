@@ -19,10 +19,12 @@ from syndicate.cli.certs_app import certs_app, join_app
 from syndicate.cli.chaos_app import chaos_app
 from syndicate.cli.context import Given
 from syndicate.cli.debug_app import debug_app
+from syndicate.cli.doctor_command import doctor
 from syndicate.cli.durations import parse_duration
 from syndicate.cli.fetch_commands import fetch
 from syndicate.cli.follow import follow
 from syndicate.cli.groups import Group
+from syndicate.cli.install_app import install_app, uninstall_part
 from syndicate.cli.options import (
     CaOption,
     ContextOption,
@@ -67,6 +69,9 @@ app.add_typer(chaos_app, name="chaos")
 app.add_typer(node_app, name="node")
 app.add_typer(certs_app, name="certs")
 app.add_typer(join_app, name="join-token")
+app.add_typer(install_app, name="install")
+app.command("uninstall")(uninstall_part)
+app.command("doctor")(doctor)
 app.add_typer(debug_app, name="debug")
 
 

@@ -27,7 +27,7 @@ from syndicate.v1 import (
     scheduler_pb2_grpc,
 )
 
-from . import job_log
+from . import job_log, notify
 from .blobs import BlobDirectory, check_source
 from .clock import Clock
 from .control import Control
@@ -175,6 +175,7 @@ async def _serve(
     sweeping = asyncio.create_task(keep_newest(store, Parts(logs, disks, shelves), keep))
     house = asyncio.create_task(keep_house(engine, door, usage, audit))
     certificates = asyncio.create_task(_keep_certificates(transport))
+    watchdog = asyncio.create_task(notify.keep_watchdog())
     control = None if transport is None else Control(settings.state_dir / "tls", transport.reload)
     ready = settings.state_dir / "manager.ready"
     stack = AsyncExitStack()
@@ -198,12 +199,16 @@ async def _serve(
             f"ready users={users.address} volunteers={volunteers.address} "
             f"cluster={store.cluster_id} epoch={store.epoch}"
         )
+        notify.status(f"users {users.address}, volunteers {volunteers.address}")
+        notify.ready()
         _log.info("manager.ready", cluster_id=store.cluster_id, epoch=store.epoch)
         until: list[asyncio.Future[Any]] = [stop, engine.failed, sweeping, house, certificates]
         await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
     finally:
         ready.unlink(missing_ok=True)
         _log.info("manager.stopping")
+        notify.stopping()
+        watchdog.cancel()
         await stack.aclose()
         if control is not None:
             await control.close()

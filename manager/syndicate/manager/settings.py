@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -29,6 +31,7 @@ from .core.limits import BESIDE_DISK_BYTES, figure, shortfall
 from .core.words import size
 from .disks import DiskBounds
 from .histories import Bounds
+from .toml_lines import place
 
 # What a volunteer may need to kill everything once its lease has run out.
 _KILL_S = 2.0
@@ -315,9 +318,16 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def _line(mistake: ErrorDetails) -> str:
+def _line(mistake: ErrorDetails, flags: Collection[str], file: Path | None) -> str:
     where = ".".join(str(part) for part in mistake["loc"]) or "settings"
-    return f"{where}: {mistake['msg'].removeprefix('Value error, ')}"
+    told = f"{where}: {mistake['msg'].removeprefix('Value error, ')}"
+    if file is None or not mistake["loc"]:
+        return told
+    name = str(mistake["loc"][0])
+    elsewhere = name in flags or any(
+        key.upper().startswith(f"SYNDICATE_MANAGER_{name.upper()}") for key in os.environ
+    )
+    return told if elsewhere else place(file, mistake["loc"]) + told
 
 
 def load(flags: dict[str, Any], file: Path | None) -> Settings:
@@ -330,9 +340,11 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
 
         model_config = SettingsConfigDict(toml_file=file)
 
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return FromFile(**{name: value for name, value in flags.items() if value is not None})
+        return FromFile(**given)
     except ValidationError as error:
-        raise BadSettings("\n".join(_line(e) for e in error.errors(include_url=False))) from None
+        lines = [_line(one, given, file) for one in error.errors(include_url=False)]
+        raise BadSettings("\n".join(lines)) from None
     except ValueError as error:  # tomllib's
         raise BadSettings(f"{file}: {error}") from None

@@ -3,7 +3,7 @@
 Exit status, after sysexits.h: 0 stopped as asked (`audit`: nothing is left; `doctor`: nothing is missing); 1
 `audit`: something is left, `doctor`: something is missing; 64 wrong usage; 69 `audit`: the keeper is away; 70
 the volunteer found itself wrong; 74 the state directory cannot be read or written; 75 another volunteer runs
-on it; 77 run as root, or not let in by the join token; 78 settings that make no sense.
+on it; 77 run as root; 78 settings that make no sense.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     audit.add_argument("--json", action="store_true", help="as one JSON object")
     doctor = commands.add_parser("doctor", help="tell what this machine lacks")
     doctor.add_argument("--json", action="store_true", help="as one JSON list")
-    doctor.add_argument("--network", choices=["fabric", "host"], default="fabric")
+    doctor.add_argument("--network", choices=["fabric", "host"], help="default what is installed")
+    doctor.add_argument("--config", type=Path, metavar="FILE", help="default what is installed")
+    doctor.add_argument("--manager", action="append", metavar="HOST:PORT", help="whether it can be reached")
+    doctor.add_argument("--keeper-config", type=Path, metavar="FILE", help="default what is installed")
     doctor.add_argument("--uid-base", type=int, metavar="UID", help="as the keeper is given it")
     return parser.parse_args(arguments)
 
@@ -90,7 +93,8 @@ def main() -> NoReturn:
         case "doctor":
             from . import doctor
 
-            sys.exit(doctor.run(wanted.json, wanted.network, wanted.uid_base))
+            how = wanted.network, wanted.uid_base, wanted.config, wanted.manager, wanted.keeper_config
+            sys.exit(doctor.run(wanted.json, *how))
     sys.stderr.write("error: say what to do: run, audit or doctor (--help tells more)\n")
     sys.exit(EX_USAGE)
 
@@ -117,7 +121,6 @@ def _run(flags: dict[str, object]) -> int:
 
 def _serve(settings: Settings) -> int:
     from .app import StateDirBusy
-    from .enrol import JoinRefused
     from .log_setup import configure
     from .memory_file import MemoryDamaged
 
@@ -126,8 +129,6 @@ def _serve(settings: Settings) -> int:
         asyncio.run(_until_told(settings))
     except StateDirBusy as error:
         return _say(error, EX_TEMPFAIL)
-    except JoinRefused as error:
-        return _say(error, EX_NOPERM)
     except MemoryDamaged as error:
         return _say(error, EX_IOERR)
     except OSError as error:
@@ -143,8 +144,20 @@ async def _until_told(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await App(settings, _announce).run(stop)
-    notify.stopping()
+    watchdog = asyncio.create_task(notify.keep_watchdog())
+    try:
+        await App(settings, _announce, _opened).run(stop)
+    finally:
+        watchdog.cancel()
+        notify.stopping()
+
+
+def _opened() -> None:
+    from . import notify
+
+    # A manager that is away is waited for; that is no failure of this service.
+    notify.status("waits for a manager")
+    notify.ready()
 
 
 def _announce(ready: Ready) -> None:
@@ -153,7 +166,7 @@ def _announce(ready: Ready) -> None:
     network = f", slots in {ready.prefix}" if ready.prefix else ""
     sys.stdout.write(f"ready  {ready.volunteer_id}  cluster {ready.cluster_id} at {ready.manager}{network}\n")
     sys.stdout.flush()
-    notify.ready()
+    notify.status(f"{ready.volunteer_id} of cluster {ready.cluster_id} at {ready.manager}")
 
 
 def _plain(error: OSError) -> Exception:

@@ -28,13 +28,14 @@ from .clock import Clock
 from .core import Config, Volunteer, effects, events
 from .core.model import Source, TaskRef, Welcome
 from .disks import DiskEdges, DiskSender
-from .enrol import Invitation, ManagerAway, join
+from .enrol import Invitation, JoinRefused, ManagerAway, join
 from .identity import BadIdentity, folder_for, load
 from .keeper_session import KeeperSession
 from .link import LinkEdges, LinkSettings, ManagerLink
 from .logs import LogPump
 from .relay import RelayEdges, Relays, Upstream
 from .renewal import keep_renewed
+from .retelling import Retelling
 from .settings import Settings
 from .watching import Parts, Watching
 from .way import ClearText, MutualTls, Way
@@ -68,10 +69,15 @@ class App:
     """One running volunteer; `run` is its life."""
 
     def __init__(
-        self, settings: Settings, on_ready: Callable[[Ready], None], random: Random | None = None
+        self,
+        settings: Settings,
+        on_ready: Callable[[Ready], None],
+        on_open: Callable[[], None] = lambda: None,
+        random: Random | None = None,
     ) -> None:
         self._settings = settings
         self._on_ready = on_ready
+        self._on_open = on_open
         # Only the jitter of reconnects is drawn from it; no secret is.
         self._random = random or Random()  # noqa: S311
         self._clock = Clock()
@@ -98,6 +104,7 @@ class App:
         Raises StateDirBusy, MemoryDamaged, OSError.
         """
         self._open()
+        self._on_open()
         try:
             if self._watching is not None:
                 await self._watching.open()
@@ -184,21 +191,25 @@ class App:
         return MutualTls(folder_for(settings.certificates, target))
 
     async def _join(self, stop: asyncio.Event) -> None:
-        """Gets this machine its first certificate, where it has none and was invited. Raises JoinRefused."""
-        settings, told = self._settings, ""
-        if not settings.join or settings.insecure or _is_good(settings.certificates, self._clock):
+        """Gets this machine its first certificate, where it has none and was invited; tries until then."""
+        settings, trouble = self._settings, Retelling()
+        if not settings.joins_at or settings.insecure or _is_good(settings.certificates, self._clock):
             return
         assert settings.join_token_file is not None  # noqa: S101 - the settings say so
-        invitation = Invitation(settings.join, settings.join_token_file, settings.ca_fingerprint)
+        invitation = Invitation(settings.joins_at, settings.join_token_file, settings.ca_fingerprint)
         while not stop.is_set():
             try:
                 await join(invitation, settings.id, settings.certificates, self._clock)
                 return
-            except ManagerAway as error:
-                if str(error) != told:
-                    told = str(error)
-                    _log.warning("join.manager_away", manager=settings.join, detail=told)
-            pause = self._random.uniform(settings.backoff_first_s, settings.backoff_most_s)
+            except (ManagerAway, JoinRefused) as error:
+                refused = isinstance(error, JoinRefused)
+                if trouble.tell(str(error), asyncio.get_running_loop().time()) is not None:
+                    say = _log.error if refused else _log.warning
+                    event = "join.refused" if refused else "join.manager_away"
+                    say(event, manager=settings.joins_at, detail=str(error))
+            # Its operator has to mend a refusal, by a token that is read at each try, or at the manager.
+            least = settings.backoff_most_s / 2 if refused else settings.backoff_first_s
+            pause = self._random.uniform(least, settings.backoff_most_s)
             try:
                 async with asyncio.timeout(pause):
                     await stop.wait()

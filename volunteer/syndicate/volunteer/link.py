@@ -3,7 +3,8 @@
 A message of the manager is handled on the loop as it comes, without a queue in between; what is to be said
 goes through the outbox, whose one writer gives each push a deadline. How the stream ended decides when the
 next try is: a manager that is away is tried again soon, with back-off and full jitter; one that refuses is
-tried slowly, since only its operator can mend that. The log has one line for each change, not for each try.
+tried slowly, since only its operator can mend that. The log has a line where something changed, and one a
+minute while it stays so, not one for each try.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from syndicate.v1 import registry_pb2_grpc
 from . import convert
 from .core import events, model
 from .outbox import Outbox, OutboxFull
+from .retelling import MINUTE_S, Retelling
 from .way import NoWay, Way
 
 _log = structlog.get_logger()
@@ -67,6 +69,7 @@ class LinkSettings:
     backoff_most_s: float = 10.0
     refused_least_s: float = 2.0
     goodbye_s: float = 1.0
+    retold_s: float = MINUTE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ class ManagerLink:
         self._name = ""
         self._closing = ""
         self._stopping = False
-        self._told = ""
+        self._trouble = Retelling(settings.retold_s)
         self._log = _log.bind(manager=target)
 
     @property
@@ -249,8 +252,9 @@ class ManagerLink:
             self._edges.went_down(self)
 
     async def _why(self) -> str:
-        """Why there is no connection; asked for where something changed, as the log says it."""
-        return await self._way.why(self.target) if self._told != "UNAVAILABLE" else ""
+        """Why there is no connection; asked for where the log is to say it."""
+        now = asyncio.get_running_loop().time()
+        return await self._way.why(self.target) if self._trouble.is_due("UNAVAILABLE", now) else ""
 
     async def _read(self, call: AttachCall[Any, Any]) -> Ended:
         try:
@@ -323,19 +327,19 @@ class ManagerLink:
         self._welcomed = True
         self.welcomes += 1
         self.up.set()
-        self._told = ""
+        self._trouble.over()
         self._log.info("link.up", cluster=welcome.cluster_id, epoch=welcome.epoch, prefix=welcome.prefix)
         self._edges.came_up(self, welcome)
 
     def _tell_end(self, ended: Ended) -> None:
-        """One line where something changed: a try that fails as the last one did says nothing."""
-        told = ended.status
-        if told == self._told and not self._welcomed:
+        """One line where something changed, and one a minute while it stays so; other tries say nothing."""
+        for_s = self._trouble.tell(ended.status, asyncio.get_running_loop().time())
+        if for_s is None:
             return
-        self._told = told
         event = "link.refused" if ended.refused else "link.down"
         say = self._log.error if ended.refused else self._log.warning
-        say(event, status=ended.status, detail=ended.detail)
+        lasting = {"for_s": for_s, "tries": self.attempts} if for_s else {}
+        say(event, status=ended.status, detail=ended.detail, **lasting)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

@@ -5,12 +5,15 @@ The environment's names are `SYNDICATE_VOLUNTEER_…`; lists are JSON there.
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Collection
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,7 +21,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from . import whereabouts
+from .toml_lines import place
+from .whereabouts import SERVICE
+
 DEFAULT_RUN_DIR = Path("/run/syndicate")
+USERS_PORT = 7000
 DEFAULT_KEEPER = DEFAULT_RUN_DIR / "keeper.sock"
 _LONGEST_SOCKET = "slots/99999/chaos.sock"
 _MAX_SOCKET_PATH = 107  # sun_path, less its closing NUL
@@ -32,6 +40,35 @@ def _own_name() -> str:
     """The host's name as a volunteer id."""
     name = socket.gethostname().split(".")[0].lower()
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)[:63] or "node"
+
+
+class _ManagerOf(PydanticBaseSettingsSource):
+    """The manager's address alone of another source: what the machine's file says of it stands first."""
+
+    def __init__(self, settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Not called: `__call__` answers for all."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in self._source().items() if name == "manager"}
+
+
+class _Whereabouts(PydanticBaseSettingsSource):
+    """The manager's address from the kernel's command line or DNS, asked only where nothing else tells it."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Not called: `__call__` answers for all."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        if self.current_state.get("manager"):
+            return {}
+        found = whereabouts.find()
+        return {"manager": found} if found else {}
 
 
 class Settings(BaseSettings):
@@ -74,8 +111,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, environment, file; no other."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        """Flags, environment, file; for the manager's address the file first, and last what finds it."""
+        file = TomlConfigSettingsSource(settings_cls)
+        return init_settings, _ManagerOf(settings_cls, file), env_settings, file, _Whereabouts(settings_cls)
 
     @field_validator("manager")
     @classmethod
@@ -124,12 +162,24 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "join needs join_token_file and ca_fingerprint; `join-token create` tells both"
                 )
+        elif self.join_token_file is not None and not self.ca_fingerprint:
+            raise ValueError("join_token_file needs ca_fingerprint; `join-token create` tells both")
         return self
 
     @property
     def certificates(self) -> Path:
         """Where this machine's certificate is."""
         return self.tls_dir or self.state_dir / "tls"
+
+    @property
+    def joins_at(self) -> str:
+        """Where it asks for a certificate: `join`, else the first manager's host at the users' usual port.
+
+        Empty where it was not invited.
+        """
+        if self.join or self.join_token_file is None or self.insecure:
+            return self.join
+        return f"{self.manager[0].rpartition(':')[0]}:{USERS_PORT}"
 
     @property
     def cache_dir(self) -> Path:
@@ -162,14 +212,29 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
 
         model_config = SettingsConfigDict(toml_file=file)
 
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return FromFile(**{name: value for name, value in flags.items() if value is not None})
+        return FromFile(**given)
     except ValidationError as error:
-        raise BadSettings("\n".join(_line(one) for one in error.errors(include_url=False))) from None
+        lines = [_line(one, given, file) for one in error.errors(include_url=False)]
+        raise BadSettings("\n".join(lines)) from None
     except ValueError as error:  # tomllib's
         raise BadSettings(f"{file}: {error}") from None
 
 
-def _line(error: Any) -> str:
+def _line(error: Any, flags: Collection[str], file: Path | None) -> str:
+    if error["loc"] == ("manager",) and error["type"] == "missing":
+        return (
+            "manager: nobody told where it is: not --manager, the file, SYNDICATE_VOLUNTEER_MANAGER, "
+            f"the kernel's command line (syndicate.manager=HOST:PORT), nor DNS ({SERVICE})"
+        )
     name = ".".join(str(part) for part in error["loc"]) or "settings"
-    return f"{name}: {str(error['msg']).removeprefix('Value error, ')}"
+    told = f"{name}: {str(error['msg']).removeprefix('Value error, ')}"
+    if file is None or not error["loc"]:
+        return told
+    first = str(error["loc"][0])
+    # The manager's address is taken from the file before the environment, all others after it.
+    by_environment = first != "manager" and f"SYNDICATE_VOLUNTEER_{first.upper()}" in map(
+        str.upper, os.environ
+    )
+    return told if first in flags or by_environment else place(file, error["loc"]) + told

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME as REFLECTION
 from grpc_reflection.v1alpha.reflection import aio as reflection
 
 from .guard import Guard
+from .health import Health
 from .types import Handler
 
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -79,7 +79,7 @@ class Listener:
         self.address: str = ""
         self._what = what
         self._flag = flag
-        self._health = health.HealthServicer()
+        self._health = Health()
         self._services: list[str] = []
         sized = ("grpc.max_receive_message_length", largest_message)
         self._server = grpc.aio.server(options=(*OPTIONS, *options, sized))

@@ -16,13 +16,18 @@ def parse_prefix(text: str) -> IPv4Network:
     return network
 
 
+def room_in(network: IPv4Network) -> int:
+    """How many slots can have an address of it at a time."""
+    return max(network.num_addresses - _RESERVED_BELOW - 1, 0)  # the last one is the broadcast address
+
+
 def pick(network: IPv4Network, cursor: int, in_use: Collection[str]) -> tuple[str, int] | None:
     """The next address after `cursor` that is not in use, and the cursor after it; None where all are in use.
 
     Going round keeps an address out of use for as long as the prefix allows, so that what a job left behind
     in another machine's tables does not meet the next job.
     """
-    usable = network.num_addresses - _RESERVED_BELOW - 1  # the last one is the broadcast address
+    usable = room_in(network)
     base = int(network.network_address) + _RESERVED_BELOW
     for step in range(min(usable, len(in_use) + 1)):
         index = (cursor + step) % usable

@@ -23,6 +23,7 @@ from .model import (
     Start,
 )
 from .operations import already, begin
+from .rebooting import REFUSAL
 from .release import advance_release, begin_release, joins
 from .state import BrokenInvariant, Link, Slot, Step, Waiting
 from .transitions import SlotInput, SlotState
@@ -139,6 +140,8 @@ def _busy(turn: Turn, slot: Slot, waiting: Waiting) -> tuple[AnswerCode, str] | 
         return AnswerCode.BUSY, f"the slot is {slot.state}"
     if turn.cluster(command.ref.cluster_id).draining:
         return AnswerCode.BUSY, "the volunteer is drained"
+    if turn.state.worn:
+        return AnswerCode.BUSY, REFUSAL
     if not turn.state.synced:
         return AnswerCode.BUSY, "the keeper is away"
     holder = turn.holder(command.ref.id)

@@ -7,6 +7,7 @@ from it. What the keeper holds is true (rule 5); what it does not hold any more 
 from __future__ import annotations
 
 from .. import local
+from . import rebooting
 from .barrier_news import take_news
 from .commands import proceed
 from .effects import CloseLink, OpenRelay
@@ -102,6 +103,7 @@ def synced(turn: Turn, account: local.Synced) -> None:
     state.network = Network.HOST if account.network == "host" else Network.FABRIC
     state.capabilities, state.unsafe = account.capabilities, account.unsafe
     state.cannot = account.cannot[:_MOST_TOLD]
+    rebooting.found(turn, account, first)
     for cluster_id, epoch in account.epochs.items():
         turn.raise_epoch(turn.cluster(cluster_id), epoch)
     infos = {info.slot: info for info in account.slots}

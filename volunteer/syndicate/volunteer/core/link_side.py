@@ -140,6 +140,8 @@ def heartbeat_acked(turn: Turn, name: str, sequence: int) -> None:
         return
     sent_at = link.sent[sequence]
     link.sent = {later: at for later, at in link.sent.items() if later > sequence}
+    if sent_at.monotonic_ns >= turn.state.unheard.get(link.cluster_id, sent_at.monotonic_ns + 1):
+        del turn.state.unheard[link.cluster_id]
     first = link.acked == 0
     link.acked, link.acked_at, link.heard_ns = sequence, turn.now, turn.ns
     renew(turn, turn.cluster(link.cluster_id), sent_at.monotonic_ns + link.orphan_ns)

@@ -6,7 +6,7 @@ retells what happened on a slot, `validate` asserts what must always hold.
 
 from __future__ import annotations
 
-from . import barrier_news, commands, events, keeper_side, link_side, operations, release
+from . import barrier_news, commands, events, keeper_side, link_side, operations, rebooting, release
 from .answers import AnswerBook
 from .effects import Effect
 from .events import Event
@@ -32,6 +32,8 @@ class Volunteer:
         """Takes in one event; what is wanted in return is to be done in order."""
         turn = Turn(self._state, now)
         self._dispatch(turn, event)
+        if self._state.worn:
+            rebooting.advance(turn)
         return turn.effects
 
     def next_wake(self) -> int | None:
@@ -46,6 +48,8 @@ class Volunteer:
                 if link.welcomed:
                     times.append(link.next_heartbeat_ns)
         times += [cluster.resend_ns for cluster in state.clusters.values() if cluster.resend_ns]
+        if state.worn and state.reboot_ns:
+            times.append(state.reboot_ns)
         for slot in state.slots.values():
             times += _slot_times(state, slot, config)
         return min(times, default=None)

@@ -8,6 +8,7 @@ has a deadline, and a step that cannot be done does not keep the next from being
 from __future__ import annotations
 
 from .. import local
+from . import rebooting
 from .effects import CloseRelay, DrainLogs, ForgetLogs, ReleaseSource, SendDisk
 from .endings import make_up_exit, runs
 from .model import AnswerCode, Reason, Release, Role, TaskExit
@@ -83,6 +84,8 @@ def finish_release(turn: Turn, slot: Slot) -> None:
     turn.state.slots[slot.number] = slot.freed()
     for waiting in slot.releases:
         turn.answer(waiting, AnswerCode.DONE)
+    if slot.touched:
+        rebooting.left(turn, slot.holds.cluster_id)
 
 
 def release_failed(turn: Turn, slot: Slot, detail: str) -> None:

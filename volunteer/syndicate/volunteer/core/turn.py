@@ -39,6 +39,10 @@ class State:
     capabilities: tuple[str, ...] = ()
     unsafe: tuple[str, ...] = ()
     cannot: tuple[local.Incapability, ...] = ()
+    reboots: bool = False  # the machine is booted again after a job
+    worn: bool = False  # and one has left it, in part at least
+    unheard: dict[str, int] = field(default_factory=dict)  # by cluster: when its last task left
+    reboot_ns: int = 0  # when it is asked for again; 0 where it was not asked for
     last_call: int = 0
     last_event: int = 0
     cluster_of_link: dict[str, str] = field(default_factory=dict)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from pydantic import ValidationError
 
+from . import rebooting
 from .errors import one_line
 from .requirements import Level, Requirement, check, lacking, unmet
-from .settings import load
+from .settings import config_of, load, stands_at
 from .trials import OK, try_faults
 from .usage import HELP
 
@@ -40,7 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for wrong in error.errors():
             field = "-".join(map(str, wrong["loc"])).replace("_", "-")
             said = wrong["msg"].removeprefix("Value error, ")
-            _complain(f"--{field}: {said}" if field else said, "all settings: syndicate-keeper --help")
+            where = stands_at(given, wrong["loc"])
+            name = f"{where}{'.'.join(map(str, wrong['loc']))}" if where else f"--{field}"
+            _complain(f"{name}: {said}" if field else said, "all settings: syndicate-keeper --help")
+        return EXIT_UNMET
+    except (tomllib.TOMLDecodeError, OSError) as error:
+        _complain(f"{config_of(given)}: {error}", "")
+        return EXIT_UNMET
+    if settings.after_job == "reboot" and not rebooting.is_possible():
+        _complain("after_job: this machine was not booted by systemd, which would boot it again", "")
         return EXIT_UNMET
     requirements = check(settings.root_fs, settings.network, settings.uid_base, settings.slots)
     missing = unmet(requirements, settings.unsafe)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 MOUNTINFO = Path("/proc/self/mountinfo")
+OWN = Path("/proc/self/cgroup")
 _KILL_SECONDS = 5.0
 _LOOK_SECONDS = 0.001
 _AGAIN_SECONDS = 0.064
@@ -30,6 +31,18 @@ def find_mount(mountinfo: Path = MOUNTINFO) -> Path | None:
         if kind == "cgroup2" and fields.split(" ")[3] == "/":
             return Path(fields.split(" ")[4])
     return None
+
+
+def own_folder(mount: Path, controller: str, listing: Path = OWN) -> Path:
+    """The cgroup of this process in a hierarchy, by its mount; `controller` is empty for version 2.
+
+    Raises CgroupError where it is in none. See cgroups(7), /proc/pid/cgroup.
+    """
+    for line in listing.read_text().splitlines():
+        number, names, path = line.split(":", 2)
+        if (controller in names.split(",")) if controller else (number, names) == ("0", ""):
+            return mount / path.lstrip("/")
+    raise CgroupError(f"this process is in no cgroup of {controller or 'version 2'}")
 
 
 class Cgroup:
@@ -50,6 +63,13 @@ class Cgroup:
     def child(self, name: str) -> Cgroup:
         """The cgroup `name` in this one, made if missing."""
         return Cgroup.make(self.path / name)
+
+    def take(self, pid: int) -> None:
+        """Bring a process into it; raises CgroupError."""
+        try:
+            (self.path / "cgroup.procs").write_text(str(pid))
+        except OSError as error:
+            raise CgroupError(f"cannot move a process to {self.path}: {error.strerror}") from error
 
     def open(self) -> int:
         """A descriptor for starting a process inside; the caller closes it."""

@@ -24,6 +24,8 @@ class Config:
     address: str
     uplink: str
     never_cut: tuple[str, ...]
+    delegated: bool
+    after_job: str
     lacks: tuple[str, ...]  # names of requirements that this machine meets in part
     unsafe: tuple[str, ...]  # names of those that it does not meet, and the operator does without
     pack_bytes: int = 64 << 20

@@ -28,6 +28,7 @@ from ..local import (
     Prepare,
     ReadDisk,
     ReadLog,
+    Reboot,
     Release,
     Renew,
     Reply,
@@ -40,12 +41,12 @@ from ..local import (
     Sync,
     Synced,
 )
-from . import host_locks, memory, mounts, uids
+from . import host_locks, memory, mounts, rebooting, uids
 from .account import within_a_frame
 from .audit import SlotPlaces, strangers, things_of
 from .box import Site
 from .calm import Calm
-from .cgroups import Cgroup, CgroupError, find_mount
+from .cgroups import Cgroup, CgroupError, find_mount, own_folder
 from .company import Company
 from .config import Config
 from .epochs import Epochs
@@ -53,7 +54,7 @@ from .errors import KeeperError, failed, one_line
 from .ground import Ground, Shared
 from .launch import Launcher
 from .lease import Leases
-from .limits import CONTROLLERS, Limiter, find_version_1
+from .limits import CONTROLLERS, Limiter, pass_on, place_version_1
 from .log import Log
 from .network import FabricNetwork, HostNetwork, Network, NetworkError
 from .pack import PackBounds
@@ -82,6 +83,7 @@ class Places:
         self.run = settings.run_dir
         self.socket = self.run / "keeper.sock"
         self.sockets = self.run / "slots"
+        self.used = self.run / "used"  # outlives the keeper: the machine is no fresher for its restart
         self.state = settings.state_dir
         self.skeleton = self.state / "skeleton"
         self.views = self.state / "views"
@@ -127,6 +129,7 @@ class Keeper:
         self._closing = False
         self._stack = AsyncExitStack()
         self._leases = Leases(self._clock, self._lapsed)
+        self._use = rebooting.Use(self._places.used)
 
     # ---- standing up
 
@@ -163,7 +166,7 @@ class Keeper:
         pump = Pump(self._clock)
         pump.open()
         self._stack.callback(pump.close)
-        limiter = Limiter.open(base, settings.slots)
+        limiter = Limiter.open(base, settings.slots, delegated=settings.delegated)
         self._stack.callback(limiter.close)
         self._require_bounds(limiter)
         _raise_descriptor_limit()  # after the launcher, whose tasks keep the usual one
@@ -202,6 +205,18 @@ class Keeper:
             self._stack.callback(found.rmdir)
             self._stack.callback(mounts.unmount, found)
         self._cgroup_mount = found
+        if self._settings.delegated:
+            self._cgroup_mount = self._delegated(found)
+
+    def _delegated(self, mount: Path) -> Path:
+        """This process's own cgroup, with the process itself in a leaf of it.
+
+        A cgroup that passes controllers on may hold no process of its own (cgroups(7)).
+        """
+        own = own_folder(mount, "")
+        Cgroup(own).child("keeper").take(os.getpid())
+        pass_on(own)
+        return own
 
     def _take_cgroups(self) -> Cgroup:
         """End and remove what an earlier keeper of this instance left, and begin anew."""
@@ -210,13 +225,16 @@ class Keeper:
             base.kill()
             base.remove()
         for controller in CONTROLLERS:
-            hierarchy = find_version_1(controller)
+            hierarchy = self._limits_in(controller)
             if hierarchy is not None and (hierarchy / self._places.cgroup_name).is_dir():
                 Cgroup(hierarchy / self._places.cgroup_name).remove()
         Cgroup.make(base.path)
         self._stack.callback(base.remove)
         self._stack.callback(base.kill)  # for what a slot that was not cleared left
         return base
+
+    def _limits_in(self, controller: str) -> Path | None:
+        return place_version_1(controller, self._settings.delegated)
 
     def _require_bounds(self, limiter: Limiter) -> None:
         """A controller that is there may still be lent without the right to use it."""
@@ -349,7 +367,11 @@ class Keeper:
                 return self._renew(request)
             case Audit():
                 return await self._audit()
+            case Reboot():
+                return await self._reboot()
             case Prepare():
+                if self._settings.after_job == "reboot":
+                    self._use.note()
                 return await self._slot(request.slot).prepare(request)
             case Start():
                 return await self._slot(request.slot).start(request)
@@ -394,6 +416,8 @@ class Keeper:
             tuple(slot.info() for slot in self._slots),
             self._settings.unsafe,
             self._cannot,
+            self._settings.after_job == "reboot",
+            self._use.is_noted,
         )
         return within_a_frame(account)
 
@@ -401,6 +425,22 @@ class Keeper:
         began = self._clock.now_ns()
         if not self._leases.renew(request.cluster_id, request.until_ns):
             raise failed("too many clusters hold leases")
+        at = self._clock.stamp()
+        return Done(at, at.monotonic_ns - began)
+
+    async def _reboot(self) -> Done:
+        if self._settings.after_job != "reboot":
+            raise KeeperError(ErrorCode.WRONG_STATE, "the operator does not have this machine booted again")
+        busy = [str(slot.number) for slot in self._slots if slot.holds_task]
+        if busy:
+            raise KeeperError(ErrorCode.WRONG_STATE, f"slot {', '.join(busy)[:80]} holds a task")
+        began = self._clock.now_ns()
+        self._log.info("keeper.reboots")
+        try:
+            await asyncio.to_thread(rebooting.reboot)
+        except KeeperError as error:
+            self._log.error("reboot.failed", detail=error.detail)
+            raise
         at = self._clock.stamp()
         return Done(at, at.monotonic_ns - began)
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cgroups import MOUNTINFO, Cgroup
+from .cgroups import MOUNTINFO, Cgroup, own_folder
 
 CONTROLLERS = ("memory", "pids", "cpu")
 
@@ -108,11 +108,13 @@ class Limiter:
         self._controllers = controllers
 
     @classmethod
-    def open(cls, base: Cgroup, slots: int) -> Limiter:
+    def open(cls, base: Cgroup, slots: int, *, delegated: bool = False) -> Limiter:
         """Find the controllers and make the slots' folders; what is not there or not allowed is left out."""
         found = []
         for name in CONTROLLERS:
-            controller = _unified(name, base.path) or _version_1(name, base.path.name, slots)
+            controller = _unified(name, base.path) or _version_1(
+                name, base.path.name, slots, delegated=delegated
+            )
             if controller is not None:
                 found.append(controller)
         return cls(tuple(found))
@@ -191,8 +193,8 @@ def _unified(name: str, base: Path) -> Controller | None:
     return Controller(name, base, unified=True)
 
 
-def _version_1(name: str, instance: str, slots: int) -> Controller | None:
-    mount = find_version_1(name)
+def _version_1(name: str, instance: str, slots: int, *, delegated: bool) -> Controller | None:
+    mount = place_version_1(name, delegated)
     if mount is None:
         return None
     base = mount / instance
@@ -206,6 +208,18 @@ def _version_1(name: str, instance: str, slots: int) -> Controller | None:
     except OSError:  # mounted read-only, as containers often do
         return None
     return Controller(name, base, unified=False)
+
+
+def pass_on(folder: Path) -> None:
+    """Have a version 2 cgroup pass its controllers on; one that may not be is left out, as `open` finds."""
+    for name in CONTROLLERS:
+        _unified(name, folder)
+
+
+def place_version_1(name: str, delegated: bool) -> Path | None:
+    """Where an instance makes its folder in a version 1 hierarchy: at its top, or where it itself was put."""
+    mount = find_version_1(name)
+    return own_folder(mount, name) if mount is not None and delegated else mount
 
 
 def find_version_1(name: str, mountinfo: Path = MOUNTINFO) -> Path | None:

@@ -48,6 +48,7 @@ async def _run(config: Config) -> None:
 async def _serve(keeper: Keeper, config: Config, asked: asyncio.Event) -> None:
     """Serve until it is asked for the end, which takes its time; asking again does not hasten it."""
     ready = asyncio.Event()
+    watchdog = asyncio.create_task(notify.keep_watchdog())
     serving = asyncio.create_task(keeper.serve(ready))
     up = asyncio.create_task(ready.wait())
     end = asyncio.create_task(asked.wait())
@@ -66,6 +67,7 @@ async def _serve(keeper: Keeper, config: Config, asked: asyncio.Event) -> None:
         Log().info("keeper.ended")
     finally:
         notify.stopping()
+        watchdog.cancel()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import pwd
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliImplicitFlag,
@@ -18,10 +21,21 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ..toml_lines import place
 from .config import Config
 
 _MAX_SOCKET_PATH = 107  # sun_path, less its closing NUL
 _LONGEST_SOCKET = "slots/99999/chaos.sock"
+
+
+def _uid_of(value: object) -> object:
+    """A name as its uid: an image knows the name before the machine has given it a uid."""
+    if not isinstance(value, str) or value.isdecimal():
+        return value
+    try:
+        return pwd.getpwnam(value).pw_uid
+    except KeyError:
+        raise ValueError(f"this machine has no user {value}") from None
 
 
 class KeeperSettings(BaseSettings):
@@ -48,7 +62,11 @@ class KeeperSettings(BaseSettings):
         Field(description="where the volunteer keeps sources, by digest; default STATE_DIR/cache"),
     ] = None
     slots: Annotated[int, Field(ge=1, le=1000, description="how many tasks at a time")] = 1
-    volunteer_uid: Annotated[int, Field(ge=0, lt=1 << 31, description="who may connect, besides root")]
+    volunteer_uid: Annotated[
+        int,
+        Field(ge=0, lt=1 << 31, description="who may connect, besides root; a user's name will do"),
+        BeforeValidator(_uid_of),
+    ]
     uid_base: Annotated[
         int | None,
         Field(
@@ -66,6 +84,14 @@ class KeeperSettings(BaseSettings):
     never_cut: Annotated[
         tuple[str, ...], Field(description="network=host: addresses of the manager, which no fault may cut")
     ] = ()
+    delegated: Annotated[
+        CliImplicitFlag[bool],
+        Field(description="make cgroups in its own, which a service manager has delegated to it"),
+    ] = False
+    after_job: Annotated[
+        Literal["keep", "reboot"],
+        Field(description="reboot: boot the machine again, by systemd, once a job has left it"),
+    ] = "keep"
     pack_bytes: Annotated[
         int, Field(ge=1 << 16, description="largest disk of a task that is handed over, packed")
     ] = 64 << 20
@@ -114,14 +140,34 @@ class KeeperSettings(BaseSettings):
         return self
 
 
+def config_of(argv: Sequence[str]) -> Path | None:
+    """The file that `--config` names."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", type=Path)
+    found: Path | None = early.parse_known_args(argv)[0].config
+    return found
+
+
+def stands_at(argv: Sequence[str], path: Sequence[object]) -> str:
+    """`FILE:LINE: ` of a setting that the file gave, and neither a flag nor the environment."""
+    file = config_of(argv)
+    if file is None or not path:
+        return ""
+    name = str(path[0])
+    flag = f"--{name.replace('_', '-')}"
+    given = any(word == flag or word.startswith(f"{flag}=") for word in argv)
+    by_environment = f"SYNDICATE_KEEPER_{name.upper()}" in map(str.upper, os.environ)
+    return "" if given or by_environment else place(file, path)
+
+
 def load(argv: Sequence[str]) -> KeeperSettings:
     """Settings from these flags, the environment and the file that they name.
 
     Raises pydantic.ValidationError for what does not fit, SystemExit after `--help` or unknown flags.
     """
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--config", type=Path)
-    toml_file: Path | None = early.parse_known_args(argv)[0].config
+    toml_file = config_of(argv)
+    if toml_file is not None and not toml_file.is_file():
+        raise FileNotFoundError(errno.ENOENT, "there is no such configuration file")
 
     class Loaded(KeeperSettings):
         @classmethod

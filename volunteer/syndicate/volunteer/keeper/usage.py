@@ -21,13 +21,18 @@ options:
   --run-dir DIR          for sockets; only the volunteer may enter it (required)
   --state-dir DIR        for disks and logs of tasks, and a skeleton
                          (required)
-  --volunteer-uid UID    who may connect, besides root (required)
+  --volunteer-uid UID    who may connect, besides root, or its name
+                         (required)
   --cache-dir DIR        where the volunteer keeps sources, by digest; default
                          STATE_DIR/cache
   --slots N              how many tasks at a time, 1 to 1000; default 1
   --uid-base UID         slot n runs as this uid plus n; default the first
                          thousand from 200000 on that no user and no other
                          keeper has
+  --delegated            make cgroups in its own one, which systemd delegates
+                         to it (Delegate=), not at the top
+  --after-job WHAT       keep (default) or reboot: boot the machine again, by
+                         systemd, each time that a job has left it
   --unsafe               start although this machine cannot isolate tasks as it
                          should: they can then harm it and each other
   --root-fs DIR          the root file system whose /usr tasks see; default /

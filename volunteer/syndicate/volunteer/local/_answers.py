@@ -82,7 +82,8 @@ class Synced:
     """What there is. `fixed_address` is the host's address where the network is "host", else empty.
 
     `unsafe` names what the isolation of tasks lacks, where the keeper was started all the same. `cannot` has
-    the faults that are not among the capabilities.
+    the faults that are not among the capabilities. `reboots`: the operator has the machine booted again after
+    a job; `used`: since it was booted something of a task was on it.
     """
 
     instance: str
@@ -94,6 +95,8 @@ class Synced:
     slots: tuple[SlotInfo, ...]
     unsafe: tuple[str, ...] = ()
     cannot: tuple[Incapability, ...] = ()
+    reboots: bool = False
+    used: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,14 @@ class Audit:
     """Tell everything that this keeper has on the host. Answer: Audited."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reboot:
+    """Boot the machine again, as its operator has it after a job. Answer: Done, when systemd was asked.
+
+    WRONG_STATE where the operator does not, or where a slot holds a task.
+    """
+
+
 Request = (
     Sync
     | Prepare
@@ -182,4 +190,5 @@ Request = (
     | ReadLog
     | ReadDisk
     | Audit
+    | Reboot
 )

@@ -1,0 +1,73 @@
+"""Several machines, each in a network of its own behind a router: faults across them, and both demo jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import EXAMPLES, JOBS, eventually
+from tests.support.hosts import Hosts, assert_spread, nothing_is_left, routed, run
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """Four machines; nothing may be left on any of them in the end."""
+    with routed(tmp_path_factory.mktemp("four"), "abcd") as hosts:
+        yield hosts
+        assert eventually("nothing left", lambda: not nothing_is_left(hosts), 10.0), nothing_is_left(hosts)
+
+
+def test_every_fault_holds_across_four_machines(four: Hosts) -> None:
+    """Partitions of every shape, one way too, and what tasks suffer; what that network has not is refused."""
+    job = run(four, str(JOBS / "probes"), "-n", "3", "--client", str(JOBS / "hosts-client"))
+    assert job["state"] == "succeeded", job["output"]
+    assert_spread(four, job, 4)
+    for said in ("partition", "one way", "shape majority-ring", "client cut", "disk full", "refused"):
+        assert f"| {said}\n" in job["output"], job["output"]
+
+
+@pytest.mark.parametrize(
+    ("example", "machines", "state", "verdict"),
+    [
+        ("redis", 2, "failed", 'false: linearizable: get stale returned "old" '),
+        ("raft-kv", 3, "succeeded", "true: all hold: "),
+    ],
+)
+def test_demo_jobs_have_their_verdicts(
+    four: Hosts, example: str, machines: int, state: str, verdict: str
+) -> None:
+    """As on one machine: the replica that reads old values is found, and the Raft store holds."""
+    source = EXAMPLES / example
+    job = run(four, str(source), "-n", str(machines), "--client", str(source / "client"))
+    assert (job["state"], job["result"]["text"][: len(verdict)]) == (state, verdict), job["output"]
+    assert_spread(four, job, machines + 1)
+
+
+def test_a_machine_that_claims_anothers_address_is_refused(four: Hosts) -> None:
+    """Its line names the address and whose it is; the one that has it keeps its stream and its task."""
+    first = four.hosts[0]
+    submitted = json.loads(four.ctl("submit", str(JOBS / "idle"), "-n", "4", "--json").stdout)
+    job = str(submitted["job_id"])
+
+    def state() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(four.ctl("show", job, "--json").stdout)
+        return found
+
+    eventually("the job", lambda: state()["state"] == "running", 20.0)
+    four.add("x", claims=first.address)
+    log = four.folder / "volunteer-x.log"
+    eventually("its refusal", lambda: "link.refused" in log.read_text(), 20.0)
+
+    said = f"{first.address} is the address of a slot of node-a already"
+    assert said in log.read_text()
+    nodes = json.loads(four.ctl("nodes", "--json").stdout)["nodes"]
+    assert [node["volunteer_id"] for node in nodes] == [f"node-{name}" for name in "abcd"]
+    assert (state()["state"], state()["attempt"]) == ("running", 1)
+    assert (four.folder / "volunteer-a.log").read_text().count("link.up") == 1
+    four.ctl("cancel", job)
+    eventually("its end", lambda: state()["state"] == "cancelled", 20.0)

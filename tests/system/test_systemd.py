@@ -1,0 +1,299 @@
+"""Services of a machine that a real systemd has booted: installed, restarted, rebooted, taken away."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.booted import BIN, Machine, engine, make_image, software, until
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(
+        any(shutil.which(tool) is None for tool in ("dockerd", "debootstrap")),
+        reason="needs docker.io and debootstrap",
+    ),
+    pytest.mark.timeout(500),  # the first test may have to make the base image
+]
+
+JOBS = Path(__file__).with_name("jobs")
+UNITS = ("syndicate-manager", "syndicate-keeper", "syndicate-volunteer")
+
+
+@pytest.fixture(scope="module")
+def boot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Boots machines; all of them are gone afterwards."""
+    folder = tmp_path_factory.mktemp("engine")
+    programs = software(folder)
+    with engine(folder) as address:
+        image = make_image(address)
+        machines: list[Machine] = []
+
+        def start() -> Machine:
+            machines.append(Machine(address, image, programs))
+            machines[-1].start()
+            return machines[-1]
+
+        try:
+            yield start
+        finally:
+            for machine in machines:
+                machine.remove()
+
+
+def install_volunteer(machine: Machine, *more: str) -> dict[str, Any]:
+    """Installs it by a join token; what was done."""
+    made = machine.json("join-token", "create", "--uses=4", "--ttl=1h")
+    words = ["--manager=127.0.0.1:7001", "--slots=3", "--join-token-file=-", *more]
+    words.append(f"--ca-fingerprint={made['ca_fingerprint']}")
+    done: dict[str, Any] = json.loads(
+        machine.run(f"{BIN}/syndicatectl", "install", "volunteer", *words, "--json", text=made["token"])
+    )
+    return done
+
+
+@pytest.fixture(scope="module")
+def machine(boot: Any) -> Machine:
+    """Manager and volunteer on one machine, by two commands, with three slots ready."""
+    made: Machine = boot()
+    made.run(f"{BIN}/syndicatectl", "install", "manager")
+    until("the manager", lambda: made.show("syndicate-manager", "ActiveState") == "active")
+    install_volunteer(made)
+    until_ready(made)
+    made.copy(JOBS, "/root/jobs")
+    return made
+
+
+def is_free(node: dict[str, Any]) -> bool:
+    """Whether all of its slots stand empty."""
+    return [slot["job_id"] for slot in node["slots"]] == [0, 0, 0]
+
+
+def until_ready(machine: Machine) -> dict[str, Any]:
+    """The volunteer, once it is ready with all slots free."""
+
+    def ready() -> dict[str, Any] | None:
+        ended = machine.run(
+            *(f"{BIN}/syndicatectl", "--ca=/var/lib/syndicate/tls/ca.pem"),
+            *("--token-file=/var/lib/syndicate/admin.token", "nodes", "--json"),
+            check=False,
+        )
+        try:
+            nodes = json.loads(ended)["nodes"]
+        except (ValueError, KeyError):
+            return None
+        return next((one for one in nodes if one["state"] == "ready" and is_free(one)), None)
+
+    found: dict[str, Any] = until("the volunteer", ready)
+    return found
+
+
+def submit(machine: Machine, job: str, *more: str) -> str:
+    """A job's id."""
+    return str(machine.json("submit", f"/root/jobs/{job}", *more)["job_id"])
+
+
+def until_said(machine: Machine, job: str, task: str, line: str) -> None:
+    """Waits until a task has written a line."""
+    until(
+        f"{line!r} of {task}",
+        lambda: (
+            line
+            in machine.run(
+                *(f"{BIN}/syndicatectl", "--ca=/var/lib/syndicate/tls/ca.pem"),
+                *("--token-file=/var/lib/syndicate/admin.token", "logs", job, "--task", task),
+                check=False,
+            )
+        ),
+    )
+
+
+def ended(machine: Machine, job: str) -> dict[str, Any]:
+    """The job, once it has ended."""
+
+    def over() -> dict[str, Any] | None:
+        shown: dict[str, Any] = machine.json("show", job)
+        return shown if shown["state"] in ("succeeded", "failed", "lost", "unknown", "cancelled") else None
+
+    found: dict[str, Any] = until(f"the end of job {job}", over)
+    return found
+
+
+def test_a_second_install_changes_nothing(machine: Machine) -> None:
+    """Neither with the same options nor without any; and it says so."""
+    again = machine.run(f"{BIN}/syndicatectl", "install", "manager")
+    bare = machine.run(f"{BIN}/syndicatectl", "install", "volunteer")
+    other = machine.run(f"{BIN}/syndicatectl", "install", "volunteer", "--manager=10.9.9.9:7001", check=False)
+    assert again == bare == "it is installed already; nothing was changed\n"
+    assert "keeper.toml is there, and says something else" in other and "Nothing was changed." in other
+    assert [machine.show(unit, "ActiveState") for unit in UNITS] == ["active"] * 3
+
+
+def test_services_run_as_they_should(machine: Machine) -> None:
+    """Each by its own user, watched by a watchdog, with its cgroup delegated where tasks are."""
+    assert [machine.show(unit, "User") for unit in UNITS] == ["syndicate", "", "syndicate-volunteer"]
+    assert [machine.show(unit, "WatchdogUSec") for unit in UNITS] == ["1min"] * 3
+    assert all(int(machine.show(unit, "WatchdogTimestampMonotonic")) > 0 for unit in UNITS)
+    own = machine.show("syndicate-keeper", "ControlGroup")
+    pid = machine.show("syndicate-keeper", "MainPID")
+    assert f"0::{own}/keeper\n" in machine.run("cat", f"/proc/{pid}/cgroup")
+    assert machine.run("find", "/sys/fs/cgroup", "-path", f"*{own}/syndicate-syn/slot-0") != ""
+
+
+def test_a_service_can_do_what_its_machine_can(machine: Machine) -> None:
+    """What the keeper's unit takes from it is none of the faults, nor of what doctor finds on the machine."""
+    alone = json.loads(machine.run(f"{BIN}/syndicate-volunteer", "doctor", "--json", check=False))
+    node = until_ready(machine)
+    said = machine.run("journalctl", "-u", "syndicate-keeper", "-o", "cat").splitlines()
+    lacking = {one["name"] for one in alone if one["level"] != "ok"}
+    assert {line.split(":")[1].strip() for line in said if line.startswith("syndicate-keeper: ")} <= lacking
+    assert {f"fault-{one['capability']}" for one in node["cannot"]} <= lacking
+
+
+def test_the_journal_has_fields(machine: Machine) -> None:
+    """What goes to systemd's journal is JSON, without being told."""
+    lines = machine.run("journalctl", "-u", "syndicate-volunteer", "-o", "cat").splitlines()
+    events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
+    assert {"join.done", "keeper.up", "link.up"} <= set(events)
+
+
+DOCTORED = (
+    *("root", "kernel", "overlayfs", "netns", "nft_ingress", "nft_egress", "cgroup", "bwrap", "addresses"),
+    *("mtu", "clock", "manager", "certificate", "open-files"),
+)
+
+
+def test_doctor_looks_at_all_that_a_volunteer_needs(machine: Machine) -> None:
+    """By what is installed, and all is well: also the way to the manager, its identity and its clock."""
+    found = json.loads(machine.run(f"{BIN}/syndicate-volunteer", "doctor", "--json"))
+    levels = {one["name"]: one["level"] for one in found}
+    assert {name: levels.get(name) for name in DOCTORED} == dict.fromkeys(DOCTORED, "ok")
+
+
+def test_doctor_of_users_has_the_manager_beside_it(machine: Machine) -> None:
+    """All of the above, and whether the manager answers its users, has volunteers, and their time."""
+    until_ready(machine)
+    levels = {one["name"]: one["level"] for one in machine.json("doctor")}
+    names = (*DOCTORED, "users", "users-clock", "volunteers")
+    assert {name: levels.get(name) for name in names} == dict.fromkeys(names, "ok")
+
+
+def test_a_restart_of_the_volunteer_touches_no_task(machine: Machine) -> None:
+    """The job goes on, and its slave is killed and revived with its disk before, meanwhile and after."""
+    until_ready(machine)
+    job = submit(machine, "disk", "--machines=2", "--client=/root/jobs/restart-client")
+    until_said(machine, job, "client-0", "go")
+    machine.run("systemctl", "restart", "syndicate-volunteer")
+    result = ended(machine, job)
+    master = next(task for task in result["tasks"] if task["ref"]["task"] == "master")
+    assert (result["state"], result["attempt"], len(master["runs"])) == ("succeeded", 1, 1), result
+
+
+def test_a_manager_that_was_away_is_found_again(machine: Machine) -> None:
+    """The volunteer waits for it, and tasks run on as if nothing had been."""
+    until_ready(machine)
+    pid = machine.show("syndicate-volunteer", "MainPID")
+    job = submit(machine, "counter", "--machines=2")
+    until_said(machine, job, "master", "line 20")
+    machine.run("systemctl", "stop", "syndicate-manager")
+    machine.run("systemctl", "start", "syndicate-manager")
+    result = ended(machine, job)
+    assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 1
+    until_ready(machine)
+    assert machine.show("syndicate-volunteer", "MainPID") == pid
+
+
+def test_a_keeper_that_hangs_is_ended_with_its_tasks(machine: Machine) -> None:
+    """As by its watchdog; nothing of a task outlives its keeper, and the job is started again."""
+    until_ready(machine)
+    job = submit(machine, "counter", "--machines=2")
+    until_said(machine, job, "master", "line 20")
+    machine.run("systemctl", "kill", "--kill-who=main", "--signal=ABRT", "syndicate-keeper")
+    result = ended(machine, job)
+    assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 2
+    until_ready(machine)
+
+
+def test_a_volunteer_that_hangs_is_started_again(machine: Machine) -> None:
+    """Its watchdog hears nothing of it, within two seconds here; the task that it has goes on."""
+    until_ready(machine)
+    unit = "syndicate-volunteer"
+    folder = f"/run/systemd/system/{unit}.service.d"
+    sooner = "[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\n"
+    machine.run("sh", "-c", f"mkdir {folder} && cat >{folder}/sooner.conf", text=sooner)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", unit)
+    until_ready(machine)
+    pid = machine.show(unit, "MainPID")
+    job = submit(machine, "counter", "--machines=2")
+    until_said(machine, job, "master", "line 20")
+    machine.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", unit)
+    until("its end", lambda: machine.show(unit, "MainPID") not in (pid, "0"))
+    result = ended(machine, job)
+    machine.run("rm", "-r", folder)
+    machine.run("systemctl", "daemon-reload")
+    assert "watchdog" in machine.run("journalctl", "-u", unit, "--grep=Watchdog", "-o", "cat").lower()
+    assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 1
+
+
+@pytest.mark.parametrize("orderly", [True, False], ids=["halted", "power cut"])
+def test_a_machine_that_reboots_comes_back(machine: Machine, orderly: bool) -> None:
+    """By itself and as a new boot; the job that it had starts again."""
+    before = until_ready(machine)
+    job = submit(machine, "counter", "--machines=2")
+    until_said(machine, job, "master", "line 20")
+    machine.reboot(orderly=orderly)
+    after = until_ready_or_busy(machine)
+    result = ended(machine, job)
+    assert before["boot_id"] != after["boot_id"]
+    assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 2
+
+
+def test_a_machine_is_booted_again_after_each_job(boot: Any) -> None:
+    """The job that has two of its slots ends first; then it is a new boot, and takes the next job."""
+    fresh: Machine = boot()
+    fresh.run(f"{BIN}/syndicatectl", "install", "manager")
+    until("the manager", lambda: fresh.show("syndicate-manager", "ActiveState") == "active")
+    install_volunteer(fresh, "--after-job=reboot")
+    fresh.copy(JOBS, "/root/jobs")
+    before = until_ready(fresh)
+    first = submit(fresh, "counter", "--machines=2")
+    until_said(fresh, first, "master", "line 20")
+    second = submit(fresh, "counter", "--machines=2")
+    fresh.boots_again()
+    until_said(fresh, second, "master", "line 1")
+    (node,) = fresh.json("nodes")["nodes"]
+    shown = fresh.json("show", first)
+
+    assert [task["exit"]["recipe_status"] for task in shown["tasks"]] == [7, 7] and shown["attempt"] == 1
+    assert before["boot_id"] != node["boot_id"]
+
+
+def until_ready_or_busy(machine: Machine) -> dict[str, Any]:
+    """The volunteer, once the manager has heard of it since the reboot."""
+    until("the services", lambda: [machine.show(unit, "ActiveState") for unit in UNITS] == ["active"] * 3)
+    return until_ready(machine)
+
+
+def test_uninstall_takes_all_away(boot: Any) -> None:
+    """Of a machine that has both nothing is left, neither file nor user; and a second run says so."""
+    spare: Machine = boot()
+    listing = "cd / && find etc var/lib run -path '*systemd*' -prune -o -name '*yndicate*' -print | sort"
+    spare.run(f"{BIN}/syndicatectl", "install", "manager")
+    install_volunteer(spare)
+    until("the keeper", lambda: spare.show("syndicate-keeper", "ActiveState") == "active")
+    assert {"etc/syndicate", "run/syndicate"} < set(spare.run("sh", "-c", listing).split())
+    for part in ("volunteer", "manager"):
+        spare.run(f"{BIN}/syndicatectl", "uninstall", part, "--purge", "--yes")
+    # Keepers of other names may hold locks in these two; they are gone with the next boot.
+    assert spare.run("sh", "-c", listing).split() == ["run/syndicate-instances", "run/syndicate-uids"]
+    assert "syndicate" not in spare.run("cat", "/etc/passwd", "/etc/group")
+    units = spare.run("systemctl", "list-unit-files", "syndicate-*", "--no-legend", check=False)
+    assert units == ""
+    again = spare.run(f"{BIN}/syndicatectl", "uninstall", "volunteer")
+    assert again == "it is not installed; nothing was changed\n"

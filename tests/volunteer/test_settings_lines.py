@@ -1,0 +1,73 @@
+"""Errors of a configuration file name file, line and key, in all three daemons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from syndicate.manager import settings as manager
+from syndicate.manager.toml_lines import line_of as managers_line_of
+from syndicate.volunteer import settings as volunteer
+from syndicate.volunteer.keeper.__main__ import main as keeper
+from syndicate.volunteer.toml_lines import line_of
+
+
+def written(folder: Path, text: str) -> Path:
+    """A file that says so."""
+    file = folder / "x.toml"
+    file.write_text(text)
+    return file
+
+
+def test_a_wrong_value_of_the_manager(tmp_path: Path) -> None:
+    """Also one in a table, and a key that there is not; not one that a flag has overruled."""
+    file = written(tmp_path, 'state_dir = "/s"\n# so\nmax_queued = 0\ncolour = 1\n[limits]\npids = -1\n')
+    with pytest.raises(manager.BadSettings) as raised:
+        manager.load({}, file)
+    lines = sorted(str(raised.value).splitlines())
+    assert [line.split(": ")[:2] for line in lines] == [
+        [f"{file}:3", "max_queued"],
+        [f"{file}:4", "colour"],
+        [f"{file}:6", "limits.pids"],
+    ]
+    with pytest.raises(manager.BadSettings) as raised:
+        manager.load({"max_queued": -5}, file)
+    assert "\nmax_queued: " in "\n" + str(raised.value)
+
+
+def test_a_wrong_value_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is not blamed for it."""
+    file = written(tmp_path, 'manager = ["m:1"]\nstate_dir = "/s"\ncache_bytes = 5\n')
+    monkeypatch.setenv("SYNDICATE_VOLUNTEER_CACHE_BYTES", "0")
+    with pytest.raises(volunteer.BadSettings, match=r"^cache_bytes: "):
+        volunteer.load({}, file)
+
+
+def test_a_wrong_value_of_the_volunteer(tmp_path: Path) -> None:
+    """A list's line is that of its key."""
+    file = written(tmp_path, 'state_dir = "/s"\nmanager = [\n  "m:1",\n  "m",\n]\n')
+    with pytest.raises(volunteer.BadSettings, match=rf"^{file}:2: manager: 'm' is not HOST:PORT"):
+        volunteer.load({}, file)
+
+
+def test_a_wrong_value_of_the_keeper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So do its own errors, also of syntax and of a file that is not there; status 78."""
+    file = written(tmp_path, 'instance = "syn"\nslots = 0\nvolunteer_uid = "nobody-at-all"\n')
+    assert keeper(["--config", str(file), "--run-dir", "/run/x", "--state-dir", "/var/x"]) == 78
+    told = capsys.readouterr().err
+    assert f"syndicate-keeper: {file}:2: slots: " in told
+    assert f"syndicate-keeper: {file}:3: volunteer_uid: this machine has no user nobody-at-all" in told
+    file.write_text("slots = \n")
+    assert keeper(["--config", str(file)]) == 78
+    assert f"{file}: Invalid value (at line 1, column 9)" in capsys.readouterr().err
+    assert keeper(["--config", f"{file}.not"]) == 78
+    assert "there is no such configuration file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("find", [line_of, managers_line_of])
+def test_lines_of_keys(find: object) -> None:
+    """Dotted, quoted and indented keys, tables, and what is written nowhere."""
+    assert callable(find)
+    text = '"a" = 1\n[b]\n  c.d = 2\n[ e . f ]\ng = { h = 1 }\n'
+    wanted = {("a",): 1, ("b", "c", "d"): 3, ("e", "f", "g", "h"): 5, ("b",): 2, ("z",): None}
+    assert {path: find(text, path) for path in wanted} == wanted
