@@ -52,3 +52,14 @@ def test_alerts_ask_for_metrics_that_there_are() -> None:
     asked = {name.removesuffix("_bucket") for name in re.findall(r"syndicate_[a-z_]+", alerts)}
 
     assert asked and asked <= set.union(*served().values())
+
+
+def test_both_daemons_serve_by_the_same_text() -> None:
+    """Neither may import the other, so it stands in both: what is mended in one is mended in the other."""
+    root = PAGE.parents[1]
+    manager, volunteer = (
+        (root / part / "syndicate" / part / "metrics" / "exposition.py").read_text()
+        for part in ("manager", "volunteer")
+    )
+
+    assert manager == volunteer

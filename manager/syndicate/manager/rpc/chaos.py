@@ -28,8 +28,6 @@ from .types import Context
 _ANSWER_WITHIN_S: Final = 120.0
 _LINES: Final = 1000
 _MOST_LINES: Final = 10_000
-# What is looked at before the core bounds it.
-_MOST_VALUES: Final = 4096
 
 _Fault = (
     pb.KillRequest
@@ -140,8 +138,7 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         """Cut groups of members from each other."""
         caller = await self._callers.who(context, "Partition")
         request_id = convert.request_id(request.request_id)
-        if len(request.groups) > _MOST_VALUES:
-            raise BadRequest("BAD_FIELD", f"there are more than {_MOST_VALUES:,} groups", field="groups")
+        convert.few(request.groups, "groups")
         groups = tuple(tuple(group.ips) for group in request.groups)
         reply = await self._faults(
             lambda call: events.PartitionRequested(
@@ -165,7 +162,7 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
     async def Degrade(self, request: pb.DegradeRequest, context: Context) -> pb.DegradeResponse:
         """Make the network of a member worse, or of several."""
         caller, request_id, ips = await self._asked(request, context, "Degrade")
-        _few(request.peers, "peers")
+        convert.few(request.peers, "peers")
         lease, peers, one_way = _lease(request), tuple(request.peers), request.one_way
         asked = request.HasField("degradation")
         worse = convert.degradation_in(request.degradation) if asked else UNDEGRADED
@@ -187,7 +184,7 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         """Take back what lasts: everything, or what some calls did."""
         caller = await self._callers.who(context, "Heal")
         request_id = convert.request_id(request.request_id)
-        _few(request.fault_ids, "fault_ids")
+        convert.few(request.fault_ids, "fault_ids")
         fault_ids = tuple(request.fault_ids)
         reply = await self._faults(lambda call: events.HealRequested(call, request_id, caller, fault_ids))
         return pb.HealResponse(
@@ -301,13 +298,6 @@ def _addresses(request: _Fault) -> tuple[str, ...]:
 
 def _lease(request: _Leased) -> float | None:
     return request.lease_s if request.HasField("lease_s") else None
-
-
-def _few(values: Sequence[object], field: str) -> None:
-    if len(values) > _MOST_VALUES:
-        raise BadRequest(
-            "BAD_FIELD", f"{field} has {len(values):,} values; at most {_MOST_VALUES:,}", field=field
-        )
 
 
 def _together(replies: Sequence[effects.FaultReply]) -> pb.FaultApplied:

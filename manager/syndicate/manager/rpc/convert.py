@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from collections.abc import Sized
 from enum import IntEnum
 from typing import Any, Final, TypeVar, overload
 
@@ -34,6 +35,8 @@ MAX_METRICS_BYTES: Final = 64 << 10
 MAX_DETAIL_BYTES: Final = 2000
 # Some 146 years: no clock says more, and what is calculated of two such stamps fits into 64 bits.
 MAX_STAMP_NS: Final = 1 << 62
+# Of a repeated field of a request: as many as the largest job has tasks, and some.
+MOST_VALUES: Final = 4096
 # Needs that a volunteer's isolation lacks; what it cannot do, and how long it may explain each.
 MAX_UNSAFE: Final = 64
 MAX_CANNOT: Final = 64
@@ -132,6 +135,13 @@ def result_in(pb: common_pb2.Result) -> model.Result:
 def resources_in(pb: common_pb2.Resources) -> model.Resources:
     """What a machine has."""
     return model.Resources(pb.cpus, pb.memory_bytes, pb.disk_bytes)
+
+
+def few(values: Sized, field: str) -> None:
+    """What a repeated field may hold at most, before each is looked at. Raises BadRequest (BAD_FIELD)."""
+    if len(values) > MOST_VALUES:
+        text = f"{field} has {len(values):,} values; at most {MOST_VALUES:,}"
+        raise BadRequest("BAD_FIELD", text, field=field)
 
 
 def limits_in(pb: common_pb2.Limits) -> model.Limits:

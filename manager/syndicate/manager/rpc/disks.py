@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .scheduler import Desk
 
 _CHUNK: Final = 512 << 10
-_MOST_VALUES: Final = 4096
 # Each holds a chunk in memory and an open file; the others wait for their turn.
 _MOST_AT_ONCE: Final = 32
 # One that sends nothing, or the same disk again and again, keeps others from coming no further than so.
@@ -178,10 +177,7 @@ class UsersDisks(scheduler_pb2_grpc.SchedulerServicer):
         self, request: scheduler_pb2.ReadDisksRequest, context: Context
     ) -> None:
         """Send the disks of a job, one after the other."""
-        if len(request.tasks) > _MOST_VALUES:
-            raise BadRequest(
-                "BAD_FIELD", f"tasks has {len(request.tasks):,} values; at most {_MOST_VALUES:,}"
-            )
+        convert.few(request.tasks, "tasks")
         job = await self._record(request.job_id)
         tasks = viewing.tasks_of(job, request.tasks)
         if self._hides_clients(job):

@@ -17,14 +17,13 @@ from ..core.events import ChaosCaller
 from ..core.records import JobRecord
 from ..engine import Engine
 from ..histories import PIECE_BYTES, Kept, Piece, Shelf
-from . import viewing
+from . import convert, viewing
 from .gathering import Gatherings
 from .shelves import Shelves
 from .types import Context
 
 _LONGEST_WAIT_S: Final = 60.0
 _STREAM_BYTES: Final = 512 << 10
-_MOST_TASKS: Final = 4096
 _MOST_NAMED: Final = 8
 
 _log = structlog.get_logger()
@@ -183,8 +182,7 @@ def _part(shelf: Shelf, history: Kept, offset: int) -> bytes:
 
 def _wanted(job: JobRecord, request: scheduler_pb2.ReadHistoriesRequest) -> set[str]:
     clients = {f"client-{number}" for number in range(job.spec.clients)}
-    if len(request.tasks) > _MOST_TASKS:
-        raise BadRequest("BAD_FIELD", f"tasks has more than {_MOST_TASKS:,} values", field="tasks")
+    convert.few(request.tasks, "tasks")
     for task in request.tasks:
         if task not in clients:
             raise BadRequest("BAD_FIELD", f"job {job.job_id} has no client {task[:64]!r}", field="tasks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -45,8 +45,6 @@ T = TypeVar("T")
 
 _log = structlog.get_logger()
 
-# Of a repeated field of a request: as many as the largest job has tasks, and some.
-_MOST_VALUES: Final = 4096
 # A watcher looks at least so often while its job waits: its place moves without an event of its own.
 _WATCH_QUEUED_S: Final = 1.0
 
@@ -188,7 +186,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         """Jobs, newest first."""
         size = page_size(request.page_size)
         before = page_number(request.page_token)
-        _few(request.states, "states")
+        convert.few(request.states, "states")
         states = [convert.known(JobState, number, "states") for number in set(request.states)]
         caller = callers.current()
         viewer = None if caller.is_staff else Viewer(caller.name, caller.team)
@@ -254,7 +252,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
     ) -> None:
         """Send the output of a job's tasks, in the order in which it was read."""
         job_id = request.job_id
-        _few(request.tasks, "tasks")
+        convert.few(request.tasks, "tasks")
         await self._record(job_id)
         # By it a reader of tasks that say nothing learns that the stream is open.
         await context.send_initial_metadata(())
@@ -510,9 +508,3 @@ def _node(view: NodeView) -> pb.Node:
     except ValueError as error:
         _log.warning("node.not_shown", volunteer_id=view.record.volunteer_id, detail=str(error))
         return pb.Node(volunteer_id=view.record.volunteer_id, state=convert.number(view.state))
-
-
-def _few(values: Sized, field: str) -> None:
-    """Before each is looked at. Raises BadRequest (BAD_FIELD)."""
-    if len(values) > _MOST_VALUES:
-        raise BadRequest("BAD_FIELD", f"{field} has {len(values):,} values; at most {_MOST_VALUES:,}")

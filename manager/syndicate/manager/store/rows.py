@@ -8,24 +8,15 @@ so that most documents stay short and a field that is added later reads as its d
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
 from typing import Any, Final
 
 from ..core.model import (
-    NO_SYNC,
-    Annotation,
     Degradation,
     FaultKind,
-    JobSpec,
     JobState,
-    Limits,
-    Outcome,
     Reason,
     Resources,
-    Result,
     Role,
-    Source,
-    TaskExit,
     TaskState,
 )
 from ..core.records import (
@@ -55,97 +46,12 @@ from .people_rows import (
     user_in,
     user_out,
 )
-
-# ---- values ---------------------------------------------------------------------------------------------
-
-
-def _exit(e: TaskExit) -> list[Any]:
-    return [int(e.reason), e.exit_status, e.recipe_status, e.detail, [int(a) for a in e.annotations]]
-
-
-def _read_exit(v: list[Any] | None) -> TaskExit | None:
-    if v is None:
-        return None
-    met = v[4] if len(v) > 4 else ()  # rows of an older manager have none
-    return TaskExit(Reason(v[0]), v[1], v[2], v[3], tuple(Annotation(a) for a in met))
-
-
-def _number(x: float) -> float | str:
-    # JSON has no word for these, and a client may well report a rate of infinity.
-    return x if isfinite(x) else str(x)
-
-
-def _result(r: Result) -> Doc:
-    doc: Doc = {"outcome": int(r.outcome), "text": r.text, "metrics": [[k, _number(x)] for k, x in r.metrics]}
-    if r.score is not None:
-        doc["score"] = _number(r.score)
-    return doc
-
-
-def _read_result(v: Doc | None) -> Result | None:
-    if v is None:
-        return None
-    score = v.get("score")
-    return Result(
-        outcome=Outcome(v["outcome"]),
-        score=None if score is None else float(score),
-        metrics=tuple((k, float(x)) for k, x in v["metrics"]),
-        text=v["text"],
-    )
-
-
-def _spec(s: JobSpec) -> Doc:
-    x = s.limits
-    doc: Doc = {
-        "name": s.name,
-        "source": [s.source.sha256, s.source.size],
-        "machines": s.machines,
-        "time_limit_s": s.time_limit_s,
-        "limits": [
-            *(x.disk_bytes, x.disk_inodes, x.log_head_bytes, x.log_tail_bytes, x.memory_bytes, x.pids),
-            *(x.cpu_millis, x.open_files, x.file_bytes),
-        ],
-    }
-    if s.client is not None:
-        doc["client"] = [s.client.sha256, s.client.size]
-        doc["clients"] = s.clients
-    if s.graded:
-        doc["graded"] = True
-    if s.keep_disks:
-        doc["keep_disks"] = True
-    if s.replay_of:
-        doc["replay_of"] = s.replay_of
-    if s.lose_unsynced:
-        doc["lose_unsynced"] = True
-    if s.sync_server != NO_SYNC:
-        doc["sync_server"] = s.sync_server
-    return doc
-
-
-def _read_spec(v: Doc) -> JobSpec:
-    client = v.get("client")
-    return JobSpec(
-        name=v["name"],
-        source=Source(*v["source"]),
-        machines=v["machines"],
-        client=None if client is None else Source(*client),
-        clients=v.get("clients", 0),
-        time_limit_s=v["time_limit_s"],
-        limits=Limits(*v["limits"]),
-        graded=v.get("graded", False),
-        keep_disks=v.get("keep_disks", False),
-        replay_of=v.get("replay_of", 0),
-        lose_unsynced=v.get("lose_unsynced", False),
-        sync_server=v.get("sync_server", NO_SYNC),  # jobs of older managers had none
-    )
-
-
-# ---- records --------------------------------------------------------------------------------------------
+from .values import degradation_out, exit_in, exit_out, result_in, result_out, spec_in, spec_out
 
 
 def _job(r: JobRecord) -> Row:
     doc: Doc = {
-        "spec": _spec(r.spec),
+        "spec": spec_out(r.spec),
         "attempt": r.attempt,
         "submitted_at": stamp_out(r.submitted_at),
     }
@@ -158,7 +64,7 @@ def _job(r: JobRecord) -> Row:
     if r.verdict is not None:
         doc["verdict"] = int(r.verdict)
     if r.result is not None:
-        doc["result"] = _result(r.result)
+        doc["result"] = result_out(r.result)
     for name in ("reserved_at", "started_at", "ended_at"):
         stamp = getattr(r, name)
         if stamp is not None:
@@ -187,7 +93,7 @@ def _read_job(
         job_id=job_id,
         request_id=request_id,
         owner=owner,
-        spec=_read_spec(doc["spec"]),
+        spec=spec_in(doc["spec"]),
         state=JobState(state),
         attempt=doc["attempt"],
         submitted_at=submitted_at,
@@ -195,7 +101,7 @@ def _read_job(
         reason=Reason(doc.get("reason", 0)),
         detail=doc.get("detail", ""),
         verdict=None if verdict is None else JobState(verdict),
-        result=_read_result(doc.get("result")),
+        result=result_in(doc.get("result")),
         reserved_at=stamp_or_none_in(doc.get("reserved_at")),
         started_at=stamp_or_none_in(doc.get("started_at")),
         ended_at=stamp_or_none_in(doc.get("ended_at")),
@@ -218,9 +124,9 @@ def _task(r: TaskRecord) -> Row:
     if r.disconnected:
         doc["disconnected"] = True
     if r.exit is not None:
-        doc["exit"] = _exit(r.exit)
+        doc["exit"] = exit_out(r.exit)
     if r.result is not None:
-        doc["result"] = _result(r.result)
+        doc["result"] = result_out(r.result)
     if r.finished_at is not None:
         doc["finished_at"] = stamp_out(r.finished_at)
     if r.finish_request_id:
@@ -241,8 +147,8 @@ def _read_task(job_id: int, attempt: int, task: str, state: int, doc: Doc) -> Ta
         address=doc["address"],
         generation=doc["generation"],
         disconnected=doc.get("disconnected", False),
-        exit=_read_exit(doc.get("exit")),
-        result=_read_result(doc.get("result")),
+        exit=exit_in(doc.get("exit")),
+        result=result_in(doc.get("result")),
         finished_at=stamp_or_none_in(doc.get("finished_at")),
         finish_request_id=doc.get("finish_request_id", ""),
     )
@@ -253,7 +159,7 @@ def _run(r: RunRecord) -> Row:
     if r.ended_at is not None:
         doc["ended_at"] = stamp_out(r.ended_at)
     if r.exit is not None:
-        doc["exit"] = _exit(r.exit)
+        doc["exit"] = exit_out(r.exit)
     return [r.job_id, r.attempt, r.task, r.generation, doc]
 
 
@@ -265,7 +171,7 @@ def _read_run(job_id: int, attempt: int, task: str, generation: int, doc: Doc) -
         generation=generation,
         started_at=stamp_in(doc["started_at"]),
         ended_at=stamp_or_none_in(doc.get("ended_at")),
-        exit=_read_exit(doc.get("exit")),
+        exit=exit_in(doc.get("exit")),
     )
 
 
@@ -301,15 +207,8 @@ def _fault(r: FaultRecord) -> Row:
         if value := getattr(r, name):
             doc[name] = value
     if r.degradation is not None:
-        doc["degradation"] = _degradation(r.degradation)
+        doc["degradation"] = degradation_out(r.degradation)
     return [r.job_id, r.fault_id, r.attempt, doc]
-
-
-def _degradation(x: Degradation) -> list[Any]:
-    return [
-        *(x.loss_percent, x.rate_bps, x.delay_ms, x.jitter_ms),
-        *(x.duplicate_percent, x.corrupt_percent, x.reorder_percent),
-    ]
 
 
 def _read_fault(job_id: int, fault_id: int, attempt: int, doc: Doc) -> FaultRecord:
@@ -369,7 +268,7 @@ def _plan(r: PlanRecord) -> Row:
         if value := getattr(r, name):
             doc[name] = value
     if r.degradation is not None:
-        doc["degradation"] = _degradation(r.degradation)
+        doc["degradation"] = degradation_out(r.degradation)
     return [r.job_id, r.number, doc]
 
 
