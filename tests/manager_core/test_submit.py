@@ -338,8 +338,9 @@ def test_only_the_last_ended_jobs_are_kept() -> None:
     assert cluster.submit(1, request_id="first") == first
 
 
-def test_a_job_that_loses_what_is_not_synced_needs_machines_that_can() -> None:
-    """It may come to any volunteer: one that cannot refuses it, with the reason, until it is drained."""
+@pytest.mark.parametrize("until", ["drained", "away"])
+def test_a_job_that_loses_what_is_not_synced_needs_machines_that_can(until: str) -> None:
+    """It may come to any volunteer: one that cannot refuses it, with the reason, while it may be used."""
     cluster = Cluster()
     cluster.volunteer("node-a")
     poor = cluster.volunteer("node-b")
@@ -354,6 +355,9 @@ def test_a_job_that_loses_what_is_not_synced_needs_machines_that_can() -> None:
     assert "there are no loop devices here" in error.detail
     assert "node drain node-b" in error.metadata["hint"]
 
-    cluster.call(lambda n: ev.DrainNode(n, "d", "node-b", True))
+    if until == "drained":
+        cluster.call(lambda n: ev.DrainNode(n, "d", "node-b", True))
+    else:
+        cluster.detach(poor)
     job_id = cluster.submit(lose_unsynced=True)
     assert cluster.job(job_id).job.spec.lose_unsynced

@@ -129,14 +129,17 @@ def _loses(event: SubmitJob) -> bool:
 
 
 def _require_losing(world: World, bounds: Limits) -> None:
-    """The job may come to any volunteer that may be used, so each of them must be able to."""
+    """The job may come to any volunteer that is there and may be used, so each of them must be able to.
+
+    One that is away may never come back; where it does, and its machine is taken, the gang is not started.
+    """
     if bounds.disk_bytes < LEAST_LOSING_DISK:
         least = f"{LEAST_LOSING_DISK >> 20} MiB"
         raise _bad("limits.disk_bytes", f"must be at least {least} for a disk that loses what is not synced")
     for name, node in sorted(world.nodes.items()):
         record = node.record
         why = why_not_losing(record)
-        if record.drained or world.barred(node) or not why:
+        if node.session is None or record.drained or world.barred(node) or not why:
             continue
         raise Refused(
             "CANNOT",
