@@ -17,7 +17,8 @@ IMAGES ?= build/images
 VOLUNTEERS ?= 4
 COMPOSE = SYNDICATE_CONTEXT=$(abspath $(IMAGES)) \
   $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose) \
-  --project-name $${COMPOSE_PROJECT_NAME:-syndicate} --file docker/compose.yaml
+  --project-name $${COMPOSE_PROJECT_NAME:-syndicate} --file docker/compose.yaml \
+  $(if $(LOSE_UNSYNCED),--file docker/lose-unsynced.yaml)
 
 # $(call need,PACKAGES): installs those that are missing, and asks apt for nothing when none is.
 define need
@@ -66,7 +67,7 @@ test: setup system-packages ## The quick tests: core, simulation, keeper, networ
 
 .PHONY: test-system
 test-system: setup system-packages ## Whole clusters on this machine (at most 45 min).
-	$(call need,redis-server zstd chromium openssh-client openssh-server docker.io docker-compose debootstrap $(GO_PACKAGES))
+	$(call need,redis-server zstd chromium openssh-client openssh-server docker.io docker-compose debootstrap systemd $(GO_PACKAGES))
 	@$(PYTEST) -q -m system --timeout 300 --session-timeout 2700
 
 .PHONY: engine
@@ -80,10 +81,11 @@ cluster: setup engine ## A cluster in containers: a manager and VOLUNTEERS=4, ea
 	@$(COMPOSE) build
 	@$(COMPOSE) up --detach --scale volunteer=$(VOLUNTEERS)
 	@$(COMPOSE) exec -T manager await-volunteers $(VOLUNTEERS)
+	@echo "cluster: $(VOLUNTEERS) volunteers are ready; next: make shell"
 
 .PHONY: shell
 shell: engine ## A shell in that cluster, in which syndicatectl works.
-	@$(COMPOSE) exec $$([ -t 0 ] || echo -T) manager bash
+	@$(COMPOSE) exec $$([ -t 0 ] || echo -T) --workdir /home manager bash
 
 .PHONY: cluster-down
 cluster-down: engine ## Ends that cluster; jobs and users are there again with the next `make cluster`.
@@ -93,13 +95,18 @@ cluster-down: engine ## Ends that cluster; jobs and users are there again with t
 cluster-reset: engine ## Ends it and forgets its jobs, users and certificates; /home stays.
 	@$(COMPOSE) stop
 	@$(COMPOSE) run --rm --no-deps --entrypoint find manager \
-	   /var/lib/syndicate /var/lib/syndicate-invitation -mindepth 1 -delete
+	   /var/lib/syndicate-invitation /var/lib/syndicate -mindepth 1 -delete
 	@$(COMPOSE) down
 
 .PHONY: attacks
 attacks: need-root setup system-packages ## What hostile jobs and users may try, each with its defence and without.
 	$(call need,zstd)
 	@$(PYTEST) -q tests/attacks --timeout 300 --session-timeout 900
+
+.PHONY: verdicts
+verdicts: need-root setup system-packages ## The examples' verdicts, many times and by many seeds (6 min). ONLY='NAME …' for some.
+	$(call need,redis-server)
+	@$(PYTHON) -m tests.examples.verdicts $(ONLY)
 
 .PHONY: check
 check: setup ## Lint, types, who may import whom, stubs as their protos say.

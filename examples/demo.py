@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -198,6 +199,9 @@ class Demo:
         line = self.ctl("result", str(job), "--json")
         answer = subprocess.run(line, check=False, env=self.environment, stdout=subprocess.PIPE, text=True)
         right, told = judged(show, json.loads(answer.stdout).get("result") or {})
+        if sys.stdout.isatty():
+            columns = shutil.get_terminal_size().columns
+            told = textwrap.fill(told, columns, subsequent_indent=" " * WHO, break_on_hyphens=False)
         print(told)
         return right
 

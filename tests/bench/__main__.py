@@ -41,6 +41,7 @@ MEASUREMENTS: tuple[tuple[tuple[str, ...], Callable[[], Iterator[Figure]]], ...]
     (submit.NAMES_TLS, submit.measure_tls),
     (register.NAMES, register.measure),
     (barrier.NAMES, barrier.measure),
+    (barrier.NAMES_SPREAD, barrier.measure_spread),
     (history.NAMES, history.measure),
     (checkers.NAMES, checkers.measure),
 )

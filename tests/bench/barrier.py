@@ -3,11 +3,14 @@
 The server is as a job has it: a process with an owner, who reads all that it tells. The clients are raw
 sockets in one process of their own, which reads without sleeping. Beside each stands what a bare Python
 process takes that answers as many clients, and knows no barrier.
+
+And what a job sees of it: how far apart the members of `examples/barrier-bench` start, on ten slots.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -16,9 +19,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.bench.figure import Figure, of
+from tests.bench.place import cluster
+from tests.support.cluster import EXAMPLES
 from tests.sync.daemon import Daemon, daemon
 
 NAMES = ("barrier1000", "barrier10000", "barrier_memory", "barrier_rounds")
+NAMES_SPREAD = ("barrier_spread",)
+SLOTS = 10
+JOBS = 5  # after one that warms up
 MANY = 10_000
 ROUNDS = {1_000: 15, MANY: 7}  # how often each is measured, after one that warms up
 RATES = 5
@@ -93,6 +101,19 @@ def measure() -> Iterator[Figure]:
                 rates.append(rate)
                 floors.append(bare_rate)
     yield of("barrier_rounds", "rounds/s", rates, FLOOR, floors)
+
+
+def measure_spread() -> Iterator[Figure]:
+    """Of each job the median of its rounds; nine members and a client."""
+    source = EXAMPLES / "barrier-bench"
+    spreads = []
+    with cluster(SLOTS, tls=False) as place:
+        for _ in range(JOBS + 1):
+            job = place.run(source, machines=SLOTS - 1, client=source / "client")
+            said = re.search(r"started within ([\d.]+) ms \(median\)", place.output(job.job_id, "client-0"))
+            assert said is not None, place.story(job.job_id)
+            spreads.append(float(said[1]))
+    yield of("barrier_spread", "ms", spreads[1:], "", [])
 
 
 def held(waiters: int) -> tuple[list[float], list[float], list[float]]:

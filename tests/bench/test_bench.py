@@ -167,6 +167,7 @@ def test_the_limits_are_those_that_were_set() -> None:
         "barrier10000": {"value": 250.0},
         "barrier_memory": {"value": 4096.0},
         "barrier_rounds": {"floor": 2500.0},
+        "barrier_spread": {"value": 5.0},
         "history_events": {"floor": 100000, "least": 0.25},
         "checker_good": {"value": 0.5},
         "checker_bad": {"value": 1.0},

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from syndicate.cli.failure import explain
 from syndicate.cli.render.barriers import barrier_lines
 from syndicate.cli.render.follow import FollowView
+from syndicate.client_api import SchedulerError
+from syndicate.client_api._errors import Failure
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1.common_pb2 import BarrierTask, OpenBarrier
 
@@ -79,6 +82,16 @@ def test_where_nobody_waits_that_is_told(ctl: Ctl, manager: FakeManager) -> None
 def test_a_job_that_is_not_there_is_66(ctl: Ctl) -> None:
     """As with every command about a job."""
     assert ctl("barriers", "99").code == 66
+
+
+@pytest.mark.parametrize(
+    ("reason", "next_step"), [("JOB_NOT_RUNNING", "syndicatectl show"), ("NO_SYNC_SERVER", "--sync-server")]
+)
+def test_a_job_without_barriers_is_refused_with_the_next_step(reason: str, next_step: str) -> None:
+    """It is nobody's internal error that a job has ended, or has no server."""
+    told = explain(SchedulerError("job 1 is SUCCEEDED", Failure("FAILED_PRECONDITION", reason=reason)))
+
+    assert told.code == 65 and next_step in told.text()
 
 
 def test_waiters_before_the_init_and_abandoned_barriers() -> None:

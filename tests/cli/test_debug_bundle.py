@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syndicate.cli import debug_items
+from syndicate.cli import debug_bundle, debug_items, local_cluster
 from syndicate.cli.secrets_out import (
     REMOVED,
+    kernel_words_without_secrets,
     settings_without_secrets,
     without_secrets,
     words_without_secrets,
@@ -103,6 +104,30 @@ def test_a_file_that_is_there_is_not_overwritten(ctl: Ctl, tmp_path: Path) -> No
     assert (done.code, path.read_text()) == (73, "mine")
 
 
+def test_nothing_is_read_from_a_folder_that_others_may_change(
+    ctl: Ctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log may be a link there to what root alone reads; in a folder of root's own none is followed."""
+    secret, folder = tmp_path / "shadow", tmp_path / "theirs"
+    secret.write_text("root:hash\n")
+    folder.mkdir()
+    values = {"instance": local_cluster.instance_of(folder), "slots": 1, "parts": {}}
+    values["run_dir"] = str(local_cluster.run_dir_of(folder))
+    (folder / "up.json").write_text(json.dumps(values))
+    (folder / "keeper.log").symlink_to(secret)
+
+    assert ctl("debug", "bundle", "--dir", str(folder), "-o", str(tmp_path / "one")).code == 0
+    os.chown(folder, 65_534, 0)
+    refused = ctl("debug", "bundle", "--dir", str(folder), "-o", str(tmp_path / "two"))
+    monkeypatch.setattr(debug_bundle, "DEFAULT_DIRECTORY", str(folder))
+    assert ctl("debug", "bundle", "-o", str(tmp_path / "three")).code == 0
+
+    assert refused.code == 77 and "belongs to another user" in refused.err
+    assert not any(
+        "root:hash" in text for name in ("one", "three") for text in read(tmp_path / name).values()
+    )
+
+
 def test_a_folder_without_a_cluster_is_told(ctl: Ctl, tmp_path: Path) -> None:
     """And leaves no file."""
     done = ctl("debug", "bundle", "--dir", str(tmp_path), "-o", str(tmp_path / "b.tar.gz"))
@@ -136,6 +161,39 @@ def test_ids_and_names_of_files_stay() -> None:
     """They are what the reader needs."""
     text = "token_id=eve-1 /etc/syndicate/token.file sha256:" + "0a1b2c3d" * 8 + " syn_eve_"
     assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("ro quiet cgroup_no_v1=all", ["ro", "quiet", "cgroup_no_v1=all"]),
+        ("syndicate.manager=10.0.0.5:7001", ["syndicate.manager=10.0.0.5:7001"]),
+        ("rd.iscsi.password=hunter2", [f"rd.iscsi.password={REMOVED}"]),
+        ("netroot=iscsi:user:hunter2@10.0.0.1::::t", [f"netroot={REMOVED}"]),
+        ("systemd.set_credential=tok:hunter2", [f"systemd.set_credential={REMOVED}"]),
+        ('rd.iscsi.password="hunter2 hunter2" ro', [f"rd.iscsi.password={REMOVED}", "ro"]),
+        ('"systemd.set_credential=tok:hunter2 hunter2"', [f'"systemd.set_credential={REMOVED}']),
+        ("ro -- hunter2 --token=hunter2", ["ro", "--", REMOVED]),
+        ('a="hunter2 hunter2', [f"a={REMOVED}"]),
+    ],
+)
+def test_the_kernels_command_line_keeps_what_is_known_as_harmless(line: str, shown: list[str]) -> None:
+    """Boot loaders, iSCSI and systemd take secrets there, under names of their own."""
+    assert kernel_words_without_secrets(line + "\n") == shown
+
+
+def test_a_bundle_has_no_secret_of_the_kernels_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's facts are read with it."""
+    whole = Path.read_text
+
+    def read_text(path: Path, *how: Any, **named: Any) -> str:
+        line = "ro rd.iscsi.password=hunter2\n"
+        return line if str(path) == "/proc/cmdline" else whole(path, *how, **named)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    told = json.loads(debug_items.machine())
+
+    assert told["command_line"] == ["ro", f"rd.iscsi.password={REMOVED}"]
 
 
 def test_settings_and_command_lines_lose_values_by_their_names() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from syndicate.cli import local_cluster
+from syndicate.cli.install_plan import ROLES
 
 from tests.cli.conftest import Ctl
 from tests.cli.stand_ins import crash, parts, up
@@ -130,3 +131,47 @@ def test_down_removes_the_folders_that_up_made(bare_ctl: Ctl, cluster: Path) -> 
     (cluster / "notes").touch()
     assert bare_ctl("down").code == 0
     assert [path.name for path in cluster.iterdir()] == ["notes"]
+
+
+def planted(directory: Path, run_dir: Path) -> None:
+    """An up.json that names what root would remove."""
+    directory.mkdir(parents=True, exist_ok=True)
+    values = {"instance": "x", "run_dir": str(run_dir), "slots": 1, "parts": {}}
+    (directory / "up.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("whose", ["of another user", "open to others", "below a folder of another user"])
+def test_a_folder_that_others_may_change_is_not_believed(bare_ctl: Ctl, tmp_path: Path, whose: str) -> None:
+    """What they say there is up, root neither ends nor removes; nor is a cluster brought up in it."""
+    folder, victim = tmp_path / "theirs" / "up", tmp_path / "victim"
+    victim.mkdir()
+    planted(folder, victim)
+    if whose == "open to others":
+        folder.chmod(0o1777)
+    else:
+        os.chown(folder if whose == "of another user" else folder.parent, 65_534, 0)
+
+    for command in ("down", "up"):
+        refused = bare_ctl(command, "--dir", str(folder))
+        assert refused.code == 77
+        assert (
+            "belongs to another user, uid 65534" in refused.err or "can be written by others" in refused.err
+        )
+    assert victim.is_dir() and (folder / "up.json").exists()
+
+
+def test_no_folder_but_the_clusters_own_is_removed(bare_ctl: Ctl, tmp_path: Path) -> None:
+    """Whatever up.json names, as one that came from elsewhere."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    planted(tmp_path / "up", victim)
+    refused = bare_ctl("down", "--dir", str(tmp_path / "up"))
+
+    assert refused.code == 70 and f"it names {victim}" in refused.err
+    assert victim.is_dir()
+
+
+def test_the_default_folder_is_in_no_folder_of_a_service() -> None:
+    """Its user could put anything there, and systemd would give it all that is in it."""
+    states = [Path(state) for role in ROLES.values() for state in role.states]
+    assert not any(Path(local_cluster.DEFAULT_DIRECTORY).is_relative_to(state) for state in states)

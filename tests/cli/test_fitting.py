@@ -113,6 +113,12 @@ def test_usual_nodes_lose_nothing() -> None:
     assert widest(lines) <= 80
 
 
+def test_a_machine_that_waits_for_its_boot_says_so() -> None:
+    """In the column of states."""
+    lines = nodes_table([node("node-a", scheduler.NODE_STATE_WORN, 1)], stamp(2), 80)
+    assert lines[1].split()[:2] == ["node-a", "WORN"]
+
+
 def test_jobs_fit() -> None:
     """Long names and owners are cut with a mark, as little as need be."""
     lines = jobs_table([wide_job(), queued_job(3)], stamp(20), PLAIN, 80)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 
 import pytest
-from syndicate.cli.install_plan import toml
+from syndicate.cli import certs_commands, install_app
+from syndicate.cli.install_plan import VOLUNTEER, ManagerWish, toml
+from syndicate.cli.installed_units import runs_with_older
+from syndicate.cli.terminal import this_terminal
 
 from tests.cli.conftest import Ctl
 
@@ -122,6 +127,7 @@ def test_uninstall_leaves_state_until_it_is_purged(ctl: Ctl, image: Path) -> Non
         (("--id", "Node A"), "--id Node A"),
         (("--ca-fingerprint", MARK), "belong together"),
         (("--network", "host"), "needs --address"),
+        (("--network", "host", "--address", "node-a"), "--address node-a: an IPv4 address is meant"),
         (("--network", "ipx"), "fabric or host is meant"),
     ],
 )
@@ -143,6 +149,142 @@ def test_machines_that_cannot_be_served(ctl: Ctl, image: Path) -> None:
     shutil.copytree(image / "opt/s", image / "root/s")
     closed = ctl("install", "manager", "--root", str(image), "--bin", "/root/s")
     assert closed.code == 71 and "services have no access to /root/s" in closed.err
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o027])
+def test_services_can_read_their_settings_whatever_the_mask(ctl: Ctl, image: Path, mask: int) -> None:
+    """Folders are open to them that an `install` with a narrow mask makes, or had made."""
+    words = ("install", "volunteer", "--manager", "m:7001", *options(image))
+    before = os.umask(mask)
+    try:
+        assert ctl(*words).code == 0
+        made = [image / "etc/syndicate", image / "etc/sysusers.d", image / "etc/systemd/system"]
+        assert [stat.S_IMODE(folder.stat().st_mode) for folder in made] == [0o755] * 3
+        (image / "etc/syndicate").chmod(0o700)
+        repaired = ctl(*words, "--json").document
+    finally:
+        os.umask(before)
+    assert repaired["written"] == [str(image / "etc/syndicate")]
+    assert stat.S_IMODE((image / "etc/syndicate").stat().st_mode) == 0o755
+    assert ctl(*words).out == "it is installed already; nothing was changed\n"
+
+
+@pytest.mark.parametrize(
+    ("library", "grows"),
+    [
+        ("usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-255.so", True),  # Debian, Ubuntu
+        ("usr/lib/systemd/libsystemd-shared-257.9-1.fc42.so", True),
+        ("usr/lib/aarch64-linux-gnu/systemd/libsystemd-shared-252.so", False),
+    ],
+)
+def test_pauses_grow_with_the_machines_own_systemd(ctl: Ctl, image: Path, library: str, grows: bool) -> None:
+    """Its version is that of its library, wherever the machine has that."""
+    (image / library).parent.mkdir(parents=True, exist_ok=True)
+    (image / library).touch()
+    assert ctl("install", "manager", *options(image)).code == 0
+    unit = (image / "etc/systemd/system/syndicate-manager.service").read_text()
+    assert ("RestartSteps=" in unit) is grows
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "syndicate:x:1000:1000:Ann:/home/syndicate:/bin/bash",
+        "syndicate:x:998:998::/srv/other:/usr/sbin/nologin",
+        "syndicate:x:998:998::/var/lib/syndicate:/bin/sh",
+    ],
+)
+def test_the_user_of_another_is_neither_taken_nor_removed(ctl: Ctl, image: Path, entry: str) -> None:
+    """Who is told by its home and its shell."""
+    users = image / "etc/passwd"
+    users.write_text(f"root:x:0:0:root:/root:/bin/bash\n{entry}\n")
+    before = everything(image)
+    refused = ctl("install", "manager", *options(image))
+    assert refused.code == 65 and "there is a user syndicate already" in refused.err
+    assert everything(image) == before
+    assert ctl("uninstall", "manager", "--purge", "--yes", "--root", str(image)).code == 0
+    assert entry in users.read_text()
+
+
+@pytest.mark.parametrize("folder", ["/opt/my s", "/opt/100%", "/opt/$HOME", '/opt/"s"'])
+def test_a_folder_that_a_unit_cannot_name_is_refused(ctl: Ctl, image: Path, folder: str) -> None:
+    """The unit would run another program, or none."""
+    shutil.copytree(image / "opt/s", image / folder.lstrip("/"))
+    refused = ctl("install", "manager", "--root", str(image), "--bin", folder)
+    assert refused.code == 71 and "cannot be named in a unit" in refused.err
+
+
+@pytest.mark.parametrize("what", ["the folder", "a folder above", "the program", "its interpreter"])
+def test_software_that_others_may_change_is_refused(ctl: Ctl, image: Path, what: str) -> None:
+    """Root would run what they put there."""
+    interpreter = image / "srv/python/python3"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.touch(0o755)
+    (image / "opt/s/syndicate-manager").write_text("#!/srv/python/python3 -s\n")
+    place = {
+        "the folder": image / "opt/s",
+        "a folder above": image / "opt",
+        "the program": image / "opt/s/syndicate-manager",
+        "its interpreter": interpreter,
+    }[what]
+    os.chown(place, 1000, 1000)
+    owned = ctl("install", "manager", *options(image))
+    os.chown(place, 0, 1000)
+    place.chmod(0o775)
+    shared = ctl("install", "manager", *options(image))
+    place.chmod(0o755)
+    assert owned.code == 71 and "belongs to another user, uid 1000" in owned.err
+    assert shared.code == 71 and "can be written by others" in shared.err
+    assert ctl("install", "manager", *options(image)).code == 0
+
+
+def test_software_that_services_cannot_read_is_refused(ctl: Ctl, image: Path) -> None:
+    """As pip lays it under a narrow mask."""
+    (image / "opt/s").chmod(0o700)
+    refused = ctl("install", "manager", *options(image))
+    assert refused.code == 71 and "services have no access to /opt/s" in refused.err
+
+
+def test_what_runs_with_older_files_is_told_by_their_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by what this run did: an interrupted one, or an operator's own change, counts as well."""
+    started = time.monotonic_ns() // 1000
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\nprintf 'MainPID=7\\nExecMainStartTimestampMonotonic={started}\\n'\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    unit, settings = tmp_path / "unit", tmp_path / "settings"
+    for path in (unit, settings):
+        path.touch()
+        os.utime(path, (time.time() - 60, time.time() - 60))
+
+    assert not runs_with_older("u", (unit, settings, tmp_path / "none"))
+    os.utime(settings, (time.time() + 1, time.time() + 1))
+    assert runs_with_older("u", (unit, settings))
+    systemctl.write_text("#!/bin/sh\nprintf 'MainPID=0\\nExecMainStartTimestampMonotonic=0\\n'\n")
+    assert not runs_with_older("u", (unit, settings))
+
+
+def test_each_unit_has_its_own_settings() -> None:
+    """A change for the volunteer is none for the keeper, whose restart ends tasks."""
+    files = [path.name for path in map(VOLUNTEER.settings_of, VOLUNTEER.units)]
+    assert files == ["keeper.toml", "volunteer.toml"]
+
+
+def test_an_address_that_the_manager_gets_later_is_certified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside those that it has; one that it has makes no new certificate."""
+    monkeypatch.setattr(install_app, "MANAGER_STATE", str(tmp_path / "manager"))
+    serials = []
+    for addresses in (["mgr.lan"], [], ["MGR.lan", "10.0.0.5"], ["10.0.0.5"]):
+        install_app._certify(addresses, ManagerWish(), this_terminal())
+        listed = json.loads(certs_commands._certs(["list", "--json"], tmp_path / "manager"))
+        serials.append(len(listed["certificates"]))
+
+    assert {"mgr.lan", "10.0.0.5"} <= set(certs_commands.manager_addresses(tmp_path / "manager"))
+    assert serials[1] == serials[0] and serials[2] == serials[3] == serials[0] + 1
 
 
 def test_settings_are_written_as_toml() -> None:

@@ -161,6 +161,15 @@ def test_a_correct_store_is_judged_once_for_all(tmp_path: Path) -> None:
     assert of.results["client-0"].metrics["clocks.worst_error_ms"] == pytest.approx(0.001, abs=0.02)
 
 
+def test_a_judges_metrics_stand_beside_the_verdicts(tmp_path: Path) -> None:
+    """So that the seed of a nemesis is in the result; what the verdict measured keeps its names."""
+    of = job(1)
+    path = recorded(tmp_path, "client-0", ("put", 1, 0, 1))
+    judge(of, history=path, metrics={"nemesis_seed": 4711, "clocks.worst_error_ms": 99})
+    told = of.results["client-0"].metrics
+    assert told["nemesis_seed"] == 4711 and told["clocks.worst_error_ms"] < 1
+
+
 def test_50_ms_of_another_clock_do_not_make_a_correct_store_false(tmp_path: Path) -> None:
     """Its clock is ahead, so that the read seems to end before the write that it saw: it is moved back."""
     of = job(2)
@@ -350,8 +359,10 @@ async def test_the_same_for_asyncio(tmp_path: Path) -> None:
 
     async with asyncio.TaskGroup() as tasks:
         own = recorded(tmp_path, "client-0", ("get", 1, 20, 30))
-        judging = tasks.create_task(judge_.judge(REGISTER, own, wait_s=10.0, tested=False, say=said.append))
+        how: dict[str, Any] = {"wait_s": 10.0, "tested": False, "say": said.append, "metrics": {"seed": 7}}
+        judging = tasks.create_task(judge_.judge(REGISTER, own, **how))
         await asyncio.sleep(0)
         tasks.create_task(later())
     assert judging.result().answer is Answer.TRUE and "2 histories" in said[0]
     assert set(of.results) == {"client-0", "client-1"}
+    assert of.results["client-0"].metrics["seed"] == 7

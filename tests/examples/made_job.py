@@ -19,6 +19,10 @@ STOP_S = 5.0
 class RealTimeJob(FakeJob):
     """The fake job of client_api, whose ledger is on this machine's clock: its members really run."""
 
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._ledger.step_ns = 1  # it must not run ahead: what is done under a fault would be before it
+
     def answer(self, caller: str, rpc: str, request: Any) -> Any:
         """What the fake answers, now."""
         behind_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self._ledger.now_ns

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from made_job import EXAMPLES, MadeJob
@@ -14,7 +16,8 @@ from syndicate.v1 import common_pb2 as common
 
 def _client(example: str, job: MadeJob, **settings: str) -> str:
     """Runs an example's client to its end against a job; what it printed. Settings are its Makefile's."""
-    with FakeChaosServer(job=job) as chaos:
+    with tempfile.TemporaryDirectory() as folder, FakeChaosServer(job=job) as chaos:
+        made = shutil.copytree(EXAMPLES / example, Path(folder) / "client")  # it may write beside itself
         environment = {
             **chaos.environ,
             # As in the sandbox: `python3` finds the stubs, and `syndicate-chaos` is on the path.
@@ -25,7 +28,7 @@ def _client(example: str, job: MadeJob, **settings: str) -> str:
         target = [f"MASTER={job.master}", f"SLAVES={','.join(job.slaves)}"]
         target += [*(f"{name}={value}" for name, value in settings.items()), "client"]
         done = subprocess.run(
-            ["make", "-s", "-C", str(EXAMPLES / example), *target],
+            ["make", "-s", "-C", str(made), *target],
             env=environment,
             capture_output=True,
             text=True,
@@ -88,4 +91,5 @@ def test_nemesis_breaks_slaves_by_its_seed(tmp_path: Path) -> None:
     result = job.results["client-0"]
     assert result.outcome == common.OUTCOME_PASS, printed
     assert result.text.startswith("true: all hold: linearizable, available, tested\n"), printed
+    assert result.metrics["nemesis_seed"] == 7
     assert "\n0 refused\n" in printed

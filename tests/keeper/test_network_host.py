@@ -18,6 +18,7 @@ from syndicate.volunteer.keeper.network._common import check_interface
 from syndicate.volunteer.keeper.network._host import HostSlot
 from syndicate.volunteer.keeper.network._namespace import make_namespace
 from syndicate.volunteer.keeper.network._netlink import NetlinkSocket
+from syndicate.volunteer.keeper.sync_server import open_doors
 from syndicate.volunteer.local import Degradation, LinkState, NetworkState
 
 HOST, PEER, STRANGER, MANAGER = "10.66.0.1", "10.66.0.2", "10.66.0.3", "10.66.0.4"
@@ -41,6 +42,21 @@ class World:
         )
         made.bind((address, port))
         return self.stack.enter_context(made)
+
+    def listener(self, uid: int) -> socket.socket:
+        """Where a process of that uid on the host takes connections."""
+        made = in_namespace(self.host_fd, lambda: socket_of(uid, socket.SOCK_STREAM))
+        made.bind((HOST, 0))
+        made.listen()
+        return self.stack.enter_context(made)
+
+    def call(self, peer: str, listener: socket.socket, within: float = PATIENCE) -> socket.socket:
+        """A connection that another machine makes to the host."""
+        made = in_namespace(self.others_fd, lambda: socket_of(0, socket.SOCK_STREAM))
+        self.stack.enter_context(made).bind((peer, 0))
+        made.settimeout(within)
+        made.connect(listener.getsockname())
+        return made
 
     def connection(self, peer: str, uid: int) -> tuple[socket.socket, socket.socket]:
         """A TCP connection from a process of that uid on the host: its end and the peer's."""
@@ -209,6 +225,25 @@ def test_task_reaches_nobody_but_its_peers(world: World, network: HostNetwork) -
     assert exchange(world.udp(HOST, 0), stranger) == b"hello"
 
 
+def test_the_sockets_of_a_sync_server_are_the_tasks(world: World, network: HostNetwork) -> None:
+    """Peers are answered, strangers and those that are cut off are not; nor can these connect."""
+    slot = assigned(network)
+    peer, stranger = world.udp(PEER), world.udp(STRANGER)
+    with contextlib.closing(open_doors(HOST, f"{HOST}:16534", world.host_fd, TASK)) as doors:
+        for other in (peer, stranger):
+            doors.udp.sendto(b"answer", other.getsockname())
+        assert peer.recv(16) == b"answer"
+        with in_namespace(world.others_fd, lambda: socket.create_connection((HOST, 16534), 5, (PEER, 0))):
+            assert list(pending(stranger)) == []
+        with pytest.raises(TimeoutError):
+            in_namespace(world.others_fd, lambda: socket.create_connection((HOST, 16534), 0.5, (STRANGER, 0)))
+
+        slot.set_state(cut([PEER]))
+        doors.udp.sendto(b"answer", peer.getsockname())
+        until("it was dropped", lambda: slot.counters().cut_out == 1)
+        assert list(pending(peer)) == []
+
+
 def test_task_does_not_leave_by_another_device(world: World, network: HostNetwork) -> None:
     """The task is refused on devices beside the uplink, which other users still use."""
     slot = assigned(network)
@@ -252,6 +287,57 @@ def test_manager_can_never_be_cut(world: World, network: HostNetwork) -> None:
     assert exchange(world.udp(STRANGER), world.udp(HOST)) == b"hello"
     world.udp(HOST, TASK).sendto(b"lost", world.udp(PEER).getsockname())
     until("the peer is still cut", lambda: slot.counters().cut_out == 1)
+
+
+@pytest.mark.parametrize("when", ["before", "while it is cut"])
+def test_a_manager_on_a_cut_machine_is_heard(world: World, network: HostNetwork, when: str) -> None:
+    """The volunteer's connection to it stands, and can be made: else nobody could heal the cut."""
+    slot = assigned(network)
+    connection = world.connection(PEER, OTHER) if when == "before" else None
+    slot.set_state(cut([PEER]))
+
+    here, there = connection or world.connection(PEER, OTHER)
+
+    there.sendall(b"heal")
+    assert here.recv(100) == b"heal"
+    here.sendall(b"healed")
+    assert there.recv(100) == b"healed"
+
+
+@pytest.mark.parametrize("when", ["before", "while it is cut"])
+def test_a_manager_on_this_machine_hears_a_cut_one(world: World, network: HostNetwork, when: str) -> None:
+    """The volunteer over there calls it again, as it did before."""
+    slot = assigned(network)
+    listener = world.listener(OTHER)
+    caller = world.call(PEER, listener) if when == "before" else None
+    slot.set_state(cut([PEER]))
+
+    there = caller or world.call(PEER, listener)
+
+    here = world.stack.enter_context(listener.accept()[0])
+    there.sendall(b"hello")
+    here.settimeout(PATIENCE)
+    assert here.recv(100) == b"hello"
+    here.sendall(b"welcome")
+    assert there.recv(100) == b"welcome"
+
+
+def test_connections_of_the_task_are_cut_all_the_same(world: World, network: HostNetwork) -> None:
+    """One that it has, and one that a cut peer makes to it; what it has not taken yet as well."""
+    slot = assigned(network)
+    here, there = world.connection(PEER, TASK)
+    listener = world.listener(TASK)
+    waiting = world.call(PEER, listener)
+    slot.set_state(NetworkState(cut_in=(PEER,)))
+
+    there.sendall(b"lost")
+    waiting.sendall(b"lost too")
+    until("both were dropped", lambda: slot.counters().cut_in >= 2)
+    with pytest.raises(TimeoutError):
+        world.call(PEER, listener, within=0.5)
+
+    assert list(pending(here)) == []
+    assert list(pending(world.stack.enter_context(listener.accept()[0]))) == []
 
 
 def test_stale_tables_of_a_crashed_keeper_are_removed(world: World) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from keeper.harness import SECONDS, KeeperProcess, linked, makefile, network_instance
+from syndicate.volunteer.keeper import mounts
 from syndicate.volunteer.keeper.capabilities import CAPABILITIES, Capability
 from syndicate.volunteer.keeper.cgroups import find_mount
 from syndicate.volunteer.keeper.limits import find_version_1
@@ -104,6 +105,28 @@ def test_a_controller_that_is_not_there_is_missing(name: str) -> None:
     assert name in found[f"cgroup-{name}"]["remedy"]
 
 
+_HIDE_BWRAP = 'mount --bind /dev/null "$(command -v bwrap)" && exec "$@"'
+_NO_BWRAP = ["unshare", "--mount", "sh", "-c", _HIDE_BWRAP, "sh"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "name", "remedy"),
+    [
+        (["unshare", "--user"], "root", "sudo"),
+        (["setarch", "--uname-2.6"], "kernel", "linux-image"),
+        (_NO_BWRAP, "bwrap", "apt-get install bubblewrap"),
+    ],
+    ids=["without rights", "of an old kernel", "without bubblewrap"],
+)
+def test_what_a_machine_lacks_is_told_with_what_mends_it(machine: list[str], name: str, remedy: str) -> None:
+    """Each by its name, and the status says that something is missing."""
+    status, found = doctor(*machine)
+
+    assert status == 1
+    assert [each for each, need in found.items() if need["level"] == "missing"] == [name]
+    assert remedy in found[name]["remedy"]
+
+
 def test_a_kernel_without_filters_of_system_calls_is_told() -> None:
     """As missing, and as isolation."""
     status, found = doctor(*_WITHOUT_SECCOMP)
@@ -112,6 +135,37 @@ def test_a_kernel_without_filters_of_system_calls_is_told() -> None:
     assert [each for each, need in found.items() if need["level"] == "missing"] == ["seccomp"]
     assert found["seccomp"]["isolation"]
     assert "seccomp" in found["seccomp"]["remedy"]
+
+
+# As on a machine that has just booted, where the file system is a module that nobody has used yet.
+_HIDE_OVERLAY = """
+shown=$(mktemp) && grep -v overlay /proc/filesystems >"$shown" &&
+mount --bind "$shown" /proc/filesystems && rm "$shown" && exec "$@"
+"""
+
+
+def test_a_file_system_that_is_not_loaded_yet_is_there() -> None:
+    """The kernel loads it at the first mount, though whoever mounts may load no module."""
+    hidden = ["unshare", "--mount", "sh", "-c", _HIDE_OVERLAY, "sh"]
+    _, found = doctor(*hidden, *without_right("sys_module"))
+
+    assert found["overlayfs"]["level"] == "ok", found["overlayfs"]
+
+
+def test_a_file_system_that_cannot_be_mounted_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what the kernel said, and what mends it."""
+    real = mounts.mount
+
+    def refuses(source: str, target: Path, kind: str, flags: int, data: str = "") -> None:
+        real(source, target, "syn-no-such-kind" if kind == "overlay" else kind, flags, data)
+
+    monkeypatch.setattr(mounts, "mount", refuses)
+    found = {need.name: need for need in check()}
+
+    assert found["overlayfs"].level is Level.MISSING
+    assert "No such device" in found["overlayfs"].detail
+    assert found["overlayfs"].remedy == "modprobe overlay"
+    assert found["tmpfs"].level is Level.OK
 
 
 def test_abstract_sockets_are_told_of_on_the_hosts_network_only() -> None:

@@ -19,7 +19,7 @@ async def test_root_holds_source_and_toolchain(link: Link) -> None:
     ended, output = await task.run()
 
     assert ended.status == 0
-    assert " ".join(output.split()) == ". .. Makefile bin dev etc lab lib lib64 proc run sbin tmp usr /"
+    assert " ".join(output.split()) == ". .. Makefile bin dev etc lab lib lib64 proc run sbin tmp usr var /"
 
 
 async def test_task_runs_as_its_own_uid_without_rights(link: Link) -> None:

@@ -51,6 +51,35 @@ def test_an_account_is_taken_as_it_was_told() -> None:
     assert (found.slot, found.task, found.total, found.more_open) == (3, TASK, 1, 2)
 
 
+def test_a_server_that_is_full_is_trouble() -> None:
+    """In the keeper's own words, however often it says so."""
+    found = told(line_of({**a_document(), "full": ["tcp", "barriers", *["udp"] * 1000]}), 0, TASK, NOW)
+
+    assert found is not None
+    assert found.trouble == (
+        "the sync server has no room for more who wait over TCP: they get 76 until somebody leaves, and "
+        "no room for more barriers: who names another gets 76 until one has ended, and "
+        "no room for more who wait over UDP: they are not heard until somebody leaves"
+    )
+
+
+@pytest.mark.parametrize(
+    ("why", "shown"),
+    [
+        ("RuntimeError('it is broken')", "\"RuntimeError('it is broken')\""),
+        ("\n\x1b\ud800é" * 1000, "'\\n\\x1b\\ud800\\xe9"),
+        (["x"], "['x']"),
+    ],
+)
+def test_why_a_server_fails_is_told_in_one_printable_line(why: object, shown: str) -> None:
+    """Its last words, of which nothing is believed either."""
+    with pytest.raises(BadAccount) as failed:
+        told(line_of({"event": "failed", "why": why}), 0, TASK, NOW)
+    said = str(failed.value)
+    assert said.startswith(f"the sync server failed, all its barriers are gone: {shown}")
+    assert said.isascii() and said.isprintable() and len(said) < 300
+
+
 def test_an_instant_of_the_future_is_now() -> None:
     """The server's clock is the keeper's: it can tell of the past alone."""
     document = a_document()
@@ -92,6 +121,8 @@ def test_any_barriers_name_can_be_told(name: bytes) -> None:
         (("total",), 1.5),
         (("total",), True),
         (("open",), None),
+        (("full",), ["everything"]),
+        (("full",), "tcp"),
         (("event",), ["rounds"]),
     ],
 )

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from keeper.harness import MEMBERS, KeeperProcess, Link, TestTask, linked, makefile
 from syndicate.volunteer.keeper.cgroups import find_mount
+from syndicate.volunteer.keeper.counters import Shortage
 from syndicate.volunteer.keeper.limits import find_version_1
+from syndicate.volunteer.keeper.sync_processes import LEAST_CPU_MILLIS, Ended
 from syndicate.volunteer.local import (
     BarrierEnd,
     BarriersTold,
@@ -50,9 +52,11 @@ async def begin(*tasks: TestTask) -> None:
         await task.start()
 
 
-async def told(link: Link, wanted: Callable[[BarriersTold], bool]) -> BarriersTold:
+async def told(
+    link: Link, wanted: Callable[[BarriersTold], bool], within_s: float = WITHIN_S
+) -> BarriersTold:
     """The first account that is so; raises TimeoutError."""
-    async with asyncio.timeout(WITHIN_S):
+    async with asyncio.timeout(within_s):
         while True:
             link.listen()
             for event in link.events:
@@ -85,10 +89,13 @@ async def test_a_gang_meets_at_a_barrier(link: Link) -> None:
 
 
 async def test_the_server_is_where_emulab_looks_for_it(link: Link) -> None:
-    """In the file, behind the link, in the environment; `--whoami` says who has it."""
-    files = "/run/syndicate/syncserver /var/emulab/boot/syncserver"
+    """In the file, in the environment, and behind its link; `--whoami` says who has it.
+
+    There its host is the member's host name, which is what emulab-sync's own `-m` compares it with.
+    """
     recipe = (
-        f"cat {files}; echo $$SYNDICATE_SYNC_SERVER; syndicate-sync --whoami; syndicate-sync -m; echo $$?"
+        "cat /run/syndicate/syncserver; echo $$SYNDICATE_SYNC_SERVER; syndicate-sync --whoami; "
+        "syndicate-sync -m; echo $$?; cat /var/emulab/boot/syncserver; uname -n"
     )
     master = link.task(source(recipe))
     slave = link.task(source(recipe, Role.SLAVE), Role.SLAVE, 1)
@@ -101,8 +108,21 @@ async def test_the_server_is_where_emulab_looks_for_it(link: Link) -> None:
         [line for line in (await task.output(1)).splitlines() if not line.startswith("cat")]
         for task in (master, slave)
     ]
-    assert lines[0] == [SERVER] * 3 + [f"SYNCSERVER SERVER='{SERVER}' ISSERVER=1", "0"]
-    assert lines[1] == [SERVER] * 3 + [f"SYNCSERVER SERVER='{SERVER}' ISSERVER=0", "1"]
+    whoami = f"SYNCSERVER SERVER='{SERVER}' ISSERVER="
+    assert lines[0] == [SERVER, SERVER, f"{whoami}1", "0", "master:16534", "master"]
+    assert lines[1] == [SERVER, SERVER, f"{whoami}0", "1", "master:16534", "slave-0"]
+
+
+async def test_emulabs_file_alone_is_enough(link: Link) -> None:
+    """By the name in it, as emulab-sync looks it up; here its own client is written in a few lines."""
+    files = {"Makefile": "master slave:\n\t@python3 -I raw.py\n.PHONY: master slave\n"}
+    raw = RAW.replace('os.environ["SYNDICATE_SYNC_SERVER"]', 'open("/var/emulab/boot/syncserver").readline()')
+    master = link.task({**files, "raw.py": raw.replace("{kind}", "1, 1")})
+    slave = link.task({**files, "raw.py": raw.replace("{kind}", "2, 0")}, Role.SLAVE, 1)
+
+    await begin(master, slave)
+
+    assert [(await task.exit()).status for task in (master, slave)] == [0, 0]
 
 
 async def test_a_job_without_a_server_names_none(link: Link) -> None:
@@ -169,6 +189,22 @@ async def test_the_helper_needs_no_configuration(link: Link) -> None:
     for task in (master, slave):
         await task.exit()
         assert await task.output() == "got 0\n"
+
+
+async def test_the_server_is_there_before_its_member_is_started(link: Link) -> None:
+    """From Prepare on: who is started first waits for the others, and not for the server."""
+    master = link.task(source("syndicate-sync -i 1 -t 60"))
+    slave = link.task(source("syndicate-sync -t 60; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
+    await prepare(master)
+    await prepare(slave)
+
+    await slave.start()
+    await told(link, lambda account: any(one.tasks == (BarrierTask("slave-0", 1),) for one in account.open))
+    await master.start()
+
+    assert (await master.exit()).status == 0
+    await slave.exit()
+    assert "got 0\n" in await slave.output()
 
 
 async def test_the_server_outlives_the_kill_of_its_member(link: Link) -> None:
@@ -238,6 +274,33 @@ async def test_a_cut_member_does_not_reach_the_server(link: Link) -> None:
 
     await slave.exit()
     assert "got 0\n" in await slave.output()
+
+
+async def test_a_waiter_that_is_cut_off_is_un_counted_within_twenty_seconds(link: Link) -> None:
+    """Over TCP and UDP, though neither is told of the end of anything; and not before ten."""
+    master = link.task(source("syndicate-sync -i 9 -t 100 & exec syndicate-sync -n other -i 9 -t 100"))
+    slave = link.task(
+        source("syndicate-sync -t 100 & exec syndicate-sync -u -n other -t 100", Role.SLAVE), Role.SLAVE, 1
+    )
+    await begin(master, slave)
+    await told(link, lambda account: remaining(account) == {"barrier": 8, "other": 8})
+
+    link.events.clear()
+    began = time.monotonic()
+    await link.do(SetNetwork(slave.slot, slave.id, NetworkState(cut=(MEMBERS[0].address,))))
+
+    await told(link, lambda account: remaining(account).get("other") == 9)
+    over_udp = time.monotonic() - began
+    last = await told(link, lambda account: remaining(account) == {"barrier": 9, "other": 9}, 30.0)
+    over_tcp = time.monotonic() - began
+    assert 8 < over_udp < 12
+    assert 8 < over_tcp < 21
+    assert [one.missing for one in last.open] == [("slave-0", "client-0")] * 2
+
+
+def remaining(account: BarriersTold) -> dict[str, int]:
+    """How many each open barrier waits for."""
+    return {one.barrier: one.remaining for one in account.open}
 
 
 async def test_a_server_that_dies_is_noticed_and_replaced(keeper: KeeperProcess, link: Link) -> None:
@@ -360,6 +423,69 @@ async def test_a_server_that_runs_out_of_memory_is_told_and_replaced(
     assert not alive(serving)
     assert (await slave.exit()).status == 0
     assert len(servers(keeper)) == 2
+
+
+def test_whose_memory_had_run_out_is_told() -> None:
+    """The server's own, the machine's, or nobody's."""
+    said = [str(Ended(137, shortage)) for shortage in (Shortage.OWN, Shortage.HOST, Shortage.NONE)]
+
+    assert said == [
+        "ran out of memory, of which it may have 256 MiB",
+        "was ended by the kernel, since the machine ran out of memory",
+        "ended by itself (status 137)",
+    ]
+
+
+STORM = """
+import itertools, os, socket, struct
+host, port = os.environ["SYNDICATE_SYNC_SERVER"].split(":")
+peer = socket.socket(type=socket.SOCK_DGRAM)
+peer.connect((host, int(port)))
+for number in itertools.count():
+    peer.send(struct.pack("=64shhii", b"%d" % (number % 1000), 2, 0, 0, 0))
+"""
+
+
+async def test_a_flooded_server_takes_no_more_processor_than_its_job_was_given(link: Link) -> None:
+    """Whoever floods it, where the task of its slot is bounded: other jobs lose nothing by it."""
+    master = link.task(source("exec sleep 1000"))
+    slave = link.task(
+        {"Makefile": makefile("python3 -I storm.py", "slave"), "storm.py": STORM}, Role.SLAVE, 1
+    )
+    request = master.prepare_request(Limits(disk_bytes=32 << 20, cpu_millis=100))
+    await link.do(replace(request, sync_server=SERVER, serve_sync=True))
+    await prepare(slave)
+    await master.start()
+    await slave.start()
+    await told(link, lambda account: True)
+    serving = await serving_pid(link)
+
+    began, used = time.monotonic(), processor_s(serving)
+    async with asyncio.timeout(WITHIN_S):
+        while time.monotonic() - began < 3.0:
+            link.listen()
+            await link.next_event()  # it tells four times a second
+    share = (processor_s(serving) - used) / (time.monotonic() - began)
+
+    assert processor_bound(serving) == LEAST_CPU_MILLIS / 1000
+    assert share < 1.2 * LEAST_CPU_MILLIS / 1000
+
+
+def processor_bound(pid: int) -> float:
+    """How many processors a process may have, by its own cgroup of either version."""
+    folder, is_version_1 = folder_of(Path(f"/proc/{pid}/cgroup").read_text(), "cpu")
+    if is_version_1:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        quota, period = (int((folder / name).read_text()) for name in names)
+    else:
+        quota, period = map(int, (folder / "cpu.max").read_text().split())
+    return quota / period
+
+
+def processor_s(pid: int) -> float:
+    """How much processor a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def test_a_barrier_is_dropped_alone(link: Link) -> None:

@@ -56,26 +56,31 @@ def test_news_come_in_as_they_are() -> None:
     assert (news.total, news.more_open, news.trouble, news.last) == (5, 2, "", True)
 
 
-@pytest.mark.parametrize(
-    "news",
-    [
-        registry.BarrierNews(rounds=[a_round()] * 65),
-        registry.BarrierNews(open=[an_open_one()] * 33),
-        registry.BarrierNews(total=-1),
-        registry.BarrierNews(rounds=[a_round(barrier="a\nb")]),
-        registry.BarrierNews(rounds=[a_round(barrier="a" * 1025)]),
-        registry.BarrierNews(rounds=[a_round(end=0)]),
-        registry.BarrierNews(rounds=[a_round(end=99)]),
-        registry.BarrierNews(open=[common.OpenBarrier(missing=["slave-0"] * 65)]),
-        registry.BarrierNews(open=[common.OpenBarrier(missing=["\x1b[2J"])]),
-        registry.BarrierNews(open=[common.OpenBarrier(tasks=[common.BarrierTask(task="a")] * 65)]),
-        registry.BarrierNews(rounds=[a_round(), common.BarrierRound(inits=[common.BarrierTask()])]),
-    ],
-)
-def test_news_that_say_more_than_they_may_are_refused(news: registry.BarrierNews) -> None:
-    """They end the stream: no volunteer of ours tells that."""
+@pytest.mark.parametrize("end", [0, 99])
+def test_an_end_that_is_none_is_refused(end: int) -> None:
+    """It ends the stream: no volunteer of ours tells that."""
     with pytest.raises(BadRequest):
-        news_in(news)
+        news_in(registry.BarrierNews(rounds=[a_round(end=end)]))
+
+
+def test_news_that_say_more_than_they_may_are_cut() -> None:
+    """Tasks chose the names: a stream that ended for them would be ended by the same news for ever."""
+    many = [common.BarrierTask(task=str(number), count=2) for number in range(66)]
+    crowded = common.OpenBarrier(barrier="b", since=STAMP, tasks=many, missing=["slave-0"] * 65)
+
+    found = news_in(
+        registry.BarrierNews(
+            rounds=[a_round(barrier="a\n\u0378b"), a_round(barrier="a" * 1025), *[a_round()] * 65],
+            open=[crowded, *[an_open_one()] * 32],
+            total=-1,
+        )
+    )
+
+    assert [len(one.barrier) for one in found.rounds] == [4, 1024, *[5] * 62]
+    assert found.rounds[0].barrier == "a??b"
+    assert (len(found.open), found.more_open, found.total) == (32, 1, 0)
+    assert (len(found.open[0].tasks), found.open[0].others) == (64, 4)
+    assert (len(found.open[0].missing), found.open[0].more_missing) == (64, 1)
 
 
 def test_trouble_is_one_printable_line() -> None:

@@ -21,7 +21,7 @@ from syndicate.v1 import registry_pb2_grpc as registry_grpc
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager.conftest import Running, Start
-from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, tarball, trailer, upload
+from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, stamp, tarball, trailer, upload
 
 
 async def refused(manager: Running, *messages: registry.AttachRequest) -> grpc.aio.AioRpcError:
@@ -151,6 +151,16 @@ async def test_a_second_volunteer_of_the_same_name_is_refused(manager: Running) 
 
     assert error.code() is grpc.StatusCode.ALREADY_EXISTS
     assert trailer(error)["syndicate-reason"] == "DUPLICATE_VOLUNTEER"
+
+
+async def test_a_machine_that_is_to_be_booted_is_listed_as_such(manager: Running) -> None:
+    """As its last heartbeat said."""
+    async with manager.volunteer().attached() as volunteer:
+        volunteer.say(heartbeat=registry.Heartbeat(sequence=1, sent_at=stamp(), worn=True))
+        await volunteer.until(lambda: any(m.HasField("heartbeat_ack") for m in volunteer.told))
+        nodes = await manager.scheduler.ListNodes(scheduler.ListNodesRequest(), **manager.credentials)
+
+    assert [node.state for node in nodes.nodes] == [scheduler.NODE_STATE_WORN]
 
 
 async def test_what_a_volunteer_lacks_is_listed(manager: Running) -> None:

@@ -96,6 +96,7 @@ tasks = st.builds(
     result=st.none() | results,
     finished_at=maybe_stamp,
     finish_request_id=names,
+    barriers_told=ids,
 )
 runs = st.builds(
     records.RunRecord,

@@ -9,10 +9,11 @@ from manager_core.harness import CLIENT, Cluster, running
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
 from syndicate.manager.core.access import Caller, Origin
-from syndicate.manager.core.barriers import MOST_LINES, MOST_TROUBLES
-from syndicate.manager.core.errors import BadRequest, Refused
+from syndicate.manager.core.barriers import MOST_DROPS, MOST_LINES, MOST_TROUBLES
+from syndicate.manager.core.errors import BadRequest, Ended, Refused, TooLate
 from syndicate.manager.core.model import (
     NO_SYNC,
+    AnswerCode,
     BarrierEnd,
     BarrierNews,
     BarrierRound,
@@ -132,6 +133,21 @@ def test_news_that_come_again_mean_nothing() -> None:
     assert [acked for _, acked in cluster.acked if acked == number] == [number] * 2
 
 
+def test_news_that_come_again_after_a_restart_write_no_line_twice() -> None:
+    """The manager died before its acknowledgement was heard; what is open it learns again."""
+    cluster = running(2)
+    news = BarrierNews((a_round(cluster),), total=1, open=(an_open_one(cluster),))
+    number = cluster.tell_barriers("master", news, event_id=77)
+    cluster.restart()
+    for volunteer in cluster.volunteers.values():
+        cluster.attach(volunteer)
+
+    cluster.tell_barriers("master", news, event_id=number)
+
+    assert len(told(cluster)) == 1
+    assert [one.barrier for one in cluster.machine.barriers(1).open] == ["start"]
+
+
 def test_only_the_member_that_serves_is_believed() -> None:
     """Another's volunteer tells nothing of barriers."""
     cluster = running(2)
@@ -217,9 +233,14 @@ def test_a_server_that_fails_all_the_time_does_not_fill_the_story() -> None:
 
 def dropped(cluster: Cluster, barrier: str = "start", request_id: str = "r1") -> Any:
     """The reply to somebody who would have it dropped."""
-    reply = cluster.ask(lambda call: ev.DropBarriers(call, request_id, 1, barrier))
+    call = ask_to_drop(cluster, barrier, request_id)
     cluster.deliver()
-    return reply
+    return cluster.replies[call]
+
+
+def ask_to_drop(cluster: Cluster, barrier: str = "start", request_id: str = "r1") -> int:
+    """Somebody would have it dropped; the call."""
+    return cluster.call(lambda call: ev.DropBarriers(call, request_id, 1, barrier))
 
 
 def test_a_drop_goes_to_the_member_that_serves() -> None:
@@ -233,6 +254,119 @@ def test_a_drop_goes_to_the_member_that_serves() -> None:
     assert volunteer.dropped == ["start", ""]
     cluster.advance(10)
     assert volunteer.dropped == ["start", ""]
+
+
+def test_a_drop_is_answered_when_the_server_was_asked_for_it() -> None:
+    """Not when the order goes out; a repeat meanwhile waits with it, one under another name does not."""
+    cluster = running(2)
+
+    calls = [ask_to_drop(cluster) for _ in range(2)]
+    other = ask_to_drop(cluster, "other")
+    before = [call in cluster.replies for call in calls]
+    cluster.deliver()
+
+    assert before == [False, False]
+    assert [cluster.replies[call] for call in calls] == [fx.DropReply()] * 2
+    assert cluster.replies[other].reason == "BAD_FIELD"
+    assert cluster.holder("master")[0].dropped == ["start"]
+
+
+def test_a_drop_that_is_lost_with_its_stream_goes_out_with_the_next() -> None:
+    """The caller waits for it."""
+    cluster = running(2)
+    volunteer, _ = cluster.holder("master")
+    call = ask_to_drop(cluster)
+
+    cluster.detach(volunteer)
+    lost = list(volunteer.dropped)
+    cluster.attach(volunteer)
+    cluster.deliver()
+
+    assert (lost, volunteer.dropped) == ([], ["start"])
+    assert cluster.replies[call] == fx.DropReply()
+
+
+def test_a_drop_whose_answer_is_lost_is_answered_by_the_next_stream() -> None:
+    """The volunteer knows the command, and drops once."""
+    cluster = running(2)
+    volunteer, _ = cluster.holder("master")
+    volunteer.mute.add("DropBarriers")
+    call = ask_to_drop(cluster)
+    cluster.deliver()
+    volunteer.mute.clear()
+
+    cluster.detach(volunteer)
+    cluster.attach(volunteer)
+    cluster.deliver()
+
+    assert cluster.replies[call] == fx.DropReply()
+    assert volunteer.dropped == ["start"]
+
+
+def test_a_drop_that_nobody_answers_is_told_so_and_not_done_later() -> None:
+    """A barrier of a later round is not the one that was meant."""
+    cluster = running(2)
+    volunteer, _ = cluster.holder("master")
+    call = ask_to_drop(cluster)
+    cluster.detach(volunteer)
+
+    cluster.advance(cluster.config.command_timeout_s + 1)
+    cluster.attach(volunteer)
+    cluster.deliver()
+
+    assert (type(cluster.replies[call]), cluster.replies[call].reason) == (TooLate, "DROP_UNANSWERED")
+    assert volunteer.dropped == []
+
+
+def test_a_drop_that_the_volunteer_could_not_do_is_an_error() -> None:
+    """With what it said; the same request may be tried again."""
+    cluster = running(2)
+    volunteer, held = cluster.holder("master")
+    failing = volunteer.session
+    call = ask_to_drop(cluster)
+    ((to, command),) = [(to, one) for to, one in cluster.inbox if isinstance(one.action, fx.DropBarriers)]
+    cluster.inbox.clear()
+
+    cluster.do(ev.AnswerReceived(to, command.command_id, AnswerCode.FAILED, detail="it does not listen"))
+
+    assert (to, held.ref.task) == (failing, "master")
+    assert cluster.replies[call].reason == "DROP_FAILED"
+    assert "it does not listen" in cluster.replies[call].detail
+    assert dropped(cluster) == fx.DropReply()
+
+
+def test_drops_under_way_are_bounded() -> None:
+    """One more is refused, until one is answered."""
+    cluster = running(2)
+    calls = [ask_to_drop(cluster, f"b{number}", f"r{number}") for number in range(MOST_DROPS + 1)]
+
+    refused = cluster.replies[calls[-1]].reason
+    cluster.deliver()
+
+    assert refused == "TOO_MANY_DROPS"
+    assert len(cluster.holder("master")[0].dropped) == MOST_DROPS
+    assert dropped(cluster, "more", "r-more") == fx.DropReply()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "lost"])
+def test_a_drop_ends_with_its_attempt(how: str) -> None:
+    """Its barriers are gone, and so is what was asked of them."""
+    cluster = running(2)
+    volunteer, _ = cluster.holder("master")
+    call = ask_to_drop(cluster)
+    cluster.inbox.clear()
+
+    if how == "cancelled":
+        cluster.ask(lambda number: ev.CancelJob(number, "c1", 1, "alice"))
+    else:
+        cluster.detach(volunteer)
+        volunteer.boot_id = "another"
+        volunteer.held.clear()
+        cluster.attach(volunteer)
+    cluster.deliver()
+
+    assert (type(cluster.replies[call]), cluster.replies[call].reason) == (Ended, "ATTEMPT_ENDED")
+    assert volunteer.dropped == []
 
 
 def test_nothing_is_dropped_where_there_is_no_server_that_runs() -> None:
@@ -257,7 +391,7 @@ def test_a_drop_stands_in_the_audit_log() -> None:
     cluster = running(2)
     origin = Origin(Caller("alice", UserRole.STUDENT, TokenScope.ALL, "", "t1"), "::1")
 
-    cluster.ask(lambda call: ev.DropBarriers(call, "r1", 1, "start", origin))
+    cluster.call(lambda call: ev.DropBarriers(call, "r1", 1, "start", origin))
 
     lines = [save for step in cluster.steps for save in step.saves if isinstance(save, AuditRecord)]
     assert [(line.who, line.method, line.subject, line.job_id) for line in lines if line.who == "alice"][

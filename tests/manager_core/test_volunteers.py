@@ -6,7 +6,7 @@ from manager_core.harness import CLIENT, Cluster, Volunteer, running
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
 from syndicate.manager.core.errors import BadRequest, Conflict, Exhausted, NotFound, Refused
-from syndicate.manager.core.model import JobState, NodeState
+from syndicate.manager.core.model import JobState, NodeState, Resources
 from syndicate.manager.core.records import EpochRecord
 
 
@@ -115,6 +115,25 @@ def test_a_reconnect_of_the_same_boot_replaces_the_old_stream() -> None:
     cluster.do(ev.VolunteerDetached(old))
     assert cluster.machine.nodes()[0].state is NodeState.READY
     assert new not in cluster.closed
+
+
+def test_a_machine_that_waits_for_its_boot_is_shown_as_worn() -> None:
+    """From the heartbeat that says so until it comes back as another boot; its slots are not free."""
+    cluster = Cluster()
+    volunteer = cluster.volunteer("node-a")
+    cluster.do(ev.HeartbeatReceived(volunteer.session, Resources(), worn=True))
+    resting = cluster.machine.figures(cluster.now).slots["resting"]
+    states = [cluster.machine.nodes()[0].state]
+    for boot_id in (volunteer.boot_id, "another"):
+        cluster.detach(volunteer)
+        states.append(cluster.machine.nodes()[0].state)
+        volunteer.boot_id = boot_id
+        cluster.attach(volunteer)
+        states.append(cluster.machine.nodes()[0].state)
+
+    worn, away, ready = NodeState.WORN, NodeState.AWAY, NodeState.READY
+    assert states == [worn, away, worn, away, ready]
+    assert resting == volunteer.slots
 
 
 def test_another_machine_of_the_same_id_is_turned_away_while_the_first_lives() -> None:

@@ -24,12 +24,28 @@ def test_a_volunteer_has_the_rights_that_a_keeper_needs() -> None:
     assert "privileged" not in VOLUNTEER
 
 
+def test_a_volunteer_has_devices_of_the_host_only_where_it_is_asked_for() -> None:
+    """Whoever may open loop devices reads and writes those of the host as well."""
+    more = yaml.safe_load((DOCKER / "lose-unsynced.yaml").read_text())["services"]["volunteer"]
+    assert not {"devices", "device_cgroup_rules"} & set(VOLUNTEER) and "device_cgroup_rules" in more
+    assert "lose-unsynced" not in dry_run("cluster").stdout
+    assert "--file docker/lose-unsynced.yaml" in dry_run("cluster", "LOSE_UNSYNCED=1").stdout
+
+
 def test_the_manager_has_no_rights() -> None:
     """No capability, no way to get one, and files that it cannot write but its state."""
     manager = COMPOSE["services"]["manager"]
     assert (manager["cap_drop"], manager["read_only"]) == (["ALL"], True)
     assert "cap_add" not in manager and "no-new-privileges:true" in manager["security_opt"]
     assert "USER syndicate" in (DOCKER / "Dockerfile").read_text()
+
+
+def test_who_holds_the_keys_is_not_at_home_where_others_write() -> None:
+    """Python imports from the working directory, and a shell runs what lies in its home."""
+    manager = (DOCKER / "Dockerfile").read_text().partition("FROM common AS manager")[2].partition("FROM ")[0]
+    assert re.findall(r"(?:HOME=|WORKDIR )(\S+)", manager) == ["/var/lib/syndicate", "/"]
+    for script in ("manager-entry", "await-volunteers"):
+        assert re.findall(r"python3 (\S+)", (DOCKER / script).read_text()) == ["-I"]
 
 
 def test_the_cluster_has_four_volunteers_and_three_volumes() -> None:

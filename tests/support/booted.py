@@ -143,12 +143,16 @@ class Machine:
     address: str
     image: str
     software: Path
+    beside: str = ""
+    """The name of another one, in whose network it is; else it has one of its own."""
     name: str = field(default_factory=lambda: f"syn-{uuid.uuid4().hex[:8]}")
 
     def start(self) -> None:
         """Boot it."""
         how = ["--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--security-opt=seccomp=unconfined"]
-        how += ["--security-opt=apparmor=unconfined", "--network=none", "--hostname=node-a"]
+        how += ["--security-opt=apparmor=unconfined"]
+        alone = ["--network=none", "--hostname=node-a"]
+        how += [f"--network=container:{self.beside}"] if self.beside else alone
         how += ["--stop-signal=SIGRTMIN+3"]  # halts systemd
         how += ["--tmpfs=/run", "--tmpfs=/run/lock", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:ro"]
         how += [f"--volume={self.software}:/opt/syndicate:ro"]

@@ -64,9 +64,9 @@ class Containers:
         assert done.returncode == 0, f"make {' '.join(words)}: {done.stdout}{done.stderr}{self.logs()}"
         return done.stdout
 
-    def up(self, volunteers: int) -> None:
+    def up(self, volunteers: int, *words: str) -> None:
         """`make cluster`."""
-        self.make("cluster", f"VOLUNTEERS={volunteers}")
+        self.make("cluster", f"VOLUNTEERS={volunteers}", *words)
 
     def names(self, service: str) -> list[str]:
         """The containers of a service that run, by their short ids, which are their volunteers' ids."""

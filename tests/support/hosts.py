@@ -42,6 +42,8 @@ def inside(namespace: str, *command: str) -> list[str]:
 class Host:
     """One machine with one slot in its own network; `claims` is an address that another one has."""
 
+    uplink = "synup"
+
     def __init__(self, name: str, number: int, mark: str, *, routed: bool = False, claims: str = "") -> None:
         self.name = name
         self.namespace = f"syn{mark}{name}"
@@ -55,6 +57,16 @@ class Host:
     def cgroup_name(self) -> str:
         """The folder of its cgroups."""
         return f"syndicate-{self.instance}"
+
+
+class ManagersHost(Host):
+    """The machine that the manager runs on, as a volunteer as well."""
+
+    uplink = "synsw"
+
+    def __init__(self, number: int, mark: str) -> None:
+        super().__init__("m", number, mark)
+        self.namespace, self.address = f"syn{mark}", MANAGER
 
 
 class Hosts:
@@ -113,6 +125,14 @@ class Hosts:
             check=False,
         )
 
+    def add_managers(self) -> Host:
+        """The manager's own machine, as one more volunteer."""
+        host = ManagersHost(len(self.hosts), self.mark)
+        self.hosts.append(host)
+        self._start_host(host)
+        eventually("its slot", lambda: self._free_slots() == len(self.hosts), 30.0)
+        return host
+
     def tables(self, host: Host) -> str:
         """All nftables tables of a machine, as nft lists them."""
         command = inside(host.namespace, "nft", "list", "tables")
@@ -129,7 +149,7 @@ class Hosts:
 
     def _remove_networks(self) -> None:
         # A namespace takes its ends of the cables with it, and a cable goes with either end.
-        for namespace in (self.middle, *(host.namespace for host in self.hosts)):
+        for namespace in dict.fromkeys((self.middle, *(host.namespace for host in self.hosts))):
             if Path("/run/netns", namespace).exists():
                 ip("netns", "delete", namespace)
         for host in self.hosts:
@@ -178,8 +198,7 @@ class Hosts:
             str(BIN / "syndicate-keeper"), "--instance", host.instance, "--run-dir", str(host.run_dir),
             "--state-dir", str(keeper), "--cache-dir", str(own / "cache"),
             "--volunteer-uid", str(UNPRIVILEGED_UID),
-            "--network", "host", "--address", host.claims or host.address, "--uplink", "synup",
-            "--never-cut", json.dumps([MANAGER]),
+            "--network", "host", "--address", host.claims or host.address, "--uplink", host.uplink,
         ]  # fmt: skip
         log = self.folder / f"keeper-{host.name}.log"
         shift = self._shift(host)

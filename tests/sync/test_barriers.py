@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from syndicate.volunteer.sync.core import effects
-from syndicate.volunteer.sync.core.barriers import Barriers, Standing
+from syndicate.volunteer.sync.core.barriers import BARRIERS_MAX, Barriers, Standing
+from syndicate.volunteer.sync.core.effects import Room
 from syndicate.volunteer.sync.core.events import Arrived, DropAll, DropOne, Expired, Gone, Why
 from syndicate.volunteer.sync.core.transitions import BarrierState
 from syndicate.volunteer.sync.core.wire import COUNT_MAX, Extension, Flag, Kind, Request
@@ -190,7 +193,7 @@ def test_who_asks_and_comes_later_is_told_at_once(bench: Bench) -> None:
     bench.leave("m")
     assert bench.barriers.standing()[0].state is BarrierState.ABANDONED
     bench.wait("a", abandon=True)
-    assert bench.released == {"a": 242}
+    assert bench.released == {"a": 242} and bench.told[-1] == effects.TurnedAway(b"b", "of a")
     bench.init("m2", 1)
     bench.wait("b", abandon=True)
     assert bench.released == {"a": 242, "m2": 0, "b": 0}
@@ -267,11 +270,51 @@ def test_barriers_are_bounded() -> None:
     """One more is refused; in place of one that is only marked it is not."""
     bench = Bench(most=2)
     for number in range(3):
-        bench.handle(Arrived(f"{number}", "s", Request(b"%d" % number, Kind.INIT, 1)))
+        bench.handle(Arrived(f"{number}", f"s{number}", Request(b"%d" % number, Kind.INIT, 1)))
     assert bench.refused == ["2"]
     bench.leave("0")
-    bench.handle(Arrived("3", "s", Request(b"3", Kind.INIT, 1)))
+    bench.handle(Arrived("3", "s3", Request(b"3", Kind.INIT, 1)))
     assert bench.refused == ["2"] and [each.barrier for each in bench.barriers.standing()] == [b"1", b"3"]
+
+
+def test_the_mark_that_is_oldest_makes_room() -> None:
+    """One that was used again meanwhile is none."""
+    bench = Bench(most=3)
+    for number in range(3):
+        bench.handle(Arrived(f"{number}", f"s{number}", Request(b"%d" % number, Kind.INIT, 1)))
+        bench.leave(f"{number}")
+    bench.handle(Arrived("x", "x", Request(b"0", Kind.WAIT)))
+    bench.handle(Arrived("y", "y", Request(b"3", Kind.WAIT)))
+    assert [each.barrier for each in bench.barriers.standing()] == [b"0", b"2", b"3"]
+    assert [each.barrier for each in bench.barriers.gathered(9)[0]] == [b"0", b"3"]
+
+
+def test_no_address_takes_all_names() -> None:
+    """A quarter may be begun from one, and from all loopback addresses together; others go on."""
+    bench = Bench(most=8)
+    for number in range(3):
+        begun = Request(b"%d" % number, Kind.INIT, 1, no_wait=True)
+        bench.handle(Arrived(f"{number}", f"127.0.0.{number}", begun))
+    assert bench.refused == ["2"]
+    assert bench.told[-1] == effects.Refused("127.0.0.2", "2 barriers were begun from there", Room.BARRIERS)
+    bench.handle(Arrived("3", "127.0.0.1", Request(b"0", Kind.WAIT)))
+    bench.handle(Arrived("4", "10.0.0.1", Request(b"2", Kind.WAIT)))
+    bench.handle(Arrived("5", "127.0.0.1", Request(b"2", Kind.INIT, 1)))
+    bench.handle(Arrived("6", "127.0.0.1", Request(b"3", Kind.WAIT)))
+    assert bench.refused == ["2"] and bench.released.keys() >= {"3", "4", "5"}
+
+
+def test_what_there_is_no_room_for_costs_no_more_than_what_there_is() -> None:
+    """With all names taken: of a member that asks on, all who wait would stand behind it."""
+    barriers: Barriers[int] = Barriers()
+    for number in range(BARRIERS_MAX):
+        request = Request(b"%d" % number, Kind.INIT, 1, no_wait=True)
+        barriers.handle(Arrived(number, f"10.0.0.{number % 4}", request))
+    begin = time.process_time()
+    for number in range(2_000):
+        (refuse, _) = barriers.handle(Arrived(number, "10.0.0.9", Request(b"x%d" % number, Kind.WAIT)))
+        assert isinstance(refuse, effects.Refuse)
+    assert time.process_time() - begin < 0.5
 
 
 def test_a_party_waits_at_one_barrier_at_a_time(bench: Bench) -> None:
@@ -289,12 +332,12 @@ def test_names_stand_for_barriers_of_their_own(bench: Bench) -> None:
 
 
 def test_the_listing_tells_who_is_there(bench: Bench) -> None:
-    """Owners and waiters by the address that they came from."""
+    """By the address that they came from: what owners added, and how many wait."""
     bench.init("m", 4)
     bench.init("x", 2, no_wait=True)
     bench.wait("a")
     (standing,) = bench.barriers.standing()
-    assert standing == Standing(b"b", BarrierState.COUNTING, 5, 2, {"of m": 1}, {"of a": 1})
+    assert standing == Standing(b"b", BarrierState.COUNTING, 5, 2, {"of m": 4}, {"of a": 1})
 
 
 def test_the_life_of_a_barrier_is_told(bench: Bench) -> None:

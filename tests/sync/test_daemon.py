@@ -115,7 +115,7 @@ def test_the_background_may_have_no_log_file() -> None:
 
 
 def test_a_broken_server_ends_loudly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An error that nobody expected, here in the machine, ends the process with status 1, and is told."""
+    """An error that nobody expected, here in the machine, ends the process with 1; its owner hears why."""
     (tmp_path / "sitecustomize.py").write_text(
         "from syndicate.volunteer.sync.core import barriers\n"
         "def broken(self, event):\n    raise RuntimeError('it is broken')\n"
@@ -124,8 +124,35 @@ def test_a_broken_server_ends_loudly(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with daemon() as server:
         assert waiter(server.port).answer() is None
+        assert server.until("failed")["why"] == "RuntimeError('it is broken')"
         assert server.process.wait(WAIT_S) == 1
         assert "failed why=" in server.log() and "it is broken" in server.log()
+
+
+def test_where_no_more_can_be_watched_the_newest_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The kernel bounds what a user may watch: here it says so for the second connection."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, itertools, select, types\n"
+        "from syndicate.volunteer.sync import tcp\n"
+        "class Epoll:\n"
+        "    def __init__(self):\n"
+        "        self.real, self.times = select.epoll(), itertools.count()\n"
+        "    def register(self, *what):\n"
+        "        if next(self.times) == 1:\n"
+        "            raise OSError(errno.ENOSPC, 'no space')\n"
+        "        self.real.register(*what)\n"
+        "    def __getattr__(self, name):\n"
+        "        return getattr(self.real, name)\n"
+        "tcp.select = types.SimpleNamespace(**{**vars(select), 'epoll': Epoll})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with daemon() as server:
+        first = waiter(server.port)
+        server.until("came")
+        assert waiter(server.port).answer() is None
+        assert init(server.port, 1).answer() == first.answer() == 0
 
 
 def test_in_the_foreground_it_tells_all_on_stderr() -> None:
@@ -149,7 +176,7 @@ def test_in_the_foreground_it_tells_all_on_stderr() -> None:
     [
         ["-p", "foo"], ["-p", "-1"], ["-p", "0"], ["-p", "65536"], ["-p", "9" * 5000], ["-x"], ["more"],
         ["--address", "nowhere"], ["--keepalive", "0"], ["--owner", "x"], ["--member", "1.2.3.4"],
-        ["--member", "x=y"], ["-p"],
+        ["--member", "x=y"], ["-p"], ["--open-files", "64"],
     ],
 )  # fmt: skip
 def test_wrong_usage_ends_with_64(words: list[str]) -> None:

@@ -8,12 +8,22 @@ from pathlib import Path
 
 import pytest
 from syndicate.client_api import sync
-from syndicate.volunteer.sync.core.effects import Abandoned, Came, Dropped, Initialised, Left, Opened
+from syndicate.volunteer.sync.core.effects import (
+    Abandoned,
+    Came,
+    Dropped,
+    Initialised,
+    Left,
+    Opened,
+    Refused,
+    Room,
+    TurnedAway,
+)
 from syndicate.volunteer.sync.core.events import Why
-from syndicate.volunteer.sync.core.rounds import MOST_ROUNDS, MOST_TASKS, RoundEnd, Rounds
+from syndicate.volunteer.sync.core.rounds import MOST_ROUNDS, MOST_TASKS, Account, RoundEnd, Rounds
 from syndicate.volunteer.sync.doors import Keepalive, opened
 
-from tests.sync.clients import waiter
+from tests.sync.clients import init, waiter
 from tests.sync.daemon import WAIT_S, Daemon, daemon
 
 MASTER, SLAVE = "10.0.0.1", "10.0.0.2"
@@ -86,6 +96,14 @@ def test_an_abandoned_barrier_is_told_as_such() -> None:
     assert line.end is RoundEnd.ABANDONED
 
 
+def test_who_is_turned_away_from_an_abandoned_barrier_makes_no_round() -> None:
+    """However often it comes: it was never counted, and there is nothing to tell."""
+    rounds = Rounds()
+    for _ in range(3):
+        assert not rounds.take(TurnedAway(b"b", SLAVE), 1)
+    assert rounds.account(set(), 2) == Account((), 0, 0)
+
+
 def test_a_dropped_barrier_is_told_as_such() -> None:
     """With who waited."""
     rounds = Rounds()
@@ -93,6 +111,17 @@ def test_a_dropped_barrier_is_told_as_such() -> None:
     rounds.take(Dropped(b"b", {SLAVE: 1}), 5)
     (line,) = rounds.account(set(), 6).rounds
     assert (line.end, line.tasks, line.began_ns, line.ended_ns) == (RoundEnd.DROPPED, {SLAVE: 1}, 1, 5)
+
+
+def test_what_there_is_no_room_for_is_told_once() -> None:
+    """Each kind; what is refused for another reason is none."""
+    rounds = Rounds()
+    for room in (Room.TCP, Room.UDP, None, Room.TCP):
+        rounds.take(Refused(SLAVE, "many wait", room), 1)
+    assert rounds.account(set(), 2).full == (Room.TCP, Room.UDP)
+    rounds.take(Refused(SLAVE, "many wait", Room.TCP), 3)
+    rounds.take(Refused(SLAVE, "many barriers", Room.BARRIERS), 3)
+    assert rounds.account(set(), 4).full == (Room.BARRIERS,)
 
 
 # ---- by a server ------------------------------------------------------------------------------------------
@@ -125,6 +154,46 @@ def test_a_server_tells_accounts_where_it_is_asked_to() -> None:
         assert (line["barrier"], line["end"], line["tasks"]) == ("start", "opened", {"master": 2})
         assert (told["open"], told["total"]) == ([], 1)
         assert {each["event"] for each in server.events} == {"ready", "rounds"}
+
+
+def test_a_server_that_is_full_turns_the_next_one_away_and_tells_so() -> None:
+    """As many may wait as it was told at its start; who waits stays."""
+    with daemon("--standby", "--open-files", "66") as server:
+        port = handed(server, fold_ms=20)
+        assert (server.events[-1]["descriptors"], server.events[-1]["waiters"]) == (66, 2)
+        waiting = [waiter(port) for _ in range(2)]
+        while server.until("rounds")["open"][0]["remaining"] != -2:
+            pass
+        for _ in range(3):
+            assert waiter(port).answer() is None
+        while not (told := server.until("rounds"))["full"]:
+            pass
+        assert (told["full"], told["open"][0]["remaining"]) == (["tcp"], -2)
+        waiting.pop().close()
+        while server.until("rounds")["open"][0]["remaining"] != -1:
+            pass
+        assert sync.init(1, "b", server=f"127.0.0.1:{port}") == 0
+        assert waiting.pop().answer() == 0
+        assert sum(bool(event.get("full")) for event in server.events) == 1
+
+
+def test_who_comes_to_an_abandoned_barrier_again_and_again_is_no_round() -> None:
+    """It is told so each time, the round that was abandoned stays the only one."""
+    with daemon("--standby") as server:
+        port = handed(server, fold_ms=20)
+        owner = init(port, 1)
+        while not server.until("rounds")["open"]:
+            pass
+        owner.close()
+        while not (told := server.until("rounds"))["rounds"]:
+            pass
+        assert [(each["end"], each["left"]) for each in told["rounds"]] == [("abandoned", 1)]
+        for _ in range(3):
+            with pytest.raises(sync.Abandoned):
+                sync.wait("b", abandon=True, server=f"127.0.0.1:{port}")
+        server.ask("rounds")
+        told = server.until("rounds")
+        assert (told["rounds"], told["total"], told["open"]) == ([], 1, [])
 
 
 def test_an_account_comes_at_once_when_asked() -> None:

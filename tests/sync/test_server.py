@@ -60,6 +60,25 @@ def test_who_is_gone_before_the_next_one_comes_opens_nothing(server: Daemon, how
     assert waiter(server.port).answer() == 0 and last.answer() == 0
 
 
+def test_an_init_without_waiting_counts_though_its_client_is_gone(server: Daemon) -> None:
+    """It has no owner who could leave: whether its end is heard with it or after it is chance."""
+    for _ in range(50):
+        Client(server.port, request(INIT, 1, flags=1)).close()
+    for _ in range(50):
+        server.until("init")
+    assert server.listed()[0]["held"] == 50
+
+
+def test_a_client_may_end_its_side_where_it_does_not_wait(server: Daemon) -> None:
+    """And is answered; one that waits is as gone, and so is half a request."""
+    alone = request(name=b"alone")
+    for data, answer in ((request(INIT, 1, flags=1), 0), (alone, None), (alone[:40], None)):
+        client = Client(server.port, data)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.answer() == answer
+    assert [(each["barrier"], each["remaining"]) for each in server.listed()] == [("b", 1)]
+
+
 def test_a_waiter_that_is_cut_off_is_uncounted() -> None:
     """Its machine answers no probe: the server takes it for gone after a while, here two seconds."""
     with daemon("--keepalive", "1") as server:
@@ -252,6 +271,33 @@ def test_an_owner_that_does_not_read_stops_nobody() -> None:
             assert (one.answer(), two.answer()) == (0, 0)
         assert server.until("lost")["lines"] > 0
         assert server.listed() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b"a' opened", "a\\x27 opened"),
+        (b"a\\xff", "a\\x5cxff"),
+        (b"a\xff", "a\\xff"),
+        ("größe".encode(), "gr\\xc3\\xb6\\xc3\\x9fe"),
+        ("\U0001fae8".encode(), "\\xf0\\x9f\\xab\\xa8"),
+        (b"\x1b[2J~", "\\x1b[2J~"),
+    ],
+)
+def test_names_are_told_in_printable_ascii(server: Daemon, name: bytes, shown: str) -> None:
+    """No two alike, none that ends where it is quoted, and none that another version of Python minds."""
+    waiting = waiter(server.port, name=name)
+    assert server.until("came")["barrier"] == shown
+    server.say(json.dumps({"ask": "drop", "barrier": shown}).encode() + b"\n")
+    assert waiting.answer() == 240
+
+
+def test_the_owner_may_also_drop_a_barrier_by_the_name_that_its_members_use(server: Daemon) -> None:
+    """Where none is shown so."""
+    waiting = waiter(server.port, name="größe".encode())
+    server.until("came")
+    server.say(json.dumps({"ask": "drop", "barrier": "größe"}).encode() + b"\n")
+    assert waiting.answer() == 240
 
 
 def test_the_owner_drops_one_barrier_by_the_name_that_it_was_told(server: Daemon) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import socket
 import struct
 import threading
@@ -9,6 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from syndicate.client_api import sync, sync_wire
+from syndicate.volunteer.sync.doors import Keepalive, opened
+from syndicate.volunteer.sync.log import Log
+from syndicate.volunteer.sync.notices import Document
+from syndicate.volunteer.sync.owner import Owner
+from syndicate.volunteer.sync.server import Bounds, Server
 
 from tests.sync.clients import WAIT_S, init, request, waiter
 from tests.sync.daemon import Daemon
@@ -181,3 +188,45 @@ def test_waiters_over_udp_have_no_bound_of_descriptors(server: Daemon) -> None:
             assert value == 0
             left.discard(about)
             many.send(sync_wire.packed(sync.checked("m"), about, sync_wire.ACKNOWLEDGE, None))
+
+
+def test_two_who_are_silent_at_once_end_no_server() -> None:
+    """One leaves, and the other, who is due in the same turn of the clock, is to be told of it."""
+    told = asyncio.run(silent_together(("init", "came", "left", "abandoned", "left")))
+    assert [each.get("why") for each in told] == [None, None, "lost", None, "abandoned"]
+
+
+async def silent_together(events: tuple[str, ...]) -> list[Document]:
+    """What a server in this process tells of two that ask in one moment and say no more.
+
+    Raises what breaks the server.
+    """
+    loop = asyncio.get_running_loop()
+    broken = loop.create_future()
+    loop.set_exception_handler(lambda _, context: broken.set_exception(context["exception"]))
+    doors = opened("127.0.0.1", 0, Keepalive())
+    mine, theirs = socket.socketpair()
+    server = Server(doors, Bounds(100, silence_s=0.2), Log(lambda _: None, verbose=False))
+    owner = Owner(theirs, server.answer, lambda: None)
+    server.tell(owner)
+    reading, writing = await asyncio.open_connection(sock=mine)
+    try:
+        with socket.socket(type=socket.SOCK_DGRAM) as silent:
+            silent.connect(("127.0.0.1", doors.port))
+            silent.send(sync_wire.packed(sync.checked("b", count=5), 1, sync_wire.ABANDON, None))
+            silent.send(sync_wire.packed(sync.checked("b"), 2, 0, None))
+            told: list[Document] = []
+            async with asyncio.timeout(WAIT_S):
+                for event in events:
+                    line = asyncio.ensure_future(reading.readline())
+                    await asyncio.wait([line, broken], return_when=asyncio.FIRST_COMPLETED)
+                    if broken.done():
+                        broken.result()
+                    told.append(json.loads(await line))
+                    assert told[-1]["event"] == event
+            return told
+    finally:
+        server.stop()
+        owner.stop()
+        writing.close()
+        doors.close()

@@ -274,6 +274,67 @@ def test_a_flood_of_rounds_leaves_a_story_that_can_be_read(cluster: Cluster, tmp
     assert lines[-1] == "3,000 rounds of barriers in all"
 
 
+CROWD = """
+import contextlib, os, socket, struct
+host, port = os.environ["SYNDICATE_SYNC_SERVER"].split(":")
+place, wait = (host, int(port)), struct.pack("=64shhii", b"crowd", 2, 0, 0, 0)
+done, tell = os.pipe()
+end, keep = os.pipe()
+for _ in range(8):
+    if not os.fork():
+        os.close(keep)
+        held = []
+        for _ in range(2600):
+            with contextlib.suppress(OSError):
+                held.append(socket.create_connection(place))
+                held[-1].sendall(wait)
+        os.write(tell, b".")
+        os.read(end, 1)
+        os._exit(0)
+for _ in range(8):
+    os.read(done, 1)
+last = socket.create_connection(place, 20)
+with contextlib.suppress(ConnectionError):
+    last.sendall(wait)
+    assert last.recv(4) == b""
+print("turned away", flush=True)
+os.close(keep)
+for _ in range(8):
+    os.wait()
+"""
+
+
+def test_a_job_that_fills_its_server_is_told_and_loses_no_waiter(cluster: Cluster, tmp_path: Path) -> None:
+    """20,800 come, for whom there is no room: who came before goes on, and so do other jobs."""
+    other = submit(cluster, job_of(tmp_path, "syndicate-sync -n b -i 1", ""), 1, "--no-client")
+    until_open(cluster, other, "b", 1)
+    source = tree(
+        tmp_path,
+        {
+            "Makefile": ".PHONY: master slave\n"
+            "master:\n\t@syndicate-sync -n held -i 1; echo got $$?\n"
+            "slave:\n\t@syndicate-sync -n go; python3 -I crowd.py && exec syndicate-sync -n held\n",
+            "crowd.py": CROWD,
+        },
+    )
+    job_id = submit(cluster, source, 2, "--no-client", "--sync-server", "master")
+    until_open(cluster, job_id, "held", 1)
+    until_open(cluster, job_id, "go", -1)
+
+    assert cluster.ctl("barriers", str(job_id), "--drop", "go").returncode == 0
+    job = cluster.wait(job_id)
+
+    assert ended(job) == "succeeded", output(cluster, job)
+    assert "turned away" in output(cluster, job, "slave-0")
+    assert "got 0" in output(cluster, job, "master")
+    full = "the sync server has no room for more who wait over TCP: they get 76 until somebody leaves"
+    assert [line for line in story(job) if line.startswith("the sync server")] == [full]
+    until_open(cluster, other, "b", 1)
+    cluster.ctl("cancel", str(other))
+    assert all(line.startswith("barrier 'b'") for line in story(cluster.wait(other)))
+    assert cluster.audit().returncode == 0
+
+
 def test_what_is_open_is_known_after_restarts(own_cluster: Cluster, tmp_path: Path) -> None:
     """Of the volunteer and of the manager: the server goes on, and is asked for what there is."""
     source = job_of(tmp_path, "exec syndicate-sync -i 2 -n start", "exec syndicate-sync -n start")

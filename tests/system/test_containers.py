@@ -50,6 +50,66 @@ def test_four_volunteers_register_by_themselves(cluster: Containers) -> None:
     assert [(node["network"], len(node["slots"]), node["unsafe"]) for node in nodes] == [("host", 1, [])] * 4
 
 
+@pytest.mark.parametrize("name", ["syndicate-manager", "syndicate-volunteer"])
+def test_images_are_small(cluster: Containers, name: str) -> None:
+    """Beside their base they have the wheel and what it needs, and no tool that made them."""
+    words = ("image", "inspect", "--format", "{{.Size}}")
+    base, whole = (int(cluster.docker(*words, image)) for image in ("syndicate-base", name))
+    assert 0 < whole - base < 130_000_000
+
+
+def test_nodes_tell_what_a_network_of_containers_has_not(cluster: Containers) -> None:
+    """Each fault with its reason: those that need a device of the slot's own, or one of the host's."""
+    said = cluster.ctl("nodes", "--wide")
+    missing = {one["capability"] for node in cluster.ready() for one in node["cannot"]}
+
+    assert missing == {
+        *("reset", "loss", "rate", "delay", "jitter", "duplicate", "corrupt", "reorder", "lose-unsynced"),
+    }
+    assert all(f"cannot {name}" in said for name in missing), said
+    words = " ".join(said.split())
+    assert "not in the host's network" in words and "there are no loop devices here" in words, said
+
+
+# A file system writes all of itself every five seconds, so the kill may not wait for commands to start.
+_KILL_ONCE_WRITTEN = """
+import os, sys
+from pathlib import Path
+from syndicate.client_api import SchedulerClient
+
+token = Path(os.environ["SYNDICATE_TOKEN_FILE"]).read_text().strip()
+with SchedulerClient(os.environ["SYNDICATE_MANAGER"], token, ca=Path(os.environ["SYNDICATE_CA"])) as users:
+    job, said = int(sys.argv[1]), b""
+    for answer in users.logs(job, tasks=["slave-0"], follow=True):
+        said += answer.piece.data
+        if b"written" in said:
+            break
+    (slave,) = (task.address for task in users.job(job).tasks if task.ref.task == "slave-0")
+    users.chaos(job).kill([slave])
+"""
+
+
+def test_a_loss_of_power_takes_what_was_not_synced(cluster: Containers) -> None:
+    """Where containers were asked for with the loop devices that such a disk is made on."""
+    cluster.up(4, "LOSE_UNSYNCED=1")
+    job = cluster.submit(cluster.copy(JOBS / "power"), 2, "--lose-unsynced")
+
+    def found() -> list[list[str]]:
+        lines = cluster.ctl("logs", job, "--task", "slave-0").splitlines()
+        return [line.partition("found")[2].split() for line in lines if "found" in line]
+
+    (manager,) = cluster.names("manager")
+    cluster.docker("exec", manager, "python3", "-I", "-c", _KILL_ONCE_WRITTEN, job)
+    cluster.ctl("chaos", "revive", job, "slave-0")
+    until("what it found", lambda: len(found()) == 2)
+    seen = found()
+    cluster.ctl("cancel", job)
+    cluster.ended(job)
+    cluster.up(4)
+
+    assert seen == [[], ["synced"]]
+
+
 def test_a_cut_between_containers_is_silent_and_heals(cluster: Containers) -> None:
     """Both ways, for what is under way and what is new, and the manager hears both; the client asserts it."""
     pair, client = cluster.copy(JOBS / "pair"), cluster.copy(JOBS / "pair-client")
@@ -121,6 +181,30 @@ def test_a_shell_has_what_people_need(cluster: Containers) -> None:
     volunteer = cluster.names("volunteer")[0]
     assert volunteer in said and "raft-kv" in said
     assert cluster.docker("exec", volunteer, "cat", "/home/note") == "shared\n"
+
+
+def test_what_a_volunteer_lays_into_home_does_not_run_at_the_manager(cluster: Containers) -> None:
+    """All write there, and the manager's container holds the authority's key and the admin's token."""
+    traps = {
+        "/home/json.py": "open('/home/sprung', 'w')",
+        "/home/shutil.py": "open('/home/sprung', 'w')",
+        "/home/.bashrc": "touch /home/sprung",
+    }
+    volunteer = cluster.names("volunteer")[0]
+    for path, text in traps.items():
+        lay = ("exec", "--user", "syndicate-volunteer", volunteer, "sh", "-c", 'echo "$2" >"$1"')
+        cluster.docker(*lay, "sh", path, text)
+    (manager,) = cluster.names("manager")
+    try:
+        cluster.up(4)
+        cluster.docker("exec", manager, "bash", "-ic", "true")
+        cluster.docker("restart", manager)
+        cluster.up(4)
+        seen = cluster.make("shell", text="pwd; ls /home\n").split()
+    finally:
+        cluster.docker("exec", volunteer, "rm", "-f", *traps, "/home/sprung")
+
+    assert seen[0] == "/home" and "json.py" in seen and "sprung" not in seen
 
 
 def test_state_survives_down_and_not_a_reset(cluster: Containers) -> None:

@@ -154,6 +154,19 @@ def test_a_delay_is_of_that_time(ran: Ran) -> None:
         assert 0.049 < found["median_s"] < 0.06 and found["after_s"] < 0.02, found
 
 
+def test_packets_are_duplicated_corrupted_spread_and_reordered(ran: Ran) -> None:
+    """Each by its own name, and what goes to others is whole.
+
+    Corrupted ones reach no program; with jitter some take less and some more than the delay; what is
+    reordered is not delayed.
+    """
+    if (found := ran.where_able("worse")) is not None:
+        assert (found["duplicate"], found["corrupt"]) == ([400, 200], [0, 200])
+        assert min(found["jitter"]) < 0.05 and max(found["jitter"]) > 0.07, found["jitter"]
+        assert min(found["reorder"]) < 0.05 and max(found["reorder"]) >= 0.06, found["reorder"]
+        assert not [took for took in found["reorder"] if 0.05 <= took < 0.06], found["reorder"]
+
+
 def test_a_paused_task_stands_still_and_goes_on(ran: Ran) -> None:
     """It answers nothing, and its counter goes on where it was."""
     found = ran["pause"]

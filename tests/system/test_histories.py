@@ -107,6 +107,20 @@ def test_a_client_that_dies_before_it_hands_over_leaves_no_verdict(cluster: Clus
     assert judge.result.text == "unknown: not all histories were handed over: client-1"
 
 
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [("untouched", "no fault took hold"), ("idles", "no get was tried during pause slave-0 (")],
+)
+def test_a_pass_that_says_nothing_is_unknown(cluster: Cluster, tmp_path: Path, mode: str, why: str) -> None:
+    """Vacuous, with the reason, though all that was seen is right; and `result` ends with 2."""
+    job = cluster.run(register(tmp_path), machines=2, client=clients(tmp_path, mode), clients=1)
+    text = job.result.text
+    assert (ended(job), job.result.outcome) == ("unknown", common.OUTCOME_UNKNOWN), text
+    assert text.startswith("unknown: tested: vacuous: ") and why in text.splitlines()[0], text
+    assert "  linearizable: true: " in text
+    assert cluster.ctl("result", str(job.job_id)).returncode == 2
+
+
 def test_histories_outlive_the_manager(own_cluster: Cluster, tmp_path: Path) -> None:
     """Killed between hand-over and gathering, and started again: the verdict is on all that was recorded."""
     source = register(tmp_path)

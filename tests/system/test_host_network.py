@@ -86,3 +86,14 @@ def test_nodes_tell_how_they_are_on_the_network(hosts: Hosts) -> None:
     """Weaker isolation is told."""
     nodes = json.loads(hosts.ctl("nodes", "--json").stdout)["nodes"]
     assert [node["network"] for node in nodes] == ["host"] * 3
+
+
+def test_nodes_tell_which_faults_they_cannot_make(hosts: Hosts) -> None:
+    """Each with the reason that its keeper found; the others, such as to cut one way, are not among them."""
+    lacking = {"reset", "loss", "rate", "delay", "jitter", "duplicate", "corrupt", "reorder"}
+    for node in json.loads(hosts.ctl("nodes", "--json").stdout)["nodes"]:
+        cannot = {one["capability"]: one["why"] for one in node["cannot"]}
+        assert lacking <= cannot.keys() and "one-way" not in cannot, cannot
+        assert all("in the host's network" in cannot[name] for name in lacking), cannot
+    told = hosts.ctl("nodes", "--wide").stdout
+    assert all(f"cannot {name}" in told for name in lacking), told

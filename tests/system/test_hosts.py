@@ -13,6 +13,15 @@ from tests.support.hosts import Hosts, assert_spread, nothing_is_left, routed, r
 
 pytestmark = pytest.mark.system
 
+CUTS = (
+    *("partition", "healed", "one way", "shape majority-ring", "disconnect", "lease"),
+    *("client cut", "client back"),
+)
+SUFFERED = (
+    *("pause", "resume", "disk full", "disk again", "signal", "killed and revived", "disk kept"),
+    *("fresh disk", "ledger"),
+)
+
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
@@ -27,8 +36,30 @@ def test_every_fault_holds_across_four_machines(four: Hosts) -> None:
     job = run(four, str(JOBS / "probes"), "-n", "3", "--client", str(JOBS / "hosts-client"))
     assert job["state"] == "succeeded", job["output"]
     assert_spread(four, job, 4)
-    for said in ("partition", "one way", "shape majority-ring", "client cut", "disk full", "refused"):
+    for said in (*CUTS, *SUFFERED, "refused"):
         assert f"| {said}\n" in job["output"], job["output"]
+
+
+def test_power_is_lost_on_one_machine_alone(four: Hosts) -> None:
+    """A kill of one member takes what it had not synced; the other, on its own machine, has all of it."""
+    words = ("submit", str(JOBS / "power"), "-n", "2", "--lose-unsynced", "--json")
+    job = str(json.loads(four.ctl(*words).stdout)["job_id"])
+
+    def said(task: str) -> list[str]:
+        return four.ctl("logs", job, "--task", task).stdout.splitlines()
+
+    for task in ("master", "slave-0"):
+        eventually("its writes", lambda name=task: any("written" in line for line in said(name)), 20.0)
+    for word in ("kill", "revive"):
+        done = four.ctl("chaos", word, job, "slave-0")
+        assert done.returncode == 0, done.stderr
+    eventually("its return", lambda: sum("found" in line for line in said("slave-0")) == 2, 20.0)
+    found = [line.partition("found")[2].split() for line in said("slave-0") if "found" in line]
+    master = [line for line in said("master") if "found" in line]
+    four.ctl("cancel", job)
+    eventually("its end", lambda: json.loads(four.ctl("show", job, "--json").stdout)["ended_at"], 20.0)
+
+    assert found == [[], ["synced"]] and len(master) == 1
 
 
 @pytest.mark.parametrize(

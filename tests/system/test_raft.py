@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from syndicate.client_api.checkers import fault_windows
+from syndicate.client_api.history import Outcome, read
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import scheduler_pb2 as scheduler
 
-from tests.support.cluster import EXAMPLES, Cluster, ended, output
+from tests.examples.verdicts import ROW, WINDOWS, prepared
+from tests.support.cluster import Cluster, ended, output
 
 pytestmark = pytest.mark.system
 
-WINDOWS = {
-    "leader cut off", "leader killed", "follower killed", "follower cut off", "leader in the smaller half",
-    "majority ring", "leader paused", "first candidate cut off",
-}  # fmt: skip
 REVIVE = common.FAULT_KIND_REVIVE
 LASTING = {common.FAULT_KIND_DISCONNECT, common.FAULT_KIND_PARTITION, common.FAULT_KIND_PAUSE}
-ROW = re.compile(r"^([a-z ]+), ([\d.]+) s: (\d+) get, (\d+) append, (\d+) put$", re.MULTILINE)
 
 
 def run(cluster: Cluster, folder: Path, **settings: str) -> scheduler.Job:
     """Runs the example with other defaults in the Makefiles of the job and its client."""
-    job = shutil.copytree(
-        EXAMPLES / "raft-kv", folder / "raft-kv", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    client = Path(shutil.move(job / "client", folder / "client"))
-    for makefile in (job / "Makefile", client / "Makefile"):
-        text = makefile.read_text()
-        for name, value in settings.items():
-            text = re.sub(rf"^{name} \?=.*$", f"{name} ?= {value}", text, flags=re.MULTILINE)
-        makefile.write_text(text)
+    job, client = prepared("raft-kv", folder, settings)
     return cluster.run(job, machines=5, client=client, time_limit_s=120)
 
 
@@ -59,6 +48,28 @@ def test_a_right_store_comes_out_true(cluster: Cluster, tmp_path: Path) -> None:
     assert {fault.healed_by for fault in lasting} == {"client-0"}, "not all healed"
     last = {fault.task: fault.kind for fault in job.faults if fault.kind in (common.FAULT_KIND_KILL, REVIVE)}
     assert set(last.values()) == {REVIVE}, "not all live again"
+    served = [kinds for seconds, kinds in successes(cluster, job, tmp_path) if seconds >= 1.0]
+    assert sum(kinds == {"get", "append", "put"} for kinds in served) >= len(WINDOWS), served
+
+
+def successes(cluster: Cluster, job: scheduler.Job, folder: Path) -> list[tuple[float, set[str]]]:
+    """How long each fault of the ledger held, and what succeeded in it by the history handed over."""
+    fetched = cluster.ctl("fetch", str(job.job_id), str(folder / "store"))
+    assert fetched.returncode == 0, fetched.stderr
+    (path,) = (folder / "store" / "latest" / "history" / "client-0").iterdir()
+    recorded = read(path)
+    with cluster.users.chaos(job.job_id) as chaos:
+        windows = fault_windows(chaos.faults(), recorded)
+    found = []
+    for _, start, end in windows:
+        assert end is not None
+        inside = {
+            one.kind
+            for one in recorded.operations
+            if one.outcome is Outcome.OK and start <= one.invoked_ns and (one.completed_ns or end) <= end
+        }
+        found.append(((end - start) / 1e9, inside))
+    return found
 
 
 def test_a_replay_ends_in_a_verdict(cluster: Cluster, tmp_path: Path) -> None:

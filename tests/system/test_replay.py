@@ -116,6 +116,7 @@ def test_an_example_comes_out_as_it_did(cluster: Cluster) -> None:
         text = job.result.text
         assert job.result.outcome == common.OUTCOME_PASS, text
         assert text.startswith("true: all hold: linearizable, available, tested\n"), text
+        assert job.result.metrics["nemesis_seed"] == 4711
     lines = [output(cluster, job, "client-0").partition("true: ")[0] for job in (first, second)]
     assert lines[0] == lines[1]
     assert lines[0].splitlines()[-1] == "0 refused"

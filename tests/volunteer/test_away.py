@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
@@ -98,16 +99,86 @@ async def test_a_machine_that_is_not_let_in_tries_on(tmp_path: Path, refused: bo
         )
         mark = at_work.folder.authority_certificate().fingerprint
         with structlog.testing.capture_logs() as told:
-            await world.start(
-                **{"insecure": False, "token_file": None, "join": manager.target},
-                **{"join_token_file": tmp_path / "join", "ca_fingerprint": mark},
-            )
+            await world.start(**invited(tmp_path, manager.target, mark))
             await until(lambda: any(line["event"].startswith("join.") for line in told))
             manager.refuse = None
             await until(lambda: (world.folder / "state" / "tls" / "identity.pem").exists())
 
     said = [line["event"] for line in told if line["event"].startswith("join.")]
     assert said == ["join.refused" if refused else "join.manager_away", "join.done"]
+
+
+def invited(folder: Path, target: str, fingerprint: str) -> dict[str, Any]:
+    """The settings of a machine that asks there for a certificate, by the token in FOLDER/join."""
+    said: dict[str, Any] = {"insecure": False, "token_file": None, "join": target}
+    return {**said, "join_token_file": folder / "join", "ca_fingerprint": fingerprint}
+
+
+async def test_a_machine_that_waits_takes_a_certificate_that_is_laid_there(tmp_path: Path) -> None:
+    """Its operator added it by hand, or set the clock by which it had ended: it asks no more."""
+    at_work = office(tmp_path / "manager", "127.0.0.1")
+    (tmp_path / "join").write_text("used.up")
+    mark, ca = at_work.folder.authority_certificate().fingerprint, at_work.folder.path / "ca.pem"
+    async with (
+        serving(at_work, mutual=False) as door,
+        serving(at_work) as manager,
+        bench(tmp_path) as world,
+    ):
+        door.refuse = (grpc.StatusCode.PERMISSION_DENIED, "no such token")
+        with structlog.testing.capture_logs() as told:
+            await world.start(manager=(manager.target,), **invited(tmp_path, door.target, mark))
+            await until(lambda: any(line["event"] == "join.refused" for line in told))
+            put(world.folder / "state" / "tls", ca.read_bytes(), signed(at_work.folder))
+            await until(lambda: manager.attached == ["node-a"])
+
+
+async def test_a_machine_of_another_cluster_joins_the_one_that_it_was_told(tmp_path: Path) -> None:
+    """Its certificate is good and of another authority; it keeps it until it has the new one."""
+    before, at_work = office(tmp_path / "before"), office(tmp_path / "manager", "127.0.0.1")
+    _, text = at_work.create_token(1, 3600)
+    (tmp_path / "join").write_text(text)
+    mark, ca = at_work.folder.authority_certificate().fingerprint, before.folder.path / "ca.pem"
+    async with (
+        serving(at_work, mutual=False) as door,
+        serving(at_work) as manager,
+        bench(tmp_path) as world,
+    ):
+        (world.folder / "state").mkdir()
+        folder = put(world.folder / "state" / "tls", ca.read_bytes(), signed(before.folder))
+        old = (folder / "identity.pem").read_bytes()
+        door.refuse = (grpc.StatusCode.UNAVAILABLE, "not now")
+        with structlog.testing.capture_logs() as told:
+            await world.start(manager=(manager.target,), **invited(tmp_path, door.target, mark))
+            await until(lambda: any(line["event"] == "join.manager_away" for line in told))
+            kept = (folder / "identity.pem").read_bytes()
+            door.refuse = None
+            await until(lambda: manager.attached == ["node-a"])
+
+    assert kept == old and (folder / "ca.pem").read_bytes() == (at_work.folder.path / "ca.pem").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        (None, "the join token cannot be read: .*join .No such file"),
+        (b"\xff\xfe", "the join token cannot be read: .*join is no text"),
+    ],
+)
+async def test_a_token_that_cannot_be_read_is_told_and_looked_at_again(
+    tmp_path: Path, token: bytes | None, says: str
+) -> None:
+    """In one line; the file may come later, and the volunteer goes on."""
+    at_work = office(tmp_path / "manager", "127.0.0.1")
+    if token is not None:
+        (tmp_path / "join").write_bytes(token)
+    mark = at_work.folder.authority_certificate().fingerprint
+    async with serving(at_work, mutual=False) as door, bench(tmp_path) as world:
+        with structlog.testing.capture_logs() as told:
+            await world.start(**invited(tmp_path, door.target, mark))
+            await until(lambda: any(line["event"] == "join.refused" for line in told))
+        assert world.running
+    (line,) = (line for line in told if line["event"] == "join.refused")
+    assert re.search(says, line["detail"])
 
 
 def test_the_settings_of_a_service_say_a_minute() -> None:

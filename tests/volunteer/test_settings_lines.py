@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from syndicate.manager import settings as manager
@@ -43,6 +45,21 @@ def test_a_wrong_value_of_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
         volunteer.load({}, file)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("daemon", [manager, volunteer])
+@pytest.mark.parametrize("closed", ["the file", "its folder"])
+def test_a_file_that_is_closed_to_its_user(tmp_path: Path, daemon: Any, closed: str) -> None:
+    """It is told in a line, and is no crash."""
+    file = written(tmp_path, 'state_dir = "/s"\n')
+    (file if closed == "the file" else tmp_path).chmod(0o000)
+    os.seteuid(65_534)
+    try:
+        with pytest.raises(daemon.BadSettings, match=rf"^{file} cannot be read \(permission denied\)$"):
+            daemon.load({}, file)
+    finally:
+        os.seteuid(0)
+
+
 def test_a_wrong_value_of_the_volunteer(tmp_path: Path) -> None:
     """A list's line is that of its key."""
     file = written(tmp_path, 'state_dir = "/s"\nmanager = [\n  "m:1",\n  "m",\n]\n')
@@ -62,6 +79,22 @@ def test_a_wrong_value_of_the_keeper(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"{file}: Invalid value (at line 1, column 9)" in capsys.readouterr().err
     assert keeper(["--config", f"{file}.not"]) == 78
     assert "there is no such configuration file" in capsys.readouterr().err
+
+
+def test_a_variable_that_is_no_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named, and no file is blamed; a volunteer's managers need none."""
+    file = written(tmp_path, 'state_dir = "/s"\n')
+    monkeypatch.setenv("SYNDICATE_MANAGER_LIMITS", "pids=5")
+    monkeypatch.setenv("SYNDICATE_KEEPER_NEVER_CUT", "10.0.0.1")
+    monkeypatch.setenv("SYNDICATE_VOLUNTEER_MANAGER", "m:7001")
+
+    with pytest.raises(manager.BadSettings, match=r"^SYNDICATE_MANAGER_LIMITS: it is no JSON$"):
+        manager.load({}, file)
+    assert keeper(["--instance", "syn"]) == 78
+    assert "syndicate-keeper: SYNDICATE_KEEPER_NEVER_CUT: it is no JSON" in capsys.readouterr().err
+    assert volunteer.load({}, file).manager == ("m:7001",)
 
 
 @pytest.mark.parametrize("find", [line_of, managers_line_of])

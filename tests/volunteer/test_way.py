@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +18,12 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from syndicate.manager.pki import Office, read
 from syndicate.v1 import registry_pb2 as pb
@@ -179,6 +188,33 @@ def test_files_that_cannot_be_used_are_told(
     with pytest.raises(NoWay, match=says) as caught:
         MutualTls(folder).metadata()
     assert "\n" not in str(caught.value) and "PRIVATE" not in str(caught.value)
+
+
+def test_a_pipe_in_its_place_holds_nobody_up(tmp_path: Path, at_work: Office) -> None:
+    """Root looks into this folder too, where the volunteer's user lays what it likes."""
+    folder = put(tmp_path / "tls", ca_of(at_work), signed(at_work.folder))
+    for name in ("identity.pem", "ca.pem"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(NoWay, match=f"{name} is no plain file"):
+            MutualTls(folder).metadata()
+        (folder / name).unlink()
+        (folder / name).write_text("junk")
+
+
+def test_an_encrypted_key_is_not_asked_for(tmp_path: Path, at_work: Office) -> None:
+    """Nobody sits at a terminal."""
+    pair = signed(at_work.folder)
+    key = load_pem_private_key(pair.key, None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word"))
+    folder = put(tmp_path / "tls", ca_of(at_work), Pair(pair.certificate, locked))
+    reads = (
+        "import sys, pathlib; from syndicate.volunteer.identity import load; load(pathlib.Path(sys.argv[1]))"
+    )
+    command = ["script", "-qec", f"{sys.executable} -c '{reads}' {folder}", "/dev/null"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+
+    assert "BadIdentity" in done.stdout and "pass phrase" not in done.stdout
 
 
 def test_a_key_of_another_certificate_is_told(tmp_path: Path, at_work: Office) -> None:

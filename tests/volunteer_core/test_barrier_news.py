@@ -109,6 +109,35 @@ def test_a_manager_that_comes_back_is_told_what_is_open() -> None:
     assert [(one.barriers.rounds, one.barriers.total) for one in again if one.barriers] == [((), 3)]
 
 
+def test_what_waits_is_newer_than_what_a_manager_that_comes_back_was_told() -> None:
+    """A barrier that opened meanwhile is not open again."""
+    harness = attached()
+    task = local.BarrierTask("master", 1)
+    is_open = local.OpenBarrier("a", STAMP, 1, (task,), (task,), 0, ("slave-0",), 0, False)
+    tell(harness, replace(news(0), open=(is_open,)))
+    tell(harness, news(1, a_round("a")))
+
+    harness.tell(events.LinkLost(LINK))
+    harness.connect()
+    for event in sent(harness):
+        harness.tell(events.EventAcked(LINK, event.event_id))
+
+    newest = max(sent(harness), key=lambda event: event.event_id).barriers
+    assert newest is not None
+    assert (newest.total, newest.open) == (1, ())
+
+
+def test_the_last_news_are_not_told_anew() -> None:
+    """They go out again as the event that they are, until the manager has it."""
+    harness = attached()
+    tell(harness, news(3, a_round(), last=True))
+
+    harness.tell(events.LinkLost(LINK))
+    harness.connect()
+
+    assert len({event.event_id for event in sent(harness)}) == 1
+
+
 def test_news_of_another_task_mean_nothing() -> None:
     """The slot holds another one since."""
     harness = attached()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from syndicate.volunteer.core import Config, effects, events
-from syndicate.volunteer.core.model import AnswerCode, Release, Reserve
+from syndicate.volunteer.core.model import AnswerCode, Release, Reserve, Welcome
 from syndicate.volunteer.core.rebooting import AGAIN_S
 from volunteer_core.harness import Harness, ref
 from volunteer_core.keeper_model import KeeperModel
+
+ORPHAN_S = Welcome("s", "c", 1, "").orphan_after_s
 
 
 @pytest.fixture
@@ -78,6 +80,19 @@ def test_it_takes_nothing_else_until_then(fresh: Harness) -> None:
     assert (between, fresh.keeper.reboots_asked) == (0, 1)
 
 
+def test_its_managers_hear_that_it_waits_for_a_boot(fresh: Harness) -> None:
+    """With each heartbeat from when its first task has left it."""
+    fresh.running("master", slot=0)
+    fresh.running("slave-0", slot=1)
+    fresh.advance(6.0)
+    before = fresh.wanted(effects.SendHeartbeat)[-1].heartbeat
+    fresh.ask(Release(), ref("master"))
+    fresh.advance(6.0)
+    after = fresh.wanted(effects.SendHeartbeat)[-1].heartbeat
+
+    assert before.sequence < after.sequence and (before.worn, after.worn) == (False, True)
+
+
 def test_a_lock_that_came_to_nothing_leaves_it_fresh(fresh: Harness) -> None:
     """Nothing of a job was on it."""
     fresh.ask(Reserve(10_000))
@@ -97,6 +112,39 @@ def test_a_machine_that_does_not_go_down_is_asked_again(fresh: Harness) -> None:
     fresh.advance(AGAIN_S * 2.5)
 
     assert fresh.keeper.reboots_asked == 3
+
+
+def test_a_manager_that_has_gone_is_not_waited_for(fresh: Harness) -> None:
+    """It has called the machine lost by then; another manager's jobs wait for its slots."""
+    fresh.connect(link="other:7001", cluster="c2")
+    fresh.running()
+    fresh.keeper.end(0, 0)
+    fresh.tell_keeper_events()
+    fresh.ask(Release())
+    fresh.tell(events.LinkLost("manager:7001"))
+    fresh.advance(ORPHAN_S + Config("x").abandon_after_s - 1.0)
+    before = fresh.keeper.reboots_asked
+    refused = fresh.ask(Reserve(10_000), ref(cluster="c2"), link="other:7001")
+    fresh.advance(2.0)
+
+    assert refused.code is AnswerCode.BUSY
+    assert (before, fresh.keeper.reboots_asked) == (0, 1)
+
+
+def test_a_manager_that_comes_back_in_time_hears_it_all(fresh: Harness) -> None:
+    """A break of the line costs nothing."""
+    fresh.running()
+    fresh.keeper.end(0, 0)
+    fresh.tell_keeper_events()
+    fresh.ask(Release())
+    fresh.tell(events.LinkLost("manager:7001"))
+    fresh.advance(ORPHAN_S)
+    fresh.connect()
+    fresh.advance(1.0)
+    between = fresh.keeper.reboots_asked
+    acknowledge(fresh)
+
+    assert (between, fresh.keeper.reboots_asked) == (0, 1)
 
 
 def test_a_volunteer_started_anew_knows_that_a_job_was_here(fresh: Harness) -> None:

@@ -212,7 +212,8 @@ class ManagerHost:
         session.heartbeats[said.sequence] = (sent, now)
         session.heartbeats.pop(said.sequence - 50, None)
         session.end.send(convert.HeartbeatAck(said.sequence))
-        self._handle(life, events.HeartbeatReceived(session.name, model.Resources(), exchange))
+        beat = events.HeartbeatReceived(session.name, model.Resources(), exchange, said.worn)
+        self._handle(life, beat)
 
     def _closed(self, life: Life, session: Session) -> None:
         if life.sessions.pop(session.name, None) is not None:

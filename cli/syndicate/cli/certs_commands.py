@@ -9,6 +9,7 @@ line.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import shlex
@@ -80,6 +81,20 @@ def run_certs(words: Sequence[str], state: Path, as_json: bool, terminal: Termin
     said = _certs([*words, *more], state)
     terminal.say(document(json.loads(said)) if as_json else said.rstrip("\n").split("\n"))
     return exit_codes.OK
+
+
+def manager_addresses(state: Path) -> list[str]:
+    """What the manager's certificate says that it is called, as `canonical` writes it. Raises CliError."""
+    found: list[str] = json.loads(_certs(["list", "--json"], state))["manager_addresses"]
+    return [canonical(name) for name in found]
+
+
+def canonical(name: str) -> str:
+    """A host's name or address as certificates have it."""
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name.lower()
 
 
 def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int:

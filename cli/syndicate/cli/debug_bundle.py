@@ -97,6 +97,8 @@ def _place(wish: Wish) -> Place:
     try:
         running = read_running(directory) if directory.is_dir() else None
     except CliError:  # of another user, or damaged: then there is nothing to be had from it
+        if wish.directory is not None:
+            raise
         running = None
     if running is None and wish.directory is not None:
         raise CliError(

@@ -19,7 +19,12 @@ from typing import Any, Final
 
 from syndicate.cli.local_cluster import Running
 from syndicate.cli.render.plain import as_plain, document
-from syndicate.cli.secrets_out import named_like_a_secret, settings_without_secrets, words_without_secrets
+from syndicate.cli.secrets_out import (
+    kernel_words_without_secrets,
+    named_like_a_secret,
+    settings_without_secrets,
+    words_without_secrets,
+)
 from syndicate.client_api import SchedulerClient, SyndicateError
 
 PARTS: Final = ("manager", "volunteer", "keeper")
@@ -76,10 +81,12 @@ def machine() -> str:
         ("cgroup_controllers", "/sys/fs/cgroup/cgroup.controllers"),
     ):
         try:
-            facts[name] = Path(path).read_text(errors="replace").splitlines()
+            text = Path(path).read_text(errors="replace")
         except OSError as error:
             facts[name] = f"not to be read ({error.strerror})"
-    facts["command_line"] = words_without_secrets(" ".join(facts["command_line"]).split())
+            continue
+        is_secret = name == "command_line"
+        facts[name] = kernel_words_without_secrets(text) if is_secret else text.splitlines()
     return document(facts)
 
 
@@ -124,7 +131,7 @@ def log(place: Place, part: str, most_bytes: int) -> str:
         return _journal(f"syndicate-{part}", most_bytes)
     path = place.directory / f"{part}.log"
     try:
-        with path.open("rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - most_bytes, 0))
             return _whole_lines(file.read(most_bytes), size > most_bytes)

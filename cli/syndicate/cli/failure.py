@@ -36,6 +36,7 @@ from syndicate.client_api import (
     PackError,
     QuotaUsedUp,
     RoleTooLow,
+    SchedulerError,
     SourceRefused,
     SyndicateError,
     TokenExpired,
@@ -79,6 +80,11 @@ _WHERE_TO_LOOK: dict[type[SyndicateError], str] = {
     NoSuchNode: "syndicatectl nodes",
     NoSuchUser: "syndicatectl user list",
     NoSuchToken: "syndicatectl token list",
+}
+
+_NO_BARRIERS: dict[str, str] = {
+    "JOB_NOT_RUNNING": "What became of its barriers:  syndicatectl show JOB",
+    "NO_SYNC_SERVER": "Another time without  --sync-server none",
 }
 
 
@@ -135,6 +141,8 @@ def explain(error: SyndicateError) -> CliError:
         return _chaos(error)
     if isinstance(error, BadRequest):
         return CliError(f"the manager refuses it: {error}", code=exit_codes.USAGE)
+    if isinstance(error, SchedulerError) and error.reason in _NO_BARRIERS:
+        return CliError(str(error), _NO_BARRIERS[error.reason], code=exit_codes.REFUSED)
     return CliError(str(error), code=exit_codes.INTERNAL)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from syndicate.cli import exit_codes
-from syndicate.cli.certs_commands import run_certs
+from syndicate.cli.certs_commands import canonical, manager_addresses, run_certs
 from syndicate.cli.failure import CliError
 from syndicate.cli.install_commands import Report, Target, install, uninstall
 from syndicate.cli.install_plan import (
@@ -77,10 +78,11 @@ def install_volunteer(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Makes it a volunteer: units, configuration, user; and starts it.
+    """Makes it a volunteer, and starts it.
 
-    A second run changes nothing. Without --manager its address comes from SYNDICATE_VOLUNTEER_MANAGER, from
-    syndicate.manager= on the kernel's command line, or from DNS (SRV of _syndicate._tcp).
+    That is units, a configuration and a user. A second run changes nothing. Without --manager its address
+    comes from SYNDICATE_VOLUNTEER_MANAGER, from syndicate.manager= on the kernel's command line, or from DNS
+    (SRV of _syndicate._tcp).
     """
     token = _token(join_token_file)
     wish = VolunteerWish(
@@ -104,7 +106,8 @@ def _token(file: str) -> str:
     try:
         text = (sys.stdin.read() if file == "-" else Path(file).read_text()).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"{file} cannot be read ({error})", code=exit_codes.USAGE) from None
+        why = "it is no text" if isinstance(error, UnicodeDecodeError) else str(error.strerror).lower()
+        raise CliError(f"{file} cannot be read ({why})", code=exit_codes.USAGE) from None
     if not text or "\n" in text:
         raise CliError(f"{file} holds no join token", code=exit_codes.USAGE)
     return text
@@ -127,19 +130,18 @@ def install_manager(
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Makes it the manager: units, configuration, user, certificates; and starts it.
+    """Makes it the manager, and starts it.
 
-    A second run changes nothing. An image gets no certificates: `certs init` makes them on the machine.
+    That is units, a configuration, a user and certificates. A second run changes nothing; an --address that
+    its certificate lacks is added. An image gets no certificates: `certs init` makes them on the machine.
     """
     wish = ManagerWish(listen_users, listen_volunteers)
     checked(wish)
     target = _target(root or "/", bin_folder)
 
     def certify() -> None:
-        if not target.is_image and not (Path(MANAGER_STATE) / "tls" / "ca.pem").exists():
-            names = list(addresses or ()) or _own_names(wish)
-            words = ["init", *(word for name in names for word in ("--address", name))]
-            run_certs(words, Path(MANAGER_STATE), False, _aside(json))
+        if not target.is_image:
+            _certify(addresses or [], wish, _aside(json))
 
     report = install(
         MANAGER,
@@ -150,6 +152,18 @@ def install_manager(
         before_start=certify,
     )
     _tell(report, json, this_terminal(), "is installed already")
+
+
+def _certify(addresses: Sequence[str], wish: ManagerWish, terminal: Terminal) -> None:
+    """Makes the cluster's certificates; what is there gets the names that it lacks. Raises CliError."""
+    state = Path(MANAGER_STATE)
+    if (state / "tls" / "ca.pem").exists():
+        has = set(manager_addresses(state)) if addresses else set()
+        verb, names = "renew", [name for name in addresses if canonical(name) not in has]
+    else:
+        verb, names = "init", list(addresses) or _own_names(wish)
+    if names:
+        run_certs([verb, *(word for name in names for word in ("--address", name))], state, False, terminal)
 
 
 def _own_names(wish: ManagerWish) -> list[str]:

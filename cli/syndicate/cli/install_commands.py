@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
+import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,11 +19,26 @@ from pathlib import Path
 
 from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
-from syndicate.cli.install_plan import CONFIGURATION, RUN, UNITS, File, Role, unit_files, users_file
+from syndicate.cli.install_plan import (
+    CONFIGURATION,
+    RUN,
+    SYSUSERS,
+    UNITS,
+    USED,
+    VOLUNTEER,
+    File,
+    Role,
+    unit_files,
+    users_file,
+)
+from syndicate.cli.installed_units import asked, runs_with_older, tool
+from syndicate.cli.ownership import who_else_may_change
 
 _RUNNING = Path("/run/systemd/system")  # sd_booted(3)
-_COMMAND_S = 150.0
-_LIBRARIES = ("usr/lib/systemd", "lib/systemd", "usr/lib64/systemd")
+# Debian and Ubuntu have it in the folder of their architecture.
+_LIBRARIES = ("usr/lib/systemd", "usr/lib/*/systemd", "lib/systemd", "lib/*/systemd", "usr/lib64/systemd")
+# What means something to systemd or to a shell in the path of a unit's program.
+_NOT_IN_A_PATH = frozenset("%$\"'\\")
 # What the units close to their users (ProtectHome=, PrivateTmp=).
 _CLOSED = ("/root", "/home", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - named, not used
 
@@ -86,19 +102,23 @@ def install(
         _refuse_to_replace(settled, target)
     changed = _write([users_file(role)], target)
     if changed or _uid(role.user, target) is None:
-        _tool("systemd-sysusers", *_root_option(target), str(target.at(role.sysusers)))
+        tool("systemd-sysusers", *_root_option(target), str(target.at(role.sysusers)))
     changed += _write([*wanted, *settled], target)
     changed += _prepare_folders(role, target)
     before_start()
-    stale = [name for name in role.units if UNITS / name in changed]
-    started = _enable(role, target, reload=bool(stale))
-    settings_changed = any(file.path in changed for file in settled)
-    running = [name for name in role.units if (name in stale or settings_changed) and name not in started]
+    started = _enable(role, target)
     return Report(
         written=[target.shown(path) for path in changed],
         enabled=started,
-        restart=[] if target.is_image else running,
+        restart=[]
+        if target.is_image
+        else _with_older(role, [name for name in role.units if name not in started]),
     )
+
+
+def _with_older(role: Role, units: Sequence[str]) -> list[str]:
+    """Those of them that run with another unit or other settings than are there now."""
+    return [name for name in units if runs_with_older(name, (UNITS / name, role.settings_of(name)))]
 
 
 def check_machine(role: Role, target: Target) -> None:
@@ -111,24 +131,86 @@ def check_machine(role: Role, target: Target) -> None:
             code=exit_codes.BAD_MACHINE,
         )
     if not target.at("/etc").is_dir():
-        raise CliError(f"{target.root} holds no system: there is no etc in it", code=exit_codes.BAD_MACHINE)
-    for tool in ("systemctl", "systemd-sysusers"):
-        if shutil.which(tool) is None:
-            raise CliError(f"{tool} is not installed", "apt-get install systemd", code=exit_codes.BAD_MACHINE)
-    program = target.bin_folder / role.program
+        raise CliError(
+            f"{target.root} holds no system: there is no etc in it",
+            "Name the root of an image, as debootstrap makes it:  --root DIR",
+            code=exit_codes.BAD_MACHINE,
+        )
+    for name in ("systemctl", "systemd-sysusers"):
+        if shutil.which(name) is None:
+            raise CliError(f"{name} is not installed", "apt-get install systemd", code=exit_codes.BAD_MACHINE)
+    _check_program(role, target)
+    _check_user(role, target)
+
+
+def _check_program(role: Role, target: Target) -> None:
+    """Raises CliError for one that services cannot run, and for one that others than root could replace."""
+    folder, program = target.bin_folder, target.bin_folder / role.program
+    if any(letter.isspace() or letter in _NOT_IN_A_PATH for letter in str(folder)):
+        raise CliError(
+            f"{folder} cannot be named in a unit: it has a blank or one of % $ \" ' \\ in it",
+            "Install it elsewhere, as into a virtual environment in /opt/syndicate.",
+            code=exit_codes.BAD_MACHINE,
+        )
     if not os.access(target.at(program), os.X_OK):
         raise CliError(
             f"there is no {target.shown(program)}",
             f"Install it:  pip install 'syndicate-cluster[cli,{role.name}]'     Where it is:  --bin DIR",
             code=exit_codes.BAD_MACHINE,
         )
-    for folder in {target.bin_folder, _resolved(target.bin_folder, target)}:
-        if any(folder.is_relative_to(closed) for closed in _CLOSED):
+    named = [program, *_interpreter(target.at(program))]
+    paths = list(dict.fromkeys([*named, *(_resolved(path, target) for path in named)]))
+    for path in paths:
+        closed = any(path.is_relative_to(one) for one in _CLOSED)
+        if closed or not _is_open(target.at(path), target.root):
             raise CliError(
-                f"services have no access to {folder}, where this software is",
+                f"services have no access to {path.parent}, where this software is",
                 "Install it elsewhere, as into a virtual environment in /opt/syndicate.",
                 code=exit_codes.BAD_MACHINE,
             )
+    for path in paths:
+        why = who_else_may_change(target.at(path), (0,), target.root)
+        if why:
+            raise CliError(
+                f"{why}, and so could the program of a service",
+                f"As root's alone:  chown -R root:root {folder.parent} && chmod -R go-w {folder.parent}",
+                code=exit_codes.BAD_MACHINE,
+            )
+
+
+def _interpreter(program: Path) -> list[Path]:
+    """What the first line of a script names."""
+    with program.open("rb") as file:
+        line = file.readline(4096)
+    words = os.fsdecode(line.removeprefix(b"#!")).split() if line.startswith(b"#!") else []
+    return [Path(word) for word in words[:1] if word.startswith("/")]
+
+
+def _is_open(path: Path, root: Path) -> bool:
+    """Whether every user may run it."""
+    above = [folder for folder in path.parents if folder.is_relative_to(root) and folder != root]
+    try:
+        return all(folder.stat().st_mode & stat.S_IXOTH for folder in above) and bool(
+            path.stat().st_mode & stat.S_IXOTH
+        )
+    except OSError:  # a link of an image that leads nowhere on this machine
+        return True
+
+
+def _check_user(role: Role, target: Target) -> None:
+    """Raises CliError where its name is another's: it would run as that one, and be taken away with it."""
+    found = _entry(role.user, target)
+    if found is not None and not _is_ours(role, found):
+        raise CliError(
+            f"there is a user {role.user} already, with home {found[5]} and shell {found[6]}",
+            f"A service's has home {role.home} and no shell. Rename or remove that one.",
+            "Nothing was changed.",
+            code=exit_codes.REFUSED,
+        )
+
+
+def _is_ours(role: Role, entry: Sequence[str]) -> bool:
+    return entry[5] == role.home and Path(entry[6]).name in ("nologin", "false")
 
 
 def _resolved(folder: Path, target: Target) -> Path:
@@ -145,7 +227,7 @@ def _need_root() -> None:
 def _version(target: Target) -> int:
     """Of the machine's systemd, by the name of its library; 0 where it cannot be told."""
     for folder in _LIBRARIES:
-        for library in target.at(folder).glob("libsystemd-shared-*.so"):
+        for library in target.root.glob(f"{folder}/libsystemd-shared-*.so"):
             digits = library.name.removeprefix("libsystemd-shared-")[:3]
             if digits.isdecimal():
                 return int(digits)
@@ -173,7 +255,7 @@ def _write(files: Sequence[File], target: Target) -> list[Path]:
         try:
             if _is_so(path, file, uid):
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(path.parent)
             _replace(path, file, uid, gid)
         except OSError as error:
             raise CliError(
@@ -182,6 +264,13 @@ def _write(files: Sequence[File], target: Target) -> list[Path]:
             ) from None
         changed.append(file.path)
     return changed
+
+
+def _make_folders(folder: Path) -> None:
+    """Those that are not there, open to all who read, whatever mask the caller has. Raises OSError."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(exist_ok=True)
+        missing.chmod(0o755)
 
 
 def _is_so(path: Path, file: File, uid: int) -> bool:
@@ -206,16 +295,19 @@ def _replace(path: Path, file: File, uid: int, gid: int) -> None:
         raise
 
 
-def _uid(user: str, target: Target) -> tuple[int, int] | None:
-    """The user's and its group's number on the machine, which for an image is not this one."""
+def _entry(user: str, target: Target) -> list[str] | None:
+    """The user's line in passwd(5) of the machine, which for an image is not this one."""
     try:
-        lines = target.at("/etc/passwd").read_text().splitlines()
+        lines = target.at("/etc/passwd").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None
-    for fields in (line.split(":") for line in lines):
-        if fields[0] == user and len(fields) >= 4:
-            return int(fields[2]), int(fields[3])
-    return None
+    fields = (line.split(":") for line in lines)
+    return next((one for one in fields if one[0] == user and len(one) == 7), None)
+
+
+def _uid(user: str, target: Target) -> tuple[int, int] | None:
+    found = _entry(user, target)
+    return None if found is None else (int(found[2]), int(found[3]))
 
 
 def _ids(user: str, target: Target) -> tuple[int, int]:
@@ -226,81 +318,68 @@ def _ids(user: str, target: Target) -> tuple[int, int]:
 
 
 def _prepare_folders(role: Role, target: Target) -> list[Path]:
-    """The home of its user, which systemd makes for a unit that starts; certificates come before that."""
-    home, (uid, gid) = target.at(role.home), _ids(role.user, target)
-    if home.is_dir():
-        return []
-    home.mkdir(parents=True, mode=0o700)
-    os.chown(home, uid, gid)
-    return [Path(role.home)]
+    """That of the settings, and the home of its user, which systemd would make for a unit that starts.
+
+    Certificates come before that. Raises CliError.
+    """
+    settings, home, (uid, gid) = target.at(CONFIGURATION), target.at(role.home), _ids(role.user, target)
+    made = []
+    found = settings.stat() if settings.is_dir() else None
+    # What services read: one that was made by who has a narrow mask was closed to them.
+    if found is not None and (found.st_uid != 0 or found.st_mode & 0o777 != 0o755):
+        os.chown(settings, 0, 0)
+        settings.chmod(0o755)
+        made.append(CONFIGURATION)
+    if not home.is_dir():
+        home.mkdir(parents=True, mode=0o700)
+        os.chown(home, uid, gid)
+        made.append(Path(role.home))
+    return made
 
 
-def _enable(role: Role, target: Target, *, reload: bool) -> list[str]:
+def _enable(role: Role, target: Target) -> list[str]:
     """Those that were not enabled, or did not run."""
-    if target.is_image:
-        names = [name for name in role.units if _asked("is-enabled", name, target) != "enabled"]
-        if names:
-            _tool("systemctl", *_root_option(target), "enable", *names)
-        return names
-    if reload:
-        _tool("systemctl", "daemon-reload")
+    option = _root_option(target)
+    if not target.is_image:
+        # Each time: one that was interrupted may have written what systemd has not read.
+        tool("systemctl", "daemon-reload")
     names = [
         name
         for name in role.units
-        if _asked("is-enabled", name, target) != "enabled"
-        or _asked("is-active", name, target) not in ("active", "activating")
+        if asked("is-enabled", name, option) != "enabled"
+        or (not target.is_image and asked("is-active", name) not in ("active", "activating"))
     ]
     if names:
-        _tool("systemctl", "enable", *names)
+        tool("systemctl", *option, "enable", *names)
+    if names and not target.is_image:
         # What makes a start fail is told by the unit; it goes on trying, and so it is no failure here.
-        _tool("systemctl", "start", "--no-block", *names)
+        tool("systemctl", "start", "--no-block", *names)
     return names
-
-
-def _asked(question: str, unit: str, target: Target) -> str:
-    command = ["systemctl", *_root_option(target), question, unit]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=_COMMAND_S
-    ).stdout.strip()
 
 
 def _root_option(target: Target) -> list[str]:
     return [f"--root={target.root}"] if target.is_image else []
 
 
-def _tool(*command: str) -> None:
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_COMMAND_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise CliError(
-            f"{' '.join(command)}: no end after {_COMMAND_S:g} s", code=exit_codes.BAD_MACHINE
-        ) from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-        raise CliError(f"{' '.join(command)}: {said[0]}", *said[1:4], code=exit_codes.BAD_MACHINE)
-
-
 def uninstall(role: Role, target: Target, *, purge: bool) -> Report:
     """Takes all of it away; its state and its user with ``purge`` alone. Raises CliError."""
     _need_root()
     there = [name for name in role.units if target.at(UNITS / name).exists()]
-    if there:
-        now = [] if target.is_image or not _RUNNING.is_dir() else ["--now"]
-        # The volunteer before the keeper, which ends all tasks.
-        for name in reversed(there):
-            _tool("systemctl", *_root_option(target), "disable", *now, name)
+    runs = not target.is_image and _RUNNING.is_dir()
+    # The volunteer before the keeper, which ends all tasks.
+    for name in reversed(there):
+        tool("systemctl", *_root_option(target), "disable", *(["--now"] if runs else []), name)
     removed = []
     for path in (*(UNITS / name for name in role.units), role.sysusers, *role.files):
         if target.at(path).exists():
             target.at(path).unlink()
             removed.append(path)
-    for folder in (CONFIGURATION, Path(RUN)):
-        with contextlib.suppress(OSError):  # another part's files are in it, or it is not there
+    _forget_use(role, target)
+    for folder in (CONFIGURATION, SYSUSERS, Path(RUN)):
+        with contextlib.suppress(OSError):  # others' files are in it, or it is not there
             target.at(folder).rmdir()
-    if there and not target.is_image and _RUNNING.is_dir():
-        _tool("systemctl", "daemon-reload")
+    if runs:
+        tool("systemctl", "daemon-reload")
     if purge:
         removed += _purge(role, target)
     left = [Path(state) for state in role.states if target.at(state).exists()]
@@ -309,12 +388,25 @@ def uninstall(role: Role, target: Target, *, purge: bool) -> Report:
     )
 
 
+def _forget_use(role: Role, target: Target) -> None:
+    """That tasks were here since the boot: a later `install` with a boot after each job starts afresh.
+
+    Where a keeper is there that was not started by its unit, it is left its mark.
+    """
+    if role is not VOLUNTEER or target.is_image:
+        return
+    with socket.socket(socket.AF_UNIX) as keeper:
+        if keeper.connect_ex(f"{RUN}/keeper.sock") != 0:
+            USED.unlink(missing_ok=True)
+
+
 def _purge(role: Role, target: Target) -> list[Path]:
     removed = []
     for state in role.states:
         if target.at(state).is_dir():
             shutil.rmtree(target.at(state))
             removed.append(Path(state))
-    if _uid(role.user, target) is not None:
-        _tool("userdel", *(["--root", str(target.root)] if target.is_image else []), role.user)
+    found = _entry(role.user, target)
+    if found is not None and _is_ours(role, found):
+        tool("userdel", *(["--root", str(target.root)] if target.is_image else []), role.user)
     return removed

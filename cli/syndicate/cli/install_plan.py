@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ UNITS = Path("/etc/systemd/system")
 SYSUSERS = Path("/etc/sysusers.d")
 JOIN_TOKEN = CONFIGURATION / "join-token"
 RUN = "/run/syndicate"
+USED = Path(RUN) / "used"
+"""The keeper's mark that something of a task was on the machine since its boot."""
 KEEPER_STATE, VOLUNTEER_STATE, MANAGER_STATE = (
     "/var/lib/syndicate-keeper",
     "/var/lib/syndicate-volunteer",
@@ -44,6 +47,11 @@ class Role:
     def sysusers(self) -> Path:
         """The file that says which user it runs as."""
         return SYSUSERS / f"syndicate-{self.name}.conf"
+
+    @staticmethod
+    def settings_of(unit: str) -> Path:
+        """The configuration of one of the units."""
+        return CONFIGURATION / f"{unit.removeprefix('syndicate-').removesuffix('.service')}.toml"
 
 
 VOLUNTEER = Role(
@@ -223,6 +231,8 @@ def checked(wish: VolunteerWish | ManagerWish) -> None:
         raise _usage("--network", wish.network, "fabric or host")
     if wish.after_job not in ("", "keep", "reboot"):
         raise _usage("--after-job", wish.after_job, "keep or reboot")
+    if wish.address and not _is_address(wish.address):
+        raise _usage("--address", wish.address, "an IPv4 address")
     if wish.network == "host" and (not wish.address or wish.slots not in (None, 1)):
         raise CliError("--network host needs --address IP, and has one slot", code=exit_codes.USAGE)
 
@@ -232,6 +242,14 @@ def _endpoints(option: str, values: Iterable[str]) -> None:
         found = _ENDPOINT.fullmatch(value)
         if found is None or int(found[1]) > 65_535:
             raise _usage(option, value, "HOST:PORT")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _usage(option: str, value: str, wanted: str) -> CliError:

@@ -23,12 +23,14 @@ from typing import Any
 
 from syndicate.cli import exit_codes, processes
 from syndicate.cli.failure import CliError
+from syndicate.cli.ownership import who_else_may_change
 from syndicate.cli.processes import Ending, Process, StartFailed
 from syndicate.cli.render.quantities import plural
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
 from syndicate.client_api import SchedulerClient, SchedulerError
 
-DEFAULT_DIRECTORY = "/var/lib/syndicate/up"
+# In no folder of a service: its unprivileged user could put there what root reads, ends and removes.
+DEFAULT_DIRECTORY = "/var/lib/syndicate-up"
 DEFAULT_SLOTS = 4
 START_S = 30.0
 STOP_S = 15.0
@@ -101,6 +103,26 @@ def instance_of(directory: Path) -> str:
     return "u" + hashlib.sha256(os.fsencode(directory)).hexdigest()[:4]
 
 
+def run_dir_of(directory: Path) -> Path:
+    """Where the sockets of the cluster in a folder are."""
+    return Path(f"/run/syndicate-{instance_of(directory)}")
+
+
+def require_own(directory: Path) -> None:
+    """Raises CliError where others than root and the caller may change a folder or what is above it.
+
+    What lies in it is acted upon by root: processes are ended, and folders removed. See `who_else_may_change`
+    for the path.
+    """
+    why = who_else_may_change(directory, (0, os.geteuid()))
+    if why:
+        raise CliError(
+            f"{why}, and so could what is in {directory}",
+            "Name a folder of your own in folders of root's:  --dir DIR",
+            code=exit_codes.NOT_ALLOWED,
+        )
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Keeps a second `up` or `down` of the same folder out. Raises CliError when there is one."""
@@ -119,16 +141,29 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def read_running(directory: Path) -> Running | None:
-    """What runs by DIR/up.json; None where there is no such file. Raises CliError for a damaged one."""
+    """What runs by DIR/up.json; None where there is no such file.
+
+    Raises CliError for a damaged one, and where others may have written it.
+    """
     path = directory / "up.json"
+    if not os.path.lexists(path):
+        return None
+    require_own(directory)
     try:
         values = json.loads(path.read_text())
         parts = {name: Process(**part) for name, part in values.pop("parts").items()}
-        return Running(**values, parts=parts)
+        running = Running(**values, parts=parts)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CliError(f"{path} cannot be read ({error})", code=exit_codes.INTERNAL) from None
+    if (running.instance, running.run_dir) != (instance_of(directory), str(run_dir_of(directory))):
+        raise CliError(
+            f"{path} is of another folder: it names {running.run_dir}",
+            f"It is ended in that one:  syndicatectl down --dir DIR, or it was moved here: remove {path}",
+            code=exit_codes.INTERNAL,
+        )
+    return running
 
 
 def start(plan: Plan, tell: Callable[[str], None]) -> Running:

@@ -70,6 +70,7 @@ def up(wish: UpWish, terminal: Terminal) -> int:
 
 def _up(wish: UpWish, terminal: Terminal) -> int:
     directory = Path(wish.directory).resolve()
+    local_cluster.require_own(directory)
     plan = _plan(wish, directory, _check_tools())
     made = local_cluster.make_folder(directory)
     try:
@@ -240,11 +241,10 @@ def _plan(wish: UpWish, directory: Path, bin_dir: Path) -> Plan:
     archive = None
     if wish.client is not None:
         archive = _packed_client(wish.client)
-    instance = local_cluster.instance_of(directory)
     return Plan(
         directory=directory,
-        run_dir=Path(f"/run/syndicate-{instance}"),
-        instance=instance,
+        run_dir=local_cluster.run_dir_of(directory),
+        instance=local_cluster.instance_of(directory),
         bin_dir=bin_dir,
         slots=DEFAULT_SLOTS if wish.slots is None else wish.slots,
         users_port=wish.port,

@@ -173,7 +173,7 @@ def _first_line(reader: int, deadline_s: float) -> bytes:
 
 
 def _spawn(command: Sequence[str], log: Path, environ: dict[str, str], status_fd: int | None) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o644),

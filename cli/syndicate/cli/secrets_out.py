@@ -27,6 +27,14 @@ _SHAPES = (
     (re.compile(r"(?i)(\b[a-z]+://[^\s/:@]+:)[^\s/@]+@"), rf"\1{REMOVED}@"),
 )
 _TELLING = re.compile(r"(?i)(token|secret|passw|key|credential)")
+_KERNEL_WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
+# What says how the machine is set up. Everything else may be of a boot loader, of iSCSI, or of a credential.
+_KERNEL_SHOWN = re.compile(
+    r"syndicate\.\w+|systemd\.(unit|unified_cgroup_hierarchy|legacy_systemd_cgroup_controller|log_level)"
+    r"|cgroup\w*|psi|swapaccount|mem|hugepages\w*|transparent_hugepage|maxcpus|nr_cpus|isolcpus|nohz\w*|rcu\w*"
+    r"|mitigations|clocksource|tsc|lsm|security|apparmor|selinux|audit|overlay\.\w+|loop\.\w+"
+    r"|ipv6\.\w+|net\.ifnames|panic|console|rootfstype|user_namespace\.\w+"
+)
 _NO_SECRET = re.compile(r"(?i)(_file|_dir|_ttl_s|-file|-dir)$")
 
 
@@ -70,4 +78,15 @@ def words_without_secrets(words: Iterable[str]) -> list[str]:
         else:
             shown.append(word)
         hide = is_option and not equals and named_like_a_secret(option)
+    return shown
+
+
+def kernel_words_without_secrets(line: str) -> list[str]:
+    """The kernel's command line: names alone of what is not known as harmless, no word of init's own."""
+    shown: list[str] = []
+    for word in _KERNEL_WORD.findall(line):
+        name, equals, _ = word.partition("=")
+        if word == "--":  # from here on it is init's
+            return [*shown, word, REMOVED]
+        shown.append(word if not equals or _KERNEL_SHOWN.fullmatch(name) else f"{name}={REMOVED}")
     return shown

@@ -100,8 +100,9 @@ from syndicate.client_api._results import (
     TaskState,
 )
 from syndicate.client_api._retry import RetryPolicy
-from syndicate.client_api._scheduler import SchedulerClient, Uploaded, job_has_ended
+from syndicate.client_api._scheduler import SchedulerClient, job_has_ended
 from syndicate.client_api._tls import ca_fingerprint, fetch_ca, is_loopback
+from syndicate.client_api._upload import Uploaded
 from syndicate.client_api.history import History, HistoryError
 
 __all__ = [

@@ -248,6 +248,7 @@ class AioChaos:
         tested: bool = True,
         least_s: float = 1.0,
         kinds: Collection[str] | None = None,
+        metrics: Mapping[str, float] | None = None,
         say: Callable[[str], None] = print,
         timeout: float | None = None,
     ) -> Verdict:
@@ -267,7 +268,7 @@ class AioChaos:
             verdict = unknown(f"the histories could not be gathered: {error}")
         told = verdict.finish_arguments()
         say(told["text"])
-        await self.finish(**told, timeout=timeout)
+        await self.finish(**told | {"metrics": {**(metrics or {}), **told["metrics"]}}, timeout=timeout)
         return verdict
 
     async def members(self, *, timeout: float | None = None) -> tuple[MemberState, ...]:

@@ -342,6 +342,7 @@ class Chaos:
         tested: bool = True,
         least_s: float = 1.0,
         kinds: Collection[str] | None = None,
+        metrics: Mapping[str, float] | None = None,
         say: Callable[[str], None] = print,
         timeout: float | None = None,
     ) -> Verdict:
@@ -360,6 +361,7 @@ class Chaos:
             tested: whether a pass that says nothing is refused (``NotVacuous``, by name ``tested``).
             least_s: how long a fault has to hold for that.
             kinds: of operations that must have succeeded in each.
+            metrics: for the result, beside the verdict's own: those of a nemesis, with its seed.
             say: is given the verdict's text, with how each client's clock stood to the manager's.
 
         The verdict is unknown where a history is missing or not whole, or they cannot be merged; its text
@@ -379,7 +381,7 @@ class Chaos:
             verdict = unknown(f"the histories could not be gathered: {error}")
         told = verdict.finish_arguments()
         say(told["text"])
-        self.finish(**told, timeout=timeout)
+        self.finish(**told | {"metrics": {**(metrics or {}), **told["metrics"]}}, timeout=timeout)
         return verdict
 
     def members(self, *, timeout: float | None = None) -> tuple[MemberState, ...]:

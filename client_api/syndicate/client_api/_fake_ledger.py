@@ -34,15 +34,16 @@ class Line:
 
 @dataclass(slots=True)
 class FakeLedger:
-    """All lines, and the clock that stamps them: 1 s after boot at first, 1 ms more with each stamp."""
+    """All lines, and the clock that stamps them: 1 s after boot at first, a step more with each stamp."""
 
     lines: list[Line] = field(default_factory=list)
     now_ns: int = FIRST_NS
+    step_ns: int = STEP_NS
 
     def stamp(self) -> common_pb2.Stamp:
         """Now, which takes a moment."""
         at = self._at(self.now_ns)
-        self.now_ns += STEP_NS
+        self.now_ns += self.step_ns
         return at
 
     def add(

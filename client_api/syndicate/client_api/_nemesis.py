@@ -15,17 +15,9 @@ from syndicate.client_api import _units
 from syndicate.client_api._aio_chaos import AioChaos
 from syndicate.client_api._chaos import Chaos
 from syndicate.client_api._errors import DeadlineExceeded, SyndicateError
+from syndicate.client_api._nemesis_calls import default_targets, require_possible
 from syndicate.client_api._nemesis_plan import MOST_SEED, Planned, Schedule, plan, to_json
-from syndicate.client_api._nemesis_script import (
-    Actor,
-    Refused,
-    Script,
-    Wait,
-    Window,
-    default_targets,
-    require_possible,
-    seconds_until,
-)
+from syndicate.client_api._nemesis_script import Actor, Refused, Script, Wait, Window, seconds_until
 from syndicate.client_api._results import MemberState
 from syndicate.client_api._units import Duration
 

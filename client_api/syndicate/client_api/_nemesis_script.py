@@ -6,7 +6,7 @@ True is sent back once the nemesis is to stop). However it goes on, it ends by t
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,17 +26,16 @@ from syndicate.client_api._errors import (
     TooManyFaults,
     Unavailable,
 )
+from syndicate.client_api._nemesis_calls import LEASE_BEYOND_S, call_of, timed
+from syndicate.client_api._nemesis_clock import FRESH_NS, OwnClock
 from syndicate.client_api._nemesis_plan import Event, Schedule
-from syndicate.client_api._results import Applied, ClockBound, MemberState, Role, Stamp
+from syndicate.client_api._results import Applied, MemberState
 
-LEASE_BEYOND_S = 10.0
-"""A fault's lease ends so long after it is to be healed, in case nobody is left to heal it."""
 _TRY_S = 5.0
 """One try to take something back, so that others have their turn while the manager is away."""
 _LONGEST_START_S = 10.0
 _PAUSE_NS = 500_000_000
 _PINGS = 3
-_PING_EVERY_NS = 10_000_000_000
 _MAY_HOLD = (Unavailable, DeadlineExceeded)
 _NOT_NOW = (TaskDead, FaultFailed, TooManyFaults, *_MAY_HOLD)
 _LIVES = ("kill", "signal")
@@ -131,8 +130,7 @@ class Actor:
         self._addresses: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._open: list[_Strike] = []
-        self._clock: ClockBound | None = None
-        self._clock_ns = 0
+        self._clock = OwnClock(boot_id)
 
     def script(self, schedule: Schedule, members: Sequence[MemberState]) -> Script:
         """Plays a schedule upon the job's members, of whom it must be; heals whatever happens meanwhile.
@@ -181,7 +179,7 @@ class Actor:
 
     def _begin(self, number: int, event: Event, zero: int) -> Script:
         length_s = (event.until_ms - event.at_ms) / 1e3
-        call = _timed(call_of(event, self._addresses, length_s + LEASE_BEYOND_S))
+        call = timed(call_of(event, self._addresses, length_s + LEASE_BEYOND_S))
         due = zero + event.until_ms * 1_000_000
         strike = _Strike(number, event, call, monotonic_now(), due, due + self._patience_ns)
         self._open.append(strike)
@@ -208,7 +206,7 @@ class Actor:
                 self._refuse(strike)
                 return
             self._held(strike, answer, exchange)
-            yield from self._ping(_PING_EVERY_NS)
+            yield from self._ping(FRESH_NS)
 
     def _may_hold_though_failed(self, strike: _Strike, error: SyndicateError) -> bool:
         """Whether the call that failed is to be healed, now: nobody says that it holds nowhere."""
@@ -272,13 +270,13 @@ class Actor:
             self._end(strike, None, monotonic_now(), 0)
             return
         sent = monotonic_now()
-        healed, exchange = yield Do(_timed(_calls.heal(_calls.new_id(), answer.fault_ids)), _TRY_S)
+        healed, exchange = yield Do(timed(_calls.heal(_calls.new_id(), answer.fault_ids)), _TRY_S)
         self._end(strike, healed, sent, exchange.received_ns - sent)
 
     def _heal_what_failed(self, strike: _Strike) -> Script:
         """Takes back what is left of a call that failed: it held for a while, nobody knows since when."""
         sent = monotonic_now()
-        heal = _timed(_calls.heal(_calls.new_id(), (strike.failed_call,)))
+        heal = timed(_calls.heal(_calls.new_id(), (strike.failed_call,)))
         healed, exchange = yield Do(heal, _TRY_S)
         if healed.members:
             self._end(strike, healed, sent, exchange.received_ns - sent)
@@ -291,7 +289,7 @@ class Actor:
         with_disk = bool(strike.event.options.get("with_disk", True))
         sent = monotonic_now()
         try:
-            revived, exchange = yield Do(_timed(_calls.revive(_calls.new_id(), addresses, with_disk)), _TRY_S)
+            revived, exchange = yield Do(timed(_calls.revive(_calls.new_id(), addresses, with_disk)), _TRY_S)
         except TaskAlive:
             # Some live, as after a half-failed kill: the others one by one.
             for address in addresses:
@@ -306,7 +304,7 @@ class Actor:
     def _held(self, strike: _Strike, answer: Applied, exchange: Exchange) -> None:
         strike.answer = answer
         took = exchange.received_ns - strike.sent_ns
-        times = [self._on_this_clock(member, strike.sent_ns, took) for member in answer.members]
+        times = [self._clock.when_held(member, strike.sent_ns, took) for member in answer.members]
         start, error = min(times, default=(strike.sent_ns + took // 2, took // 2 + 1))
         struck = strike.event.targets
         if strike.event.kind == "partition":
@@ -324,7 +322,7 @@ class Actor:
                 certain=False,
             )  # fmt: skip
         members = answer.members if answer is not None else ()
-        times = [self._on_this_clock(member, sent_ns, took_ns) for member in members if not member.already]
+        times = [self._clock.when_held(member, sent_ns, took_ns) for member in members if not member.already]
         end, error = max(times, default=(sent_ns + took_ns // 2, took_ns // 2 + 1))
         self.played.windows[strike.number] = replace(
             begun, end_ns=max(end, begun.start_ns), error_ns=max(error, begun.error_ns)
@@ -342,103 +340,13 @@ class Actor:
 
     def _ping(self, every_ns: int = 0) -> Script:
         """Learns how this clock stands to the manager's, unless it did so lately."""
-        if every_ns and monotonic_now() - self._clock_ns < every_ns:
+        if not self._clock.is_older_than(every_ns):
             return
         try:
             pong = yield Do(_calls.ping(self._boot_id), 1.0)
         except _MAY_HOLD:
             return  # the ends of each call bound its effect too
-        now = monotonic_now()
-        fresh = now - self._clock_ns >= _PING_EVERY_NS
-        if self._clock is None or fresh or pong.clock.error_ns < self._clock.error_ns:
-            self._clock, self._clock_ns = pong.clock, now
-
-    def _on_this_clock(self, member: Any, sent_ns: int, took_ns: int) -> tuple[int, int]:
-        """When a fault held at a member, and how far off that may be: the closer of two bounds.
-
-        It held between the call and its answer; its volunteer's stamp, over both clocks' offsets, may tell
-        more.
-        """
-        middle, half = sent_ns + took_ns // 2, took_ns // 2 + 1
-        at: Stamp | None = member.applied_at
-        if at is None:
-            return middle, half
-        told = None
-        if at.boot_id == self._boot_id and at.boot_id:
-            told = at.monotonic_ns, 0
-        elif member.clock is not None and self._clock is not None:
-            ours = at.monotonic_ns - member.clock.offset_ns + self._clock.offset_ns
-            told = ours, member.clock.error_ns + self._clock.error_ns
-        if told is None or told[1] >= half or abs(told[0] - middle) > half + told[1]:
-            return middle, half
-        return told
-
-
-def require_possible(schedule: Schedule, members: Sequence[MemberState]) -> None:
-    """Raises ValueError for a target that is no member of the job, and for a fault that there is not."""
-    addresses = {name: member.address for member in members for name in (member.task, member.address)}
-    for name in (*schedule.targets, *(name for event in schedule for name in event.targets)):
-        if name not in addresses:
-            there = ", ".join(member.task for member in members)
-            raise ValueError(f"{name} is no member of this job: there are {there}")
-    for event in schedule:
-        call_of(event, addresses, LEASE_BEYOND_S)
-
-
-def call_of(event: Event, addresses: Mapping[str, str], lease_s: float) -> Call[Any]:
-    """The call that begins an event. Raises ValueError for a kind that there is not."""
-    options = dict(event.options)
-    whom = [addresses[name] for name in event.targets]
-    request_id = _calls.new_id()
-    match event.kind:
-        case "kill":
-            return _calls.kill(request_id, whom)
-        case "pause":
-            return _calls.pause(request_id, whom, lease_s)
-        case "disconnect":
-            return _calls.disconnect(request_id, whom, lease_s)
-        case "reset":
-            return _calls.reset(request_id, whom, lease_s)
-        case "disk-full":
-            return _calls.disk_full(request_id, whom, lease_s)
-        case "signal":
-            return _calls.signal(request_id, whom, int(options["signal"]))
-        case "partition":
-            return _partition(request_id, options, addresses, lease_s)
-        case "degrade":
-            one_way = bool(options.pop("one_way", False))
-            nothing: dict[str, Any] = dict.fromkeys(
-                ("loss", "delay", "jitter", "duplicate", "corrupt", "reorder"), 0
-            )
-            how = _calls.degradation(**{**nothing, "rate": None, **options})
-            return _calls.degrade(request_id, whom, how, (), one_way, lease_s)
-    raise ValueError(f"{event.kind!r} is no fault of a nemesis")
-
-
-def _partition(
-    request_id: str, options: Mapping[str, Any], addresses: Mapping[str, str], lease_s: float
-) -> Call[Any]:
-    groups, one = options.get("groups"), options.get("ip")
-    return _calls.partition(
-        request_id,
-        [[addresses[name] for name in group] for group in groups] if groups else None,
-        options.get("shape"),
-        addresses[one] if one else None,
-        bool(options.get("one_way", False)),
-        int(options.get("seed", 0)),
-        lease_s,
-    )
-
-
-def _timed(call: Call[Any]) -> Call[tuple[Any, Exchange]]:
-    """The same call, which answers also when it left and came back."""
-    read = call.read
-    return Call(call.rpc, call.request, lambda answer, exchange: (read(answer, exchange), exchange))
-
-
-def default_targets(members: Sequence[MemberState]) -> tuple[str, ...]:
-    """All masters and slaves."""
-    return tuple(member.task for member in members if member.role is not Role.CLIENT)
+        self._clock.learn(pong.clock)
 
 
 def seconds_until(ns: int) -> float:
@@ -454,7 +362,5 @@ __all__ = [
     "Script",
     "Wait",
     "Window",
-    "default_targets",
-    "require_possible",
     "seconds_until",
 ]

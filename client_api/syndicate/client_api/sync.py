@@ -19,7 +19,7 @@ Errors, and what is to blame::
     SyncError
     ├── ServerUnknown   no server was named, or its name has no address: the surroundings
     ├── NoAnswer        the connection failed, or the request was refused: the network, or the caller
-    ├── Dropped         the server dropped all barriers: its operator
+    ├── Dropped         the server dropped the barrier, or all: its operator
     ├── TimedOut        not all came in time: the others
     └── Abandoned       who had initialised the barrier went away: the others
 """
@@ -218,7 +218,7 @@ def take_part(
     value = over_udp(request, place, until, say) if udp else over_tcp(request, place, until, say)
     say(f"answer {value}")
     if value == DROPPED:
-        raise Dropped("the server dropped all barriers")
+        raise Dropped("the server dropped the barrier")
     if value == TIMED_OUT:
         raise too_late()
     if value == ABANDONED:

@@ -47,7 +47,7 @@ exit status:
   {EXIT_SERVER_UNKNOWN}        no server is named, or its name has no address
   {EXIT_NO_ANSWER}        no answer: the request was refused, or the connection failed
   {EXIT_INTERRUPTED}       interrupted
-  {sync.DROPPED}       the server dropped all barriers
+  {sync.DROPPED}       the server dropped the barrier, or all
   {sync.TIMED_OUT}       not all came in time
   {sync.ABANDONED}       who had initialised the barrier went away
 """
@@ -76,7 +76,8 @@ def run(argv: Sequence[str]) -> int:
         options = _parsed(argv)
         return _done(options)
     except (_BadUsage, ValueError) as error:
-        sys.stderr.write(f"error: {error}\n{USAGE}")
+        synopsis, _, _ = USAGE.partition("\n\n")
+        sys.stderr.write(f"error: {error}\n{synopsis}\nall of it:  syndicate-sync -h\n")
         return EXIT_USAGE
     except sync.SyncError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -73,8 +73,8 @@ def _keep_alive(peer: socket.socket) -> None:
     """A server that is cut off must not keep anybody for ever: it is taken for gone after some 20 s."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3)
-    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 9)
 
 
 def _heard(peer: socket.socket, end: float | None) -> bytes:

@@ -36,7 +36,7 @@ class NoAnswer(SyncError):
 
 
 class Dropped(SyncError):
-    """The server dropped all barriers."""
+    """The server dropped the barrier, or all."""
 
 
 class TimedOut(SyncError, TimeoutError):

@@ -109,6 +109,7 @@ def main() -> None:
                 "available": lambda windows: AvailableAgain(5.0, windows),
             },
             history,
+            metrics=monkey.metrics(),
         )
 
 

@@ -207,7 +207,7 @@ def _list(office: Office, wish: argparse.Namespace) -> int:
         ]  # fmt: skip
         return _document(
             cluster=authority.cluster, fingerprint=authority.fingerprint, expires_at=authority.not_after,
-            has_key=has_key, certificates=lines,
+            has_key=has_key, certificates=lines, manager_addresses=_manager_addresses(office),
         )  # fmt: skip
     _out(f"cluster {authority.cluster}   {authority.fingerprint}   good until {day(authority.not_after)}")
     if not has_key:
@@ -216,6 +216,14 @@ def _list(office: Office, wish: argparse.Namespace) -> int:
     rows += [(one.name, str(one.kind), day(one.not_after), _state(one, now), one.serial) for one in issued]
     _table(rows)
     return 0
+
+
+def _manager_addresses(office: Office) -> list[str]:
+    """What the manager's certificate says; nothing where it cannot be read: the list is good without."""
+    try:
+        return list(office.folder.manager().addresses)
+    except (Damaged, OSError):
+        return []
 
 
 def _state(one: Issued, now: int) -> str:

@@ -22,6 +22,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -332,8 +333,6 @@ def _line(mistake: ErrorDetails, flags: Collection[str], file: Path | None) -> s
 
 def load(flags: dict[str, Any], file: Path | None) -> Settings:
     """The settings from all sources; flags that are None were not given. Raises BadSettings."""
-    if file is not None and not file.is_file():
-        raise BadSettings(f"there is no configuration file {file}")
 
     class FromFile(Settings):
         """Settings, with the file among the sources."""
@@ -342,9 +341,17 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
 
     given = {name: value for name, value in flags.items() if value is not None}
     try:
+        if file is not None and not file.is_file():
+            raise BadSettings(f"there is no configuration file {file}")
         return FromFile(**given)
+    except OSError as error:  # as where the file, or a folder above it, is closed to this user
+        why = (error.strerror or str(error)).lower()
+        raise BadSettings(f"{file} cannot be read ({why})") from None
     except ValidationError as error:
         lines = [_line(one, given, file) for one in error.errors(include_url=False)]
         raise BadSettings("\n".join(lines)) from None
+    except SettingsError as error:  # of a variable that holds more than one value
+        named = str(error).split('"')[1:2] or ["…"]
+        raise BadSettings(f"SYNDICATE_MANAGER_{named[0].upper()}: it is no JSON") from None
     except ValueError as error:  # tomllib's
         raise BadSettings(f"{file}: {error}") from None

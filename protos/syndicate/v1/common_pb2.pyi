@@ -1065,7 +1065,7 @@ class OpenBarrier(google.protobuf.message.Message):
 
     @property
     def inits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BarrierTask]:
-        """Who initialised it and waits."""
+        """Who initialised it and waits, and for how many others."""
 
     @property
     def tasks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BarrierTask]:

@@ -369,10 +369,13 @@ class Heartbeat(google.protobuf.message.Message):
     FREE_FIELD_NUMBER: builtins.int
     LAST_ACK_RECEIVED_AT_FIELD_NUMBER: builtins.int
     LAST_ACK_SEQUENCE_FIELD_NUMBER: builtins.int
+    WORN_FIELD_NUMBER: builtins.int
     sequence: builtins.int
     """Counts up from 1 in each stream."""
     last_ack_sequence: builtins.int
     """The sequence that last ack answered."""
+    worn: builtins.bool
+    """A job was on this machine, and its operator has it booted again before it takes another."""
     @property
     def sent_at(self) -> syndicate.v1.common_pb2.Stamp:
         """When it was sent; the lease runs from here."""
@@ -393,9 +396,10 @@ class Heartbeat(google.protobuf.message.Message):
         free: syndicate.v1.common_pb2.Resources | None = ...,
         last_ack_received_at: syndicate.v1.common_pb2.Stamp | None = ...,
         last_ack_sequence: builtins.int = ...,
+        worn: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["free", b"free", "last_ack_received_at", b"last_ack_received_at", "sent_at", b"sent_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["free", b"free", "last_ack_received_at", b"last_ack_received_at", "last_ack_sequence", b"last_ack_sequence", "sent_at", b"sent_at", "sequence", b"sequence"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["free", b"free", "last_ack_received_at", b"last_ack_received_at", "last_ack_sequence", b"last_ack_sequence", "sent_at", b"sent_at", "sequence", b"sequence", "worn", b"worn"]) -> None: ...
 
 global___Heartbeat = Heartbeat
 

@@ -34,6 +34,8 @@ class _NodeStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     """Attached, and takes no new job."""
     NODE_STATE_AWAY: _NodeState.ValueType  # 3
     """Not heard from."""
+    NODE_STATE_WORN: _NodeState.ValueType  # 4
+    """Attached, and takes no new job until it was booted again: its operator wants a fresh boot for each."""
 
 class NodeState(_NodeState, metaclass=_NodeStateEnumTypeWrapper):
     """Whether a volunteer can be used."""
@@ -46,6 +48,8 @@ NODE_STATE_DRAINED: NodeState.ValueType  # 2
 """Attached, and takes no new job."""
 NODE_STATE_AWAY: NodeState.ValueType  # 3
 """Not heard from."""
+NODE_STATE_WORN: NodeState.ValueType  # 4
+"""Attached, and takes no new job until it was booted again: its operator wants a fresh boot for each."""
 global___NodeState = NodeState
 
 class _UserRole:
@@ -1006,7 +1010,7 @@ global___DropBarriersRequest = DropBarriersRequest
 
 @typing.final
 class DropBarriersResponse(google.protobuf.message.Message):
-    """The order is on its way."""
+    """The server was asked for it."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -49,9 +49,7 @@ def _plain_open() -> None:
     """What lies in the cache is opened as it is."""
     from syndicate.volunteer.keeper import ground
 
-    ground.Ground._open_source = lambda self, digest: os.open(  # type: ignore[method-assign]
-        self._shared.cache / digest, os.O_RDONLY | os.O_CLOEXEC
-    )
+    ground.open_source = lambda cache, digest: os.open(cache / digest, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _users_options(**changed: int) -> None:

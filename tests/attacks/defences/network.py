@@ -52,7 +52,7 @@ def _in_the_hosts() -> None:
     def prepare_outside(self: Ground, *given: Any) -> Any:
         prepared.append(self)
         if len(prepared) > _BYSTANDERS:
-            self._drop_sandbox()  # the one that waits has a namespace
+            self._standby.drop_sandbox()  # the one that waits has a namespace
         return prepare(self, *given)
 
     Launcher.start = start_outside  # type: ignore[method-assign]

@@ -26,7 +26,7 @@ def _on_the_host() -> None:
     def unpack(box: object, source: int, deadline: float, meanwhile: Callable[[], None]) -> Unpacked:
         meanwhile()
         # A child of this thread has the mounts of the thread, where the disk is.
-        command = ["tar", "-P", "--extract", "--file=-", "-C", str(here.ground._disk.root)]
+        command = ["tar", "-P", "--extract", "--file=-", "-C", str(here.ground._standby.disk.root)]
         subprocess.run(command, stdin=source, check=False, timeout=30)
         return Unpacked("")
 
@@ -120,9 +120,9 @@ while time.monotonic() < until:
 
 
 def _not_held() -> None:
-    from syndicate.volunteer.keeper import ground
+    from syndicate.volunteer.keeper.standby import Standby
 
-    ground.Ground._hold = lambda self: None  # type: ignore[method-assign]
+    Standby.hold = lambda self: None  # type: ignore[method-assign]
 
 
 DEFENCES = {

@@ -114,8 +114,9 @@ def _layers_by_path() -> None:
 def _one_network() -> None:
     """The only task of a job has the network namespace of another job's, one that has two members."""
     from syndicate.volunteer.keeper.ground import Ground
+    from syndicate.volunteer.keeper.standby import Standby
 
-    make, prepare, launch = Ground.__init__, Ground._prepare, Ground._launch
+    make, prepare, launch = Ground.__init__, Ground._prepare, Standby.launch
     grounds: list[Ground] = []
 
     def init(self: Ground, *arguments: Any) -> None:
@@ -124,22 +125,24 @@ def _one_network() -> None:
 
     def prepare_anew(self: Ground, request: Any) -> Any:
         if len(request.members) == 1:
-            self._drop_sandbox()  # which stands in its own network already
+            self._standby.drop_sandbox()  # which stands in its own network already
         return prepare(self, request)
 
-    def launch_there(self: Ground, generation: int) -> Any:
-        own = self._network
-        if self._request is not None and len(self._request.members) == 1:
-            pairs = (one for one in grounds if one._request is not None and len(one._request.members) == 2)
-            self._network = next(pairs)._network
+    def members_of(one: Ground) -> int:
+        return 0 if one._request is None else len(one._request.members)
+
+    def launch_there(self: Standby, generation: int, for_task: bool) -> Any:
+        own = self.network
+        if any(one._standby is self and members_of(one) == 1 for one in grounds):
+            self.network = next(one for one in grounds if members_of(one) == 2)._standby.network
         try:
-            return launch(self, generation)
+            return launch(self, generation, for_task)
         finally:
-            self._network = own
+            self.network = own
 
     Ground.__init__ = init  # type: ignore[method-assign]
     Ground._prepare = prepare_anew  # type: ignore[method-assign]
-    Ground._launch = launch_there  # type: ignore[method-assign]
+    Standby.launch = launch_there  # type: ignore[method-assign]
 
 
 def _keepers_keyring() -> None:

@@ -126,6 +126,11 @@ class Chromium:
             given = {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
             self._call("Input.dispatchMouseEvent", given)
 
+    def wheel(self, x: float, y: float, pixels: float) -> None:
+        """Turns the wheel at a point, while Ctrl is held down; less than 0 is away from oneself."""
+        given = {"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": pixels, "modifiers": 2}
+        self._call("Input.dispatchMouseEvent", given)
+
     def screenshot(self, path: Path) -> bytes:
         """The whole page as a PNG, also as a file."""
         size = self._call("Page.getLayoutMetrics")["cssContentSize"]

@@ -47,6 +47,14 @@ OPERATIONS = {
     "throughput-info",
 }
 BANDS = {f"latency-{word}-{place}" for word in ("band", "median", "most") for place in range(3)}
+# Of the samples' faults those that last: what each is called, from when to when.
+WINDOWS = [
+    ("1  cut slave-1", 3.02, 8.2),
+    ("2  killed slave-0", 5.1, 7.0),
+    ("3  paused slave-2", 9.0, 10.5),
+    ("4  partition majority-ring slave-1", 11.0, 13.2),
+    ("5  loss 10 % to slave-1 slave-0", 13.5, 14.6),
+]
 WIDE, NARROW = (1280, 900), (360, 740)
 Show = Callable[..., None]
 
@@ -80,6 +88,12 @@ def drawn(browser: Chromium) -> dict[str, int]:
         .filter(model => model.name !== null && model.data_source !== undefined)
         .map(model => [model.name, Bokeh.documents[0].get_model_by_name(model.name).data_source.length])))"""
     return dict(json.loads(browser.value(asked)))
+
+
+def column(browser: Chromium, mark: str, name: str) -> list[Any]:
+    """What is drawn of a mark, in its order."""
+    source = f"Bokeh.documents[0].get_model_by_name('{mark}').data_source"
+    return list(browser.value(f"Array.from({source}.data.{name} ?? {source}.data['{name}'])"))
 
 
 def x_range(browser: Chromium, figure: str) -> list[float]:
@@ -117,6 +131,63 @@ def test_every_mark_is_there_and_the_console_is_silent(
     assert {url.partition(":")[0] for url in browser.requests} <= {"file", "data"}
 
 
+def test_each_fault_has_a_window_of_its_own_name(browser: Chromium, show: Show) -> None:
+    """In each picture, from when it held to when it was healed; a signal, and a revival, have none."""
+    show(failed_run(600))
+    for mark in ("fault-bars", "latency-windows", "throughput-windows", "lanes-windows"):
+        columns = (column(browser, mark, name) for name in ("name", "left", "right"))
+        assert list(zip(*columns, strict=True)) == WINDOWS, mark
+
+
+def test_each_fault_is_named_beside_its_bar(browser: Chromium, show: Show) -> None:
+    """The early ones from their beginning on, the late ones before it."""
+    show(failed_run(600))
+    names = [text for side in ("left", "right") for text in column(browser, f"fault-names-{side}", "text")]
+    assert names == [name for name, *_ in WINDOWS]
+
+
+@pytest.mark.parametrize("figure", ["latency", "throughput", "lanes"])
+def test_each_fault_is_shaded(browser: Chromium, show: Show, tmp_path: Path, figure: str) -> None:
+    """Behind the marks the paper has another colour within each window than where there is no fault."""
+    show(failed_run(600))
+    middles = [(start + end) / 2 for _, start, end in WINDOWS]
+    quiet, *rest = grounds(browser, tmp_path, figure, [1.0, 8.6, 15.2, *middles])
+    assert rest[:2] == [quiet, quiet]
+    assert [name for (name, *_), colour in zip(WINDOWS, rest[2:], strict=True) if colour == quiet] == []
+
+
+def grounds(browser: Chromium, folder: Path, figure: str, times_s: list[float]) -> list[Any]:
+    """The colour that most of a figure has at each of these times."""
+    asked = f"""(() => {{
+        const view = Bokeh.index.get_by_id(Bokeh.documents[0].get_model_by_name('{figure}').id);
+        const box = view.el.getBoundingClientRect(), inner = view.frame.bbox;
+        const x = {times_s}.map(at => box.left + scrollX + view.frame.x_scale.compute(at));
+        return [x, box.top + scrollY + inner.top, inner.height];
+    }})()"""
+    places, top, height = browser.value(asked)
+    picture = Image.open(io.BytesIO(browser.screenshot(folder / "page.png"))).convert("RGB")
+    found = []
+    for x in map(int, places):
+        strip = picture.crop((x - 3, int(top) + 3, x + 4, int(top + height) - 3))
+        found.append(max(strip.getcolors(maxcolors=100_000))[1])
+    return found
+
+
+def test_marks_stand_at_their_times(browser: Chromium, show: Show) -> None:
+    """Kills, revivals, signals and ends; and each line of output, on the lane of its task."""
+    made = failed_run(600)
+    show(made)
+    assert {name: column(browser, f"lanes-{name}", "x") for name in ("kill", "revive", "signal", "end")} == {
+        "kill": [5.1], "revive": [7.0], "signal": [14.8], "end": [15.3],
+    }  # fmt: skip
+    lanes = [lane.task for lane in made.lanes]
+    assert made.logs is not None
+    lines = [pytest.approx((mark.at_s, lanes.index(mark.task) + 0.26), abs=1e-5) for mark in made.logs.lines]
+    assert (
+        list(zip(column(browser, "log-lines", "x"), column(browser, "log-lines", "y"), strict=True)) == lines
+    )
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_a_page_fits_its_window_and_its_readers_taste(
@@ -145,6 +216,20 @@ def test_figures_move_together(browser: Chromium, show: Show) -> None:
     browser.drag([start, (start[0] + 40, start[1]), (start[0] + 80, start[1])])
     browser.wait_for(f"Bokeh.documents[0].get_model_by_name('throughput').x_range.start !== {before[0]}")
     assert x_range(browser, "latency") == x_range(browser, "lanes") != before
+    assert browser.messages == []
+
+
+def test_the_wheel_zooms_with_ctrl(browser: Chromium, show: Show) -> None:
+    """About the time under the pointer, in all figures alike."""
+    show(failed_run(600))
+    before = x_range(browser, "latency")
+    left, top, width, height = frame(browser, "latency")
+    browser.move(left + width / 2, top + height / 2)
+    browser.wheel(left + width / 2, top + height / 2, -120)
+    browser.wait_for(f"Bokeh.documents[0].get_model_by_name('latency').x_range.start > {before[0]}")
+    after = x_range(browser, "latency")
+    assert before[0] < after[0] < after[1] < before[1]
+    assert x_range(browser, "throughput") == x_range(browser, "lanes") == x_range(browser, "faults") == after
     assert browser.messages == []
 
 

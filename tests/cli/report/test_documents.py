@@ -7,7 +7,8 @@ import math
 from dataclasses import replace
 from xml.etree import ElementTree
 
-from syndicate.cli.report.documents import gradescope, junit, pretty, summary
+import pytest
+from syndicate.cli.report.documents import KILL_NOTE, POWER_NOTE, gradescope, junit, pretty, summary
 from syndicate.cli.report.run import Said, Verdict
 
 from tests.cli.report.samples import failed_run, hostile_run, run
@@ -102,6 +103,16 @@ def test_every_form_says_that_a_run_is_a_replay() -> None:
     assert found.get("value") == "9"
     assert "replay" not in gradescope(run())["output"]
     assert summary(run())["replay_of"] is None
+
+
+@pytest.mark.parametrize(("lose_unsynced", "note"), [(False, KILL_NOTE), (True, POWER_NOTE)])
+def test_every_form_says_what_a_kill_keeps(lose_unsynced: bool, note: str) -> None:
+    """The page cache, or, of a job whose kills were losses of power, nothing that was not synced."""
+    made = replace(run(), lose_unsynced=lose_unsynced)
+    assert summary(made)["notes"] == [note]
+    assert gradescope(made)["extra_data"]["notes"] == [note]
+    found = ElementTree.fromstring(junit(made)).findall(".//property[@name='note']")
+    assert [one.get("value") for one in found] == [note]
 
 
 def test_hostile_texts_stay_texts() -> None:

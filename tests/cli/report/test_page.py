@@ -7,12 +7,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from syndicate.cli.report.documents import KILL_NOTE, POWER_NOTE
 from syndicate.cli.report.page import in_script, page
+from syndicate.cli.report.recorded import recording
+from syndicate.client_api.history import History, read
+from syndicate.v1.common_pb2 import Stamp
 
 from tests.cli.report.samples import BARRIER, failed_run, fault, hostile_run, run
 
@@ -39,6 +44,30 @@ class Seen(HTMLParser):
 def test_a_page_of_many_operations_is_small() -> None:
     """A run of 100,000 operations fits into 3 MB."""
     assert len(page(run(100_000, lines=1500)).encode()) <= _MOST_BYTES
+
+
+def test_a_page_of_a_recorded_history_is_small(tmp_path: Path) -> None:
+    """From 100,000 operations that a client recorded, with long values, and many that failed or timed out."""
+    path, clock = tmp_path / "history.jsonl", count(1, 70_000)  # two looks an operation: 14 s in all
+    with History(path, task="client-0", now_ns=clock.__next__) as history:
+        for number in range(100_000):
+            kind = ("put", "get", "append", "cas")[number % 4]
+            one = history.invoke(f"thread {number % 50}", kind, f"key {number % 1000}", [number] * 20)
+            if number % 5 == 0:
+                one.fail("refused: " + "not the leader, " * 10)
+            elif number % 5 == 1:
+                one.info("timed out after 5 s")
+            else:
+                one.ok([number] * 20)
+    recorded = read(path)
+    start = Stamp(boot_id=recorded.header.boot_id, monotonic_ns=recorded.header.start_ns)
+    found = recording([recorded], start)
+
+    made = page(replace(run(0, lines=1500), recording=found))
+
+    assert len(found.operations) == 100_000 and found.operations[-1].begin_s > 13
+    assert len(made.encode()) <= _MOST_BYTES
+    assert "100,000 operations" in made
 
 
 def test_a_page_names_nothing_to_load() -> None:
@@ -98,6 +127,12 @@ def test_a_page_of_any_number_of_tasks(lanes: int) -> None:
     one = run().lanes[0]
     many = tuple(replace(one, task=f"slave-{place}") for place in range(lanes))
     assert page(replace(run(), lanes=many))
+
+
+def test_a_page_of_a_fault_that_held_as_the_job_ended() -> None:
+    """Its window takes no time, and by the clocks' errors it may lie a moment behind the end."""
+    made = page(replace(run(50), faults=(fault(1, "kill", "slave-0", 15.4002),)))
+    assert "killed slave-0" in made
 
 
 def test_a_page_of_very_many_faults_stays_small() -> None:

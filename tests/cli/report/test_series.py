@@ -79,6 +79,12 @@ def test_windows_that_follow_each_other_are_never_open_at_once() -> None:
     assert [most_at_once(found[:count]) for count in (0, 1, 2, 3)] == [0, 1, 1, 2]
 
 
+def test_a_window_that_takes_no_time_is_open() -> None:
+    """A fault that held as the job ended, or that was healed at the moment at which it held."""
+    found = [Window(1, "cut", "cut", 3, 3, 0, 0, True, "")]
+    assert most_at_once(found) == 1
+
+
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 30)), max_size=60))
 def test_windows_of_one_row_do_not_overlap(spans: list[tuple[int, int]]) -> None:
     """However many faults there were, each is to be seen."""

@@ -123,21 +123,35 @@ def _serve(settings: Settings) -> int:
     from .app import StateDirBusy
     from .log_setup import configure
     from .memory_file import MemoryDamaged
+    from .settings import BadSettings
 
     configure(settings.log_format, settings.id)
     try:
         asyncio.run(_until_told(settings))
+    except BadSettings as error:  # of what DNS told, or did not
+        return _say(error, EX_CONFIG)
     except StateDirBusy as error:
         return _say(error, EX_TEMPFAIL)
     except MemoryDamaged as error:
         return _say(error, EX_IOERR)
     except OSError as error:
         return _say(_plain(error), EX_IOERR)
+    except ExceptionGroup as group:
+        # As when a full disk takes no new epoch: without it nothing is fenced, so it cannot go on.
+        of_machine, other = group.split(OSError)
+        if of_machine is None or other is not None:
+            raise
+        return _say(_plain(_first(of_machine)), EX_IOERR)
     return 0
 
 
+def _first(group: ExceptionGroup[OSError]) -> OSError:
+    one = group.exceptions[0]
+    return _first(one) if isinstance(one, ExceptionGroup) else one
+
+
 async def _until_told(settings: Settings) -> None:
-    from . import notify
+    from . import finding, notify
     from .app import App
 
     stop = asyncio.Event()
@@ -146,7 +160,10 @@ async def _until_told(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     watchdog = asyncio.create_task(notify.keep_watchdog())
     try:
-        await App(settings, _announce, _opened).run(stop)
+        if settings.manager:
+            await App(settings, _announce, _opened).run(stop)
+        else:
+            await finding.serve(settings, stop, lambda found: App(found, _announce, _opened), _waits_for_dns)
     finally:
         watchdog.cancel()
         notify.stopping()
@@ -157,6 +174,13 @@ def _opened() -> None:
 
     # A manager that is away is waited for; that is no failure of this service.
     notify.status("waits for a manager")
+    notify.ready()
+
+
+def _waits_for_dns() -> None:
+    from . import notify
+
+    notify.status("waits for DNS to tell its manager")
     notify.ready()
 
 

@@ -28,14 +28,13 @@ from .clock import Clock
 from .core import Config, Volunteer, effects, events
 from .core.model import Source, TaskRef, Welcome
 from .disks import DiskEdges, DiskSender
-from .enrol import Invitation, JoinRefused, ManagerAway, join
-from .identity import BadIdentity, folder_for, load
+from .identity import folder_for
+from .joining import until_joined
 from .keeper_session import KeeperSession
 from .link import LinkEdges, LinkSettings, ManagerLink
 from .logs import LogPump
 from .relay import RelayEdges, Relays, Upstream
 from .renewal import keep_renewed
-from .retelling import Retelling
 from .settings import Settings
 from .watching import Parts, Watching
 from .way import ClearText, MutualTls, Way
@@ -89,12 +88,18 @@ class App:
         self._rearm = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._lock: int | None = None
+        self._links: dict[str, ManagerLink] = {}
         self._watching: Watching | None = None
 
     @property
     def metrics_address(self) -> str:
         """Where metrics are served; empty where they are not."""
         return "" if self._watching is None else self._watching.address
+
+    @property
+    def is_welcomed(self) -> bool:
+        """Whether some manager has welcomed it, and the stream stands."""
+        return any(link.up.is_set() for link in self._links.values())
 
     # ---- life -------------------------------------------------------------------------------------------
 
@@ -108,7 +113,7 @@ class App:
         try:
             if self._watching is not None:
                 await self._watching.open()
-            await self._join(stop)
+            await until_joined(self._settings, self._clock, self._random, stop)
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 background = [
@@ -189,32 +194,6 @@ class App:
             assert settings.token_file is not None  # noqa: S101 - the settings say so
             return ClearText(settings.token_file)
         return MutualTls(folder_for(settings.certificates, target))
-
-    async def _join(self, stop: asyncio.Event) -> None:
-        """Gets this machine its first certificate, where it has none and was invited; tries until then."""
-        settings, trouble = self._settings, Retelling()
-        if not settings.joins_at or settings.insecure or _is_good(settings.certificates, self._clock):
-            return
-        assert settings.join_token_file is not None  # noqa: S101 - the settings say so
-        invitation = Invitation(settings.joins_at, settings.join_token_file, settings.ca_fingerprint)
-        while not stop.is_set():
-            try:
-                await join(invitation, settings.id, settings.certificates, self._clock)
-                return
-            except (ManagerAway, JoinRefused) as error:
-                refused = isinstance(error, JoinRefused)
-                if trouble.tell(str(error), asyncio.get_running_loop().time()) is not None:
-                    say = _log.error if refused else _log.warning
-                    event = "join.refused" if refused else "join.manager_away"
-                    say(event, manager=settings.joins_at, detail=str(error))
-            # Its operator has to mend a refusal, by a token that is read at each try, or at the manager.
-            least = settings.backoff_most_s / 2 if refused else settings.backoff_first_s
-            pause = self._random.uniform(least, settings.backoff_most_s)
-            try:
-                async with asyncio.timeout(pause):
-                    await stop.wait()
-            except TimeoutError:
-                continue
 
     def _config(self) -> Config:
         settings = self._settings
@@ -333,7 +312,12 @@ class App:
 
     def _fetch(self, effect: effects.FetchSource) -> None:
         source = effect.source
-        self._cache.pin(effect.slot, source.sha256)
+        try:
+            self._cache.pin(effect.slot, source.sha256)
+        except OSError as error:  # a full disk, in most cases: the job goes elsewhere
+            why = f"source {source.sha256[:12]}… cannot be kept: {error}"
+            self.dispatch(events.SourceFailed(effect.slot, source.sha256, why))
+            return
         if self._cache.holds(source):
             self.dispatch(events.SourceReady(effect.slot, source.sha256))
         else:
@@ -420,14 +404,6 @@ class App:
 def _number(name: str, value: str) -> str | int:
     """Ids that are numbers as such, so that a log's reader finds them alike in manager and volunteer."""
     return int(value) if name in ("job_id", "attempt", "epoch", "slot") and value.isdecimal() else value
-
-
-def _is_good(folder: Path, clock: Clock) -> bool:
-    """Whether there is a certificate that has not expired; one that was revoked is not replaced either."""
-    try:
-        return load(folder).not_after > clock.stamp().utc_ns / 1e9
-    except BadIdentity:
-        return False
 
 
 def _lock(path: Path) -> int:

@@ -127,6 +127,7 @@ def heartbeat_out(beat: model.Heartbeat, free: model.Resources) -> pb.AttachRequ
             free=resources_out(free),
             last_ack_received_at=stamp_out(received_at) if received_at else None,
             last_ack_sequence=beat.last_ack_sequence,
+            worn=beat.worn,
         )
     )
 

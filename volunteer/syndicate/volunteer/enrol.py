@@ -49,7 +49,7 @@ class Invitation:
 
 async def join(invitation: Invitation, volunteer_id: str, folder: Path, clock: Clock) -> identity.Identity:
     """One try: the certificate, written to the folder. Raises JoinRefused, ManagerAway, OSError."""
-    token = invitation.token_file.read_text().strip()
+    token = _token(invitation.token_file)
     authority = await asyncio.to_thread(fetch_authority, invitation.target, invitation.fingerprint)
     request = identity.new_request(volunteer_id)
     asked = pb.JoinRequest(
@@ -78,12 +78,26 @@ async def join(invitation: Invitation, volunteer_id: str, folder: Path, clock: C
     return made
 
 
+def digest(fingerprint: str) -> str:
+    """A fingerprint as people write it, as hexadecimal digits alone."""
+    return fingerprint.lower().removeprefix("sha256:").replace(":", "")
+
+
+def _token(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise JoinRefused(f"the join token cannot be read: {path} ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise JoinRefused(f"the join token cannot be read: {path} is no text") from None
+
+
 def fetch_authority(target: str, fingerprint: str) -> str:
     """The authority that the manager shows, as PEM, where its digest is this one. Blocks.
 
     Raises JoinRefused, ManagerAway.
     """
-    wanted = fingerprint.lower().removeprefix("sha256:").replace(":", "")
+    wanted = digest(fingerprint)
     for certificate in _shown(target):
         if hmac.compare_digest(hashlib.sha256(certificate).hexdigest(), wanted):
             return ssl.DER_cert_to_PEM_cert(certificate)

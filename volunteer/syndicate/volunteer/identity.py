@@ -10,8 +10,12 @@ managers of different clusters has a folder HOST:PORT in it for each. The certif
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -64,7 +68,8 @@ def folder_for(tls_dir: Path, target: str) -> Path:
 def load(folder: Path) -> Identity:
     """Reads both files. Raises BadIdentity."""
     try:
-        authority = (folder / "ca.pem").read_bytes()
+        with _plain(folder / "ca.pem") as held:
+            authority = held.read_bytes()
         return parse(authority, folder / "identity.pem")
     except FileNotFoundError as error:
         missing = error.filename or folder / "identity.pem"
@@ -78,13 +83,14 @@ def load(folder: Path) -> Identity:
 
 def parse(authority: bytes, path: Path) -> Identity:
     """What a file of key and certificate says. Raises OSError (ssl.SSLError among them), ValueError."""
-    pem = path.read_bytes()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_cert_chain(path)  # it holds the key to the certificate
+    with _plain(path) as held:
+        pem = held.read_bytes()
+        _load(context, held)  # the file holds the key to the certificate
+        # Python's own decoder, which has no public name for a certificate in a file. `cryptography` would
+        # cost a process that does nothing with it most of the time 9 MB; it is loaded when a key is made.
+        decoded: dict[str, Any] = ssl._ssl._test_decode_cert(str(held))  # type: ignore[attr-defined]  # see above
     context.load_verify_locations(cadata=authority.decode("ascii"))
-    # Python's own decoder, which has no public name for a certificate in a file. `cryptography` would cost a
-    # process that does nothing with it most of the time 9 MB; it is loaded when a key is made.
-    decoded: dict[str, Any] = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]  # see above
     uris = [value for kind, value in decoded.get("subjectAltName", ()) if kind == "URI"]
     found = _URI.fullmatch(uris[0]) if len(uris) == 1 else None
     if found is None:
@@ -100,6 +106,32 @@ def parse(authority: bytes, path: Path) -> Identity:
         key=pem[:at],
         certificate=pem[at:],
     )
+
+
+def show(context: ssl.SSLContext, folder: Path) -> None:
+    """Has handshakes show this machine's certificate. Raises OSError (ssl.SSLError among them)."""
+    with _plain(folder / "identity.pem") as held:
+        _load(context, held)
+
+
+def _load(context: ssl.SSLContext, path: Path) -> None:
+    # No key of ours is encrypted; without this one that is would be asked for at the terminal.
+    context.load_cert_chain(path, password=lambda: b"")
+
+
+@contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """Another path to a file, which stays the same file. Raises OSError where it is a pipe or the like.
+
+    The folder is another user's than root's, who looks into it as well (`doctor`) and is not to be held up.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path.name} is no plain file")
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: Exception) -> str:

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from . import offset
-from .identity import BadIdentity, Identity, folder_for, load
+from . import offset, whereabouts
+from .identity import BadIdentity, Identity, folder_for, load, show
 from .keeper.requirements import Level, Requirement
 from .settings import BadSettings, Settings
 from .settings import load as load_settings
@@ -19,6 +19,7 @@ _TRY_S: Final = 5.0
 _LEAST_MTU: Final = 1280  # what IPv6 asks of every link (RFC 8200)
 _IP_MTU: Final = 14  # ip(7); Python has no name for it
 _DAY_S: Final = 86_400
+_MEND_FILE: Final = "correct that file, or name another:  --config FILE"
 _NOTICED_S: Final = 1.0  # from here on people who compare two machines' logs are misled
 _MOST_OFF_S: Final = 300.0  # beyond it a manager lets no machine join
 
@@ -34,10 +35,22 @@ def settings_of(config: Path | None, managers: list[str]) -> Settings | list[Req
         "state_dir": None if config else Path("/var/lib/syndicate-volunteer"),
     }
     try:
-        return load_settings(flags, config)
+        settings = load_settings(flags, config)
+        return settings if settings.manager else settings.at(_asked())
     except BadSettings as error:
         lines = str(error).splitlines()
-        return [Requirement("configuration", Level.MISSING, line, "mend the line; --help") for line in lines]
+        return [Requirement("configuration", Level.MISSING, line, _MEND_FILE) for line in lines]
+
+
+def _asked() -> tuple[str, ...]:
+    """The manager that DNS names. Raises BadSettings."""
+    try:
+        found = whereabouts.from_dns()
+    except whereabouts.NoAnswer as error:
+        raise BadSettings(f"{whereabouts.NOBODY}, which does not answer: {error}") from None
+    if not found:
+        raise BadSettings(whereabouts.NOBODY)
+    return found
 
 
 def check(settings: Settings) -> list[Requirement]:
@@ -124,7 +137,7 @@ def _spoken(
     context = ssl.create_default_context(cadata=identity.authority.decode("ascii"))
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["h2"])
-    context.load_cert_chain(folder / "identity.pem")
+    show(context, folder)
     try:
         with context.wrap_socket(stream, server_hostname=host):
             return Requirement("manager", Level.OK, f"{target} is the manager of {identity.cluster}")

@@ -44,7 +44,8 @@ def check(keeper: KeeperSettings | None, network: str, prefix: str) -> Requireme
         return _of_host(keeper.address if keeper else "")
     slots = keeper.slots if keeper else 1
     if not prefix:
-        return Requirement("addresses", Level.OK, f"the manager gives {slots} slots theirs")
+        whose = "the slot its own" if slots == 1 else f"{slots} slots theirs"
+        return Requirement("addresses", Level.OK, f"the manager gives {whose}")
     try:
         free = room_in(ipaddress.IPv4Network(prefix))
     except ValueError as error:

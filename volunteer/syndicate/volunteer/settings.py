@@ -1,21 +1,23 @@
 """What the operator decides: flags over environment over a TOML file over defaults.
 
-The environment's names are `SYNDICATE_VOLUNTEER_…`; lists are JSON there.
+The environment's names are `SYNDICATE_VOLUNTEER_…`; managers are `HOST:PORT,HOST:PORT` or a JSON list there.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Collection
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -23,7 +25,6 @@ from pydantic_settings import (
 
 from . import whereabouts
 from .toml_lines import place
-from .whereabouts import SERVICE
 
 DEFAULT_RUN_DIR = Path("/run/syndicate")
 USERS_PORT = 7000
@@ -58,7 +59,7 @@ class _ManagerOf(PydanticBaseSettingsSource):
 
 
 class _Whereabouts(PydanticBaseSettingsSource):
-    """The manager's address from the kernel's command line or DNS, asked only where nothing else tells it."""
+    """The manager's address from the kernel's command line, looked at only where nothing else tells it."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Not called: `__call__` answers for all."""
@@ -67,7 +68,7 @@ class _Whereabouts(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         if self.current_state.get("manager"):
             return {}
-        found = whereabouts.find()
+        found = whereabouts.from_kernel()
         return {"manager": found} if found else {}
 
 
@@ -76,7 +77,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SYNDICATE_VOLUNTEER_", frozen=True, extra="forbid")
 
-    manager: tuple[str, ...] = Field(min_length=1)
+    manager: Annotated[tuple[str, ...], NoDecode] = Field((), min_length=1, validate_default=False)
+    """HOST:PORT each; empty where DNS is to be asked."""
     token_file: Path | None = None
     tls_dir: Path | None = None
     insecure: bool = False
@@ -114,6 +116,17 @@ class Settings(BaseSettings):
         """Flags, environment, file; for the manager's address the file first, and last what finds it."""
         file = TomlConfigSettingsSource(settings_cls)
         return init_settings, _ManagerOf(settings_cls, file), env_settings, file, _Whereabouts(settings_cls)
+
+    @field_validator("manager", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """The environment's text; `[::1]:7001` is an address, and no JSON."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            return [part.strip() for part in value.split(",")]
 
     @field_validator("manager")
     @classmethod
@@ -177,9 +190,17 @@ class Settings(BaseSettings):
 
         Empty where it was not invited.
         """
-        if self.join or self.join_token_file is None or self.insecure:
+        if self.join or self.join_token_file is None or self.insecure or not self.manager:
             return self.join
         return f"{self.manager[0].rpartition(':')[0]}:{USERS_PORT}"
+
+    def at(self, manager: tuple[str, ...]) -> Settings:
+        """The same for a manager that was found. Raises BadSettings."""
+        try:
+            return Settings(**{**self.model_dump(), "manager": manager})
+        except ValidationError as error:
+            lines = [_line(one, ("manager",), None) for one in error.errors(include_url=False)]
+            raise BadSettings("\n".join(lines)) from None
 
     @property
     def cache_dir(self) -> Path:
@@ -191,6 +212,10 @@ def _target(target: str) -> None:
     host, colon, port = target.rpartition(":")
     if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535):
         raise ValueError(f"{target!r} is not HOST:PORT")
+    try:
+        host.encode("idna")  # as each resolver does, which raises no OSError there
+    except UnicodeError:
+        raise ValueError(f"{target!r}: no host has such a name") from None
 
 
 def is_loopback(target: str) -> bool:
@@ -204,8 +229,6 @@ def is_loopback(target: str) -> bool:
 
 def load(flags: dict[str, Any], file: Path | None) -> Settings:
     """The settings from all sources; flags that are None were not given. Raises BadSettings."""
-    if file is not None and not file.is_file():
-        raise BadSettings(f"there is no configuration file {file}")
 
     class FromFile(Settings):
         """Settings, with the file among the sources."""
@@ -214,7 +237,12 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
 
     given = {name: value for name, value in flags.items() if value is not None}
     try:
+        if file is not None and not file.is_file():
+            raise BadSettings(f"there is no configuration file {file}")
         return FromFile(**given)
+    except OSError as error:  # as where the file, or a folder above it, is closed to this user
+        why = (error.strerror or str(error)).lower()
+        raise BadSettings(f"{file} cannot be read ({why})") from None
     except ValidationError as error:
         lines = [_line(one, given, file) for one in error.errors(include_url=False)]
         raise BadSettings("\n".join(lines)) from None
@@ -223,11 +251,6 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
 
 
 def _line(error: Any, flags: Collection[str], file: Path | None) -> str:
-    if error["loc"] == ("manager",) and error["type"] == "missing":
-        return (
-            "manager: nobody told where it is: not --manager, the file, SYNDICATE_VOLUNTEER_MANAGER, "
-            f"the kernel's command line (syndicate.manager=HOST:PORT), nor DNS ({SERVICE})"
-        )
     name = ".".join(str(part) for part in error["loc"]) or "settings"
     told = f"{name}: {str(error['msg']).removeprefix('Value error, ')}"
     if file is None or not error["loc"]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import grpc
 import grpc.aio
 
-from .identity import BadIdentity, Identity, load
+from .identity import BadIdentity, Identity, load, show
 
 _PROBE_S: Final = 3.0
 
@@ -124,7 +124,7 @@ def _handshake(target: str, folder: Path, mine: Identity, now: float) -> str:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["h2"])
     try:
-        context.load_cert_chain(folder / "identity.pem")
+        show(context, folder)
         with (
             socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S) as raw,
             context.wrap_socket(raw, server_hostname=host.strip("[]")) as stream,

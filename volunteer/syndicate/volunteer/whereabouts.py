@@ -5,6 +5,7 @@ An image that is the same for all machines of a room needs no configuration then
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,17 +15,21 @@ SERVICE: Final = "_syndicate._tcp"
 CMDLINE: Final = Path("/proc/cmdline")
 _PARAMETER: Final = "syndicate.manager="
 _LOOKUP_S: Final = 5.0
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
+NOBODY: Final = (
+    "manager: nobody told where it is: not --manager, the file, SYNDICATE_VOLUNTEER_MANAGER, "
+    f"the kernel's command line (syndicate.manager=HOST:PORT), nor DNS ({SERVICE})"
+)
 
 
-def find() -> tuple[str, ...]:
-    """The managers, HOST:PORT each; empty where neither tells any. Blocks for up to 5 s."""
-    return from_kernel() or from_dns()
+class NoAnswer(Exception):
+    """No name server says whether there is such a record; the text says why."""
 
 
 def from_kernel(cmdline: Path = CMDLINE) -> tuple[str, ...]:
     """Those of `syndicate.manager=HOST:PORT[,HOST:PORT]`; the last one counts, as it does for the kernel."""
     try:
-        words = cmdline.read_text().split()
+        words = cmdline.read_text(errors="replace").split()
     except OSError:  # a container may hide it
         return ()
     given = [word.removeprefix(_PARAMETER) for word in words if word.startswith(_PARAMETER)]
@@ -36,12 +41,14 @@ Answer = tuple[int, int, str, int]
 
 
 def from_dns(ask: Callable[[], list[Answer]] | None = None) -> tuple[str, ...]:
-    """The target of the SRV record of the least priority, of the most weight among these.
+    """The target of the SRV record of the least priority, of the most weight among these. Blocks, up to 5 s.
 
-    One manager serves a cluster: the others stand by, and are no other clusters to join as well.
+    One manager serves a cluster: the others stand by, and are no other clusters to join as well. Empty where
+    there is no such record. Raises NoAnswer.
     """
     answers = sorted((ask or _lookup)(), key=lambda one: (one[0], -one[1], one[2:]))
-    return tuple(f"{host}:{port}" for _, _, host, port in answers[:1] if host)
+    good = [f"{host}:{port}" for _, _, host, port in answers if _HOST.fullmatch(host) and port]
+    return tuple(good[:1])
 
 
 def _lookup() -> list[Answer]:
@@ -51,7 +58,10 @@ def _lookup() -> list[Answer]:
     except ImportError:  # not among what was installed: no way is offered by it
         return []
     try:
-        found = dns.resolver.resolve(SERVICE, "SRV", search=True, lifetime=_LOOKUP_S)
-    except (dns.exception.DNSException, OSError):
-        return []  # no such record, or nobody answers: the caller tells every way that was tried
+        # A new one each time: which servers there are to ask changes while a machine boots.
+        found = dns.resolver.Resolver().resolve(SERVICE, "SRV", search=True, lifetime=_LOOKUP_S)
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return []
+    except (dns.exception.DNSException, OSError) as error:
+        raise NoAnswer(" ".join(str(error).split()) or type(error).__name__) from None
     return [(one.priority, one.weight, str(one.target).rstrip("."), one.port) for one in found]

@@ -130,6 +130,7 @@ def gradescope(run: Run) -> dict[str, Any]:
             "job_id": run.job_id,
             "replay_of": run.replay_of or None,
             "first_bad": first_bad(run) or None,
+            "notes": [kill_note(run)],
         },
     }
 
@@ -173,6 +174,7 @@ def junit(run: Run) -> bytes:
     root = ElementTree.Element("testsuites", counts)
     suite = ElementTree.SubElement(root, "testsuite", {"name": f"job {run.job_id}", **counts})
     properties = ElementTree.SubElement(suite, "properties")
+    ElementTree.SubElement(properties, "property", {"name": "note", "value": kill_note(run)})
     if run.replay_of:
         ElementTree.SubElement(properties, "property", {"name": "replay_of", "value": str(run.replay_of)})
     for name, value in run.verdict.metrics:

@@ -119,9 +119,9 @@ def rates(ops: Sequence[Op], outcome: str, length_s: float, width_s: float) -> l
 
 
 def most_at_once(found: Sequence[Window]) -> int:
-    """How many windows are open at the same time at most."""
+    """How many windows are open at the same time at most; one that takes no time is open, too."""
     edges = sorted([(window.start_s, 1) for window in found] + [(window.end_s, -1) for window in found])
-    return max(accumulate(step for _, step in edges), default=0)
+    return max(min(len(found), 1), max(accumulate(step for _, step in edges), default=0))
 
 
 def window_rows(found: Sequence[Window], most: int = MOST_ROWS) -> list[int]:

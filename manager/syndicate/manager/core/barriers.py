@@ -10,21 +10,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from . import commands
+from . import commands, events
 from .effects import DropBarriers, DropReply
-from .errors import Away, Refused
+from .errors import Away, BadRequest, CoreError, Ended, Exhausted, FaultFailed, Refused, TooLate
 from .events import BarriersTold
-from .model import NO_SYNC, SYNC_PORT, BarrierEnd, BarrierNews, BarrierRound, JobState, OpenBarrier, Stamp
-from .state import Board, LiveJob, Node
+from .model import (
+    NO_SYNC,
+    SYNC_PORT,
+    AnswerCode,
+    BarrierEnd,
+    BarrierNews,
+    BarrierRound,
+    JobState,
+    OpenBarrier,
+    Stamp,
+)
+from .state import Board, Drop, LiveJob, Node, Pending
 from .story import tell
 from .words import count, duration
-from .world import World
+from .world import World, nanoseconds
 
 MOST_LINES: Final = 200
 """Lines about barriers in the story of one attempt."""
 
 MOST_TROUBLES: Final = 20
 """Lines about a server that failed: a job can have it fail all the time."""
+
+MOST_DROPS: Final = 16
+"""Orders to drop barriers that may be under way in one job: they share a queue with the member's faults."""
 
 _EVENT: Final = "barrier."
 _TROUBLE: Final = "barrier.trouble"
@@ -51,13 +64,20 @@ class Barriers:
 
 
 def told(world: World, node: Node, job: LiveJob, event: BarriersTold) -> None:
-    """Takes in what the server of the job's current attempt tells; told again it means nothing."""
+    """Takes in what the server of the job's current attempt tells; told again it means nothing.
+
+    What is open is not in the store: after a restart that is taken in again, and its lines are not written.
+    """
     board, news = job.board, event.news
     if event.ref.task != job.record.spec.sync_server or event.event_id <= board.event_id or not job.whole:
         return
     at, _ = world.on_clock(node, event.at)
     opened = tuple(replace(one, since=world.on_clock(node, one.since)[0]) for one in news.open)
     job.board = Board(event.event_id, at, news.total, opened, news.more_open)
+    task = job.tasks[event.ref.task]
+    if event.event_id <= task.record.barriers_told or not (news.rounds or news.trouble or news.last):
+        return
+    world.save_task(job, task, replace(task.record, barriers_told=event.event_id))
     of_attempt = [line.event for line in job.story if line.attempt == job.record.attempt]
     troubles = of_attempt.count(_TROUBLE)
     lines = sum(event.startswith(_EVENT) for event in of_attempt) - troubles
@@ -79,20 +99,88 @@ def listed(job: LiveJob) -> Barriers:
     return Barriers(server, record.spec.sync_server, board.open, board.more, board.total, board.at)
 
 
-def drop(world: World, job: LiveJob, barrier: str) -> DropReply:
+def drop(world: World, job: LiveJob, event: events.DropBarriers) -> None:
     """Has the job's server drop a barrier, or all. What it drops is told as every round is.
 
-    Raises Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER) and Away (VOLUNTEER_AWAY).
+    The call is answered once the server was asked for it: the order goes out again with the volunteer's next
+    stream, and is given up after `command_timeout_s`. Raises Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER), Away
+    (VOLUNTEER_AWAY), Exhausted (TOO_MANY_DROPS) and BadRequest.
     """
-    record = job.record
+    first = world.first_answer(event.request_id, _question(job, event.barrier))
+    if first is not None:
+        world.reply(event.call, first)
+        return
+    for under_way in job.drops.values():
+        if event.request_id and under_way.request_id == event.request_id:
+            _join(under_way, event)
+            return
     _require_server(job, (JobState.RUNNING,))
-    task = job.tasks[record.spec.sync_server]
+    _order(world, job, event)
+
+
+def _order(world: World, job: LiveJob, event: events.DropBarriers) -> None:
+    if len(job.drops) >= MOST_DROPS:
+        raise Exhausted("TOO_MANY_DROPS", f"{MOST_DROPS} orders to drop barriers are under way in this job")
+    name, job_id = job.record.spec.sync_server, job.record.job_id
+    task = job.tasks[name]
     node = world.node_of(task)
     if node.session is None:
-        name = record.spec.sync_server
         raise Away("VOLUNTEER_AWAY", f"{node.record.volunteer_id}, which has {name}, is away")
-    commands.tell_once(world, node.session, world.ref(task), task.record.slot, DropBarriers(barrier))
-    return DropReply()
+    action = DropBarriers(event.barrier)
+    command_id = commands.issue(world, node, world.ref(task), task.record.slot, action)
+    job.drops[command_id] = Drop(event.request_id, event.barrier, [event.call])
+    world.timers.set(("drop", job_id, command_id), world.ns + nanoseconds(world.config.command_timeout_s))
+    what = f"barrier {event.barrier!r}" if event.barrier else "all barriers"
+    world.audit(event.origin, "DropBarriers", f"job {job_id}, {what}", job_id)
+
+
+def _join(under_way: Drop, event: events.DropBarriers) -> None:
+    if under_way.barrier != event.barrier:
+        raise BadRequest("BAD_FIELD", "request_id was used for another call", field="request_id")
+    under_way.waiters.append(event.call)
+
+
+def dropped(world: World, pending: Pending, code: AnswerCode, detail: str) -> None:
+    """The volunteer has asked the server to drop what it was to drop, or could not."""
+    job = world.jobs.get(pending.command.ref.job_id)
+    command_id = pending.command.command_id
+    if job is None or command_id not in job.drops:
+        return
+    if code is AnswerCode.DONE:
+        under_way = job.drops[command_id]
+        answer = DropReply()
+        world.remember_answer(under_way.request_id, _question(job, under_way.barrier), answer)
+        _over(world, job, command_id, answer)
+    else:
+        text = f"the sync server was not asked for it: {detail or code.name}"
+        _over(world, job, command_id, FaultFailed("DROP_FAILED", text))
+
+
+def overdue(world: World, job: LiveJob, command_id: str) -> None:
+    """An order was not answered in time; it does not go out again."""
+    node = world.node_of(job.tasks[job.record.spec.sync_server])
+    commands.forget(node, command_id)
+    timeout = world.config.command_timeout_s
+    text = f"{node.record.volunteer_id} has not answered for {timeout:g} s: what was dropped is not known"
+    _over(world, job, command_id, TooLate("DROP_UNANSWERED", text))
+
+
+def let_go(world: World, job: LiveJob) -> None:
+    """The server is to end, or is gone: what it was asked for has come about, or never will."""
+    for command_id in list(job.drops):
+        commands.forget(world.node_of(job.tasks[job.record.spec.sync_server]), command_id)
+        text = f"attempt {job.record.attempt} of the job ended meanwhile, and its barriers with it"
+        _over(world, job, command_id, Ended("ATTEMPT_ENDED", text))
+
+
+def _over(world: World, job: LiveJob, command_id: str, answer: DropReply | CoreError) -> None:
+    world.timers.cancel(("drop", job.record.job_id, command_id))
+    for call in job.drops.pop(command_id).waiters:
+        world.reply(call, answer)
+
+
+def _question(job: LiveJob, barrier: str) -> tuple[object, ...]:
+    return "drop", job.record.job_id, barrier
 
 
 def _require_server(job: LiveJob, states: Sequence[JobState]) -> None:

@@ -41,11 +41,6 @@ def issue(
     return command_id
 
 
-def tell_once(world: World, session: str, ref: TaskRef, slot: int, action: Action) -> None:
-    """Sends a command that nobody waits for: once, and its answer means nothing."""
-    world.emit(Send(session, Command(_new_id(world), world.config.epoch, ref, slot, action)))
-
-
 def issue_again(world: World, node: Node, pending: Pending) -> str:
     """A command that failed, under a new id, to be sent after `command_timeout_s`; returns the id."""
     command = replace(pending.command, command_id=_new_id(world))

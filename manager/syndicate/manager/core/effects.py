@@ -267,7 +267,7 @@ class TokenReply:
 
 @dataclass(frozen=True, slots=True)
 class DropReply:
-    """It goes to the volunteer that has the sync server."""
+    """The sync server was asked for it."""
 
 
 @dataclass(frozen=True, slots=True)

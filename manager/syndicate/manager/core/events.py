@@ -73,9 +73,11 @@ class CancelJob:
 
 @dataclass(frozen=True, slots=True)
 class DropBarriers:
-    """Have a job's sync server drop a barrier, or all (""). Reply: DropReply.
+    """Have a job's sync server drop a barrier, or all (""). Reply: DropReply, once it was asked for it.
 
-    Errors: NotFound, Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER), Away (VOLUNTEER_AWAY).
+    Errors: NotFound, Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER), Away (VOLUNTEER_AWAY), TooLate
+    (DROP_UNANSWERED), Ended (ATTEMPT_ENDED), FaultFailed (DROP_FAILED), Exhausted (TOO_MANY_DROPS),
+    BadRequest.
     """
 
     call: int
@@ -117,12 +119,13 @@ class HeartbeatReceived:
 
     `exchange` holds the four stamps of the last complete exchange, for the clock bound: sent by the
     volunteer, received by the manager, ack sent by the manager, ack received by the volunteer; None before
-    the first.
+    the first. `worn`: the machine is booted again before it takes another job.
     """
 
     session: str
     free: Resources
     exchange: tuple[Stamp, Stamp, Stamp, Stamp] | None = None
+    worn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

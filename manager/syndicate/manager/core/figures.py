@@ -59,7 +59,7 @@ def _slot_state(world: World, node: Node, slot: Slot) -> str:
     if world.barred(node):
         return "unsafe"
     free = world.pool.has(node.record.reach_domain, node.record.volunteer_id, slot.number)
-    return "free" if free else "resting"
+    return "free" if free and not node.worn else "resting"
 
 
 def _waiting(world: World, now: Stamp) -> tuple[dict[str, int], dict[str, float]]:

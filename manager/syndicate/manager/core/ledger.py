@@ -6,7 +6,7 @@ decided when its turn comes. The line in the ledger is saved when the command go
 leaves no line.
 
 What lasts is sent as the whole state of its target (`desired`), computed from the lines in force there
-(`healing`) and the one that is under way.
+(`healing`) and the one that is under way (`fault_lines`).
 
 An operation outlives its callers: when the answer is late they are told that it is not known whether it holds
 (TooLate), and the line stays open until the volunteer answers or the attempt ends.
@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from . import commands, desired, healing, story
-from .asked import conclude, ended, join, line_id, make, over_at, too_late, under_way
+from . import commands, fault_lines, healing, story
+from .asked import conclude, ended, join, make, over_at, too_late, under_way
 from .clock import bound
-from .desired import CUTS, LASTING
-from .effects import Action, FaultReply, Kill, Revive, SetNetwork, Signal
+from .desired import LASTING
+from .effects import Action, FaultReply, Kill, Revive, Signal
 from .errors import Away, CoreError, FaultFailed, Refused
-from .healing import LEASE, REPLAY, ROLLBACK, doubtful, plane_of
-from .model import ClockBound, FaultKind, JobState, Role, Stamp, TaskState
+from .healing import LEASE, REPLAY, ROLLBACK, plane_of
+from .model import ClockBound, FaultKind, JobState, Stamp, TaskState
 from .records import FaultRecord, changed
 from .state import Asked, FaultOp, LiveJob, LiveTask, Node, Plane, What
 from .world import World, nanoseconds
@@ -36,9 +36,6 @@ LINES_TO_MEND = 2_000
 _LONGEST_PAUSE_S = 600.0  # between two tries to take back what a lease was to end
 # An operation waits while its target is on the way to its first start.
 _READY_FOR_FAULTS = frozenset({TaskState.RUNNING, TaskState.KILLED, TaskState.EXITED, TaskState.LOST})
-_AT_PROCESSES = frozenset({FaultKind.KILL, FaultKind.REVIVE, FaultKind.SIGNAL})
-_TAKE_BACK = frozenset({FaultKind.RECONNECT, FaultKind.RESUME, FaultKind.HEAL})
-_UNDO = What(FaultKind.HEAL, text="it failed elsewhere")
 
 
 def clock_of(world: World, node: Node) -> ClockBound | None:
@@ -66,10 +63,10 @@ def pump(world: World, job: LiveJob, task: LiveTask) -> None:
         value = outlook(world, task, op)
         if value is not None:
             if isinstance(value, CoreError) and op.requested_by == REPLAY:
-                value = note_refusal(world, job, op, value.detail)
+                value = fault_lines.note_refusal(world, job, op, value.detail)
             close(world, job, task, value)
         else:
-            _write_down(world, job, task, op)
+            fault_lines.write_down(world, job, task, op)
             send(world, job, task, op)
 
 
@@ -82,7 +79,7 @@ def outlook(world: World, task: LiveTask, op: FaultOp) -> FaultReply | CoreError
     alive = state is TaskState.RUNNING
     # Of a task that is to live, only its volunteer can say that it does.
     unsure = kind is FaultKind.REVIVE and node.session is None
-    if _holds_already(world.jobs[op.asked.job_id], task, op) and not unsure:
+    if fault_lines.holds_already(world.jobs[op.asked.job_id], task, op) and not unsure:
         return FaultReply(0, True, None, clock_of(world, node), 0, task.record.generation)
     if state is TaskState.LOST:
         return FaultFailed("FAULT_FAILED", f"the machine of {name} is gone")
@@ -98,7 +95,7 @@ def outlook(world: World, task: LiveTask, op: FaultOp) -> FaultReply | CoreError
 
 def send(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
     """Sends the command of an operation that is written down; again under the same name after a restart."""
-    op.planes = _planes(job, task, op)
+    op.planes = fault_lines.planes_to_set(job, task, op)
     op.left = len(op.planes)
     _send_next(world, job, task, op)
 
@@ -203,14 +200,6 @@ def learn(task: LiveTask, fault: FaultRecord, planes: Iterable[Plane]) -> None:
             task.unsure.difference_update(planes)
 
 
-def planes_of(job: LiveJob, fault: FaultRecord) -> set[Plane]:
-    """The parts of a target's state that a line is about; of a Heal those of the lines that it takes back."""
-    kinds = {fault.kind}
-    if fault.kind is FaultKind.HEAL:
-        kinds = {job.faults[healed].kind for healed in fault.heals if healed in job.faults}
-    return {plane_of(kind) for kind in kinds}
-
-
 def target_lost(world: World, job: LiveJob, task: LiveTask, why: str) -> None:
     """The job goes on without a target: what is under way there failed, what waits is looked at."""
     if task.ops and (fault := task.ops[0].fault) is not None:
@@ -281,7 +270,7 @@ def _send_next(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
     fault = op.fault
     assert fault is not None, "an operation is written down before it is sent"  # noqa: S101  # for the type checker
     command_id = commands.fault_command_id(world, fault.job_id, fault.fault_id)
-    generation = fault.generation if op.kind in _AT_PROCESSES else task.record.generation
+    generation = fault.generation if op.kind in fault_lines.AT_PROCESSES else task.record.generation
     action: Action
     match op.kind:
         case FaultKind.KILL:
@@ -293,7 +282,7 @@ def _send_next(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
         case _:
             plane = op.planes[-op.left]
             op.left -= 1
-            action = _state(job, task, fault, plane)
+            action = fault_lines.state_with(job, task, fault, plane)
             if op.kind is FaultKind.HEAL and plane is Plane.TASK:
                 command_id += "-task"
     op.command_id = commands.issue(
@@ -308,137 +297,3 @@ def _send_next(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
         # Those of one call do.
         together=op.kind is FaultKind.KILL and not op.asked.digest,
     )
-
-
-def _state(job: LiveJob, task: LiveTask, fault: FaultRecord, plane: Plane) -> Action:
-    """The target's state as it is to be once this line holds."""
-    lines = [line for line in task.lines.values() if line.fault_id not in fault.heals]
-    if fault.kind in LASTING:
-        lines.append(fault)
-    if plane is Plane.TASK:
-        return desired.task(lines)
-    return _network(job, task, lines)
-
-
-def network_of(job: LiveJob, task: LiveTask) -> SetNetwork:
-    """The state of the target's network as the ledger has it."""
-    return _network(job, task, task.lines.values())
-
-
-def _network(job: LiveJob, task: LiveTask, lines: Iterable[FaultRecord]) -> SetNetwork:
-    others = [
-        other.record.address
-        for other in job.tasks.values()
-        if other.record.role is not Role.CLIENT and other is not task
-    ]
-    return desired.network(lines, others, lambda name: job.tasks[name].record.address)
-
-
-def note_refusal(world: World, job: LiveJob, op: FaultOp, why: str) -> FaultFailed:
-    """Writes down what was not even tried: nobody is told of it otherwise."""
-    world.save_fault(job, _line(job, op, error=why))
-    return FaultFailed("FAULT_FAILED", why)
-
-
-def _write_down(world: World, job: LiveJob, task: LiveTask, op: FaultOp) -> None:
-    match op.kind:
-        case FaultKind.KILL:
-            # A revival that failed may run all the same.
-            generation = max(task.record.generation, task.tried if task.unsure_life else 0)
-        case FaultKind.REVIVE:
-            # Never one that was tried before, not even by a revival that failed.
-            generation = max(task.record.generation, task.tried) + 1
-            task.tried = generation
-        case FaultKind.PAUSE | FaultKind.SIGNAL:
-            generation = task.record.generation
-        case _:
-            generation = 0
-    op.fault = _line(job, op, generation, _heals(task, op))
-    world.save_fault(job, op.fault)
-
-
-def _line(
-    job: LiveJob, op: FaultOp, generation: int = 0, heals: tuple[int, ...] = (), error: str = ""
-) -> FaultRecord:
-    """The next line of the ledger, about an operation."""
-    what, fault_id = _UNDO if op.undo else op.asked.what, healing.next_fault_id(job)
-    op.asked.call_id = op.asked.call_id or fault_id
-    return FaultRecord(
-        job.record.job_id,
-        fault_id,
-        job.record.attempt,
-        "" if op.undo else line_id(op.asked),
-        op.kind,
-        op.task,
-        op.requested_by,
-        op.requested_at,
-        what.with_disk,
-        generation,
-        error=error,
-        call_id=op.asked.call_id,
-        lease_s=what.lease_s,
-        heals=heals,
-        cut_out=op.cut_out,
-        cut_in=op.cut_in,
-        degradation=what.degradation,
-        peers=op.peers,
-        one_way=what.one_way,
-        signal=what.signal,
-        shape=what.shape,
-        seed=what.seed,
-        text=what.text,
-    )
-
-
-def _heals(task: LiveTask, op: FaultOp) -> tuple[int, ...]:
-    """The lines in force that an operation takes back."""
-    lines, kind = task.lines, op.kind
-    if not lines or kind not in _TAKE_BACK:
-        return ()
-    if kind is FaultKind.HEAL:
-        scope = op.scope
-        return tuple(
-            line.fault_id
-            for line in lines.values()
-            if scope is None or (line.call_id or line.fault_id) in scope
-        )
-    kinds = CUTS if kind is FaultKind.RECONNECT else (FaultKind.PAUSE,)
-    return tuple(line.fault_id for line in lines.values() if line.kind in kinds)
-
-
-def _planes(job: LiveJob, task: LiveTask, op: FaultOp) -> tuple[Plane, ...]:
-    """The parts of the target's state that an operation which is written down has to set."""
-    if op.kind in _AT_PROCESSES or op.fault is None:
-        return ()
-    if op.kind is not FaultKind.HEAL:
-        return (plane_of(op.kind),)
-    planes = planes_of(job, op.fault)
-    if op.undo:
-        planes.add(plane_of(op.asked.kind))
-    elif op.scope is None:
-        planes |= task.unsure
-    else:
-        planes |= doubtful(job, task, op.scope)
-    # One that took nothing back before a restart was about what was unsure then.
-    return tuple(plane for plane in Plane if plane in planes) or tuple(Plane)
-
-
-def _holds_already(job: LiveJob, task: LiveTask, op: FaultOp) -> bool:
-    alive, lost = task.record.state is TaskState.RUNNING, task.record.state is TaskState.LOST
-    kind, lines = op.kind, task.lines.values()
-    match kind:
-        case FaultKind.KILL:
-            return not alive and (lost or not task.unsure_life)
-        case FaultKind.REVIVE:
-            return alive and op.asked.what.with_disk
-        case FaultKind.SIGNAL | FaultKind.PARTITION | FaultKind.DEGRADE:
-            return False
-        case FaultKind.HEAL if op.scope is not None and not op.undo:
-            return not _heals(task, op) and not doubtful(job, task, op.scope)
-        case FaultKind.HEAL if not op.undo:
-            return not lines and (lost or not task.unsure)
-    sure = lost or plane_of(op.asked.kind) not in task.unsure
-    if kind in LASTING:
-        # What ends by itself does not stand for what was asked for now.
-        return sure and any(line.kind is kind and not line.lease_s for line in lines)
-    return sure and not _heals(task, op)

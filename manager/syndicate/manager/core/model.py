@@ -147,6 +147,7 @@ class NodeState(IntEnum):
     READY = 1
     DRAINED = 2
     AWAY = 3
+    WORN = 4
 
 
 class UserRole(IntEnum):

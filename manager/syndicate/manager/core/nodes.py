@@ -27,7 +27,9 @@ def state_of(node: Node) -> NodeState:
     """Whether the volunteer can be used."""
     if node.session is None:
         return NodeState.AWAY
-    return NodeState.DRAINED if node.record.drained else NodeState.READY
+    if node.record.drained:
+        return NodeState.DRAINED
+    return NodeState.WORN if node.worn else NodeState.READY
 
 
 def attached(world: World, event: VolunteerAttached) -> None:
@@ -53,6 +55,7 @@ def attached(world: World, event: VolunteerAttached) -> None:
     _take_prefix(world, node)
     node.heard, node.seen, node.gone, node.free = world.now, True, False, hello.resources
     node.session, node.welcomed, node.instance = event.session, False, hello.instance
+    node.worn = node.worn and not rebooted
     world.sessions[event.session] = hello.volunteer_id
     _set_slots(world, node, hello)
     world.emit(SendWelcome(event.session, prefix, world.warm))
@@ -79,7 +82,7 @@ def heard(world: World, event: HeartbeatReceived) -> None:
     if node is None:
         return
     node.heard, node.welcomed = world.now, True
-    node.free = event.free
+    node.free, node.worn = event.free, event.worn
     if event.exchange is not None:
         measured = clock.measure(event.exchange, world.config.boot_id)
         if measured is not None and measured.boot_id == node.record.boot_id:

@@ -77,6 +77,7 @@ class TaskRecord:
     result: Result | None = None
     finished_at: Stamp | None = None
     finish_request_id: str = ""
+    barriers_told: int = 0  # the last event whose lines are in the story
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from . import healing, ledger, quota, replay, replaying, stopping
+from . import fault_lines, healing, ledger, quota, replay, replaying, stopping
 from .asked import forget_taken_back, restored, settle
 from .errors import InvariantError
 from .faults import reply_of
@@ -166,7 +166,7 @@ def _load_fault(world: World, fault: FaultRecord) -> None:
     task.tried = max(task.tried, fault.generation)
     if fault.applied_at is not None or fault.error:
         # One that failed and took nothing back was about whatever was not known then.
-        ledger.learn(task, fault, ledger.planes_of(job, fault) or list(Plane))
+        ledger.learn(task, fault, fault_lines.planes_of(job, fault) or list(Plane))
     healing.load(task, fault)
     if fault.kind is FaultKind.KILL and fault.applied_at is not None:
         task.killed = (fault.generation, fault.processes)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from . import faults, ledger, orders
+from . import fault_lines, faults, ledger, orders
 from .asked import make, not_at_all
 from .clients import caller_of, name_of, require_running
 from .effects import FaultReply, FaultsReply
@@ -197,7 +197,7 @@ def _make(world: World, job: LiveJob, replay: Replay, planned: PlanRecord) -> bo
 
 def _refuse(world: World, job: LiveJob, asked: Asked, ops: list[FaultOp], why: str) -> None:
     for op in ops:
-        asked.told[op.task] = ledger.note_refusal(world, job, op, why)
+        asked.told[op.task] = fault_lines.note_refusal(world, job, op, why)
 
 
 def _order(job: LiveJob, replay: Replay, planned: PlanRecord) -> Order:

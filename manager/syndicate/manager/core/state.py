@@ -63,7 +63,8 @@ class Node:
     """A volunteer. `session` is None while it is away; `gone` once its tasks were given up.
 
     `welcomed` once it was heard after its Welcome, which is sent when its row is durable: what is sent before
-    that would overtake the Welcome, and mean nothing to the volunteer. `instance` is of its last Hello.
+    that would overtake the Welcome, and mean nothing to the volunteer. `instance` is of its last Hello,
+    `worn` of its last heartbeat: it refuses jobs until it was booted again.
     """
 
     record: NodeRecord
@@ -77,6 +78,7 @@ class Node:
     seen: bool = False
     gone: bool = False
     instance: str = ""
+    worn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,15 @@ class Board:
     more: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class Drop:
+    """An order to drop a barrier, or all (""), that is not answered; `waiters` are the calls that wait."""
+
+    request_id: str
+    barrier: str
+    waiters: list[int]
+
+
 @dataclass(slots=True)
 class LiveJob:
     """A job in memory. `tasks` is in the order master, slaves, clients; `faults` is of the current attempt.
@@ -239,6 +250,7 @@ class LiveJob:
     `remembered` counts the members of the latter. `finishes` has by client what Finish was answered.
     `failures` counts what `max_attempts` bounds. One that is not `whole` has ended, and only the store has
     its runs, faults, story and results. `replay` is there while a job that replays another one lives.
+    `drops` has by command id what its sync server was asked to drop.
     """
 
     record: JobRecord
@@ -257,3 +269,4 @@ class LiveJob:
     whole: bool = True
     replay: Replay | None = None
     board: Board = field(default_factory=Board)
+    drops: dict[str, Drop] = field(default_factory=dict)

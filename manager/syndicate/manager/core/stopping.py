@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import commands, healing, ledger, replay
+from . import barriers, commands, healing, ledger, replay
 from .effects import Release
 from .model import AnswerCode, JobState, Reason, Result, Role, Stamp, TaskExit, TaskState
 from .records import JobRecord
@@ -55,6 +55,7 @@ def stop(
     """Ends the attempt with a verdict: a terminal state, or QUEUED for another attempt."""
     ledger.end_attempt(world, job)
     replay.ended(world, job)
+    barriers.let_go(world, job)
     healing.job_ends(world, job)
     world.move_job(job, JobCause.STOP, verdict=verdict, reason=reason, detail=detail, result=result)
     for task in job.tasks.values():
@@ -129,6 +130,8 @@ def member_lost(world: World, job: LiveJob, task: LiveTask, reason: Reason, why:
         return
     node = world.node_of(task)
     commands.forget(node, task.command_id)
+    if record.task == job.record.spec.sync_server:
+        barriers.let_go(world, job)
     # Without clients nothing revives a task: one that has ended has told everything, as one that finished.
     ended = record.state is TaskState.EXITED and job.record.spec.clients == 0
     told_all = ended or record.finished_at is not None

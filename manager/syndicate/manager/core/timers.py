@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 
 # ("job", id), ("node", "forget" or "resend", volunteer id), ("slot", volunteer id, number), ("fault", number)
-# of what was asked for, ("lease", job id, line of the ledger), ("replay", job id) and ("audit",)
+# of what was asked for, ("lease", job id, line of the ledger), ("replay", job id), ("audit",) and
+# ("drop", job id, command id)
 TimerKey = tuple[str | int, ...]
 
 

@@ -15,7 +15,7 @@ from .access import Origin
 from .bucket import Bucket
 from .clock import on_manager_clock
 from .effects import Answer, Changed, Effect, Reply, Step
-from .errors import CoreError, InvariantError
+from .errors import BadRequest, CoreError, InvariantError, NotFound
 from .model import Config, JobState, Source, Stamp, TaskRef
 from .pool import Pool
 from .queue import Queue
@@ -42,7 +42,7 @@ from .transitions import ACTIVE_JOB_STATES, JobCause, TaskCause, job_after, task
 # Request ids of ended jobs that are remembered, so that a repeated Submit gets its first answer; those of
 # live jobs always are.
 REMEMBERED_SUBMITS = 100_000
-# The same of CancelJob and DrainNode, while the manager runs.
+# The same of CancelJob, DrainNode and their like, while the manager runs.
 REMEMBERED_ANSWERS = 10_000
 # Epochs count starts: a higher one than this is a mistake of whoever says it.
 HIGHEST_EPOCH = 1 << 53
@@ -81,7 +81,7 @@ class World:
         # Job and owner of each request id that is remembered, and those among them whose jobs have ended.
         self.submits: dict[str, tuple[int, str]] = {}
         self.old_submits: deque[str] = deque()
-        # What CancelJob and DrainNode were asked and have answered, by request id.
+        # What CancelJob, DrainNode and their like were asked and have answered, by request id.
         self.answers: dict[str, tuple[tuple[object, ...], Answer]] = {}
         self.users: dict[str, UserRecord] = {}
         self.teams: dict[str, TeamRecord] = {}
@@ -140,6 +140,20 @@ class World:
     def reply(self, call: int, value: Answer | CoreError, before_commit: bool = False) -> None:
         """An RPC gets its answer with this step."""
         self._effects.append(Reply(call, value, before_commit))
+
+    def first_answer(self, request_id: str, question: tuple[object, ...]) -> Answer | None:
+        """What the request was answered first; None where it was not. Raises BadRequest (BAD_FIELD)."""
+        first = self.answers.get(request_id)
+        if first is not None and first[0] != question:
+            raise BadRequest("BAD_FIELD", "request_id was used for another call", field="request_id")
+        return None if first is None else first[1]
+
+    def remember_answer(self, request_id: str, question: tuple[object, ...], answer: Answer) -> None:
+        """A repeat of the request gets this answer, until enough others were answered."""
+        if request_id:
+            self.answers[request_id] = question, answer
+        if len(self.answers) > REMEMBERED_ANSWERS:
+            del self.answers[next(iter(self.answers))]
 
     def touch(self, job: LiveJob) -> None:
         """The job has changed: tell watchers, and see what follows from it once the event is handled."""
@@ -277,6 +291,13 @@ class World:
         self._unsaved["audit", line] = AuditRecord(line, at, *rest)
 
     # ---- looking up ----------------------------------------------------------------------------------------
+
+    def job(self, job_id: int) -> LiveJob:
+        """A job that is in memory. Raises NotFound."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            raise NotFound("NO_SUCH_JOB", f"there is no job {job_id}")
+        return job
 
     def find(self, ref: TaskRef) -> tuple[LiveJob, LiveTask] | None:
         """The live task of a ref, in its job's current attempt."""

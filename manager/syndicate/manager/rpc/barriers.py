@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from syndicate.v1 import common_pb2, registry_pb2, scheduler_pb2
@@ -21,14 +21,16 @@ _LONGEST_TASK: Final = 63
 
 
 def news_in(pb: registry_pb2.BarrierNews) -> model.BarrierNews:
-    """What a volunteer tells. Raises BadRequest (BAD_FIELD) for more than it may."""
-    if len(pb.rounds) > _MOST_ROUNDS or len(pb.open) > _MOST_OPEN or pb.total < 0 or pb.more_open < 0:
-        raise BadRequest("BAD_FIELD", "barriers says more than it may, or counts below nothing")
+    """What a volunteer tells, cut to what it may tell: a name that a task chose never ends a stream.
+
+    Which characters are printable two versions of Python see differently. Raises BadRequest (BAD_FIELD) for
+    stamps and ends that make no sense.
+    """
     return model.BarrierNews(
-        tuple(_round_in(one) for one in pb.rounds),
-        pb.total,
-        tuple(_open_in(one) for one in pb.open),
-        pb.more_open,
+        tuple(_round_in(one) for one in pb.rounds[:_MOST_ROUNDS]),
+        max(0, pb.total),
+        tuple(_open_in(one) for one in pb.open[:_MOST_OPEN]),
+        max(0, pb.more_open) + len(pb.open[_MOST_OPEN:]),
         short(_line(pb.trouble), convert.MAX_DETAIL_BYTES),
         pb.last,
     )
@@ -42,51 +44,40 @@ def barrier_in(name: str) -> str:
 
 
 def _round_in(pb: common_pb2.BarrierRound) -> model.BarrierRound:
+    tasks, more = _tasks_in(pb.tasks)
     return model.BarrierRound(
-        _name_in(pb.barrier),
+        _line(pb.barrier)[:_LONGEST_NAME],
         convert.known(model.BarrierEnd, pb.end, "barriers.rounds.end"),
         convert.stamp_in(pb.began_at),
         convert.stamp_in(pb.ended_at),
         pb.error,
-        _tasks_in(pb.inits),
-        _tasks_in(pb.tasks),
-        pb.others,
+        _tasks_in(pb.inits)[0],
+        tasks,
+        pb.others + more,
         pb.left,
         pb.rounds,
     )
 
 
 def _open_in(pb: common_pb2.OpenBarrier) -> model.OpenBarrier:
-    if len(pb.missing) > _MOST_TASKS or not all(_is_task(task) for task in pb.missing):
-        raise BadRequest("BAD_FIELD", f"barriers.open.missing must be at most {_MOST_TASKS} tasks")
+    tasks, more = _tasks_in(pb.tasks)
     return model.OpenBarrier(
-        _name_in(pb.barrier),
+        _line(pb.barrier)[:_LONGEST_NAME],
         convert.stamp_in(pb.since),
         pb.remaining,
-        _tasks_in(pb.inits),
-        _tasks_in(pb.tasks),
-        pb.others,
-        tuple(pb.missing),
-        pb.more_missing,
+        _tasks_in(pb.inits)[0],
+        tasks,
+        pb.others + more,
+        tuple(_line(task)[:_LONGEST_TASK] for task in pb.missing[:_MOST_TASKS]),
+        pb.more_missing + len(pb.missing[_MOST_TASKS:]),
         pb.abandoned,
     )
 
 
-def _tasks_in(tasks: Iterable[common_pb2.BarrierTask]) -> tuple[tuple[str, int], ...]:
-    found = tuple((one.task, one.count) for one in tasks)
-    if len(found) > _MOST_TASKS or not all(_is_task(task) for task, _ in found):
-        raise BadRequest("BAD_FIELD", f"barriers names more than {_MOST_TASKS} tasks, or what is none")
-    return found
-
-
-def _is_task(text: str) -> bool:
-    return 0 < len(text) <= _LONGEST_TASK and text.isprintable()
-
-
-def _name_in(text: str) -> str:
-    if len(text) > _LONGEST_NAME or not text.isprintable():
-        raise BadRequest("BAD_FIELD", "barriers has a barrier with a name that cannot be")
-    return text
+def _tasks_in(tasks: Sequence[common_pb2.BarrierTask]) -> tuple[tuple[tuple[str, int], ...], int]:
+    """So many as there is room for, and how many the others are."""
+    found = tuple((_line(one.task)[:_LONGEST_TASK], one.count) for one in tasks[:_MOST_TASKS])
+    return found, sum(one.count for one in tasks[_MOST_TASKS:])
 
 
 def _line(text: str) -> str:

@@ -171,8 +171,9 @@ class Registry(VolunteersDisks, registry_pb2_grpc.RegistryServicer):
     def _heartbeat(self, session: Session, beat: pb.Heartbeat) -> None:
         received_at = self._engine.clock.now()
         sent_at = convert.stamp_in(beat.sent_at)
+        free = convert.resources_in(beat.free)
         self._engine.handle(
-            events.HeartbeatReceived(session.name, convert.resources_in(beat.free), session.exchange(beat))
+            events.HeartbeatReceived(session.name, free, session.exchange(beat), worn=beat.worn)
         )
         session.acknowledge(beat, sent_at, received_at)
 

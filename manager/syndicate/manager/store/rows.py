@@ -131,6 +131,8 @@ def _task(r: TaskRecord) -> Row:
         doc["finished_at"] = stamp_out(r.finished_at)
     if r.finish_request_id:
         doc["finish_request_id"] = r.finish_request_id
+    if r.barriers_told:
+        doc["barriers_told"] = r.barriers_told
     return [r.job_id, r.attempt, r.task, int(r.state), doc]
 
 
@@ -151,6 +153,7 @@ def _read_task(job_id: int, attempt: int, task: str, state: int, doc: Doc) -> Ta
         result=result_in(doc.get("result")),
         finished_at=stamp_or_none_in(doc.get("finished_at")),
         finish_request_id=doc.get("finish_request_id", ""),
+        barriers_told=doc.get("barriers_told", 0),
     )
 
 

@@ -109,9 +109,15 @@ def tasks(chaos, members):
     holds("disk again", ask(last, "write", name="after", size=100_000), "written")
     chaos.signal(members, "USR1")
     holds("signal", [ask(ip, "look")["signals"] for ip in members], [1] * len(members))
+    ask(last, "write", name="kept", size=10)
     chaos.kill(members)
     chaos.revive(members)
     holds("killed and revived", [until_up(ip)["signals"] for ip in members], [0] * len(members))
+    holds("disk kept", ask(last, "measure", name="kept"), 10)
+    chaos.kill(last)
+    chaos.revive(last, with_disk=False)
+    until_up(last)
+    holds("fresh disk", ask(last, "measure", name="kept"), -1)
 
 
 def refused(chaos, members):

@@ -161,6 +161,34 @@ def delay(job):
     return {"median_s": sorted(times)[3], "after_s": after}
 
 
+def heard(hearer, sender, number, wanted, within=5.0):
+    """How many datagrams of a round came, once it is so many, or after a while."""
+    deadline = time.monotonic() + within
+    while True:
+        count = ask(hearer, "hear", round=number).get(sender, 0)
+        if count >= wanted or time.monotonic() > deadline:
+            return count
+        time.sleep(0.01)
+
+
+def worse(job):
+    """The faults of a network that packets are held back for, each by itself."""
+    sender, hearer, other = job.some("master", "slave-0", "slave-1")
+    found = {}
+    for name, wanted, within in (("duplicate", 400, 5.0), ("corrupt", 1, WITHIN)):
+        job.chaos.degrade(sender, peers=[hearer], one_way=True, **{name: 100})
+        number = next(rounds)
+        ask(sender, "send", round=number, to=[hearer, other], count=200)
+        found[name] = [heard(hearer, sender, number, wanted, within), heard(other, sender, number, 200)]
+        job.chaos.heal()
+    ask(sender, "dial", peer=hearer, within=WITHIN)
+    for name, how in (("jitter", {"jitter": "60ms"}), ("reorder", {"reorder": "50%"})):
+        job.chaos.degrade(sender, peers=[hearer], delay="60ms", one_way=True, **how)
+        found[name] = [ask(sender, "say", peer=hearer, within=5) for _ in range(20)]
+        job.chaos.heal()
+    return found
+
+
 def pause(job):
     slave = job.ip["slave-2"]
     before = ask(slave, "look")["ticks"]
@@ -269,8 +297,8 @@ def bad(job):
 
 
 SCENARIOS = (
-    groups, shapes, one_way, disconnect, reset, compose, loss, rate, delay, pause, disk_full, signal, leases,
-    rollback, together, bad,
+    groups, shapes, one_way, disconnect, reset, compose, loss, rate, delay, worse, pause, disk_full, signal,
+    leases, rollback, together, bad,
 )  # fmt: skip
 
 
@@ -297,4 +325,5 @@ def main():
         chaos.finish("fail" if failed else "pass", text=", ".join(failed))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -97,11 +97,19 @@ def write(order):
     return "written"
 
 
+def measure(order):
+    """The bytes of a file on the disk; -1 where there is none."""
+    try:
+        return os.stat(order["name"]).st_size
+    except FileNotFoundError:
+        return -1
+
+
 def look(order):
     return dict(state)
 
 
-ORDERS = {one.__name__: one for one in (send, hear, dial, say, write, look)}
+ORDERS = {one.__name__: one for one in (send, hear, dial, say, write, measure, look)}
 
 
 class Orders(socketserver.StreamRequestHandler):

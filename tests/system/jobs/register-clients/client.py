@@ -1,7 +1,8 @@
 """Clients of one register, of which client-0 judges them all; the file `mode` says what goes wrong.
 
 `plain`: nothing. `dies`: client-1 is killed before it hands over. `waits`: client-1 hands half of what it
-does over, and the rest when it is sent a signal; a slave is frozen meanwhile.
+does over, and the rest when it is sent a signal; a slave is frozen meanwhile. `untouched`: no
+fault comes, and a pass is tested. `idles`: nobody does anything while a slave is frozen.
 """
 
 import json
@@ -64,8 +65,12 @@ def judged(chaos: Chaos) -> None:
                     work(history, 30)
         else:
             work(history, 300)
+        if MODE == "idles":
+            with chaos.healing(chaos.pause(members["slave-0"])):
+                time.sleep(1.5)  # it is the fault that is to last, and nothing that is waited for
+            work(history, 30)
         checkers = {"linearizable": Linearizable(KeyValue())}
-        chaos.judge(checkers, history, wait_s=90.0, tested=MODE == "waits")
+        chaos.judge(checkers, history, wait_s=90.0, tested=MODE in ("waits", "untouched", "idles"))
 
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])

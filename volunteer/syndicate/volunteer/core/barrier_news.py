@@ -27,10 +27,15 @@ def acknowledged(turn: Turn, event_id: int) -> None:
 
 
 def tell_again(turn: Turn, cluster_id: str) -> None:
-    """To a manager that has just welcomed the volunteer, and may know nothing of what is open."""
+    """To a manager that has just welcomed the volunteer, and may know nothing of what is open.
+
+    Not where something newer waits, which goes out by itself, and not the last: nothing is open then.
+    """
     for slot in turn.state.slots.values():
         known = slot.news_known
-        if known is not None and slot.task is not None and slot.task.cluster_id == cluster_id:
+        if known is None or slot.task is None or slot.task.cluster_id != cluster_id:
+            continue
+        if slot.news is None and not known.last:
             take_news(turn, slot, replace(known, rounds=(), trouble=""))
 
 

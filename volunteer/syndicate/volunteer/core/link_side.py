@@ -162,7 +162,8 @@ def send_heartbeat(turn: Turn, link: Link) -> None:
     link.sequence += 1
     link.sent[link.sequence] = turn.now
     link.next_heartbeat_ns = turn.ns + link.interval_ns
-    turn.emit(SendHeartbeat(link.name, Heartbeat(link.sequence, turn.now, link.acked, link.acked_at)))
+    beat = Heartbeat(link.sequence, turn.now, link.acked, link.acked_at, turn.state.worn)
+    turn.emit(SendHeartbeat(link.name, beat))
 
 
 def dead_ns(turn: Turn, link: Link) -> int | None:

@@ -13,7 +13,7 @@ from .events import Event
 from .figures import Figures, figures
 from .invariants import check
 from .model import AnswerCode, Config, HeldTask, Role, Stamp, TaskRef
-from .state import SECOND, Slot, Step, StoryLine
+from .state import Slot, Step, StoryLine
 from .transitions import SlotState
 from .turn import State, Turn
 
@@ -48,8 +48,8 @@ class Volunteer:
                 if link.welcomed:
                     times.append(link.next_heartbeat_ns)
         times += [cluster.resend_ns for cluster in state.clusters.values() if cluster.resend_ns]
-        if state.worn and state.reboot_ns:
-            times.append(state.reboot_ns)
+        if state.worn:
+            times += rebooting.wakes(state)
         for slot in state.slots.values():
             times += _slot_times(state, slot, config)
         return min(times, default=None)
@@ -225,8 +225,7 @@ def _wanted_source(slot: Slot) -> str | None:
 
 def _abandon_ns(state: State, slot: Slot) -> int:
     """When a task whose lease has run out is given up."""
-    lease = state.clusters[slot.holds.cluster_id].lease_until_ns
-    return lease + round(state.config.abandon_after_s * SECOND)
+    return state.abandon_ns(slot.holds.cluster_id)
 
 
 def _slot_times(state: State, slot: Slot, config: Config) -> list[int]:

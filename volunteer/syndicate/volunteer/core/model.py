@@ -301,12 +301,16 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A sign of life; the edge adds what is free. `last_ack_*` close the last exchange of stamps."""
+    """A sign of life; the edge adds what is free. `last_ack_*` close the last exchange of stamps.
+
+    `worn`: a job was on the machine, which is booted again before it takes another.
+    """
 
     sequence: int
     sent_at: Stamp
     last_ack_sequence: int = 0
     last_ack_received_at: Stamp | None = None
+    worn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

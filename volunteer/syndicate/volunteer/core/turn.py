@@ -47,6 +47,10 @@ class State:
     last_event: int = 0
     cluster_of_link: dict[str, str] = field(default_factory=dict)
 
+    def abandon_ns(self, cluster_id: str) -> int:
+        """When a cluster's manager is given up: so long after the lease of its tasks has run out."""
+        return self.clusters[cluster_id].lease_until_ns + round(self.config.abandon_after_s * SECOND)
+
 
 @dataclass(slots=True)
 class Turn:

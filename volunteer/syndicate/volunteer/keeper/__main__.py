@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from . import rebooting
 from .errors import one_line
@@ -45,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             where = stands_at(given, wrong["loc"])
             name = f"{where}{'.'.join(map(str, wrong['loc']))}" if where else f"--{field}"
             _complain(f"{name}: {said}" if field else said, "all settings: syndicate-keeper --help")
+        return EXIT_UNMET
+    except SettingsError as error:
+        # Of a setting that is a list, in the environment, whose text is JSON; its name stands in quotes.
+        named = str(error).split('"')[1:2] or ["…"]
+        _complain(f"SYNDICATE_KEEPER_{named[0].upper()}: it is no JSON, as a list is to be there", "")
         return EXIT_UNMET
     except (tomllib.TOMLDecodeError, OSError) as error:
         _complain(f"{config_of(given)}: {error}", "")

@@ -1,15 +1,11 @@
-"""All that stands on one slot, and the blocking work on it. Used in the slot's worker thread only, but for
-`network`.
+"""A task on one slot: its source laid out, generation after generation, and taken away again.
 
-A free slot keeps the next task's network, disk and sandbox ready: their making takes most of the time of a
-start, and depends on nothing of the task but its bounds.
+All of it is blocking work. Used in the slot's worker thread only, but for `network` and `bury`.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,28 +14,27 @@ from pathlib import Path
 
 from ..local import DiskRead, ErrorCode, Limits, Prepare
 from ..sync.doors import Doors
-from . import mounts
 from .audit import Standing
 from .box import Box, Cancelled, Site
-from .cgroups import Cgroup, CgroupError
+from .cgroups import CgroupError
 from .counters import Meter
-from .disk import Disk, DiskSize, Remains
-from .errors import KeeperError, failed, one_line
+from .disk import DiskSize, Remains
+from .errors import KeeperError, failed
 from .gauges import Gauges
 from .launch import Launcher
 from .limits import UNBOUNDED, Bounds, Limiter
 from .network import Network, NetworkError, SlotNetwork
 from .orders import orders_of
-from .pack import PackBounds, Packing, refusal
+from .pack import DiskReading, PackBounds, Packing
 from .sandbox import Layout, Unpacker, unpacker_of
+from .standby import Standby
 from .sync_server import open_doors
 from .undertaker import Undertaker
-from .unpack import Layouts, Unpacked, better_layout, unpack
+from .unpack import Layouts, Unpacked, better_layout, note_of, open_source, refused, unpack
 from .view import View
 
 _UNPACK_SECONDS = 30.0
 _LEAST_DISK = DiskSize(1 << 20, 100)
-_MIB = 1 << 20
 _SPARE_MEMORY = 64 << 20  # what a task's bound on memory leaves to other things than its disk
 
 
@@ -67,31 +62,24 @@ class Prepared:
 
 
 class Ground:
-    """One slot's network, disk and sandbox."""
+    """What stands by on one slot, and the task that is laid onto it."""
 
     def __init__(self, slot: int, folder: Path, site: Site, view: View, shared: Shared) -> None:
         self._slot = slot
-        self._folder = folder
         self._site = site
         self._view = view
         self._shared = shared
-        self._network: SlotNetwork | None = None
-        self._disk: Disk | None = None
-        self._box: Box | None = None  # of generation 1, not yet handed out
-        self._packing: Packing | None = None
+        self._standby = Standby(slot, folder, site, view, shared.launcher, shared.network, shared.skeleton)
+        self._reading = DiskReading(self._begin_packing)
         self._source = -1
         self._layout = Layout()
         self._request: Prepare | None = None
         self._bounds = UNBOUNDED
         self._meter = Meter.of(shared.limiter, slot)
-        self._spent = False  # the sandbox got a task's orders: it never serves another
         self._laid = 0  # bytes of memory that the source takes once it is unpacked
         self._fill = False  # whether the task's disk is kept full
         self._doors: Doors | None = None  # of a sync server, until they are handed out
         self._remains: Remains | None = None  # of the disk before this one, while that is being freed
-        # Of the slot, once it has mounts of its own; the keeper's before.
-        self.thread = threading.main_thread().native_id or 0
-        self._settled = False
 
     @property
     def occupied(self) -> bool:
@@ -101,66 +89,16 @@ class Ground:
     @property
     def standing(self) -> Standing | None:
         """The sandbox that waits for the next task, with its disk."""
-        if self._box is None or self._disk is None or self._spent:
-            return None
-        root = self._disk.root
-        return Standing(
-            self._box.cgroup.path, self._box.process.pid, frozenset(map(str, (root, root.parent)))
-        )
+        return self._standby.standing
 
-    # ---- ahead of a task
+    @property
+    def thread(self) -> int:
+        """Whose mounts the slot has: its own thread's, once it stood by; the keeper's before."""
+        return self._standby.thread
 
     def stand_by(self) -> None:
         """Make what the next task needs, unless it stands; raises KeeperError, having left nothing half."""
-        try:
-            self._settle()
-            if self._box is not None and (self._spent or self._box.process.reap() is not None):
-                self._drop_sandbox()
-            if self._network is None:
-                self._network = self._shared.network.make_slot(f"slot-{self._slot}")
-            if self._box is None:
-                self._make_sandbox(_size(Limits()))
-        except (NetworkError, OSError) as error:
-            raise failed(f"cannot stand by: {error}") from error
-
-    def _settle(self) -> None:
-        """Give the slot's thread mounts of its own, with the slot's view among them; once."""
-        if not self._settled:
-            mounts.unshare_mounts()
-            self.thread = threading.get_native_id()
-            self._view.open(self._site.uid)
-            self._settled = True
-
-    def _make_sandbox(self, size: DiskSize) -> None:
-        self._drop_disk()  # else a new one would be mounted over what a failure left
-        self._folder.mkdir(exist_ok=True)
-        self._disk = Disk.make(self._folder, self._shared.skeleton, size)
-        try:
-            self._box = self._launch(1)
-        except BaseException:
-            self._drop_disk()
-            raise
-        self._spent = False
-
-    def _launch(self, generation: int) -> Box:
-        if self._disk is None or self._network is None:
-            raise RuntimeError("a sandbox needs a disk and a network")
-        for_task = self._request is not None
-        netns = self._network.netns_fd
-        return Box.launch(self._site, self._shared.launcher, generation, self._disk, netns, for_task)
-
-    def _drop_sandbox(self) -> None:
-        if self._box is not None:
-            self._box.destroy()
-            self._box = None
-        self._drop_disk()
-
-    def _drop_disk(self) -> None:
-        if self._disk is not None:
-            self._disk.close()
-            self._disk = None
-
-    # ---- a task
+        self._standby.make(_size(Limits()), self.occupied)
 
     def prepare(self, request: Prepare, gauges: Gauges) -> Prepared:
         """Lay the task onto the slot; raises KeeperError or Cancelled, having left nothing of it."""
@@ -187,7 +125,7 @@ class Ground:
             least = f"{_LEAST_DISK.size_bytes} bytes and {_LEAST_DISK.inodes} inodes"
             raise failed(f"a disk has at least {least}")
         self._request = request
-        self._source = self._open_source(request.source)
+        self._source = open_source(self._shared.cache, request.source)
         self.stand_by()
         self._view.fill(request.task.task, request.role, request.members, request.sync_server)
         limits = request.limits
@@ -196,76 +134,58 @@ class Ground:
         assigned = False
 
         def assign() -> None:
-            # While tar works, which has none of it: see `_hold`.
+            # While tar works, which has none of it: the slot is held.
             nonlocal assigned
-            if not assigned and self._network is not None:
+            if not assigned:
                 assigned = True
                 peers = [member.address for member in request.members]
-                self._network.assign(request.address, request.prefix_length, peers, self._site.uid)
+                self.network.assign(request.address, request.prefix_length, peers, self._site.uid)
                 if request.serve_sync:
-                    self._doors = open_doors(request, self._network.netns_fd)
+                    netns_fd, uid = self.network.netns_fd, self._site.uid
+                    self._doors = open_doors(request.address, request.sync_server, netns_fd, uid)
 
-        self._hold()
+        standby = self._standby
+        standby.hold()  # while its source, which nobody trusts, is unpacked
         size = _size_for(request)
         if size.loses:
-            self._drop_sandbox()  # the one that waits has another kind of disk
+            standby.drop_sandbox()  # the one that waits has another kind of disk
         note = self._lay_out(size, deadline, assign)
-        self._resume()
-        if self._box is None or self._disk is None:
-            raise RuntimeError("the sandbox is there after unpacking")
-        self._disk.settle()
-        box, self._box, self._spent = self._box, None, False
-        self._laid = self._disk.memory()
+        standby.resume()
+        if standby.disk is None:
+            raise RuntimeError("the disk is there after unpacking")
+        standby.disk.settle()
+        box = standby.hand_out()
+        self._laid = standby.disk.memory()
         self._shared.layouts.remember(request.source, self._layout)
         doors, self._doors = self._doors, None
         return Prepared(box, note, doors)
 
-    def _open_source(self, digest: str) -> int:
-        """The tarball, held open: the cache may forget it while the task may yet be revived."""
-        # The folder is the volunteer's: a pipe in it would else hold the slot until somebody writes.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        try:
-            try:  # decompressed ahead by the volunteer, where it could: a program less in each sandbox
-                source = os.open(self._shared.cache / f"{digest}.tar", flags)
-            except FileNotFoundError:
-                source = os.open(self._shared.cache / digest, flags)
-        except OSError as error:
-            raise failed(f"the source {digest[:12]}… is not in the cache: {error.strerror}") from error
-        if not stat.S_ISREG(os.fstat(source).st_mode):
-            os.close(source)
-            raise failed(f"the source {digest[:12]}… is not a file")
-        return source
-
     def _lay_out(self, size: DiskSize, deadline: float, meanwhile: Callable[[], None]) -> str:
         """Unpack, again if the source asks for another layout; the note about it."""
-        note = ""
+        note, standby = "", self._standby
         while True:
-            if self._box is None:
-                self._make_sandbox(size)
-            if self._box is None or self._disk is None:
+            if standby.box is None:
+                standby.make_sandbox(size, self.occupied)
+            box, disk = standby.box, standby.disk
+            if box is None or disk is None:
                 raise RuntimeError("a sandbox was made")
-            self._disk.resize(size)
+            disk.resize(size)
             unpacker = unpacker_of(os.pread(self._source, 4, 0))
-            self._spent = True
-            self._order(self._box, unpacker, deadline)
+            standby.spend()
+            self._order(box, unpacker, deadline)
             try:
-                outcome = self._unpack(self._box, deadline, meanwhile)
+                outcome = self._unpack(box, deadline, meanwhile)
             except TimeoutError:
                 took = f"the source was not unpacked within {_UNPACK_SECONDS:.0f} s"
                 raise KeeperError(ErrorCode.BAD_SOURCE, took) from None
-            better = None if outcome.full else better_layout(self._layout, outcome, self._disk)
+            better = None if outcome.full else better_layout(self._layout, outcome, disk)
             if better is None and outcome.error:
-                raise self._refusal(outcome)
+                raise refused(outcome, size)
             if better is None:
-                return note or self._standing_note()
+                return note or note_of(self._layout)
             note = f"syndicate: the source is laid at /job: {outcome.error}\n" if outcome.error else ""
             self._layout = better
-            self._drop_sandbox()
-
-    def _standing_note(self) -> str:
-        if self._layout.place == "/":
-            return ""
-        return "syndicate: the source brings names that the sandbox needs at /: it is laid at /job\n"
+            standby.drop_sandbox()
 
     def _order(self, box: Box, unpacker: Unpacker, deadline: float) -> None:
         if self._request is None:
@@ -281,16 +201,17 @@ class Ground:
         deadline = time.monotonic() + _UNPACK_SECONDS
         if self._request is None:
             raise RuntimeError("only a task is revived")
-        anew = not with_disk or self._disk is None  # an earlier revival may have come to nothing
+        standby, size = self._standby, _size_for(self._request)
+        anew = not with_disk or standby.disk is None  # an earlier revival may have come to nothing
         try:
             if anew:
                 self._leave_disk(self._request.limits.memory_bytes)
-                self._disk = Disk.make(self._folder, self._shared.skeleton, _size_for(self._request))
-            elif self._disk is not None:
-                self._disk.recover(self._shared.skeleton)
+                standby.make_disk(size)
+            elif standby.disk is not None:
+                standby.recover_disk()
                 if self._fill:
-                    self._disk.give_back()  # what the sandbox itself needs is not to fail
-            box = self._launch(generation)
+                    standby.disk.give_back()  # what the sandbox itself needs is not to fail
+            box = standby.launch(generation, self.occupied)
         except OSError as error:
             self._take_back(None, anew)
             raise failed(f"cannot revive: {error}") from error
@@ -299,11 +220,11 @@ class Ground:
             raise
         try:
             if anew:
-                self._lay_anew(box, deadline)
+                self._lay_anew(box, size, deadline)
             else:
                 self._order(box, Unpacker.KEPT, deadline)
-            if self._fill and self._disk is not None:
-                self._disk.fill()
+            if self._fill and standby.disk is not None:
+                standby.disk.fill()
         except OSError as error:  # a TimeoutError too
             self._take_back(box, anew)
             raise failed(f"cannot revive: {error}") from error
@@ -315,22 +236,22 @@ class Ground:
     def _take_back(self, box: Box | None, anew: bool) -> None:
         """A revival came to nothing: the next, even with the disk, must not find half a source."""
         with ExitStack() as steps:  # the last one first, and each of them whatever becomes of the others
-            steps.callback(self._resume)
+            steps.callback(self._standby.resume)
             if anew:
-                steps.callback(self._drop_disk)
+                steps.callback(self._standby.drop_disk)
             if box is not None:
                 steps.callback(box.destroy)
 
-    def _lay_anew(self, box: Box, deadline: float) -> None:
+    def _lay_anew(self, box: Box, size: DiskSize, deadline: float) -> None:
         """Unpack the source onto a fresh disk, where it lay before."""
-        self._hold()
+        self._standby.hold()
         self._order(box, unpacker_of(os.pread(self._source, 4, 0)), deadline)
         outcome = self._unpack(box, deadline)
         if outcome.error:
-            raise self._refusal(outcome)
-        if self._disk is not None:
-            self._disk.settle()
-        self._resume()
+            raise refused(outcome, size)
+        if self._standby.disk is not None:
+            self._standby.disk.settle()
+        self._standby.resume()
 
     def _unpack(self, box: Box, deadline: float, meanwhile: Callable[[], None] = lambda: None) -> Unpacked:
         """See `unpack`. Where the kernel ended a part of it nothing is whole, whatever tar says."""
@@ -340,34 +261,13 @@ class Ground:
             raise failed("what unpacked the source was ended for want of memory")
         return outcome
 
-    def _refusal(self, outcome: Unpacked) -> KeeperError:
-        """What is told of a source that could not be unpacked."""
-        if outcome.full and self._request is not None:
-            limits = self._request.limits
-            room = f"{limits.disk_bytes // _MIB} MiB and {limits.disk_inodes:,} files"
-            detail = (
-                f"its source does not fit on the task's disk of {room}. Ask for more with --disk or --inodes"
-            )
-            return KeeperError(ErrorCode.DISK_FULL, detail)
-        return KeeperError(ErrorCode.BAD_SOURCE, one_line(outcome.error, 300))
-
-    def _hold(self) -> None:
-        """Nothing passes to or from the slot while its source, which nobody trusts, is unpacked."""
-        if self._network is not None:
-            self._network.hold(self._site.uid)
-
-    def _resume(self) -> None:
-        if self._network is not None:
-            self._network.resume()
-
     def _leave_disk(self, memory_bytes: int) -> None:
         """Take the old disk away, to be freed by `bury` if the new source has room beside what it holds."""
-        if self._disk is None:
+        if self._standby.disk is None:
             return
         self._free_remains()  # so that there is one at most
-        beside = self._disk.memory() + self._laid + _SPARE_MEMORY
-        self._remains = self._disk.detach()
-        self._disk = None
+        beside = self._standby.disk.memory() + self._laid + _SPARE_MEMORY
+        self._remains = self._standby.detach_disk()
         if memory_bytes and beside > memory_bytes:
             self._free_remains()
 
@@ -388,30 +288,11 @@ class Ground:
 
         Raises KeeperError (WRONG_STATE), Cancelled; nothing of the packing is left then, nor at its end.
         """
-        try:
-            if offset == 0:
-                self.drop_packing()
-                self._packing = self._begin_packing()
-            if self._packing is None or self._packing.offset != offset:
-                raise KeeperError(ErrorCode.WRONG_STATE, f"the disk is not being read at {offset}")
-            piece = self._packing.read(limit)
-        except OSError as error:
-            self.drop_packing()
-            return refusal(failed(f"cannot pack the disk: {error}"))
-        except (KeeperError, Cancelled) as error:
-            self.drop_packing()
-            if isinstance(error, KeeperError) and error.code is ErrorCode.FAILED:
-                return refusal(error)
-            raise
-        if piece.end:
-            self.drop_packing()
-        return piece
+        return self._reading.read(offset, limit)
 
     def _begin_packing(self) -> Packing:
-        if self._disk is None or self._network is None:
-            raise failed("it is gone: a revival came to nothing")
-        self._disk.recover(self._shared.skeleton)  # a kill may have been a loss of power
-        box = Box.launch_packer(self._site, self._shared.launcher, self._disk, self._network.netns_fd)
+        self._standby.recover_disk()  # a kill may have been a loss of power
+        box = self._standby.launch_packer()
         try:
             if self._bounds.cpu_millis:
                 self._shared.limiter.adopt(self._slot, box.cgroup.pids())
@@ -422,9 +303,7 @@ class Ground:
 
     def drop_packing(self) -> None:
         """End a packing that is under way; raises KeeperError. Idempotent."""
-        packing, self._packing = self._packing, None
-        if packing is not None:
-            packing.close()
+        self._reading.drop()
 
     @property
     def uid(self) -> int:
@@ -434,22 +313,22 @@ class Ground:
     @property
     def network(self) -> SlotNetwork:
         """The task's network; from any thread, while nothing is being done on the slot."""
-        if self._network is None:
+        if self._standby.network is None:
             raise RuntimeError("a task has a network")
-        return self._network
+        return self._standby.network
 
     def set_disk_full(self, full: bool) -> None:
         """Leave no room on the task's disk, and on those after it, or give it back; raises KeeperError."""
-        self._fill = False
-        if self._disk is None or not self._disk.usable:  # the next revival makes another, or recovers it
+        self._fill, disk = False, self._standby.disk
+        if disk is None or not disk.usable:  # the next revival makes another, or recovers it
             self._fill = full
         elif not full:
-            self._disk.give_back()
+            disk.give_back()
         else:
             try:
-                self._disk.fill()
+                disk.fill()
             except KeeperError:
-                self._disk.give_back()
+                disk.give_back()
                 raise
             self._fill = True
 
@@ -458,26 +337,23 @@ class Ground:
 
         After its processes have ended. Idempotent.
         """
-        if self._request is not None and self._request.lose_unsynced and self._disk is not None:
-            self._disk.lose_unsynced()
+        disk = self._standby.disk
+        if self._request is not None and self._request.lose_unsynced and disk is not None:
+            disk.lose_unsynced()
 
     def disk_full(self) -> bool:
         """Whether the task left no byte or no inode on its disk; raises OSError."""
-        return self._disk is not None and not self._fill and self._disk.full()
+        disk = self._standby.disk
+        return disk is not None and not self._fill and disk.full()
 
     def clear(self) -> None:
         """Leave nothing of the task; raises KeeperError after trying everything."""
         errors: list[str] = []
+        standby = self._standby
         steps = (
-            *(
-                self.drop_packing,
-                self._drop_sandbox,
-                self._free_remains,
-                self._close_source,
-                self._close_doors,
-                self._close_network,
-            ),
-            *(self._empty_view, self._unbind, self._drop_cgroups, self._drop_folder),
+            *(self.drop_packing, standby.drop_sandbox, self._free_remains),
+            *(self._close_source, self._close_doors, standby.close_network),
+            *(standby.empty_view, self._unbind, standby.drop_cgroups, standby.drop_folder),
         )
         for step in steps:
             try:
@@ -498,15 +374,6 @@ class Ground:
             self._doors.close()
             self._doors = None
 
-    def _close_network(self) -> None:
-        if self._network is not None:
-            self._network.close()
-            self._network = None
-
-    def _empty_view(self) -> None:
-        if self._settled:
-            self._view.empty()
-
     def _bound(self, bounds: Bounds) -> None:
         if bounds != self._bounds:
             self._shared.limiter.apply(self._slot, bounds)
@@ -514,18 +381,6 @@ class Ground:
 
     def _unbind(self) -> None:
         self._bound(UNBOUNDED)
-
-    def _drop_cgroups(self) -> None:
-        """What a sandbox that could not be ended left: the next one of its number would share it."""
-        with os.scandir(self._site.cgroup.path) as entries:
-            left = [Cgroup(Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for cgroup in left:
-            cgroup.kill()
-            cgroup.remove()
-
-    def _drop_folder(self) -> None:
-        if self._folder.is_dir():
-            self._folder.rmdir()
 
 
 def _size(limits: Limits) -> DiskSize:

@@ -152,7 +152,7 @@ class Limiter:
     def bound_apart(self, name: str, bounds: Bounds) -> list[str]:
         """Set bounds for a cgroup of the instance that is no slot's, but of processors; raises OSError.
 
-        On version 2 it is there already. Returns what `join` returns for a slot.
+        On version 2 it is there already. Returns what `join` returns for a slot. See `pace_apart`.
         """
         joined = []
         for each in self._controllers:
@@ -167,10 +167,25 @@ class Limiter:
             each.write(folder, bounds)
         return joined
 
+    def pace_apart(self, name: str, cpu_millis: int, pids: Iterable[int]) -> None:
+        """Set a bound of processors for such a cgroup, whose processes these are; raises OSError.
+
+        As `adopt`: without this it has none, and its processes are as any others of the machine.
+        """
+        cpu = self.get("cpu")
+        if cpu is None:
+            return
+        folder = cpu.base / name
+        if not cpu.unified:
+            folder.mkdir(exist_ok=True)
+        cpu.write(folder, Bounds(cpu_millis=cpu_millis))
+        for pid in () if cpu.unified else pids:
+            (folder / "cgroup.procs").write_text(str(pid))
+
     def forget_apart(self, name: str) -> None:
-        """Remove what `bound_apart` made on version 1; raises CgroupError."""
+        """Remove what `bound_apart` and `pace_apart` made on version 1; raises CgroupError."""
         for each in self._controllers:
-            if not each.unified and each.name != "cpu":
+            if not each.unified:
                 Cgroup(each.base / name).remove()
 
     def folders(self) -> list[Path]:

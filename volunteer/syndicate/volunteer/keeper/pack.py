@@ -8,11 +8,12 @@ uid. What it cannot do is told as `missing`; the disk is the same after it as be
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..local import DiskRead
-from .box import Box
-from .errors import KeeperError, one_line
+from ..local import DiskRead, ErrorCode
+from .box import Box, Cancelled
+from .errors import KeeperError, failed, one_line
 
 _MIB = 1 << 20
 _LONGEST_WORDS = 200
@@ -79,7 +80,45 @@ class Packing:
         return f"what packed it ended before it was done{told}"
 
 
-def refusal(error: KeeperError) -> DiskRead:
+class DiskReading:
+    """Reads a packed disk: `begin` begins its packing, at the disk's first piece. Used as Packing is."""
+
+    def __init__(self, begin: Callable[[], Packing]) -> None:
+        self._begin = begin
+        self._packing: Packing | None = None
+
+    def read(self, offset: int, limit: int) -> DiskRead:
+        """The next piece, or the first again.
+
+        Raises KeeperError (WRONG_STATE), Cancelled; nothing of the packing is left then, nor at its end.
+        """
+        try:
+            if offset == 0:
+                self.drop()
+                self._packing = self._begin()
+            if self._packing is None or self._packing.offset != offset:
+                raise KeeperError(ErrorCode.WRONG_STATE, f"the disk is not being read at {offset}")
+            piece = self._packing.read(limit)
+        except OSError as error:
+            self.drop()
+            return _refusal(failed(f"cannot pack the disk: {error}"))
+        except (KeeperError, Cancelled) as error:
+            self.drop()
+            if isinstance(error, KeeperError) and error.code is ErrorCode.FAILED:
+                return _refusal(error)
+            raise
+        if piece.end:
+            self.drop()
+        return piece
+
+    def drop(self) -> None:
+        """End a packing that is under way; raises KeeperError. Idempotent."""
+        packing, self._packing = self._packing, None
+        if packing is not None:
+            packing.close()
+
+
+def _refusal(error: KeeperError) -> DiskRead:
     """What is told where packing could not begin."""
     return _missing(one_line(error.detail, _LONGEST_WORDS))
 

@@ -34,8 +34,11 @@ class Use:
         self._mark = mark
 
     def note(self) -> None:
-        """From now on it was used. Raises OSError."""
-        self._mark.touch()
+        """From now on it was used. Raises KeeperError where there is no room for the mark."""
+        try:
+            self._mark.touch()
+        except OSError as error:
+            raise failed(one_line(f"{self._mark} cannot be written: {error.strerror}")) from None
 
     @property
     def is_noted(self) -> bool:

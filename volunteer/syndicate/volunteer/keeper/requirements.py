@@ -22,7 +22,7 @@ from .limits import find_version_1
 from .network import faults as network_faults
 from .network import probe
 from .seccomp import open_filter, reopened
-from .trials import OK, try_faults
+from .trials import OK, try_faults, try_file_systems
 from .uids import FIRST, reserved_of
 
 _CLONE_INTO_CGROUP = (5, 14)  # 5.7 for clone3 into a cgroup, 5.14 for cgroup.kill
@@ -35,6 +35,7 @@ _KEYCTL = {"x86_64": 250, "aarch64": 219}
 _GET_KEYRING_ID, _SESSION_KEYRING = 0, -3
 # What a task gets by default, and at most as managers come; and what leaves room for both.
 _LEAST_FILES, _MOST_FILES, _RAISED_FILES = 4096, 16_384, 65_536
+_MODULES = {"overlayfs": "overlay", "tmpfs": "tmpfs"}
 _TOOLS = {"tar": "tar", "make": "make", "setpriv": "util-linux", "sh": "dash", "gzip": "gzip"}
 
 
@@ -74,13 +75,13 @@ def check(
     if bwrap.level is Level.OK:
         found += [_seccomp(bwrap.detail), *(_namespace(bwrap.detail, kind) for kind in _NAMESPACES)]
     found += [_cgroup(), *(_controller(name) for name in _CONTROLLERS), _swap()]
-    found += [_filesystem("overlay", "overlayfs"), _filesystem("tmpfs", "tmpfs"), *_networks(network)]
+    found += [*_file_systems(), *_networks(network)]
     found += [
         _uids(uid_base, slots),
         _open_files(),
         _core_dumps(),
         _keyrings(),
-        *([_landlock()] if network == "host" else []),
+        *([_landlock(), _early_demux()] if network == "host" else []),
     ]
     return [*found, _python(root_fs), _optional_tool(root_fs, "zstd")]
 
@@ -306,15 +307,14 @@ def _core_dumps() -> Requirement:
     )
 
 
-def _filesystem(kind: str, name: str) -> Requirement:
-    listed = [line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()]
-    if kind in listed or (shutil.which("modprobe") and _quiet(["modprobe", kind])):
-        return Requirement(name, Level.OK, "the kernel has it")
-    return _missing(name, f"this kernel has no {name}", f"modprobe {kind}")
+def _file_systems() -> list[Requirement]:
+    return [_file_system(name, said) for name, said in try_file_systems().items()]
 
 
-def _quiet(argv: list[str]) -> bool:
-    return subprocess.run(argv, capture_output=True, check=False, timeout=10).returncode == 0
+def _file_system(name: str, said: str) -> Requirement:
+    if said == OK:
+        return Requirement(name, Level.OK, "tried")
+    return _missing(name, f"disks of tasks cannot be made: {said}", f"modprobe {_MODULES[name]}")
 
 
 def _networks(network: str) -> list[Requirement]:
@@ -354,6 +354,18 @@ def _landlock() -> Requirement:
     has = f"the kernel's is version {asked}" if asked > 0 else "the kernel has none"
     remedy = "Linux 6.12 or newer, with landlock among lsm= on its command line"
     return _degraded("landlock", f"{has}: tasks reach abstract sockets of the host", remedy)
+
+
+def _early_demux() -> Requirement:
+    """Without it a packet that comes in from a cut peer is not known to be another's than the task's."""
+    folder = Path("/proc/sys/net/ipv4")
+    off = [
+        name for name in ("ip_early_demux", "tcp_early_demux") if (folder / name).read_text().strip() == "0"
+    ]
+    if not off:
+        return Requirement("early-demux", Level.OK, "on")
+    remedy = f"sysctl -w net.ipv4.{off[0]}=1"
+    return _degraded("early-demux", f"{off[0]} is off: a cut may sever this machine from its manager", remedy)
 
 
 def _python(root_fs: Path) -> Requirement:

@@ -79,7 +79,7 @@ def build(root_fs: Path, skeleton: Path) -> None:
     _fill_etc(root_fs / "etc", skeleton / "etc")
     _fill_lib(skeleton / LIB)
     (skeleton / _EMULAB_BOOT).mkdir(parents=True)
-    (skeleton / _EMULAB_BOOT / "syncserver").symlink_to("/run/syndicate/syncserver")
+    (skeleton / _EMULAB_BOOT / "syncserver").symlink_to("/run/syndicate/emulab-syncserver")
     for name in (*OPEN_FOLDERS, "."):
         (skeleton / name).chmod(0o1777)
 

@@ -411,9 +411,9 @@ class Slot:
     async def _clear(self, cause: str) -> None:
         """End the task's processes and leave nothing of it."""
         await self._runs.finish(cause)
-        sync, self._sync = self._sync, None
-        if sync is not None:
-            await sync.close()  # before its network, in which its sockets are
+        if self._sync is not None:
+            await self._sync.close()  # before its network, in which its sockets are
+            self._sync = None
         stores = self._runs.stores()
 
         def clear() -> None:

@@ -6,10 +6,12 @@ It has parsed what tasks sent, so nothing that it says is believed before it was
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from .. import frames
 from ..local import (
+    MAX_ROUNDS,
     BarrierEnd,
     BarrierRound,
     BarriersTold,
@@ -19,16 +21,26 @@ from ..local import (
     Stamp,
     TaskId,
 )
+from ..sync.core.effects import Room
+
+_FULL: Final = {
+    Room.TCP: "no room for more who wait over TCP: they get 76 until somebody leaves",
+    Room.UDP: "no room for more who wait over UDP: they are not heard until somebody leaves",
+    Room.BARRIERS: "no room for more barriers: who names another gets 76 until one has ended",
+}
 
 
 class BadAccount(ValueError):
-    """A line that no server of ours tells."""
+    """A line that no server of ours tells, or its last, for what it fails."""
 
 
 def told(line: bytes, slot: int, task: TaskId, now: Stamp) -> BarriersTold | None:
-    """An account, None for any other event. Raises BadAccount."""
+    """An account, None for any other event but the server's own failure. Raises BadAccount."""
     try:
         document = json.loads(line)
+        if document["event"] == "failed":
+            why = f"{document['why']!a:.200}"
+            raise BadAccount(f"the sync server failed, all its barriers are gone: {why}")
         if document["event"] != "rounds":
             return None
         account = BarriersTold(
@@ -38,11 +50,21 @@ def told(line: bytes, slot: int, task: TaskId, now: Stamp) -> BarriersTold | Non
             document["total"],
             tuple(_open(each, now) for each in document["open"]),
             document["more_open"],
+            _trouble([Room(each) for each in document["full"]]),
         )
+        if len(account.rounds) > MAX_ROUNDS or len(account.open) > MAX_ROUNDS:
+            raise ValueError("it names more than any server of ours does")
         frames.encode(EventFrame(account))  # which knows what each field may hold
+    except BadAccount:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadAccount(f"the sync server told what is no account: {error!r:.200}") from error
     return account
+
+
+def is_answer(line: bytes) -> bool:
+    """Whether an account is what was asked for, and not told of the server's own accord."""
+    return json.loads(line).get("asked") is True
 
 
 def _round(given: dict[str, Any], now: Stamp) -> BarrierRound:
@@ -72,6 +94,10 @@ def _open(given: dict[str, Any], now: Stamp) -> OpenBarrier:
         given["more_missing"],
         given["abandoned"],
     )
+
+
+def _trouble(full: Sequence[Room]) -> str:
+    return f"the sync server has {', and '.join(_FULL[room] for room in full[: len(Room)])}" if full else ""
 
 
 def _tasks(given: dict[str, int]) -> tuple[BarrierTask, ...]:

@@ -3,6 +3,10 @@
 A start takes a tenth of a second. Each process has a cgroup of its own beside those of the slots, with bounds
 of memory and processes, and shuts itself in: see `sync.shut_in`. It gets a slot's sockets and becomes the
 slot's uid when it is handed over, and never serves another.
+
+Where the task of its slot has a bound of processors it has the same from then on: what floods it then has no
+more of the machine than it was given. It has one thread, so that without such a bound it takes one processor
+at most, as any process of the task may.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from ..local import ErrorCode
+from ..sync.descriptors import RESERVED
 from ..sync.doors import Doors
 from . import mounts
 from .cgroups import Cgroup, CgroupError
@@ -29,7 +34,12 @@ from .process import Process
 from .worker import Worker
 
 BOUNDS: Final = Bounds(memory_bytes=256 << 20, pids=4)
+# So many over TCP, with what the kernel has of their connections, and beside them as many as there may be
+# over UDP, fit in its memory: where more come, they are turned away, and those who wait lose nothing.
+MOST_WAITERS: Final = 20_000
 FOLD_MS: Final = 250
+# In a tenth of a second so much is 25 ms: a thousand waiters are released without a pause in between.
+LEAST_CPU_MILLIS: Final = 250
 _REAP_SECONDS: Final = 5.0
 _LINK: Final = 3
 _MOST_NAMES: Final = 1500  # members in one line of a hand-over; those beyond are known by their addresses
@@ -37,14 +47,16 @@ _MOST_NAMES: Final = 1500  # members in one line of a hand-over; those beyond ar
 
 @dataclass(frozen=True)
 class Ended:
-    """How a server ended. `short`: the kernel ended it, since it had all the memory that it may have."""
+    """How a server ended; `shortage` is of the memory for want of which the kernel ended it."""
 
     status: int
-    short: bool
+    shortage: Shortage = Shortage.NONE
 
     def __str__(self) -> str:
-        if self.short:
+        if self.shortage is Shortage.OWN:
             return f"ran out of memory, of which it may have {BOUNDS.memory_bytes >> 20} MiB"
+        if self.shortage is Shortage.HOST:
+            return "was ended by the kernel, since the machine ran out of memory"
         return f"ended by itself (status {self.status})"
 
 
@@ -82,9 +94,12 @@ class SyncProcesses:
         """Start the one that stands by, unless it does. Raises KeeperError."""
         await self._worker.run(self._stand_by)
 
-    async def take(self) -> SyncProcess:
-        """A process that waits for its doors; the caller ends it. Raises KeeperError."""
-        return await self._worker.run(self._take)
+    async def take(self, cpu_millis: int = 0) -> SyncProcess:
+        """A process that waits for its doors; the caller ends it. Raises KeeperError.
+
+        `cpu_millis` is the bound of processors of the task that it serves beside, 0 for none.
+        """
+        return await self._worker.run(lambda: self._take(cpu_millis))
 
     async def end(self, taken: SyncProcess) -> Ended:
         """End one that was taken, and leave nothing of it; how it ended. Raises KeeperError."""
@@ -118,12 +133,21 @@ class SyncProcesses:
 
     # ---- in the thread
 
-    def _take(self) -> SyncProcess:
+    def _take(self, cpu_millis: int) -> SyncProcess:
         self._stand_by()
         taken, self._standing = self._standing, None
         if taken is None:
             raise KeeperError(ErrorCode.SHUTTING_DOWN, "the keeper is ending")
+        if cpu_millis:
+            self._pace(taken, max(cpu_millis, LEAST_CPU_MILLIS))
         return taken
+
+    def _pace(self, taken: SyncProcess, cpu_millis: int) -> None:
+        try:
+            self._limiter.pace_apart(taken.name, cpu_millis, [taken.process.pid])
+        except OSError as error:
+            self._end(taken)
+            raise failed(f"cannot bound a sync server: {error}") from error
 
     def _stand_by(self) -> None:
         if self._standing is not None and self._standing.process.reap() is not None:
@@ -155,6 +179,7 @@ class SyncProcesses:
     def _launch(self, cgroup: Cgroup, theirs: socket.socket, join: list[str]) -> Process:
         # -I: nothing of the keeper's folder or environment is imported.
         options = ["--standby", "--owner", str(_LINK), "--shut-in", str(self._root)]
+        options += ["--open-files", str(MOST_WAITERS + RESERVED)]
         argv = [sys.executable, "-I", "-m", "syndicate.volunteer.sync", *options]
         with ExitStack() as given:
             nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -174,10 +199,10 @@ class SyncProcesses:
             if ended is None:
                 raise failed(f"the sync server {one.process.pid} does not end")
             one.process.close()
-            short = Meter.apart(self._limiter, one.name).read().shortage_since(Counts()) is Shortage.OWN
+            shortage = Meter.apart(self._limiter, one.name).read().shortage_since(Counts())
             one.cgroup.remove()
             self._limiter.forget_apart(one.name)
         except (OSError, CgroupError) as error:
             raise failed(f"cannot end a sync server: {error}") from error
         self._all.pop(one.name, None)
-        return Ended(ended.status, short)
+        return Ended(ended.status, shortage)

@@ -8,35 +8,53 @@ where the process fails whoever comes next finds another: nobody is ever refused
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from ..local import BarriersTold, Prepare
+from ..local import MAX_ROUNDS, BarriersTold, Prepare
 from ..sync.core.wire import DEFAULT_PORT
 from ..sync.doors import Doors, Keepalive, opened
 from .company import Company
 from .errors import KeeperError, failed
 from .network import in_namespace
-from .sync_account import BadAccount, told
+from .sync_account import BadAccount, is_answer, told
 from .sync_processes import Ended, SyncProcess, SyncProcesses
+
+_libc: Final = ctypes.CDLL(None)
 
 _LINE_BYTES: Final = 1 << 20
 _READ_BYTES: Final = 1 << 16
-_READ_PAUSE_S: Final = 0.02  # between reads: a server that talks without end keeps the loop for little
+# Between reads: a server that talks without end keeps the loop for little, however much is in what it tells.
+_READ_PAUSE_S: Final = 0.02
+_BYTES_PER_S: Final = 100_000
 _LAST_SECONDS: Final = 1.0  # for the last account
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 5.0  # before the next process, after one that failed
 
 
-def open_doors(request: Prepare, netns_fd: int | None) -> Doors:
-    """The sockets, in the slot's network; raises KeeperError."""
-    address = request.address if netns_fd is None else "0.0.0.0"  # noqa: S104 - all of that namespace
-    port = int(request.sync_server.partition(":")[2] or DEFAULT_PORT)
+def open_doors(address: str, sync_server: str, netns_fd: int | None, uid: int) -> Doors:
+    """The sockets, in the slot's network and the task's own; raises KeeperError.
+
+    On the host's network rules know the task by its sockets' uid: were these root's, answers would pass a
+    cut, and strangers be answered at all.
+    """
+    host = address if netns_fd is None else "0.0.0.0"  # noqa: S104 - all of that namespace
+    port = int(sync_server.partition(":")[2] or DEFAULT_PORT)
+
+    def make() -> Doors:
+        # Of this thread alone; it reports no error, and root may.
+        _libc.setfsuid(uid)
+        try:
+            return opened(host, port, Keepalive())
+        finally:
+            _libc.setfsuid(0)
+
     try:
-        return in_namespace(netns_fd, lambda: opened(address, port, Keepalive()))
+        return in_namespace(netns_fd, make)
     except OSError as error:
-        raise failed(f"the sync server cannot listen on {address}:{port}: {error.strerror}") from error
+        raise failed(f"the sync server cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 class SyncServer:
@@ -50,13 +68,15 @@ class SyncServer:
         self._uid = uid
         self._doors = doors
         self._names = _names(request)
+        self._cpu_millis = request.limits.cpu_millis
         self._processes = processes
         self._company = company
         self._process: SyncProcess | None = None
+        self._ending: SyncProcess | None = None  # of a server that is closed
         self._unread = bytearray()
         self._total_before = 0  # rounds of processes that failed
         self._last = BarriersTold(slot, request.task, (), 0, (), 0)
-        self._changed = asyncio.Event()  # an account came
+        self._changed = asyncio.Event()  # the last account came, or none will
         self._work: asyncio.Task[None] | None = None  # a process is begun or ended
         self._again: asyncio.TimerHandle | None = None
         self._pause = _FIRST_PAUSE_S
@@ -85,22 +105,28 @@ class SyncServer:
             raise failed(f"the sync server does not listen: {error.strerror}") from error
 
     async def close(self) -> None:
-        """Tell the last account and leave nothing. Raises KeeperError."""
-        self._closed = True
-        self._unwatch()
-        if self._again is not None:
-            self._again.cancel()
-        try:
-            await self._settle()
-            if self._process is not None:
-                await self._hear_last(self._process)
-                await self._settle()  # where it ended meanwhile
-            if self._last.total or self._last.open:
-                self._company.tell(replace(self._last, open=(), more_open=0, last=True))
-            if (process := self._let_go()) is not None:
-                await self._processes.end(process)
-        finally:
-            self._doors.close()
+        """Tell the last account and leave nothing. Raises KeeperError, and is to be called again then."""
+        if not self._closed:
+            self._closed = True
+            self._unwatch()
+            if self._again is not None:
+                self._again.cancel()
+            try:
+                await self._tell_last()
+            finally:
+                self._doors.close()
+        self._ending = self._let_go() or self._ending
+        if self._ending is not None:
+            await self._processes.end(self._ending)
+            self._ending = None
+
+    async def _tell_last(self) -> None:
+        await self._settle()
+        if self._process is not None:
+            await self._hear_last(self._process)
+            await self._settle()  # where it ended meanwhile
+        if self._last.total or self._last.open:
+            self._company.tell(replace(self._last, open=(), more_open=0, last=True))
 
     async def _settle(self) -> None:
         """Return once no process is being begun or ended."""
@@ -126,7 +152,7 @@ class SyncServer:
         """Hand the doors over to a process, or try again later."""
         process = None
         try:
-            process = await self._processes.take()
+            process = await self._processes.take(self._cpu_millis)
             process.hand_over(self._doors, self._names, self._uid)
         except (KeeperError, OSError) as error:
             self._company.trouble(self._slot, str(error))
@@ -195,7 +221,7 @@ class SyncServer:
             data, why = b"", f"the sync server told more than {_LINE_BYTES:,} bytes in one line"
         if data:
             loop.remove_reader(process.link)
-            loop.call_later(_READ_PAUSE_S, self._listen, process)
+            loop.call_later(max(_READ_PAUSE_S, len(data) / _BYTES_PER_S), self._listen, process)
             return
         self._let_go()
         self._changed.set()
@@ -211,10 +237,17 @@ class SyncServer:
         for line in lines:
             account = told(bytes(line), self._slot, self._task, self._company.clock.stamp())
             if account is not None:
-                self._last = replace(account, total=self._total_before + account.total)
-                self._changed.set()
-                if not self._closed:
-                    self._company.tell(self._last)
+                self._take(replace(account, total=self._total_before + account.total))
+                if self._closed and is_answer(bytes(line)):
+                    self._changed.set()
+
+    def _take(self, account: BarriersTold) -> None:
+        if self._closed:  # all that comes now is told at once
+            rounds = (self._last.rounds + account.rounds)[:MAX_ROUNDS]
+            self._last = replace(account, rounds=rounds, trouble=account.trouble or self._last.trouble)
+        else:
+            self._company.tell(account)
+            self._last = replace(account, rounds=(), trouble="")
 
     async def _hear_last(self, process: SyncProcess) -> None:
         """Ask for what was not told yet, and wait for it a little."""

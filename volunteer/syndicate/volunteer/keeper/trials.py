@@ -1,4 +1,4 @@
-"""Which faults this machine can do: each is tried on something that is thrown away."""
+"""Which faults and file systems this machine can do: each is tried on something that is thrown away."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,9 +35,21 @@ def try_faults() -> dict[str, str]:
 
     As root; takes about 100 ms and leaves nothing. A network tries its own.
     """
-    found: dict[str, str] = {}
-
     trials = {"pause": _pause, "disk-full": _fill, "signal": _signal, "lose-unsynced": _lose}
+    return _tried(trials)
+
+
+def try_file_systems() -> dict[str, str]:
+    """Each file system that disks are made of: `ok`, or why it cannot be mounted. As root; leaves nothing.
+
+    Mounted and not looked for in /proc/filesystems: the kernel loads the module of one at its first mount,
+    also for who may load none.
+    """
+    return _tried({"overlayfs": _overlay, "tmpfs": _tmpfs})
+
+
+def _tried(trials: Mapping[str, Callable[[], None]]) -> dict[str, str]:
+    found: dict[str, str] = {}
 
     def run() -> None:
         for name, work in trials.items():
@@ -101,12 +113,26 @@ def _fill() -> None:
         (folder / "one").write_bytes(bytes(2 * _PAGE))
 
 
+def _tmpfs() -> None:
+    with _scratch("tmpfs"):
+        pass
+
+
+def _overlay() -> None:
+    with _scratch("tmpfs") as folder:
+        lower, upper, work, root = (folder / name for name in ("lower", "up", "work", "root"))
+        for each in (lower, upper, work, root):
+            each.mkdir()
+        mounts.mount("overlay", root, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}")
+        mounts.unmount(root)
+
+
 def _lose() -> None:
     with _scratch("tmpfs", "size=32m") as folder:
         try:
             try_volume(folder)
         except FileNotFoundError as error:
-            raise _Cannot(f"there are no loop devices here ({error})") from error
+            raise _Cannot(f"there are no loop devices here ({error.strerror}: {error.filename})") from error
         except KeeperError as error:
             raise _Cannot(error.detail) from error
 

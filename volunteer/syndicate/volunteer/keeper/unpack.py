@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..local import ErrorCode
 from .box import Box
-from .disk import Disk
+from .disk import Disk, DiskSize
+from .errors import KeeperError, failed, one_line
 from .sandbox import RESERVED, Layout
 
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 _MAX_STRIP = 2  # `./project/…` is two folders deep
 _REMEMBERED = 256
+_MIB = 1 << 20
 # tar's last words, which say nothing.
 _PHRASES = (
     "Exiting with failure status",
@@ -31,6 +35,26 @@ _PHRASES = (
 )
 _ENDED_BY_FILE_SIZE = f"unpacked {128 + signal.SIGXFSZ}"  # one file may be as large as the disk
 _FULL = ("Wrote only", "No space left on device")
+
+
+def open_source(cache: Path, digest: str) -> int:
+    """The tarball, held open: the cache may forget it while the task may yet be revived.
+
+    Raises KeeperError.
+    """
+    # The folder is the volunteer's: a pipe in it would else hold the slot until somebody writes.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        try:  # decompressed ahead by the volunteer, where it could: a program less in each sandbox
+            source = os.open(cache / f"{digest}.tar", flags)
+        except FileNotFoundError:
+            source = os.open(cache / digest, flags)
+    except OSError as error:
+        raise failed(f"the source {digest[:12]}… is not in the cache: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(source).st_mode):
+        os.close(source)
+        raise failed(f"the source {digest[:12]}… is not a file")
+    return source
 
 
 @dataclass(frozen=True)
@@ -73,6 +97,22 @@ def _clearest(told: list[str]) -> str:
     """The decompressor knows better than tar why a stream ended."""
     own = [line for line in told if _is_decompressors(line)]
     return (own or told or [""])[-1]
+
+
+def refused(outcome: Unpacked, size: DiskSize) -> KeeperError:
+    """What is told of a source that could not be unpacked."""
+    if outcome.full:
+        room = f"{size.size_bytes // _MIB} MiB and {size.inodes:,} files"
+        detail = f"its source does not fit on the task's disk of {room}. Ask for more with --disk or --inodes"
+        return KeeperError(ErrorCode.DISK_FULL, detail)
+    return KeeperError(ErrorCode.BAD_SOURCE, one_line(outcome.error, 300))
+
+
+def note_of(layout: Layout) -> str:
+    """What is told of where a source lies; empty where it lies as sources do."""
+    if layout.place == "/":
+        return ""
+    return "syndicate: the source brings names that the sandbox needs at /: it is laid at /job\n"
 
 
 def better_layout(tried: Layout, outcome: Unpacked, disk: Disk) -> Layout | None:

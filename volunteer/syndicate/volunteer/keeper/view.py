@@ -3,6 +3,7 @@
     <views>/<slot>/task/hosts, passwd   where /etc/hosts and /etc/passwd lead
     <views>/<slot>/task/lib             leads to the packages in the skeleton
     <views>/<slot>/task/syncserver      where the job's sync server is, if it has one
+    <views>/<slot>/task/emulab-syncserver   the same, with the name of its member
     <views>/<slot>/task/chaos           clients only: the folder in which the volunteer makes chaos.sock
     <views>/<slot>/task/chaos.sock      clients only: leads to chaos/chaos.sock
     <views>/<slot>/chaos                that folder, bound so that it can only be read
@@ -40,6 +41,7 @@ class View:
         self._socket_folder = socket_folder
         self._chaos = self.folder / "chaos"
         self._syncserver = self.folder / "syncserver"
+        self._by_name = self.folder / "emulab-syncserver"
 
     def open(self, uid: int) -> None:
         """Mount it in the calling thread's namespace, with what does not differ by task; raises OSError."""
@@ -63,6 +65,7 @@ class View:
         (self.folder / "hosts").write_text(_hosts(task, members))
         if sync_server:
             self._syncserver.write_text(f"{sync_server}\n")
+            self._by_name.write_text(f"{_by_name(sync_server, members)}\n")
         if role is Role.CLIENT:
             self._chaos.mkdir()
             mounts.bind(self._staged, self._chaos)
@@ -71,6 +74,7 @@ class View:
     def empty(self) -> None:
         """Leave nothing of a task in it, nor in the socket folder; raises OSError. Idempotent."""
         self._syncserver.unlink(missing_ok=True)
+        self._by_name.unlink(missing_ok=True)
         (self.folder / "chaos.sock").unlink(missing_ok=True)
         if self._chaos.is_dir():
             if os.path.ismount(self._chaos):
@@ -84,6 +88,12 @@ class View:
                 remove_tree(entry)
             else:
                 entry.unlink(missing_ok=True)
+
+
+def _by_name(server: str, members: Sequence[Member]) -> str:
+    """`HOST:PORT` with the member's name, which is its host name, too, in place of its address."""
+    host, colon, port = server.partition(":")
+    return next((member.task for member in members if member.address == host), host) + colon + port
 
 
 def _passwd(uid: int) -> str:

@@ -25,6 +25,7 @@ EX_OSERR: Final = 71
 EX_CANTCREAT: Final = 73
 EX_NOPERM: Final = 77
 EX_PROTOCOL: Final = 76
+_LONGEST_WHY: Final = 200
 VERSION: Final = "syndicate-syncd: protocol 2 of emulab-sync, extension 1"
 
 
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write = _log(options)
     except OSError as error:
         return _fail(f"{options.log_file} cannot be written: {error.strerror}", EX_CANTCREAT)
-    most = descriptors.raise_limit()
+    most = _most_files(options.open_files)
     owner = None if options.owner is None else socket.socket(fileno=options.owner)
     try:
         if options.shut_in:
@@ -79,6 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _most_files(wanted: int | None) -> int:
+    """How many it may open; no more than were asked for, where it could have more."""
+    if wanted is None:
+        return descriptors.raise_limit()
+    return min(wanted, descriptors.raise_limit(wanted))
+
+
 def _become(found: Handover) -> str:
     """Be the user that was named; what is wrong, or nothing."""
     try:
@@ -89,8 +97,7 @@ def _become(found: Handover) -> str:
 
 
 def _opened(options: Options) -> Handover:
-    probes = Keepalive().probes
-    keepalive = Keepalive(options.keepalive_s, max(1, options.keepalive_s // probes), probes)
+    keepalive = Keepalive.after(options.keepalive_s)
     return Handover(opened(options.address, options.port, keepalive), options.names)
 
 
@@ -103,6 +110,7 @@ async def serve(
     """
     loop = asyncio.get_running_loop()
     end: asyncio.Future[None] = loop.create_future()
+    told: Owner | None = None
 
     def stop() -> None:
         if not end.done():
@@ -114,6 +122,8 @@ async def serve(
         lines.info("failed", why=repr(error))
         if not end.done():
             end.set_exception(error)
+            if told is not None:
+                told.tell({"event": "failed", "why": ascii(error)[:_LONGEST_WHY]})
 
     loop.set_exception_handler(broken)
     server = Server(doors, bounds, lines)

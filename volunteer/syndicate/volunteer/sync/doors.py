@@ -10,6 +10,8 @@ from typing import Final
 _BACKLOG: Final = 65_535  # the kernel takes what net.core.somaxconn allows
 _BUFFER_BYTES: Final = 4 << 20  # of UDP: a burst of ten thousand requests
 _TRIES: Final = 20
+# Many rather than few: where every third packet is lost some of them come through all the same.
+_PROBES: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +19,14 @@ class Keepalive:
     """When a silent peer is taken for gone: after `idle_s`, and then `probes` unanswered probes."""
 
     idle_s: int = 10
-    interval_s: int = 3
-    probes: int = 3
+    interval_s: int = 1
+    probes: int = _PROBES
+
+    @classmethod
+    def after(cls, idle_s: int) -> Keepalive:
+        """One that probes after so long, and takes the peer for gone in twice the time or a little more."""
+        probes = min(_PROBES, 3 * idle_s)
+        return cls(idle_s, max(1, idle_s // probes), probes)
 
 
 @dataclass(frozen=True, slots=True)

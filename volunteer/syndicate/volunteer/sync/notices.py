@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Final
 
 from .core.barriers import Standing
-from .core.effects import Abandoned, Came, Dropped, Initialised, Left, Notice, Opened, Refused
+from .core.effects import Abandoned, Came, Dropped, Initialised, Left, Notice, Opened, Refused, TurnedAway
 from .core.rounds import MOST_TASKS, Account, Round
 from .core.transitions import BarrierState
 
 Document = dict[str, object]
+
+_SHOWN: Final = tuple(
+    chr(byte) if 0x20 <= byte <= 0x7E and chr(byte) not in "'\\" else f"\\x{byte:02x}" for byte in range(256)
+)
 
 
 def document(notice: Notice, names: Mapping[str, str]) -> Document:
@@ -26,11 +31,13 @@ def document(notice: Notice, names: Mapping[str, str]) -> Document:
             return _about("left", barrier, names.get(source, source), told)
         case Abandoned(barrier, source, count):
             return _about("abandoned", barrier, names.get(source, source), {"told": count})
+        case TurnedAway(barrier, source):
+            return _about("turned-away", barrier, names.get(source, source), {})
         case Opened(barrier, error, tasks):
             return {"event": "opened", "barrier": text(barrier), "error": error, "tasks": named(tasks, names)}
         case Dropped(barrier, tasks):
             return {"event": "dropped", "barrier": text(barrier), "tasks": named(tasks, names)}
-        case Refused(source, why):
+        case Refused(source, why, _):
             return {"event": "refused", "task": names.get(source, source), "why": why}
 
 
@@ -63,6 +70,7 @@ def account(
         "total": told.total,
         "open": [_open(each, since_ns, names) for each, since_ns in open_now],
         "more_open": more_open,
+        "full": [room.value for room in told.full],
     }
 
 
@@ -116,9 +124,12 @@ def named(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]
 
 
 def text(name: bytes) -> str:
-    """A barrier's name for people: what is no UTF-8, or no character to print, is escaped."""
-    shown = name.decode("utf-8", "backslashreplace")
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in shown)
+    """A barrier's name for people: printable ASCII, with all else escaped byte by byte.
+
+    What is printable beyond ASCII is a matter of the version of Python that looks at it. Quotation marks and
+    backslashes are escaped, too: so the name ends where it is quoted, and no two names are shown alike.
+    """
+    return "".join([_SHOWN[byte] for byte in name])
 
 
 def _about(event: str, barrier: bytes, task: str, more: Document) -> Document:

@@ -26,6 +26,8 @@ options:
   --address IP     listen there only; default all of this host's
   --keepalive S    a peer that is silent for so long is probed, and gone when it does
                    not answer for as long again; default 10
+  --open-files N   raise the limit of open files to so many, which bounds the waiters over TCP;
+                   default 65536
   --owner FD       an open socket: tell what happens as JSON lines, and end with it
   --standby        with --owner: wait until it hands the sockets over
   --shut-in DIR    with --standby, as root: keep nothing but what is handed over, and
@@ -39,6 +41,9 @@ signals:
 exit status: 0 ended as asked; 64 wrong usage; 71 it cannot listen; 73 the log cannot be
 opened; 76 the owner handed over what are no sockets
 """
+
+
+_LONG: Final = ("address=", "keepalive=", "open-files=", "owner=", "standby", "shut-in=", "member=")
 
 
 class BadUsage(Exception):
@@ -57,6 +62,7 @@ class Options:
     version: bool = False
     address: str = "0.0.0.0"  # noqa: S104 - the job's network is all that its namespace has
     keepalive_s: int = 10
+    open_files: int | None = None
     owner: int | None = None
     standby: bool = False
     shut_in: str = ""
@@ -69,7 +75,7 @@ def parse(arguments: Sequence[str]) -> Options:
         given, rest = getopt.gnu_getopt(
             list(arguments),
             "p:vdl:hV",
-            ["address=", "keepalive=", "owner=", "standby", "shut-in=", "member=", "help", "version"],
+            [*_LONG, "help", "version"],
         )
     except getopt.GetoptError as error:
         raise BadUsage(str(error)) from error
@@ -91,11 +97,16 @@ def parse(arguments: Sequence[str]) -> Options:
         version="-V" in values or "--version" in values,
         address=_address("--address", values.get("--address", "0.0.0.0")),  # noqa: S104 - as above
         keepalive_s=_number("--keepalive", values.get("--keepalive"), 10, 1, 32_767),
-        owner=_number("--owner", values["--owner"], 0, 0, 1 << 20) if "--owner" in values else None,
+        open_files=_given("--open-files", values, 65, 1 << 20),
+        owner=_given("--owner", values, 0, 1 << 20),
         standby="--standby" in values,
         shut_in=values.get("--shut-in", ""),
         names=dict(_member(value) for name, value in given if name == "--member"),
     )
+
+
+def _given(name: str, values: Mapping[str, str], least: int, most: int) -> int | None:
+    return _number(name, values[name], 0, least, most) if name in values else None
 
 
 def _number(name: str, value: str | None, default: int, least: int, most: int) -> int:

@@ -11,10 +11,10 @@ from typing import Final
 from . import descriptors
 from .core import wire
 from .core.barriers import Barriers
-from .core.effects import Effect, Notice, Refuse, Refused, Release, Tell, Watch
+from .core.effects import Effect, Notice, Refuse, Refused, Release, Room, Tell, Watch
 from .core.events import Arrived, DropAll, DropOne, Event, Expired, Gone, Why
 from .core.rounds import Rounds
-from .core.sessions import Session, Sessions
+from .core.sessions import SILENCE_S, Session, Sessions
 from .core.wire import Malformed, Request, Value
 from .doors import Doors
 from .log import Log
@@ -24,7 +24,7 @@ from .tcp import READ_DEADLINE_S, Connection, Tcp
 from .udp import Udp
 
 Party = Connection | Session
-MOST_OPEN: Final = 32  # barriers that an account names as open
+MOST_OPEN: Final = 16  # barriers that an account names as open
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Bounds:
     descriptors: int
     names: Mapping[str, str] = field(default_factory=dict)
     read_deadline_s: float = READ_DEADLINE_S
+    silence_s: float = SILENCE_S
 
     @property
     def waiters(self) -> int:
@@ -59,9 +60,12 @@ class Server:
             bounds.waiters,
             self._heard,
             self._gone,
+            self._full,
             read_deadline_s=bounds.read_deadline_s,
         )
-        self._udp = Udp(doors.udp, Sessions(), self._arrived, self._gone, self._strange)
+        self._udp = Udp(
+            doors.udp, Sessions(silence_s=bounds.silence_s), self._arrived, self._gone, self._strange
+        )
 
     @property
     def waiting(self) -> int:
@@ -78,10 +82,10 @@ class Server:
         self._handle(DropAll())
 
     def drop(self, shown: str) -> None:
-        """Drop the barriers whose names are shown so: one, but for names that are no text."""
-        for name in self._barriers.names():
-            if text(name) == shown:
-                self._handle(DropOne(name))
+        """Drop the barrier whose name is shown so; where none is, the one that has this very name."""
+        names = self._barriers.names()
+        found = next((name for name in names if text(name) == shown), shown.encode(errors="replace"))
+        self._handle(DropOne(found))
 
     def answer(self, ask: Document) -> Document | None:
         """What the owner asks; None where nothing is to be said."""
@@ -98,7 +102,7 @@ class Server:
                 self.drop_all()
                 return None
             case {"ask": "rounds"} if self._rounds is not None:
-                return self._account(self._rounds)
+                return {**self._account(self._rounds), "asked": True}
             case _:
                 return {"event": "not-understood"}
 
@@ -113,7 +117,7 @@ class Server:
 
     # ---- from the doors ---------------------------------------------------------------------------------
 
-    def _heard(self, connection: Connection, data: bytes) -> None:
+    def _heard(self, connection: Connection, data: bytes, ended: bool) -> None:
         try:
             request = wire.decode(data)
         except Malformed as error:
@@ -125,6 +129,10 @@ class Server:
             self._tcp.close(connection)
             self._strange(connection.source, "a flag of UDP")
             return
+        if ended and not request.no_wait:
+            # Nobody is there to wait; an init without waiting has no owner who could be gone.
+            self._tcp.close(connection)
+            return
         self._handle(Arrived(connection, connection.source, request))
 
     def _arrived(self, session: Session, source: str, request: Request) -> None:
@@ -134,8 +142,11 @@ class Server:
         self._forget_timer(party)
         self._handle(Gone(party, why))
 
-    def _strange(self, source: str, why: str) -> None:
-        self._told(Refused(source, why))
+    def _full(self, source: str) -> None:
+        self._strange(source, f"{len(self._tcp):,} wait over TCP", Room.TCP)
+
+    def _strange(self, source: str, why: str, room: Room | None = None) -> None:
+        self._told(Refused(source, why, room))
 
     # ---- the machine ------------------------------------------------------------------------------------
 
@@ -183,8 +194,8 @@ class Server:
 
     def _told(self, notice: Notice) -> None:
         if self._rounds is not None:
-            self._rounds.take(notice, _now_ns())
-            if self._account_due is None:
+            news = self._rounds.take(notice, _now_ns())
+            if news and self._account_due is None:
                 self._account_due = self._loop.call_later(self._fold_s, self._tell_account)
         apiece = self._owner is not None and self._rounds is None
         if not apiece and not self._log.verbose and not isinstance(notice, Refused):

@@ -27,9 +27,10 @@ _EVENTS: Final = 1_024
 _READ_BYTES: Final = 4_096
 _SPARE_BYTES: Final = 65_536  # what may come after a request; the original server reads on, too
 _INTEREST: Final = select.EPOLLIN | select.EPOLLRDHUP
-_ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
 _PAUSE_S: Final = 0.1
-_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# ENOSPC: the user of this process watches as many files as it may, here or in its task.
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 # The kernel keeps the answer until the close, and sends both in one packet.
 _WITH_THE_END: Final = socket.MSG_MORE | socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _ABORT: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
@@ -53,17 +54,20 @@ class Connection:
 class Tcp:
     """Accepts connections, reads their requests, and tells when one ends.
 
-    `arrived` is called with the 76 bytes of a request; it may `release` or `close` the connection at once.
+    `arrived` is called with the 76 bytes of a request; it may `release` or `close` the connection at once,
+    and must where its last argument says that the peer has ended its side by then.
     `gone` is called when a peer ends a connection whose request came. At most `most` connections stand:
-    for a newer one the oldest without a whole request is closed, and where there is none the newer one is.
+    for a newer one the oldest without a whole request is closed, and where there is none the newer one is,
+    and `full` is called with where it came from.
     """
 
     def __init__(
         self,
         listening: socket.socket,
         most: int,
-        arrived: Callable[[Connection, bytes], None],
+        arrived: Callable[[Connection, bytes, bool], None],
         gone: Callable[[Connection, Why], None],
+        full: Callable[[str], None],
         *,
         read_deadline_s: float = READ_DEADLINE_S,
     ) -> None:
@@ -71,6 +75,7 @@ class Tcp:
         self._most = most
         self._arrived = arrived
         self._gone = gone
+        self._full = full
         self._read_deadline_s = read_deadline_s
         self._epoll = select.epoll()
         self._standing: dict[int, Connection] = {}
@@ -118,6 +123,7 @@ class Tcp:
             self._turn()
             try:
                 peer, (source, _) = self._listening.accept()
+                self._take(Connection(peer, source))
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -127,7 +133,6 @@ class Tcp:
                     raise
                 self._rest()
                 return
-            self._take(Connection(peer, source))
 
     def _rest(self) -> None:
         """The machine has no room for a connection now: a loop that asked on would only turn."""
@@ -139,11 +144,16 @@ class Tcp:
             oldest = next(iter(self._idle), None)
             if oldest is None:
                 connection.socket.close()
+                self._full(connection.source)
                 return
             self.close(oldest)
+        try:
+            self._epoll.register(connection.socket, _INTEREST)
+        except OSError:
+            connection.socket.close()
+            raise
         self._standing[connection.socket.fileno()] = connection
         self._idle[connection] = self._loop.time() + self._read_deadline_s
-        self._epoll.register(connection.socket, _INTEREST)
         if self._timer is None:
             self._watch()
 
@@ -154,16 +164,16 @@ class Tcp:
             connection = self._standing.get(number)
             if connection is None:
                 continue  # it was ended earlier in this turn
-            if event & _ENDED:
+            if event & _BROKEN or (event & select.EPOLLRDHUP and connection.heard is None):
                 # Whatever it has said before: nobody is there any more.
                 self._end(connection, Why.LOST if event & select.EPOLLERR else Why.CLOSED)
             else:
-                asking.append(connection)
-        for connection in asking:
+                asking.append((connection, bool(event & select.EPOLLRDHUP)))
+        for connection, ended in asking:
             if connection.socket.fileno() >= 0:
-                self._hear(connection)
+                self._hear(connection, ended)
 
-    def _hear(self, connection: Connection) -> None:
+    def _hear(self, connection: Connection, ended: bool) -> None:
         try:
             data = connection.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -176,16 +186,18 @@ class Tcp:
         elif connection.heard is None:
             self._hear_more(connection, len(data))
         else:
-            self._hear_request(connection, connection.heard + data)
+            self._hear_request(connection, connection.heard + data, ended)
 
-    def _hear_request(self, connection: Connection, heard: bytes) -> None:
+    def _hear_request(self, connection: Connection, heard: bytes, ended: bool) -> None:
         if len(heard) < wire.REQUEST.size:
             connection.heard = heard
+            if ended:
+                self._end(connection, Why.CLOSED)
             return
         connection.heard = None
         connection.spare = len(heard) - wire.REQUEST.size
         del self._idle[connection]
-        self._arrived(connection, heard[: wire.REQUEST.size])
+        self._arrived(connection, heard[: wire.REQUEST.size], ended)
 
     def _hear_more(self, connection: Connection, size: int) -> None:
         connection.spare += size

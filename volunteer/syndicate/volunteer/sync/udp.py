@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from .core.effects import Room
 from .core.events import Why
 from .core.sessions import Garbage, Join, Leave, Send, Session, SessionEffect, Sessions
 from .core.wire import Request
@@ -25,7 +26,7 @@ class Udp:
         sessions: Sessions,
         arrived: Callable[[Session, str, Request], None],
         gone: Callable[[Session, Why], None],
-        garbage: Callable[[str, str], None],
+        garbage: Callable[[str, str, Room | None], None],
     ) -> None:
         self._socket = bound
         self._sessions = sessions
@@ -61,6 +62,7 @@ class Udp:
 
     def _tick(self) -> None:
         self._timer = None
+        # Not as a list: tick goes on when what it yielded last was performed.
         self._perform(self._sessions.tick(self._loop.time()))
         self._watch()
 
@@ -81,8 +83,8 @@ class Udp:
                     self._arrived(session, session.peer[0], request)
                 case Leave(session, why):
                     self._gone(session, why)
-                case Garbage(peer, why):
-                    self._garbage(peer[0], why)
+                case Garbage(peer, why, room):
+                    self._garbage(peer[0], why, room)
 
     def _send(self, peer: tuple[str, int], data: bytes) -> None:
         # A packet that is not sent is a packet that is lost: what matters is sent again.

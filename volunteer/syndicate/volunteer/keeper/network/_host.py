@@ -1,7 +1,8 @@
 """One slot in the host's own network: chains on the uplink that know the task by its uid.
 
-Weaker than a namespace: the loopback device is the host's, and what comes in is not told apart by task, so a
-cut peer is silent for the whole host.
+Weaker than a namespace: the loopback device is the host's. What a cut peer sends is lost for the task, and so
+is what no socket is known for. TCP of others passes, such as the volunteer's to its manager, and what calls a
+manager on this machine: a cut that severed these could not be healed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from . import _route as route
 from ._capabilities import faults
 from ._common import Releases, check_addresses, check_instance
 from ._contract import Counters, NetworkError, SlotNetwork
+from ._listeners import listening
 from ._namespace import in_namespace
 from ._netlink import Message, NetlinkSocket
 
@@ -37,34 +39,39 @@ def _uplink_rules(table: nft.Table, device: str) -> list[Message]:
     """
     to_cut = [*nft.ipv4(), *nft.within(nft.IP_TARGET, "cut_out")]
     to_peer = [*nft.ipv4(), *nft.within(nft.IP_TARGET, "peers")]
-    from_cut = [*nft.ipv4(), *nft.within(nft.IP_SOURCE, "cut_in")]
     return [
         table.create(),
         table.new_set("task", nft.UIDS, 1),
         table.new_set("peers", nft.ADDRESSES, 2),
         table.new_set("cut_out", nft.ADDRESSES, 3),
-        table.new_set("cut_in", nft.ADDRESSES, 4),
         table.chain(_FROM_HOST, nft.EGRESS, drops=False, device=device),
         table.rule(_FROM_HOST, "others", to_cut, nft.owned_by_others("task"), nft.accept()),
         table.rule(_FROM_HOST, _CUT, to_cut, nft.drop()),
         table.rule(_FROM_HOST, "job", nft.owned_by("task"), to_peer, nft.accept()),
         table.rule(_FROM_HOST, _REFUSED, nft.owned_by("task"), nft.drop()),
-        table.chain(_TO_HOST, nft.INGRESS, drops=False, device=device),
-        table.rule(_TO_HOST, _CUT, from_cut, nft.drop()),
     ]
 
 
-def _other_devices_rules(table: nft.Table, device: str) -> list[Message]:
-    """The table that keeps the task off every device but the uplink and loopback.
+def _task_rules(table: nft.Table, device: str) -> list[Message]:
+    """The table that knows sockets: it keeps the task off every device but the uplink and loopback, and cut.
 
-    Here it may be told so by EPERM: this is no fault that should look like a silent network.
+    To leave by another it may be refused by EPERM: this is no fault that should look like a silent network.
+    What comes in is looked at where the kernel has found the socket of a connection, also of one that is
+    being made from here (`tcp_early_demux`). One that is being made to here has none: its port is known.
     """
     outside = [*nft.leaves_by_other_than(device), *nft.leaves_by_other_than("lo")]
+    from_cut = [*nft.over_ipv4(), *nft.within(nft.IP_SOURCE, "cut_in")]
     return [
         table.create(),
         table.new_set("task", nft.UIDS, 1),
+        table.new_set("cut_in", nft.ADDRESSES, 2),
+        table.new_set("others_ports", nft.PORTS, 3),
         table.chain(_OTHER_DEVICES, nft.OUTPUT, drops=False),
         table.rule(_OTHER_DEVICES, _REFUSED, outside, nft.owned_by("task"), nft.drop()),
+        table.chain(_TO_HOST, nft.INPUT, drops=False),
+        table.rule(_TO_HOST, "others", from_cut, nft.owned_by_others("task"), nft.accept()),
+        table.rule(_TO_HOST, "ports", from_cut, nft.to_tcp_port_within("others_ports"), nft.accept()),
+        table.rule(_TO_HOST, _CUT, from_cut, nft.drop()),
     ]
 
 
@@ -80,8 +87,10 @@ class HostSlot:
         self._held = False
         self._closed = False
         self._lock = threading.Lock()
-        self._fillings = {name: host.uplink_table.filling(name) for name in ("cut_out", "cut_in")}
+        self._cut_out, self._cut_in = host.uplink_table.filling("cut_out"), host.task_table.filling("cut_in")
+        self._ports = host.task_table.filling("others_ports")
         self._peers: list[Message] = []
+        self._uid: int | None = None
 
     @property
     def mac(self) -> str:
@@ -93,7 +102,7 @@ class HostSlot:
         device = self._host.uplink.name
         tables = [
             _uplink_rules(self._host.uplink_table, device),
-            _other_devices_rules(self._host.task_table, device),
+            _task_rules(self._host.task_table, device),
         ]
         self._host.chains.transaction([message for table in tables for message in table])
 
@@ -114,6 +123,7 @@ class HostSlot:
 
     def _known_by(self, uid: int) -> list[Message]:
         """Have the chains know the task, which are open to all others."""
+        self._uid = uid
         task = [nft.uid_element(uid)]
         return [*self._host.uplink_table.add("task", task), *self._host.task_table.add("task", task)]
 
@@ -149,10 +159,16 @@ class HostSlot:
             raise NetworkError(f"{', '.join(spared)} is the manager's: it can never be cut", errno.EPERM)
         self._host.chains.transaction(
             [
-                *self._fillings["cut_out"].exactly(nft.address_elements(cut_out)),
-                *self._fillings["cut_in"].exactly(nft.address_elements(cut_in)),
+                *(self._others_ports() if cut_in else ()),
+                *self._cut_out.exactly(nft.address_elements(cut_out)),
+                *self._cut_in.exactly(nft.address_elements(cut_in)),
             ]
         )
+
+    def _others_ports(self) -> list[Message]:
+        """Have the chains know where others than the task take connections now."""
+        ports = in_namespace(self._host.netns_fd, lambda: listening(self._uid))
+        return self._ports.exactly(nft.port_elements(ports))
 
     def counters(self) -> Counters:
         """See SlotNetwork; `refused_in` is 0: what comes in is refused by nobody."""
@@ -201,7 +217,7 @@ class HostNetwork:
         self.never_cut = frozenset(check_addresses(never_cut))
         self.uplink_table = nft.Table(nft.NETDEV, name)
         self.task_table = nft.Table(nft.INET, name)
-        self._netns_fd = netns_fd
+        self.netns_fd = netns_fd
         self._chains: nft.NftSocket | None = None
         self._uplink: route.Device | None = None
         self._slot: HostSlot | None = None
@@ -226,9 +242,9 @@ class HostNetwork:
         with self._lock:
             if self._chains is not None:
                 raise NetworkError(f"the network {self.uplink_table.name} is open already", errno.EISCONN)
-            self._uplink = in_namespace(self._netns_fd, self._find_uplink)
+            self._uplink = in_namespace(self.netns_fd, self._find_uplink)
             try:
-                self._chains = in_namespace(self._netns_fd, nft.NftSocket)
+                self._chains = in_namespace(self.netns_fd, nft.NftSocket)
                 self.remove_tables()
             except NetworkError as error:
                 self._release()

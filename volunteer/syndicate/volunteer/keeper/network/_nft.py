@@ -6,6 +6,7 @@ for the sender, whereas a drop in an output hook is an EPERM for it.
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ Expression = dict[str, Any]
 
 INET, NETDEV = nft.NFPROTO_INET, nft.NFPROTO_NETDEV
 INGRESS, EGRESS = 0, 1  # hooks of the netdev family, linux/netfilter.h
-OUTPUT = 3  # hook of the inet family
+INPUT, OUTPUT = 1, 3  # hooks of the inet family
 NETLINK_NETFILTER = 12
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
@@ -33,7 +34,7 @@ _DROP, _ACCEPT = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Where a value lies in a packet: header (0 link, 1 network), offset and length in bytes."""
+    """Where a value lies in a packet: header (0 link, 1 network, 2 transport), offset and length in bytes."""
 
     header: int
     offset: int
@@ -44,6 +45,7 @@ ETHER_SOURCE = Field(0, 6, 6)
 ETHER_TYPE = Field(0, 12, 2)  # read from the frame, so that a VLAN tag shows as one
 IP_SOURCE = Field(1, 12, 4)
 IP_TARGET = Field(1, 16, 4)
+TCP_TARGET = Field(2, 2, 2)
 ARP_FORMAT = Field(1, 0, 6)
 ARP_SENDER_MAC = Field(1, 8, 6)
 ARP_SENDER = Field(1, 14, 4)
@@ -72,11 +74,17 @@ class SetType:
 
 ADDRESSES = SetType(nft.DATA_TYPE_IPADDR, 4)
 UIDS = SetType(nft.DATA_TYPE_UID, 4)
+PORTS = SetType(nft.DATA_TYPE_INET_SERVICE, 4)  # 2 bytes, padded as in a register: nft shows others
 
 
 def address_elements(addresses: Iterable[str]) -> list[bytes]:
     """IPv4 addresses as elements of a set, without repeats."""
     return [IPv4Address(address).packed for address in dict.fromkeys(addresses)]
+
+
+def port_elements(ports: Iterable[int]) -> list[bytes]:
+    """Ports as elements of a set."""
+    return [port.to_bytes(2, "big") + bytes(2) for port in ports]
 
 
 def uid_element(uid: int) -> bytes:
@@ -137,7 +145,11 @@ def owned_by_others(set_name: str) -> list[Expression]:
 
 
 def _owner() -> Expression:
-    return expression("meta", {"key": nft.Meta.NFT_META_SKUID, "dreg": 1})
+    return _meta(nft.Meta.NFT_META_SKUID)
+
+
+def _meta(key: int) -> Expression:
+    return expression("meta", {"key": key, "dreg": 1})
 
 
 def leaves_by_other_than(device: str) -> list[Expression]:
@@ -150,6 +162,17 @@ def leaves_by_other_than(device: str) -> list[Expression]:
 def ipv4() -> list[Expression]:
     """The frame carries IPv4, untagged."""
     return equal(ETHER_TYPE, ETHER_IPV4)
+
+
+def over_ipv4() -> list[Expression]:
+    """The packet is IPv4's; in the inet family, whose hooks see no frame."""
+    return [_meta(nft.Meta.NFT_META_NFPROTO), _compare(bytes([socket.AF_INET]), nft.Cmp.NFT_CMP_EQ)]
+
+
+def to_tcp_port_within(set_name: str) -> list[Expression]:
+    """The packet is TCP's, to a port of the set."""
+    is_tcp = [_meta(nft.Meta.NFT_META_L4PROTO), _compare(bytes([socket.IPPROTO_TCP]), nft.Cmp.NFT_CMP_EQ)]
+    return [*is_tcp, *within(TCP_TARGET, set_name)]
 
 
 def arp() -> list[Expression]:

@@ -1,7 +1,7 @@
 """The barriers of one server: requests in, answers and news out.
 
 `Barriers.handle(event)` is the only way in. Its state is what waits now: of what is over nothing is kept, but
-the mark of a barrier whose init's owner went away.
+the mark of a barrier whose init's owner went away, as long as there is room for it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Generic
 
 from .effects import (
@@ -22,10 +23,13 @@ from .effects import (
     Refuse,
     Refused,
     Release,
+    Room,
     Tell,
+    TurnedAway,
     Watch,
 )
 from .events import Arrived, DropAll, DropOne, Event, Expired, Gone, Party, Why
+from .shares import Shares
 from .transitions import BARRIER_TRANSITIONS, BarrierInput, BarrierState, following
 from .wire import COUNT_MAX, Flag, Kind, Request, Value
 
@@ -49,9 +53,10 @@ class _Member(Generic[Party]):
 
 @dataclass(slots=True)
 class _Barrier(Generic[Party]):
-    """`standing` and `error` are of inits that did not wait."""
+    """`standing` and `error` are of inits that did not wait; `source` is where the first came from."""
 
     name: bytes
+    source: str
     state: BarrierState = BarrierState.ABSENT
     remaining: int = 0
     standing: int = 0
@@ -69,7 +74,8 @@ class _Barrier(Generic[Party]):
 class Standing:
     """An open barrier as it is now.
 
-    `owners` and `waiters` count by source; `held` is what inits without an owner added.
+    By source `owners` has what their inits added, and `waiters` how many wait; `held` is what inits without
+    an owner added.
     """
 
     barrier: bytes
@@ -81,11 +87,14 @@ class Standing:
 
 
 class Barriers(Generic[Party]):
-    """All barriers of a server, at most `most` at a time."""
+    """All barriers of a server, at most `most` at a time, and a quarter of them begun from one address."""
 
     def __init__(self, most: int = BARRIERS_MAX) -> None:
         self._most = most
+        self._share = max(1, most // 4)
         self._named: dict[bytes, _Barrier[Party]] = {}
+        self._marked: dict[bytes, None] = {}  # the names of those that are only remembered, oldest first
+        self._begun: Shares[bytes] = Shares()  # the names of all others, by where the first came from
         self._members: dict[Party, _Member[Party]] = {}
 
     def __len__(self) -> int:
@@ -106,13 +115,12 @@ class Barriers(Generic[Party]):
 
     def gathered(self, most: int) -> tuple[list[Standing], int]:
         """At most so many of those at which anything is counted, and how many there are more."""
-        found = [barrier for barrier in self._named.values() if not _only_marked(barrier)]
-        return [_pictured(barrier) for barrier in found[:most]], max(0, len(found) - most)
+        found = (barrier for name, barrier in self._named.items() if name not in self._marked)
+        return [_pictured(each) for each in islice(found, most)], max(0, len(self._begun) - most)
 
     def __contains__(self, name: object) -> bool:
         """Whether anything is counted at the barrier of this name; a mark alone does not count."""
-        barrier = self._named.get(name) if isinstance(name, bytes) else None
-        return barrier is not None and not _only_marked(barrier)
+        return name in self._named and name not in self._marked
 
     def handle(self, event: Event[Party]) -> list[Effect[Party]]:
         """What follows from one event. Raises ValueError for the arrival of a party that waits already."""
@@ -136,21 +144,24 @@ class Barriers(Generic[Party]):
     def _arrive(self, party: Party, source: str, request: Request) -> Iterator[Effect[Party]]:
         if party in self._members:
             raise ValueError("a party waits at one barrier at a time")
-        barrier = self._named.get(request.name) or self._made(request.name)
-        if barrier is None:
-            yield from _refused(party, source, f"there are {self._most:,} barriers")
-            return
+        barrier = self._named.get(request.name)
         counted = request.count if request.kind is Kind.INIT else -1
-        if not -COUNT_MAX <= barrier.remaining + counted <= COUNT_MAX:
-            yield from _refused(party, source, f"the count would be {barrier.remaining + counted:,}")
+        before = 0 if barrier is None else barrier.remaining
+        if not -COUNT_MAX <= before + counted <= COUNT_MAX:
+            yield from _refused(party, source, f"the count would be {before + counted:,}")
             return
         asked = request.extension is not None and Flag.ABANDON in request.extension.flags
+        if barrier is not None and barrier.state is BarrierState.ABANDONED and asked and counted < 0:
+            yield Release((party,), Value.ABANDONED)
+            yield Tell(TurnedAway(barrier.name, source))
+            return
+        if barrier is None or barrier.name in self._marked:
+            if why := self._lacking(source):
+                yield from _refused(party, source, why, Room.BARRIERS)
+                return
+            barrier = self._begin(request.name, source)
         if counted > 0:
             yield from self._initialise(barrier, party, source, request, asked)
-        elif asked and barrier.state is BarrierState.ABANDONED:
-            yield Release((party,), Value.ABANDONED)
-            yield Tell(Left(barrier.name, source, Why.ABANDONED, False, barrier.remaining))
-            return
         else:
             barrier.take(BarrierInput.WAIT)
             self._count(barrier, party, _Member(barrier, source, counted, request.error, asked))
@@ -174,15 +185,35 @@ class Barriers(Generic[Party]):
             self._count(barrier, party, _Member(barrier, source, request.count, request.error, asked))
         yield Tell(Initialised(barrier.name, source, request.count, not request.no_wait, barrier.remaining))
 
-    def _made(self, name: bytes) -> _Barrier[Party] | None:
-        """A new barrier; where there is no room, in place of one that is only remembered."""
-        if len(self._named) >= self._most:
-            idle = next((each for each in self._named.values() if _only_marked(each)), None)
-            if idle is None:
-                return None
-            self._remove(idle, BarrierInput.FORGOTTEN)
-        barrier = self._named[name] = _Barrier(name)
+    def _lacking(self, source: str) -> str:
+        """Why no barrier can begin from this address; or nothing."""
+        if self._begun.of(source) >= self._share:
+            return f"{self._share:,} barriers were begun from there"
+        if len(self._begun) >= self._most:
+            return f"there are {self._most:,} barriers"
+        return ""
+
+    def _begin(self, name: bytes, source: str) -> _Barrier[Party]:
+        """One that is new, or was only remembered. The oldest that is remembered makes room."""
+        barrier = self._named.get(name)
+        if barrier is not None:
+            del self._marked[name]
+            barrier.source = source
+        else:
+            if len(self._named) >= self._most:
+                oldest = self._named[next(iter(self._marked))]
+                oldest.take(BarrierInput.FORGOTTEN)
+                self._forget(oldest)
+            barrier = self._named[name] = _Barrier(name, source)
+        self._begun.add(source, name)
         return barrier
+
+    def _forget(self, barrier: _Barrier[Party]) -> None:
+        del self._named[barrier.name]
+        if barrier.name in self._marked:
+            del self._marked[barrier.name]
+        else:
+            self._begun.remove(barrier.source, barrier.name)
 
     def _count(self, barrier: _Barrier[Party], party: Party, member: _Member[Party]) -> None:
         barrier.remaining += member.counted
@@ -235,7 +266,10 @@ class Barriers(Generic[Party]):
             return
         barrier.take(BarrierInput.EMPTIED)
         if barrier.state is BarrierState.ABSENT:
-            del self._named[barrier.name]
+            self._forget(barrier)
+        elif barrier.name not in self._marked:
+            self._begun.remove(barrier.source, barrier.name)
+            self._marked[barrier.name] = None
 
     def _drop(self, barrier: _Barrier[Party]) -> Iterator[Effect[Party]]:
         parties, tasks = tuple(barrier.members), barrier.tasks()
@@ -250,7 +284,7 @@ class Barriers(Generic[Party]):
 
     def _remove(self, barrier: _Barrier[Party], cause: BarrierInput) -> None:
         barrier.take(cause)
-        del self._named[barrier.name]
+        self._forget(barrier)
         for party in barrier.members:
             del self._members[party]
 
@@ -272,6 +306,9 @@ class Barriers(Generic[Party]):
             _hold(all(self._members.get(party) is each for party, each in barrier.members.items()), "known")
             counted += len(members)
         _hold(counted == len(self._members), "each party waits at one barrier")
+        marked = {name for name, barrier in self._named.items() if _only_marked(barrier)}
+        _hold(marked == set(self._marked), "those that are only remembered are known")
+        _hold(len(self._begun) == len(self._named) - len(marked), "and so are all others")
         _hold(len(self._named) <= self._most, "no more barriers than may be")
 
 
@@ -286,13 +323,16 @@ def _only_marked(barrier: _Barrier[Party]) -> bool:
 
 def _pictured(barrier: _Barrier[Party]) -> Standing:
     members = barrier.members.values()
-    owners = Counter(each.source for each in members if each.owner)
+    owners: Counter[str] = Counter()
+    for each in members:
+        if each.owner:
+            owners[each.source] += each.counted
     waiters = Counter(each.source for each in members if not each.owner)
     return Standing(
         barrier.name, barrier.state, barrier.remaining, barrier.standing, dict(owners), dict(waiters)
     )
 
 
-def _refused(party: Party, source: str, why: str) -> Iterator[Effect[Party]]:
+def _refused(party: Party, source: str, why: str, room: Room | None = None) -> Iterator[Effect[Party]]:
     yield Refuse(party, why)
-    yield Tell(Refused(source, why))
+    yield Tell(Refused(source, why, room))

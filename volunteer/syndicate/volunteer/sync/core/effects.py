@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic
 
 from .events import Party, Why
@@ -86,6 +87,14 @@ class Abandoned:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """Who asked to be told came to an abandoned barrier, was told so, and was never counted."""
+
+    barrier: bytes
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """A barrier was dropped with all others."""
 
@@ -93,15 +102,24 @@ class Dropped:
     tasks: dict[str, int]
 
 
+class Room(StrEnum):
+    """What a server may have no room for."""
+
+    TCP = "tcp"  # more who wait
+    UDP = "udp"
+    BARRIERS = "barriers"
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A request was sent away."""
+    """A request was sent away, or not heard at all; `room` is what it lacked."""
 
     source: str
     why: str
+    room: Room | None = None
 
 
-Notice = Initialised | Came | Left | Opened | Abandoned | Dropped | Refused
+Notice = Initialised | Came | Left | Opened | Abandoned | TurnedAway | Dropped | Refused
 
 
 @dataclass(frozen=True, slots=True)

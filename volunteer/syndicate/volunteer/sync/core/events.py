@@ -22,6 +22,7 @@ class Why(StrEnum):
     LOST = "lost"  # the connection broke, or its machine was not heard of
     TIMED_OUT = "timed out"
     ABANDONED = "abandoned"  # it was told that an init's owner went away
+    NO_ROOM = "no room"  # over UDP without an id: a later one has its place
 
 
 @dataclass(frozen=True, slots=True)

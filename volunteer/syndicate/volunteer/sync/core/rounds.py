@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from .effects import Abandoned, Came, Dropped, Initialised, Left, Notice, Opened
+from .effects import Abandoned, Came, Dropped, Initialised, Left, Notice, Opened, Refused, Room
 
 MOST_ROUNDS: Final = 16
-MOST_TASKS: Final = 32  # named in one line; the others are counted
+MOST_TASKS: Final = 16  # named in one line; the others are counted
 
 
 class RoundEnd(StrEnum):
@@ -50,11 +50,15 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The rounds since the last account. `more` have no line; `total` counts all since the beginning."""
+    """The rounds since the last account. `more` have no line; `total` counts all since the beginning.
+
+    `full` is what there was no room for, each when it came to that for the first time.
+    """
 
     rounds: tuple[Round, ...]
     more: int
     total: int
+    full: tuple[Room, ...] = ()
 
 
 @dataclass(slots=True)
@@ -77,9 +81,10 @@ class Rounds:
         self._ended: dict[tuple[bytes, RoundEnd], Round] = {}
         self._more = 0
         self._total = 0
+        self._full: dict[Room, bool] = {}  # and whether it was told
 
-    def take(self, notice: Notice, now_ns: int) -> None:
-        """Something happened at a barrier; what was refused happened at none."""
+    def take(self, notice: Notice, now_ns: int) -> bool:
+        """Something happened at a barrier, or at none for want of room; whether there is news to tell."""
         match notice:
             case Initialised(barrier, source, count):
                 life = self._life(barrier, now_ns)
@@ -99,6 +104,11 @@ class Rounds:
                 self._end(barrier, RoundEnd.OPENED, now_ns, error, tasks)
             case Dropped(barrier, tasks):
                 self._end(barrier, RoundEnd.DROPPED, now_ns, 0, tasks)
+            case Refused(_, _, Room() as room):
+                self._full.setdefault(room, False)
+            case _:  # who was sent away at once is no part of a round
+                return False
+        return True
 
     def account(self, open_now: Container[bytes], now_ns: int) -> Account:
         """What ended since the last account. `open_now`: at which barriers anything waits."""
@@ -106,8 +116,9 @@ class Rounds:
             life = self._lives[name]
             end = RoundEnd.ABANDONED if life.abandoned else RoundEnd.LEFT
             self._end(name, end, now_ns, 0, life.came)
-        told = Account(tuple(self._ended.values()), self._more, self._total)
-        self._ended, self._more = {}, 0
+        full = tuple(room for room, is_told in self._full.items() if not is_told)
+        told = Account(tuple(self._ended.values()), self._more, self._total, full)
+        self._ended, self._more, self._full = {}, 0, dict.fromkeys(self._full, True)
         return told
 
     def since(self, barrier: bytes, now_ns: int) -> int:

@@ -6,7 +6,9 @@ count nothing. An answer is sent again until it is acknowledged, and remembered 
 that is not heard of for ten seconds is un-counted; should it come back, it is counted again.
 
 The original client sends one packet and has no id: it is known by its address and port, it is answered
-once, and nobody can tell whether it still waits.
+once, and nobody can tell whether it still waits. Another request of the same port takes the place of the one
+before; and since those that are never heard of again would fill the table, all of them together have half of
+it, and each address a quarter: beyond that the oldest makes room.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
+from .effects import Room
 from .events import Why
+from .shares import Shares
 from .transitions import SESSION_TRANSITIONS, SessionInput, SessionState, following
 from .wire import Flag, Malformed, ReplyKind, Request, Value, answer, decode, reply
 
@@ -34,10 +38,14 @@ Peer = tuple[str, int]  # address and port
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One request over UDP, of one peer. It is the party at the barrier."""
+    """One request over UDP, of one peer. It is the party at the barrier.
+
+    `plain` is what it asked for, where that has no id to know a copy of it by.
+    """
 
     peer: Peer
     request_id: int | None
+    plain: Request | None = None
     state: SessionState = SessionState.ABSENT
     value: int | None = None
     sent: int = 0
@@ -74,10 +82,11 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """What this peer sent counts nothing."""
+    """What this peer sent counts nothing; `room` is what it lacked."""
 
     peer: Peer
     why: str
+    room: Room | None = None
 
 
 SessionEffect = Send | Join | Leave | Garbage
@@ -94,6 +103,7 @@ class Sessions:
         self._remembered_s = remembered_s
         self._known: dict[tuple[Peer, int | None], Session] = {}
         self._done: dict[Session, None] = {}  # oldest first
+        self._plain: Shares[Session] = Shares()  # those without an id
         self._due: list[tuple[float, int, Session]] = []
         self._order = count()
 
@@ -117,6 +127,9 @@ class Sessions:
             return [] if session is None else list(self._parting(session, extension.flags, now))
         if session is None:
             return list(self._begin(key, request, now))
+        if session.plain is not None and session.plain != request:
+            # Its client gave up and asks for something else, or another one has its port.
+            return [self._displace(session, Why.CLOSED), *self._begin(key, request, now)]
         return list(self._repeat(session, now))
 
     def answered(self, session: Session, value: int, now: float) -> list[SessionEffect]:
@@ -131,9 +144,12 @@ class Sessions:
             return [Send(session.peer, answer(value))] if value != Value.REFUSED else []
         return [self._say(session, now)]
 
-    def tick(self, now: float) -> list[SessionEffect]:
-        """What is due at `now`: repeats, silence, forgetting."""
-        effects: list[SessionEffect] = []
+    def tick(self, now: float) -> Iterator[SessionEffect]:
+        """What is due at `now`: repeats, silence, forgetting.
+
+        Each effect is to be performed before the next one is taken: who leaves may release others, which are
+        due, too, and are answered then instead of being taken for gone.
+        """
         while self._due and self._due[0][0] <= now:
             at, _, session = heapq.heappop(self._due)
             if at != session.scheduled:
@@ -142,24 +158,43 @@ class Sessions:
             if session.due > now:
                 self._schedule(session, session.due)
             else:
-                effects += self._fall_due(session, now)
-        return effects
+                yield from self._fall_due(session, now)
 
     # ---- what came --------------------------------------------------------------------------------------
 
     def _begin(self, key: tuple[Peer, int | None], request: Request, now: float) -> Iterator[SessionEffect]:
-        if len(self._known) >= self._most:
+        peer, request_id = key
+        crowding = self._crowding(peer[0]) if request_id is None else None
+        if crowding is not None:
+            yield self._displace(crowding, Why.NO_ROOM)
+        elif len(self._known) >= self._most:
             oldest = next(iter(self._done), None)
             if oldest is None:
-                yield Garbage(key[0], f"{self._most:,} wait over UDP")
+                yield Garbage(peer, f"{self._most:,} wait over UDP", Room.UDP)
                 return
             self._end(oldest)
-        session = self._known[key] = Session(*key)
+        session = self._known[key] = Session(peer, request_id)
         session.take(SessionInput.REQUEST)
-        if session.request_id is not None:
+        if request_id is None:
+            session.plain = request
+            self._plain.add(peer[0], session)
+        else:
             self._schedule(session, now + self._silence_s)
-            yield Send(session.peer, reply(ReplyKind.WAITING, session.request_id))
+            yield Send(peer, reply(ReplyKind.WAITING, request_id))
         yield Join(session, request)
+
+    def _crowding(self, address: str) -> Session | None:
+        """The one without an id that makes room for another of this address; None where there is room."""
+        if self._plain.of(address) >= max(1, self._most // 4):
+            return self._plain.oldest(address)
+        if len(self._plain) >= max(1, self._most // 2):
+            return self._plain.oldest_of_most()
+        return None
+
+    def _displace(self, session: Session, why: Why) -> Leave:
+        session.take(SessionInput.DISPLACED)
+        self._forget(session)
+        return Leave(session, why)
 
     def _repeat(self, session: Session, now: float) -> Iterator[SessionEffect]:
         session.take(SessionInput.REQUEST)
@@ -218,6 +253,8 @@ class Sessions:
 
     def _forget(self, session: Session) -> None:
         session.scheduled = session.due = float("inf")
+        if session.plain is not None:
+            self._plain.remove(session.peer[0], session)
         del self._known[session.peer, session.request_id]
 
     def _schedule(self, session: Session, due: float) -> None:

@@ -58,6 +58,7 @@ class SessionInput(StrEnum):
     TIRED = "the answer was repeated enough"
     LEAVE = "it leaves"
     SILENCE = "it was not heard of"
+    DISPLACED = "another takes its place"
     FORGOTTEN = "it was remembered long enough"
 
 
@@ -99,6 +100,7 @@ SESSION_TRANSITIONS: Mapping[tuple[SessionState, SessionInput], SessionState] = 
     (_S.WAITING, _J.ANSWER): _S.ANSWERED,
     (_S.WAITING, _J.LEAVE): _S.DONE,
     (_S.WAITING, _J.SILENCE): _S.ABSENT,
+    (_S.WAITING, _J.DISPLACED): _S.ABSENT,
     (_S.ANSWERED, _J.REQUEST): _S.ANSWERED,
     (_S.ANSWERED, _J.ACKNOWLEDGED): _S.DONE,
     (_S.ANSWERED, _J.LEAVE): _S.DONE,

@@ -105,11 +105,14 @@ def decode(data: bytes) -> Request:
         raise Malformed(f"request {kind} is neither init nor wait")
     if not 0 <= error <= ERROR_MAX:
         raise Malformed(f"error {error} is not between 0 and {ERROR_MAX}")
+    name = _name(field)
+    if not name:  # no client sends one, and an owner who drops "" could not say which it means
+        raise Malformed("a barrier without a name")
     if kind == Kind.WAIT:
-        return Request(_name(field), Kind.WAIT, 0, error, extension=extension)
+        return Request(name, Kind.WAIT, 0, error, extension=extension)
     if count < 1:
         raise Malformed(f"an init of {count} waiters")
-    return Request(_name(field), Kind.INIT, count, error, bool(flags & _INIT_WITHOUT_WAITING), extension)
+    return Request(name, Kind.INIT, count, error, bool(flags & _INIT_WITHOUT_WAITING), extension)
 
 
 def _name(field: bytes) -> bytes:
