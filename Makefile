@@ -66,9 +66,9 @@ test: setup system-packages ## The quick tests: core, simulation, keeper, networ
 	@$(PYTEST) -q -m "not system" --session-timeout 1200
 
 .PHONY: test-system
-test-system: setup system-packages ## Whole clusters on this machine (at most 45 min).
+test-system: setup system-packages ## Whole clusters on this machine (at most 65 min).
 	$(call need,redis-server zstd chromium openssh-client openssh-server docker.io docker-compose debootstrap systemd $(GO_PACKAGES))
-	@$(PYTEST) -q -m system --timeout 300 --session-timeout 2700
+	@$(PYTEST) -q -m system --timeout 300 --session-timeout 3900
 
 .PHONY: engine
 engine:

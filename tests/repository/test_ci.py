@@ -76,7 +76,7 @@ def test_a_session_past_its_time_fails(tmp_path: Path) -> None:
     ("target", "words"),
     [
         ("test", '-m "not system" --session-timeout 1200'),
-        ("test-system", "-m system --timeout 300 --session-timeout 2700"),
+        ("test-system", "-m system --timeout 300 --session-timeout 3900"),
     ],
 )
 def test_make_bounds_the_time_of_the_tests(target: str, words: str) -> None:
