@@ -77,6 +77,7 @@ engine:
 
 .PHONY: cluster
 cluster: setup engine ## A cluster in containers: a manager and VOLUNTEERS=4, each of them a machine.
+	@case "$(VOLUNTEERS)" in ''|*[!0-9]*) echo "error: VOLUNTEERS is how many there are to be, not '$(VOLUNTEERS)'" >&2; exit 2;; esac
 	@PYTHON=$(CURDIR)/$(PYTHON) docker/context $(IMAGES)
 	@$(COMPOSE) build
 	@$(COMPOSE) up --detach --scale volunteer=$(VOLUNTEERS)

@@ -197,7 +197,7 @@ def test_flags_go_before_environment_before_file(tmp_path: Path, monkeypatch: py
         ({"id": "Node A"}, "should match pattern"),
         ({"prefix": "10.0.0.1/24"}, "host bits set"),
         ({"run_dir": Path("/" + "x" * 100)}, "too long for a socket"),
-        ({"unknown": 1}, "Extra inputs"),
+        ({"mangaer": ["h:1"]}, "mangaer: there is no such setting; manager is one"),
     ],
 )
 def test_bad_settings_are_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:

@@ -37,6 +37,19 @@ def test_a_wrong_value_of_the_manager(tmp_path: Path) -> None:
     assert "\nmax_queued: " in "\n" + str(raised.value)
 
 
+def test_a_setting_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one that was meant is named, and how one is set that is missing."""
+    file = written(tmp_path, "max_queue = 5\n")
+    with pytest.raises(manager.BadSettings) as raised:
+        manager.load({}, file)
+    assert f"{file}:1: max_queue: there is no such setting; max_queued is one" in str(raised.value)
+    assert "state_dir: is not set: by a flag, SYNDICATE_MANAGER_STATE_DIR or a" in str(raised.value)
+    assert keeper(["--config", str(file)]) == 78
+    told = capsys.readouterr().err
+    assert f"{file}:1: max_queue: there is no such setting" in told
+    assert "--instance: is not set: by a flag, SYNDICATE_KEEPER_INSTANCE or a configuration file" in told
+
+
 def test_a_wrong_value_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is not blamed for it."""
     file = written(tmp_path, 'manager = ["m:1"]\nstate_dir = "/s"\ncache_bytes = 5\n')

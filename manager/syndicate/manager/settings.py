@@ -32,7 +32,7 @@ from .core.limits import BESIDE_DISK_BYTES, figure, shortfall
 from .core.words import size
 from .disks import DiskBounds
 from .histories import Bounds
-from .toml_lines import place
+from .toml_lines import place, wrong
 
 # What a volunteer may need to kill everything once its lease has run out.
 _KILL_S = 2.0
@@ -321,7 +321,8 @@ def is_loopback(address: str) -> bool:
 
 def _line(mistake: ErrorDetails, flags: Collection[str], file: Path | None) -> str:
     where = ".".join(str(part) for part in mistake["loc"]) or "settings"
-    told = f"{where}: {mistake['msg'].removeprefix('Value error, ')}"
+    what = wrong(mistake, Settings.model_fields, "SYNDICATE_MANAGER_")
+    told = f"{where}: {what}"
     if file is None or not mistake["loc"]:
         return told
     name = str(mistake["loc"][0])

@@ -1,14 +1,16 @@
-"""Where in a TOML file a setting stands: errors of values name the line as those of syntax do.
+"""Errors of settings: what is wrong, and where in a TOML file it stands, as in errors of syntax.
 
 The standard library's reader tells lines only of what it cannot read.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 _HEADER = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?$")
 _KEY = re.compile(r"^\s*([A-Za-z0-9_.\"' -]+?)\s*=")
@@ -43,6 +45,17 @@ def place(file: Path, path: Sequence[object]) -> str:
         return ""
     number = line_of(text, path) if path else None
     return "" if number is None else f"{file}:{number}: "
+
+
+def wrong(mistake: Mapping[str, Any], known: Iterable[str], variables: str) -> str:
+    """What is wrong, of a mistake that pydantic found; names in the environment begin with `variables`."""
+    name = str(mistake["loc"][-1]) if mistake["loc"] else ""
+    if mistake["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, known, 1)
+        return "there is no such setting" + (f"; {near[0]} is one" if near else "")
+    if mistake["type"] == "missing":
+        return f"is not set: by a flag, {variables}{name.upper()} or a configuration file"
+    return str(mistake["msg"]).removeprefix("Value error, ")
 
 
 def _parts(name: str) -> list[str]:

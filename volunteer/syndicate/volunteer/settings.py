@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from . import whereabouts
-from .toml_lines import place
+from .toml_lines import place, wrong
 
 DEFAULT_RUN_DIR = Path("/run/syndicate")
 USERS_PORT = 7000
@@ -252,7 +252,8 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
 
 def _line(error: Any, flags: Collection[str], file: Path | None) -> str:
     name = ".".join(str(part) for part in error["loc"]) or "settings"
-    told = f"{name}: {str(error['msg']).removeprefix('Value error, ')}"
+    what = wrong(error, Settings.model_fields, "SYNDICATE_VOLUNTEER_")
+    told = f"{name}: {what}"
     if file is None or not error["loc"]:
         return told
     first = str(error["loc"][0])

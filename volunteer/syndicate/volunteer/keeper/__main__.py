@@ -15,10 +15,11 @@ from importlib.metadata import version
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from ..toml_lines import wrong
 from . import rebooting
 from .errors import one_line
 from .requirements import Level, Requirement, check, lacking, unmet
-from .settings import config_of, load, stands_at
+from .settings import KeeperSettings, config_of, load, stands_at
 from .trials import OK, try_faults
 from .usage import HELP
 
@@ -40,11 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load(given)
     except ValidationError as error:
-        for wrong in error.errors():
-            field = "-".join(map(str, wrong["loc"])).replace("_", "-")
-            said = wrong["msg"].removeprefix("Value error, ")
-            where = stands_at(given, wrong["loc"])
-            name = f"{where}{'.'.join(map(str, wrong['loc']))}" if where else f"--{field}"
+        for mistake in error.errors():
+            field = "-".join(map(str, mistake["loc"])).replace("_", "-")
+            said = wrong(mistake, KeeperSettings.model_fields, "SYNDICATE_KEEPER_")
+            where = stands_at(given, mistake["loc"])
+            name = f"{where}{'.'.join(map(str, mistake['loc']))}" if where else f"--{field}"
             _complain(f"{name}: {said}" if field else said, "all settings: syndicate-keeper --help")
         return EXIT_UNMET
     except SettingsError as error:
