@@ -67,7 +67,7 @@ test: setup system-packages ## The quick tests: core, simulation, keeper, networ
 
 .PHONY: test-system
 test-system: setup system-packages ## Whole clusters on this machine (at most 65 min).
-	$(call need,redis-server zstd chromium openssh-client openssh-server docker.io docker-compose debootstrap systemd $(GO_PACKAGES))
+	$(call need,redis-server zstd chromium openssh-client openssh-server docker.io docker-compose debootstrap qemu-system-x86 e2fsprogs systemd $(GO_PACKAGES))
 	@$(PYTEST) -q -m system --timeout 300 --session-timeout 3900
 
 .PHONY: engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from syndicate.volunteer.keeper import requirements
 from syndicate.volunteer.keeper.cgroups import Cgroup, CgroupError, find_mount, own_folder
 from syndicate.volunteer.keeper.counters import Counts, Meter
 from syndicate.volunteer.keeper.limits import UNBOUNDED, Bounds, Controller, Limiter, find_version_1
@@ -149,6 +150,31 @@ def test_version_2_that_may_not_pass_a_controller_on_is_without(
     limiter = Limiter.open(Cgroup(tmp_path), 1)
 
     assert (limiter.names, limiter.join(0), limiter.folders()) == ((), [], [])
+
+
+@pytest.mark.parametrize(
+    ("files", "level"),
+    [
+        ({}, "ok"),
+        ({"cgroup.type": "domain\n", "cgroup.procs": ""}, "ok"),
+        ({"cgroup.type": "domain\n", "cgroup.procs": "1\n"}, "missing"),
+    ],
+    ids=["the machine's top", "a container's, empty", "a container's, in use"],
+)
+def test_what_the_top_does_not_pass_on_yet_is_missing_where_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], level: str
+) -> None:
+    """As processors on a machine with systemd on which no unit bounds them: the keeper has them passed on."""
+    controllers = {"cgroup.controllers": "cpu memory pids\n", "cgroup.subtree_control": "memory pids\n"}
+    for name, text in (controllers | files).items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(requirements, "find_mount", lambda: tmp_path)
+    monkeypatch.setattr(requirements, "find_version_1", lambda _: None)
+
+    levels = {one.name: one.level for one in requirements.check() if one.name.startswith("cgroup-")}
+
+    assert levels.pop("cgroup-namespace") == "ok"
+    assert levels == {"cgroup-memory": "ok", "cgroup-pids": "ok", "cgroup-cpu": level}
 
 
 def test_version_2_tells_own_shortage_from_that_above(tmp_path: Path) -> None:

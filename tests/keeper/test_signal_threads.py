@@ -15,6 +15,7 @@ from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
 from syndicate.volunteer.keeper.freezing import frozen
 
 TIMES = 30
+UNKNOWN_FLAG = 1 << 30  # the kernel's answer to it is that of one before 6.9 to the flag that names a thread
 _BUSY_THREADS = """
 import signal, threading, time
 signal.signal(signal.SIGUSR1, lambda *_: print("caught", flush=True))
@@ -52,8 +53,12 @@ def cgroup() -> Iterator[Cgroup]:
 
 
 @pytest.mark.parametrize("program", [_BUSY_THREADS, _FIRST_THREAD_BLOCKS], ids=["takes", "blocks"])
-async def test_the_thread_that_handles_a_signal_gets_it(cgroup: Cgroup, program: str) -> None:
+@pytest.mark.parametrize("flag", [1, UNKNOWN_FLAG], ids=["this kernel", "before 6.9"])
+async def test_the_thread_that_handles_a_signal_gets_it(
+    cgroup: Cgroup, monkeypatch: pytest.MonkeyPatch, program: str, flag: int
+) -> None:
     """Each time: the first thread where it takes the signal, as Python needs it, and else one that does."""
+    monkeypatch.setattr(signals, "_TO_FIRST_THREAD", flag)
     task = subprocess.Popen(  # noqa: ASYNC220  # returns at once
         [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, text=True
     )

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -136,8 +137,39 @@ def software(folder: Path) -> Path:
     return opt / "syndicate"
 
 
+class Installed(ABC):
+    """A machine with the software at /opt/syndicate, and what is asked of its parts."""
+
+    @abstractmethod
+    def run(self, *command: str, text: str | None = None, check: bool = True) -> str:
+        """What a command on it prints; both streams where it need not end well."""
+
+    def ctl(self, *words: str, text: str | None = None, check: bool = True) -> str:
+        """What syndicatectl prints, as the first admin."""
+        who = ["--ca=/var/lib/syndicate/tls/ca.pem", "--token-file=/var/lib/syndicate/admin.token"]
+        return self.run(f"{BIN}/syndicatectl", *who, *words, text=text, check=check)
+
+    def json(self, *words: str) -> Any:
+        """What it prints as JSON."""
+        return json.loads(self.ctl(*words, "--json"))
+
+    def install_volunteer(self, *more: str) -> dict[str, Any]:
+        """Installs it by a join token, for the manager on the same machine; what was done."""
+        made = self.json("join-token", "create", "--uses=4", "--ttl=1h")
+        words = ["--manager=127.0.0.1:7001", "--join-token-file=-", *more]
+        words.append(f"--ca-fingerprint={made['ca_fingerprint']}")
+        done: dict[str, Any] = json.loads(
+            self.run(f"{BIN}/syndicatectl", "install", "volunteer", *words, "--json", text=made["token"])
+        )
+        return done
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of a unit."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).strip()
+
+
 @dataclass
-class Machine:
+class Machine(Installed):
     """One booted machine."""
 
     address: str
@@ -186,26 +218,13 @@ class Machine:
         docker(self.address, "rm", "--force", "--volumes", self.name)
 
     def run(self, *command: str, text: str | None = None, check: bool = True) -> str:
-        """What a command on it prints; both streams where it need not end well."""
+        """See Installed."""
         ended = docker(self.address, "exec", "-i", self.name, *command, text=text, check=check)
         return ended.stdout if check else ended.stdout + ended.stderr
-
-    def ctl(self, *words: str, text: str | None = None) -> str:
-        """What syndicatectl prints, as the first admin."""
-        who = ["--ca=/var/lib/syndicate/tls/ca.pem", "--token-file=/var/lib/syndicate/admin.token"]
-        return self.run(f"{BIN}/syndicatectl", *who, *words, text=text)
-
-    def json(self, *words: str) -> Any:
-        """What it prints as JSON."""
-        return json.loads(self.ctl(*words, "--json"))
 
     def copy(self, folder: Path, to: str) -> None:
         """Bring a folder there."""
         docker(self.address, "cp", str(folder), f"{self.name}:{to}")
-
-    def show(self, unit: str, name: str) -> str:
-        """A property of a unit."""
-        return self.run("systemctl", "show", "--value", f"--property={name}", unit).strip()
 
 
 def until(what: str, met: Any, within: float = WITHIN_S) -> Any:

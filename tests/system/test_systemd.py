@@ -26,6 +26,7 @@ pytestmark = [
 
 JOBS = Path(__file__).with_name("jobs")
 UNITS = ("syndicate-manager", "syndicate-keeper", "syndicate-volunteer")
+SLOTS = "--slots=3"
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +56,13 @@ def boot(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterator[A
                 machine.remove()
 
 
-def install_volunteer(machine: Machine, *more: str) -> dict[str, Any]:
-    """Installs it by a join token; what was done."""
-    made = machine.json("join-token", "create", "--uses=4", "--ttl=1h")
-    words = ["--manager=127.0.0.1:7001", "--slots=3", "--join-token-file=-", *more]
-    words.append(f"--ca-fingerprint={made['ca_fingerprint']}")
-    done: dict[str, Any] = json.loads(
-        machine.run(f"{BIN}/syndicatectl", "install", "volunteer", *words, "--json", text=made["token"])
-    )
-    return done
-
-
 @pytest.fixture(scope="module")
 def machine(boot: Any) -> Machine:
     """Manager and volunteer on one machine, by two commands, with three slots ready."""
     made: Machine = boot()
     made.run(f"{BIN}/syndicatectl", "install", "manager")
     until("the manager", lambda: made.show("syndicate-manager", "ActiveState") == "active")
-    install_volunteer(made)
+    made.install_volunteer(SLOTS)
     until_ready(made)
     made.copy(JOBS, "/root/jobs")
     return made
@@ -285,7 +275,7 @@ def test_a_machine_is_booted_again_after_each_job(boot: Any) -> None:
     fresh: Machine = boot()
     fresh.run(f"{BIN}/syndicatectl", "install", "manager")
     until("the manager", lambda: fresh.show("syndicate-manager", "ActiveState") == "active")
-    install_volunteer(fresh, "--after-job=reboot")
+    fresh.install_volunteer(SLOTS, "--after-job=reboot")
     fresh.copy(JOBS, "/root/jobs")
     before = until_ready(fresh)
     stays, first = submit(fresh, "idle", "--machines=2"), submit(fresh, "counter", "--machines=1")
@@ -375,7 +365,7 @@ def test_uninstall_takes_all_away(boot: Any) -> None:
     users = ("cat", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow")
     before, who = files_of(spare), spare.run(*users)
     spare.run(f"{BIN}/syndicatectl", "install", "manager")
-    install_volunteer(spare)
+    spare.install_volunteer(SLOTS)
     until("the keeper", lambda: spare.show("syndicate-keeper", "ActiveState") == "active")
     assert {"/etc/syndicate/keeper.toml", "/run/syndicate/keeper.sock"} <= files_of(spare)
     for part in ("volunteer", "manager"):

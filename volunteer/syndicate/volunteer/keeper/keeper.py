@@ -207,6 +207,8 @@ class Keeper:
         self._cgroup_mount = found
         if self._settings.delegated:
             self._cgroup_mount = self._delegated(found)
+        else:
+            pass_on(found)
 
     def _delegated(self, mount: Path) -> Path:
         """This process's own cgroup, with the process itself in a leaf of it.

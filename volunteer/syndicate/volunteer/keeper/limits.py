@@ -231,6 +231,14 @@ def pass_on(folder: Path) -> None:
         _unified(name, folder)
 
 
+def can_pass_on(folder: Path) -> bool:
+    """Whether a version 2 cgroup may pass controllers on: the machine's top, or one without processes.
+
+    Only the top has no type; see cgroups(7), "no internal processes".
+    """
+    return not (folder / "cgroup.type").exists() or not (folder / "cgroup.procs").read_text().strip()
+
+
 def place_version_1(name: str, delegated: bool) -> Path | None:
     """Where an instance makes its folder in a version 1 hierarchy: at its top, or where it itself was put."""
     mount = find_version_1(name)

@@ -18,7 +18,7 @@ from pathlib import Path
 from .capabilities import CAPABILITIES, Capability, has, held
 from .cgroups import find_mount
 from .errors import KeeperError
-from .limits import find_version_1
+from .limits import can_pass_on, find_version_1
 from .network import faults as network_faults
 from .network import probe
 from .seccomp import open_filter, reopened
@@ -208,12 +208,18 @@ def _controller(name: str) -> Requirement:
     mount = find_mount()
     if mount is not None and name in (mount / "cgroup.subtree_control").read_text().split():
         return Requirement(f"cgroup-{name}", Level.OK, f"version 2 at {mount}")
+    offered = mount is not None and name in (mount / "cgroup.controllers").read_text().split()
+    if mount is not None and offered and can_pass_on(mount):
+        # Systemd has the top pass on what its units ask for: without one that asks for processors, not these.
+        return Requirement(
+            f"cgroup-{name}", Level.OK, f"version 2 at {mount}, once a keeper has it passed on"
+        )
     hierarchy = find_version_1(name)
     if hierarchy is not None and not os.statvfs(hierarchy).f_flag & os.ST_RDONLY:
         return Requirement(f"cgroup-{name}", Level.OK, f"version 1 at {hierarchy}")
     if hierarchy is not None:
         detail, remedy = f"{hierarchy} is read-only", f"mount -o remount,rw {hierarchy}"
-    elif mount is not None and name in (mount / "cgroup.controllers").read_text().split():
+    elif offered:
         detail, remedy = f"{mount} does not pass it on", f"echo +{name} > {mount}/cgroup.subtree_control"
     elif _has_controller(name):
         folder = Path("/sys/fs/cgroup") / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -95,9 +96,20 @@ def _send_held(held: int, pid: int, number: int) -> None:
             signal.pidfd_send_signal(held, number, None, _TO_FIRST_THREAD)
             return
         except OSError as error:
-            if error.errno != errno.EINVAL:  # of a kernel that knows no threads here
+            if error.errno != errno.EINVAL:  # of a kernel that knows no threads here, before 6.9
                 raise
+        # By its number, which is still that process's: it was looked at a moment ago, and is frozen.
+        _send_to_thread(pid, number)
+        return
     signal.pidfd_send_signal(held, number)
+
+
+def _send_to_thread(pid: int, number: int) -> None:
+    """To the first thread of a process; raises OSError. See tgkill(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.tgkill(pid, pid, number):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _first_thread_takes(pid: int, number: int) -> bool:

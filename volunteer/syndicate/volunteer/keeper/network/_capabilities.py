@@ -25,7 +25,8 @@ _AS_DELAY = ("jitter", "duplicate", "corrupt", "reorder")
 _NOT_IN_HOST = 'not in the host\'s network; give slots networks of their own (network = "fabric")'
 _REMEDIES = {
     "loss": "needs numgen in nf_tables (CONFIG_NFT_NUMGEN; modprobe nft_numgen)",
-    "reset": "needs reject and fwd at netdev hooks (Linux 5.17; modprobe nft_reject_netdev nft_fwd_netdev)",
+    "reset": "needs reject at netdev's or bridges' hooks, and fwd (Linux 5.17; modprobe nft_reject_netdev or "
+    "nft_reject_bridge, and nft_fwd_netdev)",
     "delay": "needs /dev/net/tun and fwd at netdev hooks (Linux 5.17; modprobe tun nft_fwd_netdev)",
     "rate": "needs htb and fwd at netdev hooks (Linux 5.17; modprobe sch_htb nft_fwd_netdev)",
 }
@@ -82,9 +83,8 @@ def _lose(link: NetlinkSocket, chains: nft.NftSocket) -> None:
 
 
 def _reset(link: NetlinkSocket, chains: nft.NftSocket) -> None:
-    del link
-    resets = nft.Table(nft.NETDEV, "syn_resets")
-    chains.transaction([resets.create(), *make_resets(resets, _TRIED), *_detour(_TRIED.other)])
+    make_resets(link, chains, "syn_resets", _TRIED, _BRIDGE)
+    chains.transaction(_detour(_TRIED.other))
 
 
 def _slow(link: NetlinkSocket, chains: nft.NftSocket) -> None:

@@ -25,6 +25,7 @@ of what goes by its rate and is then to be delayed, as its sender or as its targ
 
 _RESETS, _SLOW = "resets", "slow"
 _LATE = 10_000  # packets that the delay line may have to read
+_WAITING = 1000  # packets, as pairs of devices have by default
 _WHOLE = ""
 
 
@@ -52,14 +53,40 @@ class Pair:
         return [route.set_up(device.index, device.name) for device in (self.other, self.port)]
 
 
-def make_resets(table: nft.Table, pair: Pair) -> list[Message]:
-    """A chain that answers each TCP segment that is sent by the pair's port, and drops everything there.
+def make_resets(
+    links: NetlinkSocket, chains: nft.NftSocket, name: str, pair: Pair, bridge: route.Device
+) -> None:
+    """Have each TCP segment that is sent by the pair's port answered, and everything dropped there.
 
-    The answer comes in by that port, and the bridge takes it to the sender.
+    The answer comes in by that port, and the bridge takes it to the sender. A kernel without `reject` at a
+    device's hook, as Debian's are, has it at a bridge's: there the other end is a port as well, which nothing
+    passes. Tables of this name are made. Raises NetworkError where the kernel can do neither.
     """
+    table = nft.Table(nft.NETDEV, name)
+    try:
+        chains.transaction(
+            [
+                table.create(exclusive=False),
+                table.chain(_RESETS, nft.INGRESS, drops=True, device=pair.other.name),
+                table.rule(_RESETS, _RESETS, nft.ipv4(), actions.tcp(), actions.reset()),
+            ]
+        )
+    except NetworkError as error:
+        if error.code not in (errno.ENOENT, errno.EOPNOTSUPP):
+            raise
+        links.request(
+            [route.join_bridge(pair.other, bridge, _WAITING), route.fix_port(pair.other, deaf=True)]
+        )
+        chains.transaction(_bridged(nft.Table(nft.BRIDGE, name), pair))
+
+
+def _bridged(table: nft.Table, pair: Pair) -> list[Message]:
+    here = nft.comes_by(pair.other.index)
     return [
-        table.chain(_RESETS, nft.INGRESS, drops=True, device=pair.other.name),
-        table.rule(_RESETS, _RESETS, nft.ipv4(), actions.tcp(), actions.reset()),
+        table.create(),
+        table.chain(_RESETS, nft.PREROUTING, drops=False),
+        table.rule(_RESETS, _RESETS, here, nft.ipv4(), actions.tcp(), actions.reset()),
+        table.rule(_RESETS, "rest", here, nft.drop()),
     ]
 
 

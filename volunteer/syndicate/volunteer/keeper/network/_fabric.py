@@ -167,8 +167,9 @@ class FabricNetwork:
         taps = in_namespace(self._netns_fd, self._open_taps) if late else []
         line = DelayLine(taps, self._trouble)
         try:
-            self._fill_table(resets=resets, slow=slow, late=late)
+            self._fill_table(slow=slow, late=late)
             if resets:
+                make_resets(self.links, self.chains, self._table.name, self._resets, self.bridge)
                 self.links.request(self._resets.bring_up())
             if slow:
                 self.links.request([traffic.make_root(self._slow.other), *self._slow.bring_up()])
@@ -193,10 +194,8 @@ class FabricNetwork:
             os.close(sent)
             raise
 
-    def _fill_table(self, *, resets: bool, slow: bool, late: bool) -> None:
+    def _fill_table(self, *, slow: bool, late: bool) -> None:
         messages = [self._table.create()]
-        if resets:
-            messages += make_resets(self._table, self._resets)
         if late:
             messages += self._late.make_marks(self._table, self._slow if slow else None)
         self.chains.transaction(messages)

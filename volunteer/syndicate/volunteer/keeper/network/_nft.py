@@ -21,9 +21,10 @@ from ._netlink import Message, NetlinkSocket, encode
 
 Expression = dict[str, Any]
 
-INET, NETDEV = nft.NFPROTO_INET, nft.NFPROTO_NETDEV
+INET, NETDEV, BRIDGE = nft.NFPROTO_INET, nft.NFPROTO_NETDEV, nft.NFPROTO_BRIDGE
 INGRESS, EGRESS = 0, 1  # hooks of the netdev family, linux/netfilter.h
 INPUT, OUTPUT = 1, 3  # hooks of the inet family
+PREROUTING = 0  # hook of the bridge family
 NETLINK_NETFILTER = 12
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
@@ -150,6 +151,11 @@ def _owner() -> Expression:
 
 def _meta(key: int) -> Expression:
     return expression("meta", {"key": key, "dreg": 1})
+
+
+def comes_by(index: int) -> list[Expression]:
+    """The packet came in by the device of this index."""
+    return [_meta(nft.Meta.NFT_META_IIF), _compare(struct.pack("=I", index), nft.Cmp.NFT_CMP_EQ)]
 
 
 def leaves_by_other_than(device: str) -> list[Expression]:
