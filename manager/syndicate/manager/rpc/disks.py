@@ -7,7 +7,7 @@ import functools
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -20,12 +20,10 @@ from ..disks import DiskStore, DiskUpload, Kept
 from ..engine import Engine
 from . import caller as callers
 from . import convert, viewing
+from .desk import Desk
 from .peers import Peers
 from .threads import off
 from .types import Context
-
-if TYPE_CHECKING:
-    from .scheduler import Desk
 
 _CHUNK: Final = 512 << 10
 # Each holds a chunk in memory and an open file; the others wait for their turn.

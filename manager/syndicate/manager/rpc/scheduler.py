@@ -6,8 +6,6 @@ import asyncio
 import functools
 import math
 from collections.abc import Callable
-from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import structlog
@@ -22,24 +20,19 @@ from ..core.model import JobState, Source, UserRole
 from ..core.names import is_name
 from ..core.records import JobRecord
 from ..core.views import JobView, NodeView
-from ..disks import DiskStore
-from ..engine import Engine
-from ..logs import LogReader, LogStore
-from ..store import Store, Viewer
-from ..wakers import Wakers
+from ..logs import LogReader
+from ..store import Viewer
 from . import caller as callers
 from . import convert, pictures, viewing
 from .accounts import Accounts
-from .audit import AuditLog
 from .barriers import barrier_in, barriers_out
+from .desk import Desk
 from .disks import UsersDisks
 from .histories import UsersHistories
 from .pace import Pace
 from .pages import page, page_number, page_size
-from .shelves import Shelves
 from .threads import off
 from .types import Context
-from .upload import Uploads
 
 T = TypeVar("T")
 
@@ -47,29 +40,6 @@ _log = structlog.get_logger()
 
 # A watcher looks at least so often while its job waits: its place moves without an event of its own.
 _WATCH_QUEUED_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What the Scheduler works with. `files` runs what would block the loop.
-
-    With `publish_client_logs` students see what clients print of each job that they see.
-    """
-
-    engine: Engine
-    store: Store
-    max_source_bytes: int
-    uploads: Uploads
-    logs: LogStore
-    logs_changed: Wakers
-    shelves: Shelves
-    disks: DiskStore
-    files: Executor
-    version: str
-    audit: AuditLog
-    publish_client_logs: bool = False
-    expires: Callable[[str], int] = lambda volunteer_id: 0
-    """When a volunteer's certificate does, in seconds since 1970; 0 where it has none."""
 
 
 class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.SchedulerServicer):
