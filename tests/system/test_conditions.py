@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,11 +97,11 @@ def test_an_old_kernel_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
+    """A file system of 24 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "syndisk", folder], check=True, timeout=10
+        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "syndisk", folder], check=True, timeout=10
     )
     yield folder
     subprocess.run(["umount", folder], check=True, timeout=10)
@@ -158,3 +159,16 @@ def test_a_manager_whose_disk_is_full_stops_and_loses_nothing(small_disk: Path, 
     said = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("error: ")]
     assert status == 74 and len(said) == 1 and "full" in said[0]
     assert set(made) <= kept
+
+
+def test_a_disk_that_is_too_small_for_a_manager_is_told(small_disk: Path) -> None:
+    """With how much it needs, and the status of a full disk."""
+    with (small_disk / "filler").open("wb") as file:
+        file.write(bytes(18 << 20))
+    command = [BIN / "syndicate-manager", "--insecure", "--state-dir", small_disk / "state"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert done.returncode == 74
+    assert re.search(
+        r"^error: \S+/manager\.db-wal cannot be .* \(8 MB\): No space left on device$", done.stderr, re.M
+    ), done.stderr

@@ -72,7 +72,7 @@ def test_owner_and_staff_break_and_mend_a_job(place: Place) -> None:
     assert healed.stdout == "healed        master, slave-0  (4 faults)\n"
     killed = place.tutor("chaos", "kill", place.job, "slave-0")
     assert killed.returncode == 0 and killed.stdout.startswith("killed        slave-0    ("), killed
-    assert place.owner("chaos", "revive", place.job, "slave-0").stdout.endswith("(generation 2)\n")
+    assert place.owner("chaos", "revive", place.job, "slave-0").stdout.endswith("(generation 2, disk kept)\n")
     shown, lines = place.owner("show", place.job).stdout, place.owner("logs", place.job).stdout
     assert "paused" in shown and "by user:chaos-tutor" in shown
     assert "*         * partition master | slave-0" in lines and "killed slave-0" in lines

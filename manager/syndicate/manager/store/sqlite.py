@@ -431,14 +431,18 @@ def _lengthen(wal: Path) -> None:
     A commit that makes the file longer has the file system commit its own journal too: 0.20 ms against 0.10
     ms for one that writes over what is there (ext4). SQLite reads the log up to the first frame whose
     checksum is wrong, so zeros are nothing to it; it locks the database and the index of the log, but not
-    the log.
+    the log. Raises StoreError where there is no room for it.
     """
-    with wal.open("r+b") as file:
-        missing = _WAL_PAGES * _PAGE_AND_FRAME - file.seek(0, os.SEEK_END)
-        if missing > 0:
-            file.write(bytes(missing))
-            file.flush()
+    size = _WAL_PAGES * _PAGE_AND_FRAME
+    try:
+        with wal.open("r+b", buffering=0) as file:
+            at = file.seek(0, os.SEEK_END)
+            while at < size:
+                at += file.write(bytes(size - at))
             os.fsync(file.fileno())
+    except OSError as error:
+        needed = f"{size / 1e6:.0f} MB"
+        raise StoreError(f"{wal} cannot be made as long as it gets ({needed}): {error.strerror}") from error
 
 
 def _next_epoch(connection: sa.Connection) -> tuple[str, int]:
