@@ -117,3 +117,10 @@ def test_lines_of_keys(find: object) -> None:
     text = '"a" = 1\n[b]\n  c.d = 2\n[ e . f ]\ng = { h = 1 }\n'
     wanted = {("a",): 1, ("b", "c", "d"): 3, ("e", "f", "g", "h"): 5, ("b",): 2, ("z",): None}
     assert {path: find(text, path) for path in wanted} == wanted
+
+
+def test_both_daemons_have_the_same_text_for_it() -> None:
+    """Neither may import the other, so it stands in both: what is mended in one is mended in the other."""
+    texts = [Path(str(part.__file__)).with_name("toml_lines.py").read_text() for part in (manager, volunteer)]
+
+    assert texts[0] == texts[1]
