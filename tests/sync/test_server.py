@@ -185,7 +185,7 @@ def test_waiters_are_known_as_tasks_by_their_addresses(server: Daemon) -> None:
             "state": "counting",
             "remaining": 1,
             "held": 0,
-            "owners": {"127.0.0.1": 1},
+            "owners": {"127.0.0.1": 2},
             "waiters": {"slave-0": 1},
             "missing": ["slave-1"],
         }
