@@ -56,7 +56,7 @@ from .lives import exited
 from .model import Config, JobState, Stamp
 from .reading import Readable
 from .records import Record
-from .state import LiveJob
+from .state import LiveJob, LiveTask, Node
 from .timers import TimerKey
 from .user_events import (
     Audited,
@@ -217,26 +217,31 @@ class Machine(Readable):
                 faults.answered(world, node, pending, code, detail, event.processes, at, event.duration_ns)
 
     def _barriers_told(self, event: BarriersTold) -> None:
-        """As an end: acknowledged in any case."""
-        world = self._world
-        node = world.node_of_session(event.session)
-        if node is None:
-            return
-        world.emit(AckEvent(event.session, event.event_id))
-        found = world.find(event.ref)
-        if found is not None and found[1].record.volunteer_id == node.record.volunteer_id:
-            barriers.told(world, node, found[0], event)
+        found = self._acknowledged(event)
+        if found is not None:
+            node, job, _ = found
+            barriers.told(self._world, node, job, event)
 
     def _exited(self, event: TaskExited) -> None:
-        """An end is acknowledged whether it still means something or not, else it would be told for ever."""
+        found = self._acknowledged(event)
+        if found is not None:
+            _, job, task = found
+            exited(self._world, job, task, event.ref.generation, event.exit, event.at)
+
+    def _acknowledged(self, event: BarriersTold | TaskExited) -> tuple[Node, LiveJob, LiveTask] | None:
+        """Whom a volunteer's event is about, where that still means something.
+
+        It is acknowledged whether it does or not, else it would be told for ever.
+        """
         world = self._world
         node = world.node_of_session(event.session)
         if node is None:
-            return
+            return None
         world.emit(AckEvent(event.session, event.event_id))
         found = world.find(event.ref)
-        if found is not None and found[1].record.volunteer_id == node.record.volunteer_id:
-            exited(world, *found, event.ref.generation, event.exit, event.at)
+        if found is None or found[1].record.volunteer_id != node.record.volunteer_id:
+            return None
+        return node, *found
 
     # ---- time ----------------------------------------------------------------------------------------------
 
