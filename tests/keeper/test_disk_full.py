@@ -63,16 +63,19 @@ except OSError as error:
     print(error.strerror, flush=True)
 os.execlp("sleep", "sleep", "1000")
 """
+# Each time round it takes a page more: what is deleted makes room for as much, and would do for ever.
 _POURS = """
 import os
 print("up", flush=True)
+top = 8 << 20
 with open("mine", "wb", buffering=0) as file:
     try:
-        while file.tell() < 24 << 20:
+        while top < 24 << 20:
             file.write(bytes(1 << 12))
-            if file.tell() % (8 << 20) == 0:
+            if file.tell() == top:
                 file.seek(0)
                 file.truncate()
+                top += 1 << 12
     except OSError as error:
         print(error.strerror, flush=True)
 os.execlp("sleep", "sleep", "1000")

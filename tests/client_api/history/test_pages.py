@@ -37,8 +37,9 @@ def test_a_line_that_comes_while_the_window_moves_is_kept(
     pages.append(b"y" * 200 + b"\n")
     meanwhile.join(10)
     pages.close("closed")
-    lines = (tmp_path / "h").read_bytes().splitlines()
-    assert [line[:9] for line in lines] == [b"first", b"x" * 9, b"y" * 9, b"meanwhile"]
+    lines = [line[:9] for line in (tmp_path / "h").read_bytes().splitlines()]
+    assert lines[:2] == [b"first", b"x" * 9]
+    assert sorted(lines[2:]) == [b"meanwhile", b"y" * 9]  # either may be first in the new window
 
 
 def test_windows_follow_each_other_without_a_gap(tmp_path: Path) -> None:
