@@ -23,8 +23,8 @@ from tests.attacks.bystander import Bystander, pids_of
 from tests.support.cluster import Cluster, ended, eventually
 
 UNTOUCHED = b"untouched\n"
-_ANSWERS_WITHIN_S = 2.0
-_SETTLES_WITHIN_S = 10.0
+_ANSWERS_WITHIN_S = 10.0
+_SETTLES_WITHIN_S = 60.0
 _CLEARED_WITHIN_S = 45.0  # a keeper that lives has ended its tasks by then, or says that it cannot
 
 

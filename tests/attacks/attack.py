@@ -93,7 +93,7 @@ class Attack:
     lose_unsynced: bool = False
     run: Callable[[Arena, Attack], Ran] | None = None
     """Does something else than submit one job and wait for its end."""
-    gap_s: float = 2.0
+    gap_s: float = 5.0
     """The longest silence that the bystander may see."""
 
     def __post_init__(self) -> None:

@@ -42,7 +42,7 @@ class Host:
 def look(cluster: Cluster, uids: Iterable[int], pids: Iterable[int]) -> Host:
     """At the host as it is; `uids` are the slots', `pids` the daemons'."""
     own = cluster.cgroup_name
-    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True, timeout=10)
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True, timeout=60)
     return Host(
         mounts=frozenset(_of_nobody_else(_mount_points(), own)),
         links=frozenset(_of_nobody_else(os.listdir("/sys/class/net"), own)),

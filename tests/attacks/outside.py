@@ -106,7 +106,7 @@ class RawCall:
         self._link.close()
 
     def _data(self, piece: bytes) -> None:
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 30.0
         while min(self._windows.values()) < len(piece) and not self.over:
             self._listen(max(deadline - time.monotonic(), 0.0))
             assert self.over or time.monotonic() < deadline, "the other side reads no more"
@@ -115,7 +115,7 @@ class RawCall:
         self._write(_frame(_DATA, 0, 1, piece))
 
     def _write(self, data: bytes) -> None:
-        view, deadline = memoryview(data), time.monotonic() + 5.0
+        view, deadline = memoryview(data), time.monotonic() + 30.0
         while view and not self.over:
             assert time.monotonic() < deadline, "the other side reads no more"
             self._listen(0.0)

@@ -39,7 +39,7 @@ def _beside(arena: Arena, attack: Attack) -> Ran:
     said = beside.harm(mark, attack.gap_s)
     listed = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
     if any(int(line.split()[0]) == _SHM_KEY for line in listed):
-        subprocess.run(["ipcrm", "-M", hex(_SHM_KEY)], check=True, timeout=10)
+        subprocess.run(["ipcrm", "-M", hex(_SHM_KEY)], check=True, timeout=60)
     return replace(ran, facts={**ran.facts, "noticed": said})
 
 

@@ -55,7 +55,7 @@ def _inside(pid: int) -> list[str]:
 
 
 def _addresses(inside: list[str]) -> list[dict[str, Any]]:
-    listed = subprocess.run([*inside, "ip", "-j", "address"], capture_output=True, check=True, timeout=10)
+    listed = subprocess.run([*inside, "ip", "-j", "address"], capture_output=True, check=True, timeout=60)
     found: list[dict[str, Any]] = json.loads(listed.stdout)
     return found
 
@@ -159,7 +159,7 @@ ATTACKS = (
         tries="169.254.169.254 and its like, by route and by device, with a service there on the same bridge",
         held_by="no route; chains that let out nothing but what is for the job's addresses",
         master=script("metadata"),
-        slave="import time\ntime.sleep(2)\n",
+        slave=script("metadata_beside"),
         machines=2,
         run=_beside_a_service,
         got=claimed,

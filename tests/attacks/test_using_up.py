@@ -51,7 +51,7 @@ def _who_is_left(arena: Arena, attack: Attack) -> Ran:
     beside = {pid for pids in facts["bystander_pids"].values() for pid in pids}
     left = arena.cluster.task_processes() - beside
     with contextlib.suppress(TimeoutError):  # what a new sandbox is made of is there for a moment
-        eventually("none is left", lambda: not (left & arena.cluster.task_processes()), 0.5)
+        eventually("none is left", lambda: not (left & arena.cluster.task_processes()), 10.0)
     left &= arena.cluster.task_processes()
     return dataclasses.replace(ran, facts={**facts, "left": sorted(left)})
 
@@ -348,6 +348,7 @@ ATTACKS = (
         held_by="neither its device nor its mount is in the sandbox; its orders take capabilities; it is a "
         "file of a bounded size in a tmpfs that is bounded, too",
         master=script("synced"),
+        time_limit_s=150,  # it syncs the whole machine, whose disks may have much to write
         limits=limits(disk_bytes=32 * _MIB),
         lose_unsynced=True,
         got=claimed,

@@ -64,7 +64,7 @@ def _looked(arena: Arena, job_id: int) -> Iterator[str]:
     number = str(job_id)
     for words in (["logs", number], ["show", number], ["result", number], ["follow", number]):
         with on_terminal([str(BIN / "syndicatectl"), *words], arena.cluster.environment) as command:
-            command.to_its_end(20.0)
+            command.to_its_end(60.0)
         assert "syn" in command.raw, f"{words}: {command.raw!r}"
         if found := _UNSAFE.search(_OWN.sub("", command.raw)):
             yield f"{words[0]} on a terminal: {found[0]!r}"

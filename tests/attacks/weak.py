@@ -21,7 +21,7 @@ _GUARD = {
     "pids": {"pids.max": "1500"},
     "memory": {"memory.limit_in_bytes": str(3 << 30), "memory.max": str(3 << 30)},
 }
-_READY_S = 30.0
+_READY_S = 60.0
 _FREE_S = 10.0
 
 
@@ -97,15 +97,18 @@ class WeakArena:
         daemon.restart_as(argv, TMPDIR=str(self._scratch))
 
     def assert_succeeds(self, attack: Attack) -> None:
-        """Without its defence it must, once in two tries: one success shows that the attack is real.
+        """Without its defence it must, once in some tries: one success shows that the attack is real.
 
         An attack is a race with the machine, and one before it may have left the cluster slow.
         """
-        try:
-            self.without(attack.without).assert_succeeds(attack)
-        except AssertionError:
-            self._lacks = dict.fromkeys(self._plain, "?")  # each daemon is started afresh
-            self.without(attack.without).assert_succeeds(attack)
+        for is_last in (False, False, True):
+            try:
+                self.without(attack.without).assert_succeeds(attack)
+                return
+            except AssertionError:
+                if is_last:
+                    raise
+                self._lacks = dict.fromkeys(self._plain, "?")  # each daemon is started afresh
 
     def assert_repelled(self, attack: Attack) -> None:
         """Also where all that it takes for granted is so."""

@@ -15,7 +15,7 @@ from tests.support.cluster import eventually
 
 GROUPS = 4
 PROCESSES = 14  # of a slot with ten daemons: make, its recipe and two of the sandbox besides
-WAIT_S = 10.0
+WAIT_S = 60.0
 _JOIN = 'echo $$ >"$1/cgroup.procs" && exec sleep 3600'
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any, Self
@@ -19,7 +21,7 @@ from tests.cli.fake_identity import NOW_S, STAFF, STUDENT, SUBMIT, TOKEN, FakeId
 
 __all__ = ["TOKEN", "FakeManager", "FakeScheduler", "stamp"]
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 def task(name: str, number: int, *, node: str = "node-a") -> scheduler.Task:
@@ -165,12 +167,18 @@ class FakeScheduler(FakeIdentity):
         self.disks: dict[int, list[list[scheduler.ReadDisksResponse | None]]] = {}
         self.hold = threading.Event()
         """A watch that has told all of a job that goes on waits for this."""
+        self.together: threading.Barrier | None = None
+        """Streams that are opened again meet here, so that none is back before the others have broken."""
+        self._opened: Counter[str] = Counter()
+        self.true_clock = False
+        """`GetCluster` tells the time at which it answers, and not that of `cluster`."""
         self.nodes = [node("node-a", scheduler.NODE_STATE_READY, 8)]
         self.cluster = scheduler.GetClusterResponse(
             cluster_id="c-1", epoch=3, slots=8, free_slots=6, max_source_bytes=10 << 20, now=stamp(NOW_S)
         )
         self.barriers = scheduler.ListBarriersResponse()
         self.dropped: list[str] = []
+        self.droppable: int | None = 1  # how many barriers there are to drop
         self.known: dict[str, bytes] = {}
         self.received_bytes = 0
         self.submitted: list[scheduler.SubmitRequest] = []
@@ -233,6 +241,7 @@ class FakeScheduler(FakeIdentity):
 
     def WatchJob(self, request: scheduler.WatchJobRequest, context: Any) -> Any:
         job = self._job(request.job_id, context)
+        self._meet("watch")
         scripts = self.watches.get(request.job_id)
         for snapshot in scripts.pop(0) if scripts else [job]:
             if snapshot is None:
@@ -248,6 +257,7 @@ class FakeScheduler(FakeIdentity):
         if hidden and any(name.startswith("client-") for name in request.tasks):
             text = "the output of client-0 is not published"
             refuse(context, grpc.StatusCode.PERMISSION_DENIED, "NOT_PUBLISHED", text)
+        self._meet("logs")
         context.send_initial_metadata(())
         scripts = self.logs.get(request.job_id, [])
         if not scripts and self.quiet_logs:
@@ -292,7 +302,10 @@ class FakeScheduler(FakeIdentity):
     def DropBarriers(self, request: scheduler.DropBarriersRequest, context: Any) -> Any:
         self._job(request.job_id, context)
         self.dropped.append(request.barrier)
-        return scheduler.DropBarriersResponse()
+        if request.barrier and self.droppable == 0:
+            text = f"job {request.job_id} has no barrier '{request.barrier}': none is open"
+            refuse(context, grpc.StatusCode.NOT_FOUND, "NO_SUCH_BARRIER", text)
+        return scheduler.DropBarriersResponse(dropped=self.droppable)
 
     def ListNodes(self, request: scheduler.ListNodesRequest, context: Any) -> Any:
         self.enter(context)
@@ -308,6 +321,8 @@ class FakeScheduler(FakeIdentity):
 
     def GetCluster(self, request: scheduler.GetClusterRequest, context: Any) -> Any:
         self.enter(context)
+        if self.true_clock:
+            self.cluster.now.utc_ns = time.time_ns()
         return self.cluster
 
     def PublishJob(self, request: scheduler.PublishJobRequest, context: Any) -> Any:
@@ -315,6 +330,11 @@ class FakeScheduler(FakeIdentity):
         self.enter(context, STAFF)
         job.published = request.published
         return scheduler.PublishJobResponse(published=job.published)
+
+    def _meet(self, stream: str) -> None:
+        self._opened[stream] += 1
+        if self.together is not None and self._opened[stream] > 1:
+            self.together.wait(WAIT_S)
 
     def _job(self, job_id: int, context: grpc.ServicerContext) -> scheduler.Job:
         user = self.users[self.enter(context).user]

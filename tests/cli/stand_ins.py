@@ -22,19 +22,20 @@ parser.add_argument("--unsafe", action="store_true")
 given = parser.parse_args()
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 stubborn = given.state_dir + "/stubborn"
+first = not os.path.exists(given.state_dir + "/starts")
 if os.path.exists(stubborn) and open(stubborn).read() == "dies":
     sys.exit("no such device")
-server = socket.socket(socket.AF_UNIX)
-server.bind(given.run_dir + "/keeper.sock")
-server.listen()
-os.chmod(given.run_dir + "/keeper.sock", 0o777)
 with open(given.state_dir + "/starts", "a") as file:
     file.write("x")
+server = socket.socket(socket.AF_UNIX)
+server.bind(given.run_dir + "/.keeper.sock")
+server.listen()
+os.chmod(given.run_dir + "/.keeper.sock", 0o777)
+os.rename(given.run_dir + "/.keeper.sock", given.run_dir + "/keeper.sock")
 if os.path.exists(stubborn):
     signal.pause()
 signal.sigwait([signal.SIGTERM])
-if os.path.exists(given.state_dir + "/hangs"):
-    os.unlink(given.state_dir + "/hangs")
+if first and os.path.exists(given.state_dir + "/hangs"):
     signal.pause()
 os.unlink(given.run_dir + "/keeper.sock")
 """
@@ -57,7 +58,7 @@ if os.environ.get("TZ") == "broken":
 attached = threading.Event()
 class Scheduler(scheduler_pb2_grpc.SchedulerServicer):
     def GetCluster(self, request, context):
-        assert dict(context.invocation_metadata())["authorization"] == "Bearer t0ken"
+        assert dict(context.invocation_metadata())["authorization"] == "Bearer syn_admin_t0ken"
         client = open(given.client, "rb").read().hex()[:8] if given.client else ""
         slots = 4 if attached.is_set() else 0
         return scheduler_pb2.GetClusterResponse(slots=slots, default_client_sha256=client)
@@ -77,7 +78,13 @@ def write(name, text):
     with open(given.state_dir + "/." + name, "w") as file:
         file.write(text)
     os.rename(given.state_dir + "/." + name, given.state_dir + "/" + name)
-write("admin.token", "t0ken\\n")
+planted = os.environ.get("TZ", "").partition(":")[2]
+if planted == "fifo":
+    os.mkfifo(given.state_dir + "/admin.token")
+elif planted:
+    os.symlink(planted, given.state_dir + "/admin.token")
+else:
+    write("admin.token", "syn_admin_t0ken\\n")
 write("volunteer.token", "machine\\n")
 write("manager.ready", json.dumps({
     "users": f"127.0.0.1:{port}", "volunteers": "127.0.0.1:%d" % link.getsockname()[1],
@@ -123,4 +130,4 @@ def crash(process: Process) -> None:
     pidfd = os.pidfd_open(process.pid)
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     os.close(pidfd)
-    assert processes.wait_for_end(process, 5)
+    assert processes.wait_for_end(process, 60)

@@ -59,6 +59,68 @@ def test_an_open_barrier_is_told_with_who_is_missing(ctl: Ctl, manager: FakeMana
     ]
 
 
+@pytest.mark.parametrize(
+    ("age", "away", "said"),
+    [
+        (0.9, False, []),
+        (4.2, False, ["as of 4.2 s ago"]),
+        (0.9, True, ["as of 900 ms ago: its volunteer is away"]),
+        (75, True, ["as of 1 min 15 s ago: its volunteer is away"]),
+    ],
+)
+def test_how_old_that_is_is_told(
+    ctl: Ctl, manager: FakeManager, age: float, away: bool, said: list[str]
+) -> None:
+    """Below the server, where it is older than a second or nothing newer comes; in JSON always."""
+    manager.scheduler.jobs[12] = running_job(12)
+    found = answer(an_open_one(since=stamp(NOW_S - 100)))
+    found.current_at.CopyFrom(stamp(NOW_S - age))
+    found.away = away
+    manager.scheduler.barriers = found
+
+    lines = ctl("barriers", "12").out.splitlines()
+    told = ctl("barriers", "12", "--json").document
+
+    assert lines[1 : lines.index("")] == said
+    assert "start   1 missing   open for 1 min 40 s" in lines
+    assert (told["age_s"], told["away"]) == (pytest.approx(age), away)
+    assert told["current_at"]["monotonic_ns"] == found.current_at.monotonic_ns
+
+
+def test_where_nothing_is_known_no_barrier_is_called_closed(ctl: Ctl, manager: FakeManager) -> None:
+    """The manager was started again, and the volunteer of the server is not back yet."""
+    manager.scheduler.jobs[12] = running_job(12)
+    manager.scheduler.barriers = scheduler.ListBarriersResponse(
+        server="10.77.0.4:16534", member="client-0", away=True
+    )
+
+    assert ctl("barriers", "12").out.splitlines() == [
+        "sync server  10.77.0.4:16534 on client-0; what is open is not known: its volunteer is away"
+    ]
+    assert ctl("barriers", "12", "--json").document["age_s"] is None
+
+
+def test_an_older_manager_does_not_tell_how_old_it_is(ctl: Ctl, manager: FakeManager) -> None:
+    """Then nothing is made up."""
+    manager.scheduler.jobs[12] = running_job(12)
+    manager.scheduler.barriers = answer()
+
+    assert not any("as of" in line for line in ctl("barriers", "12").out.splitlines())
+    assert ctl("barriers", "12", "--json").document["age_s"] is None
+
+
+def test_who_initialised_without_waiting_is_told_apart(ctl: Ctl, manager: FakeManager) -> None:
+    """Nobody looks for it among those who wait."""
+    manager.scheduler.jobs[12] = running_job(12)
+    manager.scheduler.barriers = answer(an_open_one(held=[BarrierTask(task="slave-2", count=3)]))
+
+    ended = ctl("barriers", "12")
+
+    assert "  initialised  master (for 2), slave-2 (for 3, without waiting)" in ended.out.splitlines()
+    told = ctl("barriers", "12", "--json").document
+    assert told["barriers"][0]["held"] == [{"task": "slave-2", "count": 3}]
+
+
 def test_barriers_in_json(ctl: Ctl, manager: FakeManager) -> None:
     """All fields, and the job."""
     manager.scheduler.jobs[12] = running_job(12)
@@ -203,9 +265,42 @@ def test_one_barrier_is_dropped(ctl: Ctl, manager: FakeManager) -> None:
     ended = ctl("barriers", "12", "--drop", "start")
 
     assert manager.scheduler.dropped == ["start"]
-    assert ended.out == (
-        "job 12     the sync server is told to drop barrier 'start': who waits there gets 240\n"
-    )
+    assert ended.out == "job 12     barrier 'start' dropped: who waited there gets 240\n"
+
+
+def test_a_barrier_that_is_not_there_is_66(ctl: Ctl, manager: FakeManager) -> None:
+    """With what the manager knows of those that are, and what lists them."""
+    manager.scheduler.jobs[12] = running_job(12)
+    manager.scheduler.droppable = 0
+
+    ended = ctl("barriers", "12", "--drop", "strat")
+
+    assert (ended.code, ended.out) == (66, "")
+    assert ended.err.splitlines() == [
+        "error: job 12 has no barrier 'strat': none is open",
+        "  Which are there?  syndicatectl barriers JOB",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("droppable", "said"),
+    [
+        (0, "there was no barrier to drop"),
+        (1, "1 barrier dropped: who waited there gets 240"),
+        (3, "3 barriers dropped: who waited there gets 240"),
+        (None, "the sync server is told to drop all barriers: who waits there gets 240"),
+    ],
+)
+def test_how_many_were_dropped_is_told(
+    ctl: Ctl, manager: FakeManager, droppable: int | None, said: str
+) -> None:
+    """As far as the volunteer can say; none is no error where all were to be."""
+    manager.scheduler.jobs[12] = running_job(12)
+    manager.scheduler.droppable = droppable
+
+    ended = ctl("barriers", "12", "--drop-all")
+
+    assert (ended.code, ended.out) == (0, f"job 12     {said}\n")
 
 
 def test_all_barriers_are_dropped(ctl: Ctl, manager: FakeManager) -> None:
@@ -215,7 +310,7 @@ def test_all_barriers_are_dropped(ctl: Ctl, manager: FakeManager) -> None:
     ended = ctl("barriers", "12", "--drop-all", "--json")
 
     assert manager.scheduler.dropped == [""]
-    assert ended.document == {"job_id": 12, "dropping": None}
+    assert ended.document == {"job_id": 12, "dropping": None, "dropped": 1}
 
 
 @pytest.mark.parametrize("words", [("--drop", "start", "--drop-all"), ("--drop", "")])

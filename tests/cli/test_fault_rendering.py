@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import pytest
 from syndicate.cli.render.follow import FollowView
 from syndicate.cli.render.lanes import ASCII_GLYPHS, draw_lanes
 from syndicate.cli.render.log_marks import LogMarks
+from syndicate.cli.render.ordering import Ordering
 from syndicate.cli.render.show import Page, show_job, story_lines
 from syndicate.cli.render.timeline import timeline
 from syndicate.v1 import common_pb2 as common
@@ -149,8 +152,12 @@ def test_logs_place_faults_among_the_lines(ctl: Ctl, manager: FakeManager) -> No
     assert "slave-1" not in ctl("logs", "12", "--task", "slave-0").out
 
 
-def test_followed_logs_place_faults_too(ctl: Ctl, manager: FakeManager) -> None:
+def test_followed_logs_place_faults_too(
+    ctl: Ctl, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As they happen, until the job has ended."""
+    # However late one of the two streams is: nothing is printed before the end.
+    monkeypatch.setattr("syndicate.cli.follow.Ordering", partial(Ordering, hold_s=60.0))
     manager.scheduler.jobs[12] = running_job()
     manager.scheduler.watches[12] = [[running_job(), ended_job()]]
     manager.scheduler.logs[12] = [[log("slave-0", 0, b"one\n", 4.0), log("slave-0", 4, b"two\n", 7.5)]]

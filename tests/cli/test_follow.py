@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+from syndicate.cli.render.ordering import Ordering
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1.common_pb2 import JobState, Reason
 
@@ -29,6 +32,13 @@ def failed_job() -> scheduler.Job:
     return job
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is printed before the job's end: however late a stream is, the times alone decide."""
+    monkeypatch.setattr("syndicate.cli.follow.Ordering", partial(Ordering, hold_s=60.0))
+
+
+@pytest.mark.usefixtures("unhurried")
 def test_follow_prints_the_story_and_ends_as_the_job(ctl: Ctl, lab: Path, manager: FakeManager) -> None:
     """submit --follow: queue, start, members, faults and output on one time line, then the result."""
     fake = manager.scheduler
@@ -110,9 +120,9 @@ def test_wait_ends_as_the_job_does(ctl: Ctl, manager: FakeManager, state: str, c
 def test_wait_gives_up_after_its_timeout(ctl: Ctl, manager: FakeManager) -> None:
     """A wait that runs out ends with 75, and the job goes on."""
     manager.scheduler.jobs[12] = running_job()
-    ended = ctl("wait", "12", "--timeout", "0.2s")
+    ended = ctl("wait", "12", "--timeout", "2s")
     assert ended.code == 75
-    assert "job 12 has not ended in 0.2 s (RUNNING)" in ended.err
+    assert "job 12 has not ended in 2 s (RUNNING)" in ended.err
 
 
 def test_wait_in_json_is_the_job(ctl: Ctl, manager: FakeManager) -> None:
@@ -150,9 +160,9 @@ def test_ctrl_c_says_that_the_job_goes_on(manager: FakeManager, tmp_path: Path) 
                 break
         started = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30  # the stream itself goes on for a minute
     assert "job 12 goes on" in err
     assert "syndicatectl cancel 12" in err
 
@@ -164,6 +174,7 @@ def test_a_manager_that_goes_away_is_told(ctl: Ctl, manager: FakeManager, words:
     fake.jobs[12] = ended_job()
     fake.watches[12] = [[running_job(), None], [running_job(), ended_job()]]
     fake.logs[12] = [[log("master", 0, b"one\n", 1.0), None], [log("master", 4, b"two\n", 2.0)]]
+    fake.together = threading.Barrier(2) if words[0] == "follow" else None  # the others have one stream
     ended = ctl(*words)
     assert ended.code == 0
     away, back = ended.err.splitlines()

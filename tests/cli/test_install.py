@@ -129,6 +129,8 @@ def test_uninstall_leaves_state_until_it_is_purged(ctl: Ctl, image: Path) -> Non
         (("--network", "host"), "needs --address"),
         (("--network", "host", "--address", "node-a"), "--address node-a: an IPv4 address is meant"),
         (("--network", "ipx"), "fabric or host is meant"),
+        (("--address", "10.0.0.7"), "--network host --address 10.0.0.7"),
+        (("--network", "fabric", "--address", "10.0.0.7"), "--network host --address 10.0.0.7"),
     ],
 )
 def test_wrong_words_change_nothing(ctl: Ctl, image: Path, words: tuple[str, ...], said: str) -> None:

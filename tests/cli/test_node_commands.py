@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from syndicate.cli.render.tables import cannot_lines
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1.common_pb2 import Limits
 
@@ -102,3 +103,37 @@ def test_what_a_volunteer_cannot_do_is_told(ctl: Ctl, manager: FakeManager) -> N
     ]
     told = ctl("nodes", "--json").document["nodes"][1]["cannot"]
     assert told[1] == {"capability": "pause", "why": "no freezer"}
+
+
+def test_a_reason_is_told_once(ctl: Ctl, manager: FakeManager) -> None:
+    """For all that the same volunteers cannot do by it, as for each fault that the host's network has not."""
+    manager.scheduler.nodes.append(node("node-b", scheduler.NODE_STATE_READY, 1))
+    for one in manager.scheduler.nodes:
+        for capability in ("reset", "loss", "rate", "delay"):
+            one.cannot.add(capability=capability, why=f"{capability}: not in the host's network")
+        one.cannot.add(capability="pause", why="no freezer")
+    manager.scheduler.nodes[1].cannot.add(capability="jitter", why="jitter: not in the host's network")
+
+    wide = ctl("nodes", "--wide").out.splitlines()
+
+    assert wide[3:] == [
+        "cannot reset, loss, rate, delay   node-a, node-b: not in the host's network",
+        "cannot pause   node-a, node-b: no freezer",
+        "cannot jitter   node-b: not in the host's network",
+    ]
+    told = ctl("nodes", "--json").document["nodes"][0]["cannot"]
+    assert [one["capability"] for one in told] == ["reset", "loss", "rate", "delay", "pause"]
+    assert told[0]["why"] == "reset: not in the host's network"
+
+
+def test_a_long_list_of_what_cannot_be_done_leaves_room_for_the_reason() -> None:
+    """On a narrow terminal too: all of the line goes on below its beginning."""
+    lacking = ("reset", "loss", "rate", "delay", "jitter", "duplicate", "corrupt", "reorder")
+    one = node("node-a", scheduler.NODE_STATE_READY, 1)
+    for capability in lacking:
+        one.cannot.add(capability=capability, why="not in the host's network")
+
+    assert cannot_lines([one], 78) == [
+        f"cannot {', '.join(lacking)}   node-a:",
+        "       not in the host's network",
+    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 from syndicate.cli.sizes import parse_size
+from syndicate.client_api import _upload
 from syndicate.v1.common_pb2 import Limits
 
 from tests.cli.conftest import Ctl
@@ -38,9 +39,12 @@ def test_submit_sends_its_own_client(ctl: Ctl, lab: Path, manager: FakeManager, 
     assert (spec.clients, spec.time_limit_s, spec.name) == (2, 300.0, "mine")
 
 
-def test_submit_of_a_known_source_sends_nothing(ctl: Ctl, lab: Path, manager: FakeManager) -> None:
+def test_submit_of_a_known_source_sends_nothing(
+    ctl: Ctl, lab: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A source that the manager has is not sent again, and the line says so."""
     ctl("submit", str(lab))
+    monkeypatch.setattr(_upload, "_EARLY_ANSWER_S", 60.0)  # however long the manager takes to say so
     before = manager.scheduler.received_bytes
     ended = ctl("submit", str(lab))
     assert "(already known: nothing sent)" in ended.err

@@ -72,6 +72,24 @@ def test_a_manager_that_does_not_start(bare_ctl: Ctl, cluster: Path, monkeypatch
     assert not Path(f"/run/syndicate-{local_cluster.instance_of(cluster)}").exists()
 
 
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_a_token_that_the_managers_user_planted_is_not_read(
+    bare_ctl: Ctl, cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Root follows no link of that user's and waits for no fifo; nothing of what it leads to is told."""
+    secret = tmp_path / "secret"
+    secret.write_text("syn_admin_t0ken\n")
+    secret.chmod(0o600)
+    monkeypatch.setenv("TZ", ":fifo" if kind == "fifo" else f":{secret}")
+
+    failed = up(bare_ctl, cluster)
+
+    assert failed.code == 77
+    assert f"error: {cluster}/manager/admin.token cannot be read (it is " in failed.err
+    assert "t0ken" not in failed.out + failed.err
+    assert not cluster.exists()
+
+
 def test_an_up_that_fails_leaves_what_was_there(
     bare_ctl: Ctl, cluster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,7 +133,7 @@ def test_a_reader_that_went_away_is_no_error(manager: FakeManager, tmp_path: Pat
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     os.close(writer)

@@ -13,7 +13,7 @@ from syndicate.client_api.testing import FakeJob
 
 FIVE = [f"10.77.0.{number}" for number in range(11, 16)]
 NAMES = ("master", "slave-0", "slave-1", "slave-2", "slave-3")
-WAIT_S = 20.0
+WAIT_S = 60.0
 EVERYTHING = [
     nemesis.kill(rate=5, duration=(0.02, 0.1)),
     nemesis.pause(rate=5, duration=0.05, whom="minority"),

@@ -135,7 +135,7 @@ def test_it_runs_as_a_process(server: FakeChaosServer) -> None:
         env={**os.environ, "SYNDICATE_CHAOS": server.address},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert ended.returncode == 0
@@ -150,7 +150,7 @@ def test_the_base_install_is_enough() -> None:
         " & {'grpc_status', 'typer', 'rich', 'structlog', 'pydantic', 'pyroute2', 'sqlalchemy'}))"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert ended.stdout == "[]\n"
 

@@ -42,7 +42,7 @@ def manager() -> Iterator[FakeManager]:
 
 @pytest.fixture
 def client(manager: FakeManager) -> Iterator[SchedulerClient]:
-    with SchedulerClient(manager.address, TOKEN, connect_for=2.0, insecure=True) as connected:
+    with SchedulerClient(manager.address, TOKEN, connect_for=60.0, insecure=True) as connected:
         yield connected
 
 
@@ -216,22 +216,22 @@ def test_a_call_that_came_too_soon_waits_its_turn(client: SchedulerClient, manag
 def test_a_call_does_not_wait_beyond_its_time(manager: FakeManager, after: str) -> None:
     """Where the pause would outlast the call, or makes no sense, the error comes at once."""
     manager.scheduler.busy = [after]
-    with SchedulerClient(manager.address, TOKEN, timeout=5.0, insecure=True) as client:
+    with SchedulerClient(manager.address, TOKEN, timeout=50.0, insecure=True) as client:
         started = time.monotonic()
         with pytest.raises(TooManyCalls):
             client.whoami()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
 
 
 def test_pauses_add_up(manager: FakeManager) -> None:
     """A manager that puts a call off again and again is given up when the call's time is over."""
-    manager.scheduler.busy = ["0.2"] * 100
-    with SchedulerClient(manager.address, TOKEN, timeout=1.0, insecure=True) as client:
+    manager.scheduler.busy = ["1.0"] * 100
+    with SchedulerClient(manager.address, TOKEN, timeout=3.0, insecure=True) as client:
         started = time.monotonic()
         with pytest.raises(TooManyCalls):
             client.whoami()
-        assert time.monotonic() - started < 3
-    assert len(manager.scheduler.busy) > 90
+        assert time.monotonic() - started < 20
+    assert 95 < len(manager.scheduler.busy) < 99
 
 
 def test_staff_makes_no_staff(manager: FakeManager) -> None:

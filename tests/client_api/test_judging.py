@@ -152,7 +152,7 @@ def test_a_correct_store_is_judged_once_for_all(tmp_path: Path) -> None:
 
     thread = threading.Timer(0.05, others)
     thread.start()
-    verdict, said = judge(of, history=recorded(tmp_path, "client-0", ("get", None, 0, 5)), wait_s=10.0)
+    verdict, said = judge(of, history=recorded(tmp_path, "client-0", ("get", None, 0, 5)), wait_s=60.0)
     thread.join()
 
     assert verdict.answer is Answer.TRUE, said
@@ -359,7 +359,7 @@ async def test_the_same_for_asyncio(tmp_path: Path) -> None:
 
     async with asyncio.TaskGroup() as tasks:
         own = recorded(tmp_path, "client-0", ("get", 1, 20, 30))
-        how: dict[str, Any] = {"wait_s": 10.0, "tested": False, "say": said.append, "metrics": {"seed": 7}}
+        how: dict[str, Any] = {"wait_s": 60.0, "tested": False, "say": said.append, "metrics": {"seed": 7}}
         judging = tasks.create_task(judge_.judge(REGISTER, own, **how))
         await asyncio.sleep(0)
         tasks.create_task(later())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from syndicate.client_api import AioNemesis, Chaos, ClockBound, MemberApplied, Nemesis, Stamp, nemesis
@@ -40,13 +41,26 @@ def test_it_plays_its_schedule_and_heals(job: FakeJob) -> None:
 
 def test_windows_bound_what_held(job: FakeJob) -> None:
     """A window begins after the call was made, ends after its heal was, and says how far off it may be."""
-    before = monotonic_now()
-    [window] = Nemesis.replaying(FakeChaos(job=job), of(Event(0, 50, "pause", ("slave-0",)))).run()
+    made: dict[str, tuple[int, int]] = {}
+
+    class Timed(FakeChaos):
+        """When each call began and was answered."""
+
+        def _invoke(self, rpc: str, request: Any, timeout: float) -> Any:
+            began = monotonic_now()
+            answer = super()._invoke(rpc, request, timeout)
+            made[rpc] = began, monotonic_now()
+            return answer
+
+    monkey = Nemesis.replaying(Timed(job=job), of(Event(0, 50, "pause", ("slave-0",))))
+    [window] = monkey.run()
     assert window.targets == ("slave-0",)
     assert window.end_ns is not None
-    assert before <= window.start_ns and window.end_ns <= monotonic_now()
-    assert window.end_ns - window.start_ns >= 40_000_000
-    assert 0 < window.error_ns < 1_000_000_000
+    for at, rpc in ((window.start_ns, "Pause"), (window.end_ns, "Heal")):
+        began, answered = made[rpc]
+        assert began - window.error_ns <= at <= answered + window.error_ns, rpc
+    assert made["Heal"][0] - json.loads(monkey.record())["started_ns"] >= 50_000_000
+    assert 0 < window.error_ns <= monotonic_now() - made["Ping"][0]
 
 
 def told(applied_ns: int, boot_id: str = "volunteer", error_ns: int = 1000) -> MemberApplied:
@@ -150,10 +164,12 @@ def test_without_a_seed_one_is_drawn_and_told() -> None:
 def test_a_record_is_json(job: FakeJob) -> None:
     """With windows relative to the schedule's start."""
     monkey = Nemesis(FakeChaos(job=job), seed=9, faults=[nemesis.pause(duration=0.05)])
+    before = monotonic_now()
     monkey.run(0.2)
+    took_ns = monotonic_now() - before
     record = json.loads(monkey.record())
-    assert record["seed"] == 9
-    assert all(0 <= window["start_ns"] <= window["end_ns"] < 10**9 for window in record["windows"])
+    assert record["seed"] == 9 and record["windows"]
+    assert all(0 <= window["start_ns"] <= window["end_ns"] <= took_ns for window in record["windows"])
 
 
 async def test_aio_plays_and_heals(job: FakeJob) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from syndicate.client_api import AioNemesis, JobNotRunning, Nemesis, NotHealed
@@ -147,11 +148,19 @@ def test_a_client_that_finishes_too_early_is_told(job: FakeJob) -> None:
 
 def test_a_job_that_ends_needs_no_healing(job: FakeJob) -> None:
     """Its end heals; a nemesis that is to go on is told."""
+
+    class Ending(FakeChaos):
+        """The job ends once its first pause holds."""
+
+        def _invoke(self, rpc: str, request: Any, timeout: float) -> Any:
+            answer = super()._invoke(rpc, request, timeout)
+            if rpc == "Pause":
+                self.job.end()
+            return answer
+
     events = [Event(0, 20, "pause", ("slave-0",)), Event(100, 120, "pause", ("slave-0",))]
-    monkey = Nemesis.replaying(FakeChaos(job=job), of(*events))
+    monkey = Nemesis.replaying(Ending(job=job), of(*events))
     monkey.start()
-    until(lambda: bool(monkey.windows()))
-    job.end()
     monkey._join()
     with pytest.raises(JobNotRunning):
         monkey.stop()

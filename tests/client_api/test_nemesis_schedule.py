@@ -43,7 +43,7 @@ def made(**environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=True,
     )
     return ended.stdout.strip()

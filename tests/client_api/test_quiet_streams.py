@@ -18,7 +18,7 @@ from syndicate.v1 import scheduler_pb2_grpc
 
 from tests.cli.fake_scheduler import ended_job, log, running_job
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 class Quiet(scheduler_pb2_grpc.SchedulerServicer):
@@ -142,7 +142,7 @@ def test_a_machine_that_died_is_noticed_behind_a_quiet_stream(
         reader.start()
         assert seen.wait(WAIT_S)
         between.die()
-        noticed = lost.wait(4)
+        noticed = lost.wait(WAIT_S)
         client.close()
         reader.join(WAIT_S)
     assert noticed

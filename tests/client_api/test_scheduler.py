@@ -20,6 +20,7 @@ from syndicate.client_api import (
     SourceRefused,
     TooLarge,
     Unreachable,
+    _upload,
     pack,
 )
 from syndicate.client_api._presence import Presence
@@ -36,7 +37,7 @@ def manager() -> Iterator[FakeManager]:
 
 @pytest.fixture
 def client(manager: FakeManager) -> Iterator[SchedulerClient]:
-    with SchedulerClient(manager.address, TOKEN, connect_for=2.0, insecure=True) as connected:
+    with SchedulerClient(manager.address, TOKEN, connect_for=60.0, insecure=True) as connected:
         yield connected
 
 
@@ -49,13 +50,16 @@ def source(tmp_path: Path) -> Iterator[Source]:
         yield packed
 
 
-def test_a_source_is_sent_in_chunks(client: SchedulerClient, manager: FakeManager, source: Source) -> None:
+def test_a_source_is_sent_in_chunks(
+    client: SchedulerClient, manager: FakeManager, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All bytes arrive, the progress is told, and the second time nothing is sent."""
     told: list[tuple[int, int]] = []
     uploaded = client.upload(source, lambda sent, size: told.append((sent, size)))
     assert manager.scheduler.known[source.sha256] == b"".join(source.chunks(1 << 20))
     assert (uploaded.already_known, uploaded.sent_bytes) == (False, source.size)
     assert told[-1] == (source.size, source.size)
+    monkeypatch.setattr(_upload, "_EARLY_ANSWER_S", 60.0)  # however long the manager takes to say so
     again = client.upload(source)
     assert (again.already_known, again.sent_bytes) == (True, 0)
 
@@ -67,7 +71,7 @@ def test_a_refused_upload_stops(client: SchedulerClient, manager: FakeManager, s
     with pytest.raises(SourceRefused) as caught:
         client.upload(source, lambda sent, size: told.append(sent))
     assert caught.value.reason == "SOURCE_TOO_LARGE"
-    assert sum(told) < source.size
+    assert max(told, default=0) < source.size
 
 
 def test_an_upload_that_is_refused_on_the_way_stops(
@@ -96,7 +100,7 @@ def test_a_manager_that_is_not_there() -> None:
         started = time.monotonic()
         with pytest.raises(Unreachable, match=r"no manager at 127\.0\.0\.1:1 \(connection refused") as caught:
             client.cluster()
-        assert 0.2 < time.monotonic() - started < 3
+        assert 0.2 < time.monotonic() - started < 20
     assert (caught.value.address, caught.value.cause) == ("127.0.0.1:1", "connection refused")
 
 
@@ -209,9 +213,9 @@ def test_a_log_that_says_nothing_tells_that_the_manager_is_back(manager: FakeMan
     client = SchedulerClient(manager.address, TOKEN, on_away=on_away, insecure=True)
     reader = threading.Thread(target=_read_all, args=(client,))
     reader.start()
-    assert back.wait(5)
+    assert back.wait(60)
     client.close()
-    reader.join(5)
+    reader.join(60)
     assert told == ["away", "back"]
 
 
@@ -249,7 +253,7 @@ def test_closing_ends_a_watch_in_another_thread(manager: FakeManager) -> None:
 
     thread = threading.Thread(target=watch)
     thread.start()
-    assert seen.wait(5)
+    assert seen.wait(60)
     client.close()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()

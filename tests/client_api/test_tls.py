@@ -66,9 +66,10 @@ def test_whoever_is_not_trusted_is_told_nothing(
     other = office(tmp_path / "other").folder.path / "ca.pem"
     for ca in (other, None):
         began = time.monotonic()
-        with SchedulerClient(f"127.0.0.1:{serving[1]}", "t", ca=ca) as client, pytest.raises(NotTrusted):
+        known = SchedulerClient(f"127.0.0.1:{serving[1]}", "t", ca=ca, connect_for=60.0)
+        with known as client, pytest.raises(NotTrusted):
             client.cluster()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
     assert serving[0].tokens == []
 
 

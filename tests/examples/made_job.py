@@ -13,7 +13,7 @@ from typing import Any
 from syndicate.client_api.testing import FakeJob
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-STOP_S = 5.0
+STOP_S = 60.0
 
 
 class RealTimeJob(FakeJob):

@@ -20,16 +20,18 @@ class Cluster:
 
     Args:
         net: the first three bytes of the addresses; each test takes its own.
+        timing: that of each member.
         bugs: `stale_reads`, `forget_vote`.
     """
 
-    def __init__(self, folder: Path, net: str, size: int = 5, **bugs: bool) -> None:
+    def __init__(self, folder: Path, net: str, size: int = 5, timing: Timing = TIMING, **bugs: bool) -> None:
         self.members = tuple(f"{net}.{number}" for number in range(1, size + 1))
         self.cut: set[str] = set()
         self.apart: set[frozenset[str]] = set()  # pairs between which nothing passes
         self.said: dict[str, list[str]] = {member: [] for member in self.members}
         self._folder = folder
         self._bugs = bugs
+        self._timing = timing
         self._running: dict[str, tuple[threading.Thread, threading.Event]] = {}
         self._goes_on = {member: threading.Event() for member in self.members}
 
@@ -47,7 +49,7 @@ class Cluster:
         folder = self._folder / member
         if not with_disk:
             shutil.rmtree(folder)
-        settings = Settings(member, self.members, folder, timing=TIMING)._replace(**self._bugs)
+        settings = Settings(member, self.members, folder, timing=self._timing)._replace(**self._bugs)
         node = Node(settings, self.said[member].append, lambda peer: self._linked(member, peer))
         end, goes_on = threading.Event(), self._goes_on[member]
         goes_on.set()
@@ -76,7 +78,7 @@ class Cluster:
         thread, end = self._running.pop(member)
         end.set()
         self.resume(member)
-        thread.join(timeout=5)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 

@@ -34,7 +34,7 @@ class Gate:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=60)
             assert not thread.is_alive()
         for sock in (self._listener, *self._sockets):
             sock.close()

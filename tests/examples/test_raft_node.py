@@ -18,8 +18,9 @@ from raftkv.node import PORT, Node, Settings
 from raftkv.raft import Timing
 from raftkv.values import Append, Entry, Form, Formed, Message, Vote, command, decode, encode, noop
 
-DEADLINE_S = 5.0
-PATIENT = Timing(heartbeat=0.05, election=60)  # it never stands by itself
+DEADLINE_S = 60.0
+STANDS_S = 10.0
+PATIENT = Timing(heartbeat=0.05, election=600)  # it never stands by itself
 
 
 class Peer:
@@ -277,16 +278,19 @@ def test_a_repeated_request_is_done_once(tmp_path: Path) -> None:
 
 def test_leadership_is_moved_to_who_is_told_to_stand(tmp_path: Path) -> None:
     """A follower that is told to stand leads the next term, and has all that was written."""
-    with Cluster(tmp_path, "127.81.4", size=3) as members:
+    with Cluster(tmp_path, "127.81.4", size=3, timing=PATIENT) as members:
         cluster = Members({member: member for member in members.members})
         cluster.until_all_vote()
+        first = members.members[0]
+        cluster.stand(first, STANDS_S)
+        cluster.until("the first to lead", lambda: cluster.leads(first))
         session = cluster.session("s")
         session.append("k", "a", DEADLINE_S)
         leader, term = cluster.leader()
         cluster.until_settled()
         follower = next(member for member in members.members if member != leader)
 
-        stands_in = cluster.stand(follower, DEADLINE_S)
+        stands_in = cluster.stand(follower, STANDS_S)
         cluster.until("the follower to lead", lambda: cluster.leads(follower))
 
         held = session.get("k", DEADLINE_S)

@@ -125,7 +125,7 @@ def _server(answer: bytes) -> Iterator[Redis]:
         client = Redis("127.78.3.1", listener.getsockname()[1])
         yield client
         client.close()
-        thread.join(timeout=5)
+        thread.join(timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ def _server(answer: bytes) -> Iterator[Redis]:
 def test_replies_are_read(answer: bytes, reply: object) -> None:
     """Each kind of reply is understood, however it is cut into pieces."""
     with _server(answer) as client:
-        assert client.call("PING") == reply
+        assert client.call("PING", seconds=60.0) == reply
 
 
 def test_a_refusal_is_an_error_with_the_servers_text() -> None:
     """An error reply is raised with what the server said."""
     with _server(b"-READONLY You can't write\r\n") as client, pytest.raises(RedisError, match="READONLY"):
-        client.call("SET", "a", 1)
+        client.call("SET", "a", 1, seconds=60.0)
 
 
 def test_silence_ends_with_the_deadline() -> None:

@@ -32,7 +32,7 @@ def _client(example: str, job: MadeJob, **settings: str) -> str:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=100,
         )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -12,7 +12,7 @@ import sys
 import tarfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +47,7 @@ from syndicate.volunteer.local import (
 )
 
 CLUSTER = "c1"
-SECONDS = 20.0
+SECONDS = 60.0  # for what happens at once on a quiet machine; a deadline that is not met costs nothing
 MEMBERS = (
     Member("master", Role.MASTER, "10.88.0.1"),
     Member("slave-0", Role.SLAVE, "10.88.0.2"),
@@ -76,8 +76,8 @@ def makefile(recipe: str, target: str = "master") -> str:
 
 
 def network_instance() -> str:
-    """An instance id of this process's own: at most six characters."""
-    digits, number = "0123456789abcdefghijklmnopqrstuvwxyz", os.getpid()
+    """An instance id of this process's own: at most six characters, and another one backwards."""
+    digits, number = "0123456789abcdefghijklmnopqrsuvwxyz", os.getpid()  # without the first letter of all
     text = ""
     while number:
         number, digit = divmod(number, 36)
@@ -156,9 +156,12 @@ class KeeperProcess:
         """The mount namespaces of its slots' threads."""
         assert self.process is not None
         tasks = Path(f"/proc/{self.process.pid}/task")
-        spaces = {os.readlink(task / "ns/mnt"): task / "ns/mnt" for task in tasks.iterdir()}
-        del spaces[os.readlink(tasks / str(self.process.pid) / "ns/mnt")]
-        return list(spaces.values())
+        spaces = {os.readlink(tasks / str(self.process.pid) / "ns/mnt"): tasks}
+        for task in sorted(tasks.iterdir(), key=lambda task: int(task.name)):
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread for one call, which has ended
+                # The oldest of each, which is the slot's: those that it starts for a call are in it, too.
+                spaces.setdefault(os.readlink(task / "ns/mnt"), task / "ns/mnt")
+        return list(spaces.values())[1:]
 
     def store(self, source: bytes) -> str:
         """Lay a source into the cache; its digest."""
@@ -176,7 +179,7 @@ class Link:
         self._more = asyncio.Event()
 
     async def connect(self) -> None:
-        self.client = await KeeperClient.connect(self.keeper.socket, self._collect)
+        self.client = await KeeperClient.connect(self.keeper.socket, self._collect, SECONDS)
 
     def _collect(self, event: Event) -> None:
         self.events.append(event)
@@ -191,7 +194,7 @@ class Link:
             await self.client.gone()
 
     async def ask(self, request: Request) -> Reply:
-        return await self.client.request(request, SECONDS * 2)
+        return await self.client.request(request, SECONDS)
 
     async def do(self, request: Request) -> Done:
         reply = await self.ask(request)

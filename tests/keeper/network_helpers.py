@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from syndicate.volunteer.keeper.network import FabricNetwork, in_namespace
 from syndicate.volunteer.keeper.network import _route as route
@@ -13,10 +16,26 @@ from syndicate.volunteer.keeper.network._common import check_interface
 from syndicate.volunteer.keeper.network._netlink import NetlinkSocket
 from syndicate.volunteer.local import NetworkState
 
-PATIENCE = 10.0  # seconds; for what happens within milliseconds on a quiet machine
+T = TypeVar("T")
+
+PATIENCE = 60.0  # seconds; for what happens within milliseconds on a quiet machine
 PREFIX = 16
 IP_RECVERR = 11
 ETH_P_ALL = 3
+
+
+def descriptors() -> set[str]:
+    """Every descriptor of this process with what it is of.
+
+    What earlier tests left for the collector is closed before: a descriptor that goes in the midst of a test
+    would make room for one that is looked for.
+    """
+    gc.collect()
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+    return found
 
 
 def until(what: str, condition: Callable[[], bool]) -> None:
@@ -24,6 +43,18 @@ def until(what: str, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"not in {PATIENCE:g} s: {what}"
+
+
+def settled(measure: Callable[[], T], is_right: Callable[[T], bool], times: int = 6) -> T:
+    """What was measured, and is right; or the last of so many measurements, none of which was.
+
+    For times and rates: on a busy machine who sends, carries or receives may stand still in the midst of one.
+    """
+    for _ in range(times):
+        measured = measure()
+        if is_right(measured):
+            break
+    return measured
 
 
 class Slot:

@@ -6,6 +6,7 @@ from itertools import count
 
 from keeper.harness import KeeperProcess, TestTask, makefile
 from syndicate.volunteer.keeper.cgroups import Cgroup
+from syndicate.volunteer.keeper.limits import Bounds, Controller, find_version_1
 from syndicate.volunteer.local import Done, SetTask, Signal
 
 COUNTS = """
@@ -34,6 +35,10 @@ os.execlp("sleep", "sleep", "1000")
 """
 # make and two processes, neither of them a shell once it says that it is up.
 WAITS = {"Makefile": makefile("@exec python3 it.py"), "it.py": _SLEEPS}
+# Thousandths of a processor: with so few tar takes far longer for thousands of files than anybody may stand
+# still who is to find it at work. A task that is to be slowed later has the ample bound: on version 1 only
+# one with a bound comes under it at all.
+SLOW, AMPLE = 20, 8000
 _names = count()
 
 
@@ -53,6 +58,13 @@ async def suffer(task: TestTask, paused: bool = False, disk_full: bool = False) 
 async def send_signal(task: TestTask, number: int, generation: int = 1, name: str = "") -> Done:
     name = name or f"signal-{next(_names)}"
     return await task.link.do(Signal(task.slot, task.id, generation, int(number), name))
+
+
+def pace(keeper: KeeperProcess, cpu_millis: int, slot: int = 0) -> None:
+    """Bound the processors of a slot over the keeper's head; 0 for not at all."""
+    hierarchy = find_version_1("cpu")
+    base = keeper.cgroup if hierarchy is None else hierarchy / keeper.cgroup.name
+    Controller("cpu", base, unified=hierarchy is None).set(slot, Bounds(cpu_millis=cpu_millis))
 
 
 def cgroup_of(keeper: KeeperProcess, generation: int = 1, slot: int = 0) -> Cgroup:

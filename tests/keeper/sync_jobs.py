@@ -15,7 +15,7 @@ from syndicate.volunteer.local import (
 
 SERVER = f"{MEMBERS[0].address}:16534"
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 def source(recipe: str, role: Role = Role.MASTER) -> dict[str, str]:
@@ -54,6 +54,14 @@ async def told(
 def servers(keeper: KeeperProcess) -> list[Path]:
     """The cgroups of sync servers, and of the one that stands by."""
     return sorted(keeper.cgroup.glob("sync-*"))
+
+
+async def await_servers(keeper: KeeperProcess, number: int) -> list[Path]:
+    """Those cgroups, once there are so many; one that stands by is started after an account was told."""
+    async with asyncio.timeout(WITHIN_S):
+        while len(found := servers(keeper)) != number:  # noqa: ASYNC110  # no event of the protocol tells it
+            await asyncio.sleep(0.005)
+    return found
 
 
 def remaining(account: BarriersTold) -> dict[str, int]:

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import os
 import resource
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from keeper.harness import KeeperProcess, Link, TestTask, linked, makefile, network_instance, tarball
+from keeper.harness import SECONDS, KeeperProcess, Link, TestTask, linked, makefile, network_instance, tarball
+from keeper.network_helpers import descriptors, until
+from keeper.ordeals import AMPLE, SLOW, pace
+from syndicate.volunteer.keeper import calm as calming
 from syndicate.volunteer.keeper.box import Box, Site, _make_pipes
 from syndicate.volunteer.keeper.calm import Calm
 from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
@@ -102,6 +104,7 @@ async def test_kill_answers_when_none_is_left(link: Link, keeper: KeeperProcess)
 
 
 async def _unpacking(link: Link, preparing: asyncio.Task[Reply]) -> None:
+    """Return while tar works, which is slow."""
     while not [line for line in (await link.audit()).in_use if line.endswith(" tar")]:
         assert not preparing.done()
 
@@ -113,7 +116,7 @@ def _big(link: Link) -> TestTask:
 async def test_sync_stops_a_prepare_of_an_earlier_connection(keeper: KeeperProcess) -> None:
     """Whoever connects anew is told of an empty slot only when nothing is becoming on it."""
     async with linked(keeper, release=False) as first:
-        request = _big(first).prepare_request(Limits(disk_bytes=1 << 30))
+        request = _big(first).prepare_request(Limits(disk_bytes=1 << 30, cpu_millis=SLOW))
         preparing = asyncio.create_task(first.ask(request))
         await _unpacking(first, preparing)
 
@@ -130,8 +133,9 @@ async def test_sync_stops_a_revival_of_an_earlier_connection(keeper: KeeperProce
     """Whoever connects anew is told of an ended task only when no generation of it is becoming."""
     async with linked(keeper, release=False) as first:
         task = _big(first)
-        await task.begin(Limits(disk_bytes=1 << 30))
+        await task.begin(Limits(disk_bytes=1 << 30, cpu_millis=AMPLE))
         await task.kill()
+        pace(keeper, SLOW)
         reviving = asyncio.create_task(first.ask(Revive(0, task.id, 2, with_disk=False)))
         await _unpacking(first, reviving)
 
@@ -146,14 +150,14 @@ async def test_sync_stops_a_revival_of_an_earlier_connection(keeper: KeeperProce
 
 def test_pipes_that_cannot_all_be_made_leave_none() -> None:
     """However few descriptors are left, a failure gives back those that were made."""
-    before = _descriptors(os.getpid())
+    before = descriptors()
     try:
         for free in range(11):
             _bound(os.getpid(), free)
             with pytest.raises(OSError, match="Too many open files"):
                 _make_pipes()
             _unbound(os.getpid())
-            assert _descriptors(os.getpid()) == before
+            assert descriptors() <= before
     finally:
         _unbound(os.getpid())
 
@@ -170,14 +174,15 @@ def test_process_that_cannot_be_held_is_ended(tmp_path: Path, monkeypatch: pytes
     disk = Disk(tmp_path, DiskSize(1 << 20, 100))
     disk.root.mkdir(parents=True)
     launcher = Launcher.open()
-    before = _descriptors(os.getpid()), _children(os.getpid())
+    before, children = descriptors(), set(_children(os.getpid()))
     monkeypatch.setattr(os, "pidfd_open", no_pidfd)
     site = Site(1000, base, tmp_path, Programs(Path("/bin/sleep"), Path("/usr")), (), -1, None, True)
     try:
         with pytest.raises(KeeperError, match="Too many open files"):
             Box.launch(site, launcher, 1, disk, None)
 
-        assert (_descriptors(os.getpid()), _children(os.getpid())) == before
+        assert descriptors() <= before
+        assert set(_children(os.getpid())) <= children
         assert not (base.path / "g1").exists()
     finally:
         launcher.close()
@@ -205,7 +210,8 @@ async def test_revival_without_descriptors_leaves_nothing(own: KeeperProcess) ->
                 break
             refused += 1
             await link.audit()
-            assert len(_descriptors(pid)) == before, f"with {free} descriptors"
+            # The keeper opens some for a moment by itself.
+            until(f"as before, with {free} descriptors", lambda: len(_descriptors(pid)) <= before)
             assert set(_children(pid)) == children, "only the launcher and the sync server that stands by"
 
         assert refused > 10
@@ -231,19 +237,19 @@ async def test_calm_waits_for_the_last_kill() -> None:
     assert order == ["first kill", "second kill", "later"]
 
 
-async def test_calm_holds_up_nobody_who_is_waited_for() -> None:
+async def test_calm_holds_up_nobody_who_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """What somebody asks for goes on at once, and without a kill nothing waits."""
+    monkeypatch.setattr(calming, "_MOST_SECONDS", 10 * SECONDS)
     calm, wanted = Calm(), asyncio.Event()
-    began = time.monotonic()
 
-    await calm.wait(asyncio.Event())
-    with calm.kill():
-        waiting = asyncio.create_task(calm.wait(wanted))
-        await asyncio.sleep(0)
-        wanted.set()
-        await waiting
+    async with asyncio.timeout(SECONDS):
+        await calm.wait(asyncio.Event())
+        with calm.kill():
+            waiting = asyncio.create_task(calm.wait(wanted))
+            await asyncio.sleep(0)
+            wanted.set()
+            await waiting
 
-    assert time.monotonic() - began < 0.04
     calm.close()
 
 
@@ -252,6 +258,6 @@ async def test_endless_kills_hold_nothing_up_for_ever() -> None:
     calm = Calm()
 
     with calm.kill():
-        await asyncio.wait_for(calm.wait(asyncio.Event()), 1.0)
+        await asyncio.wait_for(calm.wait(asyncio.Event()), SECONDS)
 
     calm.close()

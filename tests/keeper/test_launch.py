@@ -6,10 +6,11 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from keeper.harness import network_instance
+from keeper.harness import SECONDS, network_instance
 from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
 from syndicate.volunteer.keeper.errors import KeeperError
 from syndicate.volunteer.keeper.launch import Launcher
@@ -32,10 +33,20 @@ def cgroup() -> Iterator[Cgroup]:
 
 @pytest.fixture
 def launcher() -> Iterator[Launcher]:
-    """A launcher that is given up on after half a second."""
-    made = Launcher.open(seconds=0.5)
+    """A launcher that is not given up on."""
+    made = Launcher.open(seconds=SECONDS)
     yield made
     made.close()
+
+
+@contextmanager
+def _impatient(launcher: Launcher) -> Iterator[None]:
+    """While it is not waited for any longer than this."""
+    launcher._seconds = 0.1
+    try:
+        yield
+    finally:
+        launcher._seconds = SECONDS
 
 
 def _start(launcher: Launcher, cgroup: Cgroup, seconds: str) -> int:
@@ -54,7 +65,7 @@ def test_late_answer_is_not_the_next_ones(launcher: Launcher, cgroup: Cgroup) ->
     before = _children()
     late, *others = (cgroup.child(name) for name in ("late", "second", "third"))
     os.kill(launcher.pid, signal.SIGSTOP)
-    with pytest.raises(KeeperError, match="does not answer"):
+    with _impatient(launcher), pytest.raises(KeeperError, match="does not answer"):
         _start(launcher, late, "300")
     os.kill(launcher.pid, signal.SIGCONT)
 
@@ -65,7 +76,7 @@ def test_late_answer_is_not_the_next_ones(launcher: Launcher, cgroup: Cgroup) ->
     assert _children() - before == set(started)
     for pid in started:
         os.kill(pid, signal.SIGKILL)
-        assert reap(pid, 5.0)
+        assert reap(pid, SECONDS)
 
 
 def test_launcher_stays_out_of_the_slots_mounts(launcher: Launcher, cgroup: Cgroup) -> None:
@@ -80,7 +91,7 @@ def test_launcher_stays_out_of_the_slots_mounts(launcher: Launcher, cgroup: Cgro
         assert os.readlink(f"/proc/{pid}/ns/mnt") == given != own
         assert os.readlink(f"/proc/{launcher.pid}/ns/mnt") == own
     os.kill(pid, signal.SIGKILL)
-    assert reap(pid, 5.0)
+    assert reap(pid, SECONDS)
 
 
 def _children() -> set[int]:
@@ -104,9 +115,9 @@ def test_launcher_ends_quietly_when_its_keeper_goes_unanswered(
     launcher: Launcher, cgroup: Cgroup, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A keeper that goes away with a request unanswered leaves no launcher and no complaint."""
-    extra = Launcher.open(seconds=0.1)
+    extra = Launcher.open(seconds=SECONDS)
     os.kill(extra.pid, signal.SIGSTOP)
-    with pytest.raises(KeeperError):
+    with _impatient(extra), pytest.raises(KeeperError):
         _start(extra, cgroup, "300")
     os.kill(extra.pid, signal.SIGCONT)
 
@@ -115,7 +126,7 @@ def test_launcher_ends_quietly_when_its_keeper_goes_unanswered(
     assert capfd.readouterr().err == ""
     for pid in cgroup.pids():  # what it still started is its starter's to end
         os.kill(pid, signal.SIGKILL)
-        assert reap(pid, 5.0)
+        assert reap(pid, SECONDS)
 
 
 def test_child_that_lives_on_is_not_waited_for_long(launcher: Launcher, cgroup: Cgroup) -> None:
@@ -125,4 +136,4 @@ def test_child_that_lives_on_is_not_waited_for_long(launcher: Launcher, cgroup: 
     assert not reap(pid, 0.05)
 
     os.kill(pid, signal.SIGKILL)
-    assert reap(pid, 5.0)
+    assert reap(pid, SECONDS)

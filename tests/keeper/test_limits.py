@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from keeper.harness import KeeperProcess, Link, makefile
 from syndicate.volunteer.keeper.limits import find_version_1
@@ -11,10 +13,10 @@ _MIB = 1 << 20
 _HOG = "x = []\nwhile True:\n    x.append(bytearray(b'x' * (1 << 20)))\n"
 _BURN = """
 import os, time
-end = time.monotonic() + 1.0
+end, before = time.monotonic() + 1.0, time.process_time()
 while time.monotonic() < end:
     pass
-print(round(time.process_time() * 1000))
+print(round((time.process_time() - before) * 1000))
 """
 _QUEUES = """
 import socket
@@ -149,7 +151,7 @@ async def test_full_disk_is_told(link: Link, fill: str) -> None:
 
 async def test_disk_that_was_full_for_a_while_is_told(link: Link) -> None:
     """A disk that is full while it is looked at is told, even if there was room again at the end."""
-    recipe = "-@head -c 100000000 /dev/zero >big\n@sleep 2.5; rm big"
+    recipe = "-@head -c 100000000 /dev/zero >big\n@sleep 5; rm big"  # it is looked at each second
     task = link.task({"Makefile": makefile(recipe)})
 
     ended, _ = await task.run(_limits())
@@ -194,8 +196,6 @@ async def test_bounds_go_with_the_task(keeper: KeeperProcess, link: Link) -> Non
 
 
 def _left(keeper: KeeperProcess) -> list[str]:
-    return (
-        (keeper.cgroup / "slot-0" / "g1" / "cgroup.procs").read_text().split()
-        if (keeper.cgroup / "slot-0" / "g1").exists()
-        else []
-    )
+    with suppress(OSError):  # it goes after the end was told, also between opening and reading (ENODEV)
+        return (keeper.cgroup / "slot-0" / "g1" / "cgroup.procs").read_text().split()
+    return []

@@ -233,7 +233,9 @@ def test_the_sockets_of_a_sync_server_are_the_tasks(world: World, network: HostN
         for other in (peer, stranger):
             doors.udp.sendto(b"answer", other.getsockname())
         assert peer.recv(16) == b"answer"
-        with in_namespace(world.others_fd, lambda: socket.create_connection((HOST, 16534), 5, (PEER, 0))):
+        with in_namespace(
+            world.others_fd, lambda: socket.create_connection((HOST, 16534), PATIENCE, (PEER, 0))
+        ):
             assert list(pending(stranger)) == []
         with pytest.raises(TimeoutError):
             in_namespace(world.others_fd, lambda: socket.create_connection((HOST, 16534), 0.5, (STRANGER, 0)))

@@ -101,7 +101,8 @@ def _delay_lines(keeper: KeeperProcess) -> list[int]:
     assert keeper.process is not None
     found = []
     for children in Path(f"/proc/{keeper.process.pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError):  # a thread or a process that has just ended
+        # A thread or a process that has just ended, before its file was opened or after.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for pid in children.read_text().split():
                 if b"_delay_process.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(int(pid))

@@ -14,7 +14,7 @@ from syndicate.volunteer.keeper.logs import LogStore
 from syndicate.volunteer.keeper.pump import GATHER_NS, Capture, Pump
 from syndicate.volunteer.local import LogPiece, LogStream, Stamp
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class CountingStore(LogStore):
@@ -89,8 +89,8 @@ def test_single_bytes_are_gathered(task: Task) -> None:
     task.close()
 
     assert task.ended.wait(SECONDS)
-    # The first look at each pipe is at once, each of the others a round later.
-    assert len(task.store.given) <= 2 * rounds + 4
+    # A round follows a look at both pipes; or, after a silence, a first piece and then a look at both.
+    assert len(task.store.given) <= 3 * rounds + 4
     for stream, letter in ((LogStream.STDOUT, b"o"), (LogStream.STDERR, b"e")):
         assert b"".join(p.data for p in task.store.given if p.stream is stream) == letter * 20_000
 
@@ -100,12 +100,14 @@ def test_the_first_output_after_a_silence_is_not_held_back(task: Task) -> None:
     for _ in range(100):
         os.write(task.stdout, b"x")
     task.store.wait_for(100)
-    waits = []
-    for number in range(20):
+    waits: list[int] = []
+    deadline = time.monotonic() + SECONDS
+    # On a busy machine it may be late; where it is held back it is late each time.
+    while min(waits, default=GATHER_NS) >= GATHER_NS // 2 and time.monotonic() < deadline:
         threading.Event().wait(4 * GATHER_NS / 1e9)
         began = time.monotonic_ns()
         os.write(task.stdout, b"y")
-        task.store.wait_for(101 + number)
+        task.store.wait_for(101 + len(waits))
         waits.append(time.monotonic_ns() - began)
     task.close()
 
@@ -122,6 +124,25 @@ def test_a_task_that_ends_while_its_output_is_gathered_is_read_to_its_end(task: 
 
     assert task.ended.wait(SECONDS)
     assert b"".join(piece.data for piece in task.store.given) == b"x" * 1000 + b"last words"
+
+
+def test_what_is_there_is_taken_as_a_task_is_let_go(tmp_path: Path) -> None:
+    """By a pump that had no turn: the last output of a task that has ended waits in its pipes."""
+    idle = Pump(Clock())
+    late = Task(idle, tmp_path)
+    os.write(late.stdout, b"last words")
+    os.write(late.stderr, b"and the reason")
+
+    idle.detach(late.capture)
+
+    assert {(piece.stream, piece.data) for piece in late.store.given} == {
+        (LogStream.STDOUT, b"last words"),
+        (LogStream.STDERR, b"and the reason"),
+    }
+    late.close()
+    late.store.close()
+    idle.open()
+    idle.close()
 
 
 def test_a_task_is_let_go_while_its_output_is_gathered(pump: Pump, tmp_path: Path) -> None:

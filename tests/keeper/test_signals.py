@@ -8,12 +8,13 @@ from keeper.harness import KeeperProcess, Link, makefile
 from keeper.ordeals import FORKS, WAITS, begin, pids_of, python, send_signal, suffer
 from syndicate.volunteer.local import ErrorCode, Signal
 
-# Handlers run between two steps of Python: a signal that came right before a pause() would go unseen.
+# Handlers run between two steps of Python: a signal that came right before a pause() would go unseen. They
+# run in a print() too, once its bytes are out and the next signal may have been sent for them.
 _CATCHES = """
 import os, signal, sys
 
 def caught(number, frame):
-    print("caught", number, flush=True)
+    os.write(1, b"caught %d\\n" % number)
     if number == signal.SIGTERM:
         sys.exit(0)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from keeper.harness import CLUSTER, SECONDS, KeeperProcess, linked, makefile, network_instance
+from keeper.ordeals import AMPLE, SLOW, pace
 from syndicate.volunteer.keeper.limits import find_version_1
 from syndicate.volunteer.local import ErrorCode, Exited, Kill, Limits, Refused, Release, Revive, SlotState
 
@@ -39,6 +40,7 @@ def _stuck(keeper: KeeperProcess, name: str = "sleep") -> Iterator[int]:
     freezer = hierarchy / f"syn-{keeper.instance}"
     freezer.mkdir()
     try:
+        _until(lambda: name in map(_name, _pids(keeper)))  # a shell says that it is up before it is one
         pid = next(pid for pid in _pids(keeper) if _name(pid) == name)
         (freezer / "cgroup.procs").write_text(str(pid))
         (freezer / "freezer.state").write_text("FROZEN")
@@ -108,12 +110,14 @@ async def test_revival_that_failed_and_cannot_be_ended_leaves_no_half_source(own
     many = {f"f{number}": "" for number in range(20_000)}
     async with linked(own) as link:
         task = link.task({"Makefile": makefile(recipe), **many, "last": ""})
-        await task.begin(Limits(disk_bytes=256 << 20, disk_inodes=40_000))
+        await task.begin(Limits(disk_bytes=256 << 20, disk_inodes=40_000, cpu_millis=AMPLE))
         await task.said("whole")
         await task.kill()
+        pace(own, SLOW)
         revival = asyncio.create_task(link.ask(Revive(0, task.id, 2, False)))
         await asyncio.to_thread(_until, lambda: "tar" in map(_name, _pids(own)))
         with _stuck(own, "tar"):
+            pace(own, AMPLE)
             await task.kill(2)
             refused = await revival
         assert isinstance(refused, Refused), refused

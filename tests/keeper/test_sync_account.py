@@ -28,7 +28,7 @@ def a_document(name: bytes = b"start") -> dict[str, Any]:
     rounds.take(Initialised(name, "10.0.0.1", 1, True, 1), 300)
     rounds.take(Came(name, "10.0.0.2", 0), 400)
     rounds.take(Opened(name, 3, {"10.0.0.1": 1, "10.0.0.9": 2}), 400)
-    waits = Standing(name, BarrierState.GATHERING, -1, 0, {}, {"10.0.0.2": 1})
+    waits = Standing(name, BarrierState.GATHERING, -1, 0, {}, {"10.0.0.2": 1}, {"10.0.0.9": 3})
     return account(rounds.account(set(), 500), [(waits, 450)], 2, NAMES)
 
 
@@ -48,6 +48,7 @@ def test_an_account_is_taken_as_it_was_told() -> None:
     assert ended.tasks == (BarrierTask("master", 1), BarrierTask("10.0.0.9", 2))
     (waits,) = found.open
     assert (waits.remaining, waits.tasks, waits.missing) == (-1, (BarrierTask("slave-0", 1),), ("master",))
+    assert waits.held == (BarrierTask("10.0.0.9", 3),)
     assert (found.slot, found.task, found.total, found.more_open) == (3, TASK, 1, 2)
 
 
@@ -118,6 +119,7 @@ def test_any_barriers_name_can_be_told(name: bytes) -> None:
         (("open", 0, "missing"), ["root"]),
         (("open", 0, "remaining"), 1 << 70),
         (("open", 0, "abandoned"), 1),
+        (("open", 0, "held"), {"root": 1}),
         (("total",), 1.5),
         (("total",), True),
         (("open",), None),

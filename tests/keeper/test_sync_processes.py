@@ -9,13 +9,16 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
-from keeper.harness import KeeperProcess, Link, linked, makefile
-from keeper.sync_jobs import SERVER, WITHIN_S, begin, prepare, servers, source, told
-from syndicate.volunteer.keeper.cgroups import find_mount
+import pytest
+from keeper.harness import KeeperProcess, Link, linked, makefile, network_instance
+from keeper.network_helpers import until
+from keeper.sync_jobs import SERVER, WITHIN_S, await_servers, begin, prepare, servers, source, told
+from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
 from syndicate.volunteer.keeper.counters import Shortage
 from syndicate.volunteer.keeper.limits import find_version_1
-from syndicate.volunteer.keeper.sync_processes import LEAST_CPU_MILLIS, Ended
+from syndicate.volunteer.keeper.sync_processes import LEAST_CPU_MILLIS, Ended, SyncProcess, SyncProcesses
 from syndicate.volunteer.local import (
     BarriersTold,
     Limits,
@@ -41,7 +44,7 @@ async def test_a_server_that_dies_is_noticed_and_replaced(keeper: KeeperProcess,
     await master.said("got 76")
     await told(link, lambda account: len(account.open) == 1 and account.open[0].remaining == 1)
     assert await serving_pid(link) != serving
-    assert len(servers(keeper)) == 2
+    await await_servers(keeper, 2)
 
 
 async def serving_pid(link: Link) -> int:
@@ -142,7 +145,28 @@ async def test_a_server_that_runs_out_of_memory_is_told_and_replaced(
     assert await serving_pid(link) != serving
     assert not alive(serving)
     assert (await slave.exit()).status == 0
-    assert len(servers(keeper)) == 2
+    await await_servers(keeper, 2)
+
+
+def test_what_stands_by_is_at_no_moment_one_that_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An audit that comes as it begins tells of no process."""
+    processes = SyncProcesses(*[cast(Any, None)] * 3, tmp_path)
+    told: list[list[str]] = []
+
+    class Watched(dict[str, SyncProcess]):
+        def __setitem__(self, name: str, one: SyncProcess) -> None:
+            super().__setitem__(name, one)
+            told.append(processes.things())
+
+    monkeypatch.setattr(processes, "_all", Watched())
+    monkeypatch.setattr(processes, "_start", lambda: SyncProcess("sync-0", *[cast(Any, None)] * 3))
+
+    asyncio.run(processes.stand_by())
+
+    assert (told, processes.names()) == ([[]], {"sync-0"})
+    processes._worker.close()
 
 
 def test_whose_memory_had_run_out_is_told() -> None:
@@ -266,28 +290,29 @@ async def test_a_flood_is_told_in_few_words(link: Link) -> None:
     await master.start()
 
     await master.said("thousand")
-    took = time.monotonic() - began
+    await told(link, lambda account: account.total >= 1000)
     await master.kill()
     await master.release()
 
+    took = time.monotonic() - began
     accounts = [event for event in link.events if isinstance(event, BarriersTold)]
     assert len(accounts) <= took / 0.25 + 5
     assert all(len(account.rounds) <= 16 and len(account.open) <= 16 for account in accounts)
-    assert accounts[-1].total >= 1000
+    assert accounts[-1].last and accounts[-1].total >= 1000
 
 
 async def test_a_crash_of_the_keeper_leaves_no_server(folder: Path) -> None:
     """Neither the one that serves nor the one that stands by; the next keeper removes their cgroups."""
-    keeper = KeeperProcess(folder, "syncra")
+    keeper = KeeperProcess(folder, network_instance()[::-1])
     keeper.start()
     try:
         async with linked(keeper, release=False) as link:
             master = link.task(source("syndicate-sync -t 60"))
             await begin(master)
             await told(link, lambda account: len(account.open) == 1)
-            pids = [
-                int(pid) for group in servers(keeper) for pid in (group / "cgroup.procs").read_text().split()
-            ]
+            groups = [Cgroup(group) for group in await await_servers(keeper, 2)]
+            until("the one that stands by has begun", lambda: all(group.pids() for group in groups))
+            pids = [pid for group in groups for pid in group.pids()]
             assert len(pids) == 2
             keeper.stop(signal.SIGKILL)
         keeper.start()

@@ -3,94 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-from collections.abc import Callable, Coroutine
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
-from keeper.harness import MEMBERS
-from syndicate.volunteer.clock import Clock
-from syndicate.volunteer.keeper.company import Company
-from syndicate.volunteer.keeper.errors import KeeperError, failed
-from syndicate.volunteer.keeper.sync_processes import SyncProcess, SyncProcesses
-from syndicate.volunteer.keeper.sync_server import SyncServer
-from syndicate.volunteer.local import BarriersTold, Limits, Prepare, Role, TaskId
-from syndicate.volunteer.sync.core.effects import Opened
-from syndicate.volunteer.sync.core.rounds import Rounds
-from syndicate.volunteer.sync.doors import Keepalive, opened
-from syndicate.volunteer.sync.notices import account
-
-WITHIN_S = 10.0
-TASK = TaskId("c1", 7, 1, "master")
+from keeper.sync_peer import WITHIN_S, Peer, serving
+from syndicate.volunteer.keeper import sync_server
+from syndicate.volunteer.keeper.errors import KeeperError
+from syndicate.volunteer.local import BarriersTold
 
 
-class Peer:
-    """Both what the keeper has of one process, and that process, by hand; its ends may fail so often."""
-
-    def __init__(self, failing_ends: int = 0) -> None:
-        self.ours, self.link = socket.socketpair()
-        self.ours.setblocking(False)
-        self._rounds = Rounds()
-        self._failing = failing_ends
-        self.ended = 0
-
-    def __enter__(self) -> Peer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ours.close()
-        self.link.close()
-
-    async def take(self, _cpu_millis: int) -> SyncProcess:
-        """As SyncProcesses."""
-        return SyncProcess("sync-0", cast(Any, None), cast(Any, None), self.ours)
-
-    async def stand_by(self) -> None:
-        """As SyncProcesses."""
-
-    async def end(self, taken: SyncProcess) -> None:
-        """As SyncProcesses."""
-        self.ended += 1
-        if self.ended <= self._failing:
-            raise failed("the sync server does not end")
-        taken.link.close()
-
-    def tell(self, name: bytes, **more: object) -> None:
-        """An account of one barrier more that has opened."""
-        self._rounds.take(Opened(name, 0, {"127.0.0.1": 1}), 400)
-        document = account(self._rounds.account(set(), 500), [], 0, {})
-        self.link.sendall(json.dumps({**document, **more}).encode() + b"\n")
-
-    async def asked(self) -> bytes:
-        """What it was told next."""
-        self.link.setblocking(False)
-        async with asyncio.timeout(WITHIN_S):
-            return await asyncio.get_running_loop().sock_recv(self.link, 4096)
-
-
-async def serving(peer: Peer, told: list[BarriersTold]) -> SyncServer:
-    """A server to which somebody has come."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    def spawn(work: Coroutine[Any, Any, None]) -> None:
-        tasks.add(asyncio.create_task(work))
-
-    doors = opened("127.0.0.1", 0, Keepalive())
-    tell: Callable[[Any], None] = told.append
-    company = SimpleNamespace(clock=Clock(), tell=tell, spawn=spawn, trouble=lambda slot, text: None)
-    request = Prepare(
-        *(0, TASK, 1, Role.MASTER, "127.0.0.1", 8, MEMBERS, "0" * 64, "job", Limits(1 << 20)),
-        sync_server=f"127.0.0.1:{doors.port}",
-        serve_sync=True,
-    )
-    processes = cast(SyncProcesses, peer)
-    server = SyncServer(0, request, 0, doors, processes, cast(Company, company))
-    server.open()
-    with socket.create_connection(("127.0.0.1", doors.port)):
-        assert b'"serve"' in await peer.asked()
-    return server
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper waits for the last account as long as a test waits for anything."""
+    monkeypatch.setattr(sync_server, "_LAST_SECONDS", WITHIN_S)
 
 
 async def test_no_round_of_the_last_moment_is_lost() -> None:

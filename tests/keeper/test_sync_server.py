@@ -19,8 +19,8 @@ from syndicate.volunteer.local import (
 
 async def test_a_gang_meets_at_a_barrier(link: Link) -> None:
     """The tool is in each task's PATH and needs nothing: the largest error of all is everybody's."""
-    master = link.task(source("syndicate-sync -i 1 -n start -e 3 -t 20; echo got $$?"))
-    slave = link.task(source("syndicate-sync -n start -t 20; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
+    master = link.task(source("syndicate-sync -i 1 -n start -e 3 -t 60; echo got $$?"))
+    slave = link.task(source("syndicate-sync -n start -t 60; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
 
     await begin(master, slave)
 
@@ -114,8 +114,8 @@ async def test_the_wire_is_emulabs_inside_a_task(link: Link) -> None:
 
 async def test_barriers_work_over_udp(link: Link) -> None:
     """From within tasks, through the fabric."""
-    master = link.task(source("syndicate-sync -u -i 1 -t 20; echo got $$?"))
-    slave = link.task(source("syndicate-sync -u -t 20; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
+    master = link.task(source("syndicate-sync -u -i 1 -t 60; echo got $$?"))
+    slave = link.task(source("syndicate-sync -u -t 60; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
 
     await begin(master, slave)
 
@@ -128,8 +128,8 @@ async def test_the_helper_needs_no_configuration(link: Link) -> None:
     """`from syndicate.client_api import sync` in a task's Python."""
     files = {"Makefile": "master slave:\n\t@python3 meet.py\n.PHONY: master slave\n"}
     script = "from syndicate.client_api import sync\nprint('got', sync.{call}, flush=True)\n"
-    master = link.task({**files, "meet.py": script.replace("{call}", "init(1, 'a', timeout=20)")})
-    slave = link.task({**files, "meet.py": script.replace("{call}", "wait('a', timeout=20)")}, Role.SLAVE, 1)
+    master = link.task({**files, "meet.py": script.replace("{call}", "init(1, 'a', timeout=60)")})
+    slave = link.task({**files, "meet.py": script.replace("{call}", "wait('a', timeout=60)")}, Role.SLAVE, 1)
 
     await begin(master, slave)
 
@@ -157,7 +157,7 @@ async def test_the_server_is_there_before_its_member_is_started(link: Link) -> N
 async def test_the_server_outlives_the_kill_of_its_member(link: Link) -> None:
     """Who waits goes on waiting, and meets the member once it is revived."""
     master = link.task(
-        source("echo up; test -f been || { touch been; exec sleep 1000; }; syndicate-sync -i 1 -t 20")
+        source("echo up; test -f been || { touch been; exec sleep 1000; }; syndicate-sync -i 1 -t 60")
     )
     slave = link.task(source("syndicate-sync -t 60; echo got $$?", Role.SLAVE), Role.SLAVE, 1)
     await begin(master, slave)
@@ -202,6 +202,18 @@ async def test_an_owner_that_is_killed_ends_the_waiting_of_those_who_asked(link:
     assert [one.end for one in account.rounds] == [BarrierEnd.ABANDONED]
 
 
+async def test_who_initialised_without_waiting_is_told(link: Link) -> None:
+    """Beside the count, for as long as the barrier is open; it is not missing."""
+    master = link.task(source("syndicate-sync -n later -i 2 -a; echo got $$?; exec sleep 1000"))
+
+    await begin(master)
+
+    account = await told(link, lambda account: remaining(account) == {"later": 2})
+    (one,) = account.open
+    assert (one.inits, one.held) == ((), (BarrierTask("master", 2),))
+    assert one.missing == ("slave-0", "client-0")
+
+
 async def test_a_cut_member_does_not_reach_the_server(link: Link) -> None:
     """It waits until it is whole again; the server is on another slot."""
     master = link.task(source("syndicate-sync -i 1 -t 60; echo got $$?"))
@@ -238,10 +250,11 @@ async def test_a_waiter_that_is_cut_off_is_un_counted_within_twenty_seconds(link
 
     await told(link, lambda account: remaining(account).get("other") == 9)
     over_udp = time.monotonic() - began
-    last = await told(link, lambda account: remaining(account) == {"barrier": 9, "other": 9}, 30.0)
+    last = await told(link, lambda account: remaining(account) == {"barrier": 9, "other": 9})
     over_tcp = time.monotonic() - began
-    assert 8 < over_udp < 12
-    assert 8 < over_tcp < 21
+    # Ten from the last word that came through, and TCP probes nine times; each may stand still for a while.
+    assert 5 < over_udp < 20
+    assert 5 < over_tcp < 27
     assert [one.missing for one in last.open] == [("slave-0", "client-0")] * 2
 
 
@@ -253,13 +266,16 @@ async def test_a_barrier_is_dropped_alone(link: Link) -> None:
     await begin(master, slave)
     await told(link, lambda account: {one.barrier for one in account.open} == {"barrier", "other"})
 
-    await link.do(DropBarriers(master.slot, master.id, "barrier"))
+    done = await link.do(DropBarriers(master.slot, master.id, "barrier", "one"))
+    again = await link.do(DropBarriers(master.slot, master.id, "barrier", "one"))
+    gone = await link.do(DropBarriers(master.slot, master.id, "barrier", "two"))
 
+    assert [one.dropped for one in (done, again, gone)] == [1, 1, 0]
     await master.said("got 240")
     account = await told(link, lambda account: bool(account.rounds))
     assert [(one.barrier, one.end) for one in account.rounds] == [("barrier", BarrierEnd.DROPPED)]
     await told(link, lambda account: [(one.barrier, one.remaining) for one in account.open] == [("other", 1)])
-    await link.do(DropBarriers(master.slot, master.id, ""))
+    await link.do(DropBarriers(master.slot, master.id, "", "three"))
     await master.said("then 240")
     assert (await slave.exit()).status == 2  # make's, of a recipe that ended with 240
 
@@ -270,7 +286,8 @@ async def test_where_nothing_is_served_nothing_is_dropped(link: Link) -> None:
     slave = link.task(source("exec sleep 1000", Role.SLAVE), Role.SLAVE, 1)
     await begin(master, slave)
 
-    await link.do(DropBarriers(master.slot, master.id, ""))
+    done = await link.do(DropBarriers(master.slot, master.id, "", "one"))
 
-    refused = await link.refused(DropBarriers(slave.slot, slave.id, ""))
+    refused = await link.refused(DropBarriers(slave.slot, slave.id, "", "two"))
+    assert done.dropped == 0
     assert (refused.code, refused.detail) == (ErrorCode.WRONG_STATE, "slot 1 has no sync server")

@@ -8,8 +8,9 @@ import signal
 import socket
 from functools import partial
 
-from keeper.harness import Link, makefile, tarball
+from keeper.harness import KeeperProcess, Link, makefile, tarball
 from keeper.network_helpers import until
+from keeper.ordeals import AMPLE, SLOW, pace
 from syndicate.volunteer.keeper.network import in_namespace
 from syndicate.volunteer.local import Done, Limits, Revive, Role
 
@@ -26,7 +27,7 @@ while True:
 _STILL_SECONDS = 0.3  # in which an answer would have come
 
 
-async def test_unpacking_has_no_network(link: Link) -> None:
+async def test_unpacking_has_no_network(keeper: KeeperProcess, link: Link) -> None:
     """While tar works nothing of the slot reaches its job, first and at a revival; then it does."""
     echo = link.task(
         {"Makefile": makefile("@python3 echo.py", "slave"), "echo.py": _ECHO}, Role.SLAVE, slot=1
@@ -38,11 +39,14 @@ async def test_unpacking_has_no_network(link: Link) -> None:
 
     for generation in (1, 2):
         if generation == 1:
-            laying = asyncio.create_task(link.ask(task.prepare_request(Limits(disk_bytes=256 << 20))))
+            limits = Limits(disk_bytes=256 << 20, cpu_millis=SLOW)
+            laying = asyncio.create_task(link.ask(task.prepare_request(limits)))
         else:
             await task.kill()
+            pace(keeper, SLOW)
             laying = asyncio.create_task(link.ask(Revive(0, task.id, 2, False)))
         tar, namespace = await _stopped_tar(link)
+        pace(keeper, AMPLE)
         try:
             during = await asyncio.to_thread(_answers, namespace, echo.address)
             os.kill(tar, signal.SIGCONT)
@@ -57,7 +61,7 @@ async def test_unpacking_has_no_network(link: Link) -> None:
 
 
 async def _stopped_tar(link: Link) -> tuple[int, int]:
-    """The pid of tar on slot 0, which is stopped in the middle, and its network namespace held."""
+    """The pid of tar on slot 0, a slow one, which is stopped in the middle; its network namespace held."""
     while True:
         found = [line.split() for line in (await link.audit()).in_use if line.endswith(" tar")]
         if found:

@@ -12,26 +12,27 @@ from pathlib import Path
 
 import pytest
 from keeper.harness import KeeperProcess, Link, linked, makefile, network_instance, tarball
+from keeper.ordeals import AMPLE, SLOW, pace
 from syndicate.volunteer.keeper.limits import find_version_1
 from syndicate.volunteer.keeper.settings import load
 from syndicate.volunteer.local import ErrorCode, Limits, Refused, Revive, Role, SlotState
 
 _WAITS = {"Makefile": makefile("@echo up; exec sleep 1000")}
 _MANY = {**_WAITS, **{f"f{number}": "x" * 1000 for number in range(20_000)}}
-_LARGE = Limits(disk_bytes=256 << 20)
+_LARGE_AND_SLOW = Limits(disk_bytes=256 << 20, cpu_millis=SLOW)
 _KINDS = ("pid", "mnt", "ipc", "uts", "cgroup", "net")
 
-# As serve does, but that a source has one second.
+# As serve does, but that a source has four seconds.
 _IMPATIENT = """
 import sys
 from syndicate.volunteer.keeper import ground, serve
-ground._UNPACK_SECONDS = 1.0
+ground._UNPACK_SECONDS = 4.0
 sys.exit(serve.main(sys.argv[1:]))
 """
 
 
 async def _stopped_tar(link: Link) -> int:
-    """The pid of tar on slot 0, which is stopped in the middle."""
+    """The pid of tar on slot 0, a slow one, which is stopped in the middle."""
     while True:
         found = [line.split() for line in (await link.audit()).in_use if line.endswith(" tar")]
         if found:
@@ -54,11 +55,13 @@ async def test_unpacking_stands_behind_all_walls(keeper: KeeperProcess, link: Li
     task = link.task_of(tarball(_MANY))
     for generation in (1, 2):
         if generation == 1:
-            laying = asyncio.create_task(link.ask(task.prepare_request(_LARGE)))
+            laying = asyncio.create_task(link.ask(task.prepare_request(_LARGE_AND_SLOW)))
         else:
             await task.kill()
+            pace(keeper, SLOW)
             laying = asyncio.create_task(link.ask(Revive(0, task.id, 2, False)))
         tar = await _stopped_tar(link)
+        pace(keeper, AMPLE)
         try:
             status = _status(tar)
             spaces = {os.readlink(f"/proc/{tar}/ns/{kind}") for kind in _KINDS}
@@ -86,7 +89,7 @@ async def test_unpacking_stands_behind_all_walls(keeper: KeeperProcess, link: Li
 
 @pytest.fixture
 def impatient(folder: Path) -> Iterator[KeeperProcess]:
-    """A keeper that gives a source one second to be unpacked."""
+    """A keeper that gives a source four seconds to be unpacked."""
     keeper = KeeperProcess(folder, network_instance()[::-1], slots=1)
     config = load(keeper.arguments()).settled(())
     with keeper.errors.open("w") as errors:
@@ -101,10 +104,7 @@ def impatient(folder: Path) -> Iterator[KeeperProcess]:
 async def test_unpacking_has_a_time_limit(impatient: KeeperProcess) -> None:
     """A source that is not there by then is told so, nothing of it runs on, and the slot takes the next."""
     async with linked(impatient) as link:
-        laying = asyncio.create_task(link.ask(link.task_of(tarball(_MANY)).prepare_request(_LARGE)))
-        await _stopped_tar(link)
-
-        refused = await laying
+        refused = await link.ask(link.task_of(tarball(_MANY)).prepare_request(_LARGE_AND_SLOW))
 
         assert isinstance(refused, Refused)
         assert refused.code is ErrorCode.BAD_SOURCE

@@ -12,7 +12,9 @@ from typing import Any
 
 import grpc
 import pytest
+from syndicate.manager import control
 from syndicate.manager.app import serve
+from syndicate.manager.pki import folder
 from syndicate.manager.settings import load
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1 import scheduler_pb2_grpc as scheduler_grpc
@@ -79,6 +81,13 @@ class Running:
         raise AssertionError(f"job {job_id} never reached {states}")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk may take seconds to sync: what waits for others with the authority's folder does not give up."""
+    monkeypatch.setattr(control, "_WITHIN_S", WAIT_S)
+    monkeypatch.setattr(folder, "_LOCK_S", WAIT_S)
+
+
 Start = Callable[..., AbstractAsyncContextManager[Running]]
 
 
@@ -94,6 +103,10 @@ def start(tmp_path: Path) -> Start:
             "listen_users": "127.0.0.1:0",
             "listen_volunteers": "127.0.0.1:0",
             "stop_grace_s": 0.1,
+            # A scripted volunteer says nothing by itself: a test that is slow must not lose it.
+            "heartbeat_interval_s": 100.0,
+            "orphan_after_s": 300.0,
+            "lost_after_s": 340.0,
             # What is under test is above the transport, which has tests of its own (test_transport.py).
             "insecure": True,
             **settings,

@@ -21,7 +21,8 @@ from syndicate.v1 import registry_pb2_grpc as registry_grpc
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1 import scheduler_pb2_grpc as scheduler_grpc
 
-WAIT_S = 5.0
+# For what comes at once, on a machine that may stand still for seconds.
+WAIT_S = 60.0
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

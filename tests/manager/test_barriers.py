@@ -9,8 +9,10 @@ from syndicate.manager.core import model
 from syndicate.manager.core.barriers import Barriers
 from syndicate.manager.core.errors import BadRequest
 from syndicate.manager.rpc.barriers import barriers_out, news_in
+from syndicate.manager.rpc.viewing import hide_words
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import registry_pb2 as registry
+from syndicate.v1 import scheduler_pb2 as scheduler
 
 STAMP = common.Stamp(boot_id="b", monotonic_ns=7, utc_ns=9)
 
@@ -34,7 +36,8 @@ def a_round(**fields: Any) -> common.BarrierRound:
 
 def an_open_one(**fields: Any) -> common.OpenBarrier:
     """One that waits for one."""
-    found = common.OpenBarrier(barrier="b", since=STAMP, remaining=1, missing=["slave-1"])
+    held = [common.BarrierTask(task="master", count=1)]
+    found = common.OpenBarrier(barrier="b", since=STAMP, remaining=1, missing=["slave-1"], held=held)
     for name, value in fields.items():
         setattr(found, name, value)
     return found
@@ -52,7 +55,8 @@ def test_news_come_in_as_they_are() -> None:
             "start", model.BarrierEnd.OPENED, at, at, 3, (("master", 2),), (("slave-0", 1),), 0, 0, 1
         ),
     )
-    assert news.open == (model.OpenBarrier("b", at, 1, (), (), 0, ("slave-1",), 0, False),)
+    held = (("master", 1),)
+    assert news.open == (model.OpenBarrier("b", at, 1, (), (), 0, ("slave-1",), 0, False, held),)
     assert (news.total, news.more_open, news.trouble, news.last) == (5, 2, "", True)
 
 
@@ -92,13 +96,29 @@ def test_what_is_open_goes_out_as_it_came() -> None:
     """With the server's place, and when that was."""
     (one,) = news_in(registry.BarrierNews(open=[an_open_one()])).open
 
-    told = barriers_out(Barriers("10.0.0.1:16534", "master", (one,), 4, 9, model.Stamp("b", 7, 9)))
+    at, heard = model.Stamp("b", 7, 9), model.Stamp("b", 8, 10)
+    told = barriers_out(Barriers("10.0.0.1:16534", "master", (one,), 4, 9, at, heard, True))
 
     assert list(told.barriers) == [an_open_one()]
     assert (told.server, told.member, told.more, told.rounds) == ("10.0.0.1:16534", "master", 4, 9)
     assert told.as_of == STAMP
+    assert (told.current_at, told.away) == (common.Stamp(boot_id="b", monotonic_ns=8, utc_ns=10), True)
 
 
 def test_where_nothing_was_told_yet_that_is_unset() -> None:
     """Which is not the same as an hour ago."""
-    assert not barriers_out(Barriers("", "master", (), 0, 0, None)).HasField("as_of")
+    told = barriers_out(Barriers("", "master", (), 0, 0, None, None, False))
+    assert not told.HasField("as_of") and not told.HasField("current_at")
+
+
+def test_what_is_hidden_of_clients_is_not_their_barriers() -> None:
+    """Who sees a job sees whom its members meet where: only what clients print is taken out."""
+    line = scheduler.StoryLine(event="barrier.opened", text="barrier 'judge' opened: there were client-0")
+    job = scheduler.Job(story=[line])
+    ended = job.tasks.add(role=common.ROLE_CLIENT)
+    ended.exit.reason, ended.exit.detail = common.REASON_EXITED_NONZERO, "make: *** [client] Error 1"
+
+    hide_words(job)
+
+    assert list(job.story) == [line]
+    assert job.tasks[0].exit.detail == ""

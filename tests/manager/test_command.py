@@ -19,7 +19,7 @@ from syndicate.manager.settings import BadSettings, Limits, MaxLimits, Settings,
 
 from tests.manager.scripted import tarball
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def command(*arguments: object) -> list[str]:

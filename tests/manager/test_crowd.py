@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -11,7 +12,7 @@ from syndicate.manager import app
 from syndicate.v1 import scheduler_pb2 as pb
 
 from tests.manager.conftest import Running, Start
-from tests.manager.people import Person, admin, join, running_job
+from tests.manager.people import Person, admin, join, running_job, until
 from tests.manager.scripted import WAIT_S, bearer, reason
 
 
@@ -24,8 +25,9 @@ async def silent(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
 async def until_closed(reader: asyncio.StreamReader) -> None:
     """Reads until the other side has closed."""
     async with asyncio.timeout(WAIT_S):
-        while await reader.read(4096):
-            pass
+        with suppress(ConnectionResetError):  # what was written after that is answered so
+            while await reader.read(4096):
+                pass
 
 
 @pytest.mark.parametrize("first", [b"", b"PRI * HTTP/2.0\r\n", b"GET / HTTP/1.1\r\n"])
@@ -33,7 +35,8 @@ async def test_a_connection_that_does_not_get_on_is_closed(
     start: Start, monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
     """Silent ones and those that begin and stop; two hundred of them keep nobody out."""
-    quick = [(name, 300 if "handshake" in name else value) for name, value in app.USERS_OPTIONS]
+    # As long as it takes a machine that stood still to say the first words of a good connection.
+    quick = [(name, 2000 if "handshake" in name else value) for name, value in app.USERS_OPTIONS]
     monkeypatch.setattr(app, "USERS_OPTIONS", tuple(quick))
     async with start() as manager:
         alice = await join(manager, "alice")
@@ -41,6 +44,7 @@ async def test_a_connection_that_does_not_get_on_is_closed(
         for _, writer in crowd:
             writer.write(first)
         async with grpc.aio.insecure_channel(manager.users) as channel:
+            await asyncio.wait_for(channel.channel_ready(), WAIT_S)
             stub = type(manager.scheduler)(channel)
             assert await Person("alice", alice.token, alice.token_id, stub).jobs() == []
         await asyncio.gather(*(until_closed(reader) for reader, _ in crowd))
@@ -56,18 +60,24 @@ async def test_idle_streams_keep_nobody_out(manager: Running) -> None:
         channels = [grpc.aio.insecure_channel(manager.users) for _ in range(4)]
         stubs = [type(manager.scheduler)(channel) for channel in channels]
         calls = [stubs[n % 4].ReadLogs(request, metadata=bearer(alice.token)) for n in range(320)]
-        refused = 0
         for call in calls:
             await call.initial_metadata()
-            refused += call.done() and await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+        async def refused() -> bool:
+            """What a refused call begins with may come before its end."""
+            return sum(call.done() for call in calls) >= 320 - 64
+
+        await until(refused)
         assert await bob.jobs() == []
         assert await admin(manager).jobs() == [job_id]
+        ended = [call for call in calls if call.done()]
+        codes = [await call.code() for call in ended]
         for call in calls:
             call.cancel()
         for channel in channels:
             await channel.close()
 
-    assert refused == 320 - 64
+    assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * (320 - 64)
 
 
 async def test_health_is_watched_with_a_token_alone(manager: Running) -> None:

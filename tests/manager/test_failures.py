@@ -23,7 +23,7 @@ from tests.manager.scripted import WAIT_S, reason
 
 async def assert_a_submission_stops_it(start: Start, error: type[Exception], story: str) -> None:
     """The caller is told to try again, the volunteer's stream ends, and the manager with this error."""
-    async with start() as manager, manager.volunteer().attached() as volunteer:
+    async with start(stop_grace_s=WAIT_S) as manager, manager.volunteer().attached() as volunteer:
         with pytest.raises(grpc.aio.AioRpcError) as told:
             await manager.submit()
         async with asyncio.timeout(WAIT_S):
@@ -53,7 +53,7 @@ async def test_an_effect_that_fails_stops_the_manager(start: Start, monkeypatch:
         raise RuntimeError("no way to say it")
 
     monkeypatch.setattr(Session, "drain", wrong)
-    async with start() as manager, manager.volunteer().attached():
+    async with start(stop_grace_s=WAIT_S) as manager, manager.volunteer().attached():
         request = scheduler.DrainNodeRequest(
             request_id=str(uuid.uuid4()), volunteer_id="node-a", draining=True
         )

@@ -27,12 +27,12 @@ def full(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "state" / "logs"
     folder.mkdir(parents=True)
     options = ["-t", "tmpfs", "-o", "size=64k,mode=700", "syndisk", str(folder)]
-    subprocess.run(["mount", *options], check=True, timeout=10)
+    subprocess.run(["mount", *options], check=True, timeout=60)
     with (folder / "filler").open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
     yield folder / "filler"
-    subprocess.run(["umount", str(folder)], check=True, timeout=10)
+    subprocess.run(["umount", str(folder)], check=True, timeout=60)
 
 
 async def output_of_a_job(manager: Running, volunteer: ScriptedVolunteer) -> tuple[scheduler.Job, bytes]:

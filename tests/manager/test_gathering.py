@@ -22,7 +22,7 @@ from syndicate.manager.wakers import Wakers
 from syndicate.v1 import chaos_pb2 as chaos
 
 CROWD = 120
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Job:

@@ -63,7 +63,7 @@ class Clients:
         )
         return (await self.stub.PutHistory(request, **self.said(number, generation))).size
 
-    async def gather(self, wait_s: float = 5.0) -> chaos.GatherHistoriesResponse:
+    async def gather(self, wait_s: float = 60.0) -> chaos.GatherHistoriesResponse:
         """What client-0 is told."""
         return await self.stub.GatherHistories(chaos.GatherHistoriesRequest(wait_s=wait_s), **self.said())
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import stat
 from typing import Any
 
@@ -47,7 +45,6 @@ async def test_the_first_admin(manager: Running) -> None:
 async def test_no_secret_is_stored(manager: Running) -> None:
     """Neither in the database nor in its log."""
     alice = await join(manager, "alice")
-    await asyncio.to_thread(os.sync)
     stored = b"".join(path.read_bytes() for path in manager.state_dir.glob("manager.db*"))
 
     assert alice.token_id.encode() in stored
@@ -134,9 +131,12 @@ async def test_when_a_token_was_used_is_told(manager: Running) -> None:
     alice = await join(manager, "alice")
 
     async def used() -> bool:
-        return (await who(alice)).token.HasField("last_used_at")
+        request = pb.ListTokensRequest(user="alice")
+        [token] = (await manager.scheduler.ListTokens(request, **manager.credentials)).tokens
+        return token.HasField("last_used_at")
 
     assert not await used()
+    await who(alice)
     assert await until(used)
 
 

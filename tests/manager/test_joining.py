@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import os
 import time
 import uuid
@@ -17,7 +19,7 @@ from syndicate.v1 import registry_pb2_grpc as registry_grpc
 
 from tests.manager.authorities import of_bundle, request
 from tests.manager.conftest import Start
-from tests.manager.scripted import WAIT_S, reason, stamp
+from tests.manager.scripted import WAIT_S, reason, stamp, trailer
 from tests.manager.test_transport import Place, running
 
 
@@ -80,11 +82,12 @@ async def test_who_may_not_join(
 
 async def test_more_calls_than_machines_that_join_are_refused(place: Place) -> None:
     """All callers together: wrong tokens use the same bound up, and who waits as told gets in."""
-    _, text = place.office.create_token(1, 3600)
+    _, text = place.office.create_token(500, 3600)
+    numbers = itertools.count()
 
     async def ask(stub: Any, token: str) -> tuple[str | None, float]:
         try:
-            await stub.Join(asked(token), timeout=WAIT_S)
+            await stub.Join(asked(token, f"node-{next(numbers)}"), timeout=WAIT_S)
         except grpc.aio.AioRpcError as error:
             told = dict(error.trailing_metadata() or ())
             return str(told["syndicate-reason"]), float(told.get("syndicate-meta-retry_after_s", 0))
@@ -94,10 +97,12 @@ async def test_more_calls_than_machines_that_join_are_refused(place: Place) -> N
         stub: Any = registry_grpc.RegistryStub(channel)
         began = time.monotonic()
         wrong = await asyncio.gather(*(ask(stub, "abcd1234.nonsense") for _ in range(400)))
-        right = await asyncio.gather(*(ask(stub, text) for _ in range(50)))
+        right = await asyncio.gather(*(ask(stub, text) for _ in range(200)))
         took_s = time.monotonic() - began
-        await asyncio.sleep(max(wait_s for _, wait_s in right))
-        assert await ask(stub, text) == (None, 0.0)
+        why, wait_s = await ask(stub, text)
+        if why is not None:  # where the machine stood still for a moment there is room already
+            await asyncio.sleep(wait_s + 0.001)  # told in milliseconds
+            assert await ask(stub, text) == (None, 0.0)
 
     reasons = [why for why, _ in wrong]
     assert {*reasons} == {"BAD_JOIN_TOKEN", "TOO_MANY_CALLS"}
@@ -106,8 +111,11 @@ async def test_more_calls_than_machines_that_join_are_refused(place: Place) -> N
     assert all((wait_s > 0) == (why == "TOO_MANY_CALLS") for why, wait_s in wrong + right)
 
 
-async def test_one_machine_is_given_so_many_certificates(place: Place) -> None:
+async def test_one_machine_is_given_so_many_certificates(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever joins or renews on and on fills neither the register nor the audit log; others get theirs."""
+    monkeypatch.setattr("syndicate.manager.rpc.join._SIGNED_BURST", 6.0)  # each is synced to the disk
     _, text = place.office.create_token(2, 3600)
 
     async def ask(stub: Any, name: str, token: str = text) -> str | None:
@@ -119,17 +127,17 @@ async def test_one_machine_is_given_so_many_certificates(place: Place) -> None:
 
     async with place.users() as channel:
         stub: Any = registry_grpc.RegistryStub(channel)
-        wrong = await asyncio.gather(*(ask(stub, "node-k", "abcd1234.nonsense") for _ in range(70)))
-        given = [await ask(stub, "node-j") for _ in range(70)]
+        wrong = await asyncio.gather(*(ask(stub, "node-k", "abcd1234.nonsense") for _ in range(16)))
+        given = [await ask(stub, "node-j") for _ in range(16)]
         other = await ask(stub, "node-k")
         identity = place.office.renew("node-m", ()).identity
         await place.reload()
         async with place.volunteers(of_bundle(identity)) as own:
-            renewed = [await _renewed(registry_grpc.RegistryStub(own)) for _ in range(70)]
+            renewed = [await _renewed(registry_grpc.RegistryStub(own)) for _ in range(16)]
 
     assert set(wrong) == {"BAD_JOIN_TOKEN"} and other is None
     for answers in (given, renewed):
-        assert set(answers) == {None, "TOO_MANY_CALLS"} and 60 <= answers.count(None) <= 62
+        assert set(answers) == {None, "TOO_MANY_CALLS"} and 6 <= answers.count(None) <= 8
 
 
 async def _renewed(stub: Any) -> str | None:
@@ -146,14 +154,15 @@ async def _renewed(stub: Any) -> str | None:
 async def test_a_clock_that_is_off_is_told_with_the_offset(place: Place) -> None:
     """In words, and as a number for programs."""
     _, text = place.office.create_token(1, 3600)
-    late = stamp()
+    began, late = time.time(), stamp()
     late.utc_ns -= 7200 * 10**9
     async with place.users() as channel:
         stub: Any = registry_grpc.RegistryStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Join(asked(text, sent_at=late), timeout=WAIT_S)
-    assert "7,200 s behind the manager's" in (caught.value.details() or "")
-    assert dict(caught.value.trailing_metadata() or ())["syndicate-meta-offset_s"] == "-7200"
+    behind_s = -int(trailer(caught.value)["syndicate-meta-offset_s"])
+    assert 7200 <= behind_s <= 7200 + math.ceil(time.time() - began)  # with the way there
+    assert f"{behind_s:,} s behind the manager's" in (caught.value.details() or "")
 
 
 async def test_without_its_key_the_authority_signs_for_nobody(place: Place) -> None:

@@ -250,7 +250,7 @@ async def test_room_comes_when_the_disk_has_written(tmp_path: Path) -> None:
     full = store.full
     told = Told()
     store.start(told.take, lambda _path, error: told.trouble.append(error))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await store.room()
     await store.close()
 

@@ -49,9 +49,10 @@ async def ended(volunteer: ScriptedVolunteer) -> grpc.aio.AioRpcError:
     return error
 
 
-async def test_a_volunteer_is_welcomed(manager: Running) -> None:
+async def test_a_volunteer_is_welcomed(start: Start) -> None:
     """Welcome names the cluster, the epoch, a prefix, and the intervals to keep."""
-    async with manager.volunteer().attached() as volunteer:
+    intervals = {"heartbeat_interval_s": 5.0, "orphan_after_s": 30.0}
+    async with start(**intervals) as manager, manager.volunteer().attached() as volunteer:
         welcome = volunteer.welcome
 
     assert welcome.cluster_id.startswith("c-")
@@ -87,6 +88,7 @@ async def test_heartbeats_are_acknowledged_with_stamps(manager: Running) -> None
 
 async def test_two_heartbeats_tell_the_clock(manager: Running) -> None:
     """The second heartbeat closes the first exchange, and the node's clock is known with a bound."""
+    began_ns = time.monotonic_ns()
     async with manager.volunteer().attached() as volunteer:
         for number in (1, 2):
             volunteer.beat()
@@ -95,9 +97,9 @@ async def test_two_heartbeats_tell_the_clock(manager: Running) -> None:
             )
         nodes = await manager.scheduler.ListNodes(scheduler.ListNodesRequest(), **manager.credentials)
 
-    clock = nodes.nodes[0].clock
+    clock, took_ns = nodes.nodes[0].clock, time.monotonic_ns() - began_ns
     assert clock.boot_id == "boot-1"
-    assert abs(clock.offset_ns) <= clock.error_ns < 1_000_000_000
+    assert abs(clock.offset_ns) <= clock.error_ns < took_ns
 
 
 async def test_a_silent_volunteer_loses_its_stream(start: Start) -> None:
@@ -344,11 +346,11 @@ async def test_a_volunteer_is_not_silent_while_it_is_not_read(
         await gate.wait()
 
     monkeypatch.setattr(LogStore, "room", room)
-    async with start(heartbeat_interval_s=0.05) as manager, manager.volunteer().attached() as volunteer:
+    async with start(heartbeat_interval_s=0.5) as manager, manager.volunteer().attached() as volunteer:
         volunteer.beat()
         await asyncio.wait_for(reached.wait(), WAIT_S)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(volunteer.ended), 0.5)
+            await asyncio.wait_for(asyncio.shield(volunteer.ended), 2.0)
         gate.set()
         error = await ended(volunteer)
 
@@ -400,14 +402,13 @@ async def test_a_reader_of_logs_keeps_a_pace(manager: Running, monkeypatch: pyte
         call = manager.scheduler.ReadLogs(
             scheduler.ReadLogsRequest(job_id=job_id, follow=True), **manager.credentials
         )
-        took = []
-        for offset, data in enumerate((b"a", b"b", b"c")):
-            began = time.monotonic()
+        began = time.monotonic()
+        for offset, data in enumerate((b"a", b"b", b"c", b"d", b"e")):
             volunteer.log(volunteer.task("master"), offset, data)
             assert (await call.read()).piece.data == data
-            took.append(time.monotonic() - began)
+        took_s = time.monotonic() - began
 
-    assert took[2] > 0.2  # the first two may fall into one round
+    assert took_s > 0.5  # of 1.2: a piece may fall into the round of the one before, where a thread was slow
 
 
 async def test_a_volunteer_that_does_not_read_is_let_go(manager: Running) -> None:

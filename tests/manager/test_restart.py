@@ -96,7 +96,7 @@ async def test_logs_survive_a_restart(start: Start) -> None:
 
 async def test_those_who_wait_are_told_to_try_again(start: Start) -> None:
     """A stop ends streams and watches with UNAVAILABLE, not with silence."""
-    async with start() as manager:
+    async with start(stop_grace_s=WAIT_S) as manager:
         volunteer = manager.volunteer()
         async with volunteer.attached():
             job_id = await manager.submit(machines=1)
@@ -177,7 +177,7 @@ def manager_process(state: Path) -> subprocess.Popen[bytes]:
 async def until_ready(process: subprocess.Popen[bytes], state: Path) -> Running:
     """Wait until it says that it is ready."""
     assert process.stdout is not None
-    line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 4 * WAIT_S)
+    line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), WAIT_S)
     process.stdout.close()
     assert line.startswith(b"ready ")
     said = json.loads((state / "manager.ready").read_text())

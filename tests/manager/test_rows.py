@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.manager.core import model, records
 from syndicate.manager.store import rows, schema
@@ -240,6 +240,7 @@ anything: st.SearchStrategy[records.Record] = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(anything)
 def test_every_record_survives_its_row(record: records.Record) -> None:
     """What goes through JSON text comes back equal, field for field."""

@@ -109,12 +109,15 @@ async def test_who_gives_up_before_the_answer_changes_nothing(start: Start, tmp_
 async def _is_signing(place: Place) -> bool:
     """Whether somebody waits for the folder's lock: one more than this process's own."""
     lock = (place.office.folder.path / "lock").stat().st_ino
-    held = [os.stat(f"/proc/self/fd/{each}").st_ino for each in os.listdir("/proc/self/fd") if _is_open(each)]
-    return held.count(lock) > 1
+    return [_inode(each) for each in os.listdir("/proc/self/fd")].count(lock) > 1
 
 
-def _is_open(descriptor: str) -> bool:
-    return os.path.exists(f"/proc/self/fd/{descriptor}")
+def _inode(descriptor: str) -> int:
+    """Of what is open there; 0 where another thread has closed it meanwhile."""
+    try:
+        return os.stat(f"/proc/self/fd/{descriptor}").st_ino
+    except FileNotFoundError:
+        return 0
 
 
 async def test_what_operators_do_is_in_the_audit_log(start: Start, tmp_path: Path) -> None:

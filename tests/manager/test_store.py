@@ -56,7 +56,7 @@ from syndicate.manager.store.migrate import alembic_config
 
 AT = Stamp("boot", 1, 2)
 SPEC = JobSpec("job", Source("0" * 64, 10), 1, None, 0, 60.0)
-WAIT_S = 5.0
+WAIT_S = 60.0
 
 
 def job(job_id: int, state: JobState = JobState.QUEUED, owner: str = "alice") -> JobRecord:

@@ -35,6 +35,8 @@ from tests.manager.conftest import Running, Start
 from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, reason, stamp
 
 LOCAL = [("grpc.use_local_subchannel_pool", 1)]
+# Of a certificate that runs out: whoever shows it may stand still for seconds before.
+SHORT_LIFE_S = 6
 
 
 class Place:
@@ -348,7 +350,7 @@ async def test_a_revoked_volunteer_is_cut_off_at_once(place: Place) -> None:
 
 async def test_a_stream_ends_when_its_certificate_does(place: Place) -> None:
     """A connection that stands is no way around the date."""
-    pair = signed(place.office.folder, end=2)
+    pair = signed(place.office.folder, end=SHORT_LIFE_S)
     await place.reload()
     volunteer = place.volunteer("node-a", pair)
     async with volunteer.attached():
@@ -360,7 +362,7 @@ async def test_a_stream_ends_when_its_certificate_does(place: Place) -> None:
 
 async def test_a_stream_goes_on_where_its_volunteer_has_renewed(place: Place) -> None:
     """The manager has signed for it: the stream outlives the certificate that it began with."""
-    pair = signed(place.office.folder, end=2)
+    pair = signed(place.office.folder, end=SHORT_LIFE_S)
     await place.reload()
     volunteer = place.volunteer("node-a", pair)
     async with volunteer.attached(), place.volunteers(pair) as channel:
@@ -371,7 +373,7 @@ async def test_a_stream_goes_on_where_its_volunteer_has_renewed(place: Place) ->
         answer = await stub.Renew(asked, timeout=WAIT_S)
         assert (await stub.Renew(asked, timeout=WAIT_S)) == answer
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(3.0):
+            async with asyncio.timeout(SHORT_LIFE_S + 1.0):
                 await asyncio.shield(volunteer.ended)
     issued = place.office.folder.register().live("node-a", int(time.time()))
     assert len(issued) == 1 and issued[0].not_after > time.time() + 80 * DAY

@@ -29,8 +29,10 @@ ERROR = grpc.aio.AioRpcError
 @pytest.mark.parametrize("how", ["revoked", "disabled", "expired", "moved"])
 async def test_a_stream_ends_with_what_opened_it(manager: Running, how: str) -> None:
     """Within seconds, though nothing happens in it; who only changed teams opens another."""
-    alice = await join(manager, "alice", expires_in_s=1.5 if how == "expired" else 0)
+    alice = await join(manager, "alice")
     async with running_job(manager, alice) as (job_id, _):
+        if how == "expired":  # only now: all before it may take long
+            alice = await join(manager, "alice", expires_in_s=1.5)
         request = pb.ReadLogsRequest(job_id=job_id, follow=True)
         stream = alice.stub.ReadLogs(request, metadata=bearer(alice.token), timeout=WAIT_S)
         await stream.initial_metadata()
@@ -56,7 +58,7 @@ async def test_a_stream_ends_with_what_opened_it(manager: Running, how: str) -> 
 
 async def test_calls_a_second_are_bounded(start: Start) -> None:
     """Who calls too often is told when to come again; others are not hindered, and staff may more often."""
-    async with start(user_calls_per_s=1, user_calls_burst=5) as manager:
+    async with start(user_calls_per_s=0.01, user_calls_burst=5) as manager:
         alice, bob = await join(manager, "alice"), await join(manager, "bob")
         tutor = await join(manager, "tutor", STAFF)
         for _ in range(5):
@@ -70,7 +72,7 @@ async def test_calls_a_second_are_bounded(start: Start) -> None:
             await who(admin(manager))
 
     assert code_and_reason(refused.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
-    assert 0 < float(trailer(refused.value)["syndicate-meta-retry_after_s"]) <= 1
+    assert 0 < float(trailer(refused.value)["syndicate-meta-retry_after_s"]) <= 100
 
 
 async def test_changes_a_day_are_bounded(start: Start) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from manager_core.harness import CLIENT, Cluster, running
+from manager_core.volunteer import SECOND
 from syndicate.manager.core import effects as fx
 from syndicate.manager.core import events as ev
 from syndicate.manager.core.access import Caller, Origin
 from syndicate.manager.core.barriers import MOST_DROPS, MOST_LINES, MOST_TROUBLES
-from syndicate.manager.core.errors import BadRequest, Ended, Refused, TooLate
+from syndicate.manager.core.errors import BadRequest, Ended, NotFound, Refused, TooLate
 from syndicate.manager.core.model import (
     NO_SYNC,
     AnswerCode,
@@ -171,6 +173,56 @@ def test_what_is_open_can_be_asked() -> None:
     assert found.as_of is not None
 
 
+def test_what_is_open_is_current_as_long_as_its_volunteer_is_heard() -> None:
+    """Nothing need happen at a barrier for that: a heartbeat says as much."""
+    cluster = running(2)
+    cluster.heartbeat(cluster.holder("master")[0])
+    cluster.advance(1)
+    cluster.tell_barriers("master", BarrierNews((), 0, (an_open_one(cluster),)))
+    told_at = cluster.machine.barriers(1).current_at
+    assert told_at is not None and told_at == cluster.machine.barriers(1).as_of
+
+    cluster.advance(60)
+
+    found = cluster.machine.barriers(1)
+    assert found.as_of == told_at and not found.away
+    assert found.current_at is not None
+    assert cluster.ns - found.current_at.monotonic_ns <= 5 * SECOND
+
+
+def test_what_is_open_is_as_old_as_its_volunteer_is_away() -> None:
+    """Also just after it came back: a Hello tells nothing of barriers, what follows it does."""
+    cluster = running(2)
+    volunteer, _ = cluster.holder("master")
+    cluster.tell_barriers("master", BarrierNews((), 0, (an_open_one(cluster),)))
+    cluster.heartbeat(volunteer)
+    heard = cluster.now
+    cluster.detach(volunteer)
+    cluster.advance(8)
+
+    found = cluster.machine.barriers(1)
+    assert (found.current_at, found.away) == (heard, True)
+    assert [one.barrier for one in found.open] == ["start"]
+
+    cluster.attach(volunteer)
+    found = cluster.machine.barriers(1)
+    assert (found.current_at, found.away) == (found.as_of, False)
+
+    cluster.heartbeat(volunteer)
+    assert cluster.machine.barriers(1).current_at == cluster.now
+
+
+def test_after_a_restart_nothing_is_known_of_barriers() -> None:
+    """Until their volunteer is back; that none is listed does not mean then that none is open."""
+    cluster = running(2)
+    cluster.tell_barriers("master", BarrierNews((), 0, (an_open_one(cluster),)))
+
+    cluster.restart()
+
+    found = cluster.machine.barriers(1)
+    assert (found.as_of, found.current_at, found.away, found.open) == (None, None, True, ())
+
+
 def test_a_job_that_has_ended_has_no_barriers() -> None:
     """Nor has one that waits."""
     cluster = running(1)
@@ -256,7 +308,7 @@ def test_a_drop_goes_to_the_member_that_serves() -> None:
     assert volunteer.dropped == ["start", ""]
 
 
-def test_a_drop_is_answered_when_the_server_was_asked_for_it() -> None:
+def test_a_drop_is_answered_when_the_server_has_done_it() -> None:
     """Not when the order goes out; a repeat meanwhile waits with it, one under another name does not."""
     cluster = running(2)
 
@@ -266,9 +318,73 @@ def test_a_drop_is_answered_when_the_server_was_asked_for_it() -> None:
     cluster.deliver()
 
     assert before == [False, False]
-    assert [cluster.replies[call] for call in calls] == [fx.DropReply()] * 2
+    assert [cluster.replies[call] for call in calls] == [fx.DropReply(1)] * 2
     assert cluster.replies[other].reason == "BAD_FIELD"
     assert cluster.holder("master")[0].dropped == ["start"]
+
+
+@pytest.mark.parametrize("number", [1, 3, None])
+def test_how_many_were_dropped_is_told(number: int | None) -> None:
+    """As the server says; an older volunteer does not, and is believed."""
+    cluster = running(2)
+    cluster.holder("master")[0].droppable = number
+
+    assert dropped(cluster) == fx.DropReply(number)
+    assert dropped(cluster, "", "r2") == fx.DropReply(number)
+
+
+def test_a_barrier_that_is_not_there_is_not_found() -> None:
+    """Those that are open are named, as far as they are known; a repeat is told the same."""
+    cluster = running(2)
+    volunteer, _ = cluster.holder("master")
+    volunteer.droppable = 0
+
+    none = dropped(cluster, "strat")
+    names = ["start", "strat", *[f"b{number}" for number in range(7)]]
+    found = tuple(replace(an_open_one(cluster), barrier=name) for name in names)
+    cluster.tell_barriers("master", BarrierNews((), 0, found, 4))
+    some = [dropped(cluster, "strat", request_id) for request_id in ("r2", "r2")]
+
+    assert (type(none), none.reason, none.metadata) == (NotFound, "NO_SUCH_BARRIER", {"barrier": "strat"})
+    assert none.detail == "job 1 has no barrier 'strat': none is open"
+    assert [one.detail for one in some] == [
+        "job 1 has no barrier 'strat': open are 'start', 'b0', 'b1', 'b2', 'b3', 'b4' and 6 more"
+    ] * 2
+    assert volunteer.dropped == ["strat", "strat"]
+
+
+def test_a_barrier_that_was_not_told_of_yet_is_dropped() -> None:
+    """What the manager knows of open barriers is of a moment ago: the server alone knows better."""
+    cluster = running(2)
+    cluster.tell_barriers("master", BarrierNews((), 0, (an_open_one(cluster),)))
+
+    assert dropped(cluster, "new") == fx.DropReply(1)
+
+
+def test_where_none_is_there_dropping_all_is_done() -> None:
+    """It is what was asked for."""
+    cluster = running(2)
+    cluster.holder("master")[0].droppable = 0
+
+    assert dropped(cluster, "") == fx.DropReply(0)
+
+
+def test_a_drop_that_is_asked_for_again_of_a_restarted_manager_is_the_same_order() -> None:
+    """Its volunteer knows it by its name, and tells what it dropped the first time."""
+    cluster = running(2)
+    volunteer, _ = cluster.holder("master")
+    volunteer.mute.add("DropBarriers")
+    ask_to_drop(cluster)
+    cluster.deliver()
+    volunteer.mute.clear()
+    volunteer.droppable = 0
+    cluster.restart()
+    for each in cluster.volunteers.values():
+        cluster.attach(each)
+    cluster.deliver()
+
+    assert dropped(cluster) == fx.DropReply(1)
+    assert volunteer.dropped == ["start"]
 
 
 def test_a_drop_that_is_lost_with_its_stream_goes_out_with_the_next() -> None:
@@ -283,7 +399,7 @@ def test_a_drop_that_is_lost_with_its_stream_goes_out_with_the_next() -> None:
     cluster.deliver()
 
     assert (lost, volunteer.dropped) == ([], ["start"])
-    assert cluster.replies[call] == fx.DropReply()
+    assert cluster.replies[call] == fx.DropReply(1)
 
 
 def test_a_drop_whose_answer_is_lost_is_answered_by_the_next_stream() -> None:
@@ -299,7 +415,7 @@ def test_a_drop_whose_answer_is_lost_is_answered_by_the_next_stream() -> None:
     cluster.attach(volunteer)
     cluster.deliver()
 
-    assert cluster.replies[call] == fx.DropReply()
+    assert cluster.replies[call] == fx.DropReply(1)
     assert volunteer.dropped == ["start"]
 
 
@@ -319,7 +435,7 @@ def test_a_drop_that_nobody_answers_is_told_so_and_not_done_later() -> None:
 
 
 def test_a_drop_that_the_volunteer_could_not_do_is_an_error() -> None:
-    """With what it said; the same request may be tried again."""
+    """With what it said; another request may try again."""
     cluster = running(2)
     volunteer, held = cluster.holder("master")
     failing = volunteer.session
@@ -332,7 +448,7 @@ def test_a_drop_that_the_volunteer_could_not_do_is_an_error() -> None:
     assert (to, held.ref.task) == (failing, "master")
     assert cluster.replies[call].reason == "DROP_FAILED"
     assert "it does not listen" in cluster.replies[call].detail
-    assert dropped(cluster) == fx.DropReply()
+    assert dropped(cluster, request_id="r2") == fx.DropReply(1)
 
 
 def test_drops_under_way_are_bounded() -> None:
@@ -345,7 +461,7 @@ def test_drops_under_way_are_bounded() -> None:
 
     assert refused == "TOO_MANY_DROPS"
     assert len(cluster.holder("master")[0].dropped) == MOST_DROPS
-    assert dropped(cluster, "more", "r-more") == fx.DropReply()
+    assert dropped(cluster, "more", "r-more") == fx.DropReply(1)
 
 
 @pytest.mark.parametrize("how", ["cancelled", "lost"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.manager.core import clock
 from syndicate.manager.core.model import Stamp
@@ -30,6 +30,7 @@ def exchange(ns: int, offset: int, out: int, wait: int, back: int) -> tuple[Stam
     )
 
 
+@settings(deadline=None)
 @given(
     offset=st.integers(-(10**18), 10**18),
     out=st.integers(0, 10**9),
@@ -67,6 +68,7 @@ def test_a_tight_bound_outlives_a_loose_one() -> None:
     assert clock.bound(late, late.at_ns).error_ns == 50_000_000
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)), min_size=1, max_size=20))
 def test_merged_bounds_still_hold_the_truth_under_drift(delays: list[tuple[int, int]]) -> None:
     """A clock that runs 150 ppm fast stays within the merged bounds of any exchanges."""

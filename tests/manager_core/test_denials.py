@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.manager.core.audit import MOST_KINDS, WINDOW_NS, Denials
 from syndicate.manager.core.user_events import Audited
@@ -50,6 +50,7 @@ def calls_in(line: Audited) -> int:
     return int(found[1].replace(",", "")) if found else 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 10**9)), max_size=400))
 def test_lines_a_minute_are_bounded_and_none_is_lost(calls: list[tuple[int, int]]) -> None:
     """However many hosts try: at most two lines a kind and minute, and every call is in one of them."""

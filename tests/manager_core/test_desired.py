@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.manager.core import desired
 from syndicate.manager.core.effects import LinkState, SetNetwork, SetTask
@@ -121,6 +121,7 @@ def test_a_task_is_paused_or_its_disk_is_full(kind: FaultKind, state: tuple[bool
     assert desired.task([line(kind), line(FaultKind.DISCONNECT, 2)]) == SetTask(*state)
 
 
+@settings(deadline=None)
 @given(ledger=ledgers, data=st.data())
 def test_the_order_of_lines_tells_nothing(ledger: list[FaultRecord], data: st.DataObject) -> None:
     """Bit for bit, rounding included."""
@@ -129,6 +130,7 @@ def test_the_order_of_lines_tells_nothing(ledger: list[FaultRecord], data: st.Da
     assert desired.task(ledger) == desired.task(mixed)
 
 
+@settings(deadline=None)
 @given(ledger=ledgers, data=st.data())
 def test_applying_and_healing_in_any_order_is_what_is_left(
     ledger: list[FaultRecord], data: st.DataObject
@@ -147,6 +149,7 @@ def test_applying_and_healing_in_any_order_is_what_is_left(
     assert desired.task(stays) == desired.task(left)
 
 
+@settings(deadline=None)
 @given(ledger=ledgers)
 def test_a_state_says_each_thing_once(ledger: list[FaultRecord]) -> None:
     """No address is cut in two ways, all are in order, and links are within their bounds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from manager_core.faults import done, fault_commands, refused
 from manager_core.harness import Cluster, running
@@ -188,6 +188,7 @@ calls = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(asked=st.lists(calls, min_size=1, max_size=6))
 def test_whatever_is_asked_is_answered(asked: list[tuple[Any, dict[str, Any]]]) -> None:
     """By what it did or by an error of the tree; the manager's invariants hold after each."""

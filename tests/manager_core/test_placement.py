@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.manager.core.placement import plan, shadow_of
 from syndicate.manager.core.snapshot import FreeNode, Placement, Running, Snapshot, Waiting
@@ -100,6 +100,7 @@ snapshots = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(snapshots)
 def test_no_slot_is_given_twice_and_gangs_are_whole(snapshot: Snapshot) -> None:
     """A plan uses free slots only, each once, one domain a job, and starts no job twice."""
@@ -115,6 +116,7 @@ def test_no_slot_is_given_twice_and_gangs_are_whole(snapshot: Snapshot) -> None:
         assert {domain_of[slot] for slot in placement.slots} == {placement.domain}
 
 
+@settings(deadline=None)
 @given(snapshots)
 def test_backfill_never_delays_the_head(snapshot: Snapshot) -> None:
     """With every job as long as its limit, the head can start when it could without any backfill."""

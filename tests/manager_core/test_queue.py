@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.manager.core.queue import Queue
 from syndicate.manager.core.snapshot import Waiting
@@ -55,6 +55,7 @@ def test_a_requeued_job_comes_before_later_ones() -> None:
     assert [queue.place(job_id) for job_id in (3, 5, 6)] == [1, 2, 3]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from("abcd")), min_size=30, max_size=60), st.data())
 def test_places_far_back_are_right_to_within_the_number_of_owners(
     jobs: list[tuple[int, str]], data: st.DataObject
@@ -116,6 +117,7 @@ def test_an_owner_without_jobs_costs_nothing_and_keeps_its_turn() -> None:
     assert order(queue) == [1002, 1001]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 30), st.sampled_from("abc")), unique_by=lambda job: job[0]), st.data()
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.manager.core import shapes
 from syndicate.manager.core.model import PartitionShape
@@ -16,6 +16,7 @@ def members(number: int) -> list[str]:
     return ["master", *[f"slave-{i}" for i in range(number - 1)]]
 
 
+@settings(deadline=None)
 @given(number=st.integers(2, 40), seed=seeds)
 def test_an_order_is_drawn_of_all_members_and_the_same_by_the_same_seed(number: int, seed: int) -> None:
     """Nobody is lost or doubled."""
@@ -43,6 +44,7 @@ def test_halves_are_in_order_the_smaller_one_first() -> None:
     assert groups == (("master", "slave-0"), ("slave-1", "slave-2", "slave-3"))
 
 
+@settings(deadline=None)
 @given(number=st.integers(2, 40), seed=seeds)
 def test_random_halves_are_halves(number: int, seed: int) -> None:
     """Of everybody."""
@@ -51,6 +53,7 @@ def test_random_halves_are_halves(number: int, seed: int) -> None:
     assert sorted(small + large) == sorted(members(number))
 
 
+@settings(deadline=None)
 @given(number=st.integers(3, 60), seed=seeds)
 def test_in_a_majority_ring_each_reaches_another_majority(number: int, seed: int) -> None:
     """Itself counted and first; mutual; no two the same; and no more of them than it takes."""
@@ -62,6 +65,7 @@ def test_in_a_majority_ring_each_reaches_another_majority(number: int, seed: int
     assert len({frozenset(group) for group in reached}) == number
 
 
+@settings(deadline=None)
 @given(number=st.integers(3, 40), seed=seeds, named=st.booleans())
 def test_the_one_of_a_bridge_is_in_neither_half(number: int, seed: int, named: bool) -> None:
     """Drawn, or named."""
@@ -72,6 +76,7 @@ def test_the_one_of_a_bridge_is_in_neither_half(number: int, seed: int, named: b
     assert 0 <= len(large) - len(small) <= 1
 
 
+@settings(deadline=None)
 @given(number=st.integers(2, 40), seed=seeds)
 def test_isolate_one_leaves_the_rest_together(number: int, seed: int) -> None:
     """One, and all others."""
@@ -81,6 +86,7 @@ def test_isolate_one_leaves_the_rest_together(number: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("shape", PartitionShape)
+@settings(deadline=None)
 @given(number=st.integers(3, 30), seed=seeds)
 def test_who_is_cut_from_another_is_cut_in_both_directions(
     shape: PartitionShape, number: int, seed: int
@@ -95,6 +101,7 @@ def test_who_is_cut_from_another_is_cut_in_both_directions(
         assert all(one in cuts[other][0] for other in out)
 
 
+@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 4), min_size=2, max_size=5))
 def test_one_way_a_later_group_is_not_heard_by_an_earlier_one(sizes: list[int]) -> None:
     """What it sends is lost at both ends; what it is sent passes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from manager_core.people import ADMIN, TUTOR, People, called, student
 from syndicate.manager.core.access import Origin
@@ -158,6 +158,7 @@ def test_a_token_is_known_by_its_digest_alone(people: People) -> None:
     assert opens(token, "r") and not opens(token, "R") and not opens(token, token.digest)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_a_token_or_none(text: str) -> None:
     """Garbage has neither id nor secret; what is made is read back."""

@@ -89,6 +89,7 @@ class Volunteer:
     received: list[fx.Command] = field(default_factory=list)
     starts: list[tuple[int, int, str, int]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)  # barriers
+    droppable: int | None = 1  # how many there are to drop
     made: int = 0
     net: int = 0
     # With a lease the volunteer ends its tasks when it was not heard for `orphan_after_s`, and locks lapse.
@@ -205,6 +206,7 @@ class Volunteer:
                 fields["processes"] = 2
             case fx.DropBarriers(barrier):
                 self.dropped.append(barrier)
+                fields["dropped"] = self.droppable
             case fx.Release():
                 del self.held[command.slot]
         return AnswerCode.DONE, fields

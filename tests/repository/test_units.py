@@ -28,7 +28,7 @@ def written(folder: Path, name: str) -> Path:
 def exposure(path: Path) -> float:
     """Systemd's own mark, 0 to 10, of how much a service could do."""
     words = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)]
-    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout
+    said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
     assert found is not None, said
     return float(found[1])
@@ -53,7 +53,7 @@ def test_systemd_reads_them(tmp_path: Path, name: str) -> None:
     """No key and no value is unknown to the oldest systemd that is supported."""
     path = written(tmp_path, name)
     said = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(path)], capture_output=True, text=True, timeout=30
+        ["systemd-analyze", "verify", "--man=no", str(path)], capture_output=True, text=True, timeout=60
     )
     assert [line for line in said.stderr.splitlines() if name in line] == []
 

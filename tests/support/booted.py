@@ -30,7 +30,7 @@ PACKAGES = (
     *("zstd", "nftables", "iproute2", "kmod", "util-linux"),
 )
 BIN = "/opt/syndicate/bin"
-WITHIN_S = 60.0
+WITHIN_S = 180.0
 # Containers have the host's kernel, and so its boot id: each of these boots gets one of its own.
 _BOOT_ID = """\
 [Unit]
@@ -66,17 +66,26 @@ def base_archive(packages: Sequence[str] = PACKAGES, units: Mapping[str, str] = 
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = CACHE / f".{suite}-{uuid.uuid4().hex}"
     try:
-        wanted = ",".join(packages)
-        run("debootstrap", "--variant=minbase", f"--include={wanted}", suite, str(folder), timeout=280)
+        _debootstrap(folder, suite, packages)
         for rest in ("var/cache/apt/archives", "var/lib/apt/lists"):
             shutil.rmtree(folder / rest)
         _lay_units(folder / "etc/systemd/system", units)
         part = archive.with_suffix(f".{uuid.uuid4().hex}")
-        run("tar", "-C", str(folder), "-cf", str(part), ".", timeout=60)
+        run("tar", "-C", str(folder), "-cf", str(part), ".", timeout=300)
         part.rename(archive)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return archive
+
+
+def _debootstrap(folder: Path, suite: str, packages: Sequence[str]) -> None:
+    """From a mirror that may be out of reach for a moment: in three tries."""
+    wanted = f"--include={','.join(packages)}"
+    for is_last in (False, False, True):
+        made = run("debootstrap", "--variant=minbase", wanted, suite, str(folder), check=is_last, timeout=600)
+        if made.returncode == 0:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lay_units(folder: Path, units: Mapping[str, str]) -> None:
@@ -126,11 +135,11 @@ def software(folder: Path) -> Path:
     dist, opt = folder / "dist", folder / "opt"
     opt.mkdir()
     build = ["-m", "build", "-q", "--wheel", "--no-isolation", "--outdir", str(dist), str(ROOT)]
-    run(sys.executable, *build, timeout=120)
+    run(sys.executable, *build, timeout=300)
     (wheel,) = dist.glob("*.whl")
     there = ["bwrap", "--dev-bind", "/", "/", "--bind", str(opt), "/opt"]
-    run(*there, "/usr/bin/python3", "-m", "venv", "/opt/syndicate", timeout=60)
-    run(*there, f"{BIN}/pip", "-q", "install", "--no-deps", "--no-index", str(wheel), timeout=60)
+    run(*there, "/usr/bin/python3", "-m", "venv", "/opt/syndicate", timeout=300)
+    run(*there, f"{BIN}/pip", "-q", "install", "--no-deps", "--no-index", str(wheel), timeout=300)
     (site,) = (opt / "syndicate" / "lib").glob("python3*/site-packages")
     (site / "dependencies.pth").write_text("/opt/dependencies\n")
     run("chmod", "-R", "a+rX", str(opt))
@@ -241,21 +250,21 @@ def make_image(address: str, base: Path | None = None) -> str:
     """The base image, by its id."""
     with (base or base_archive()).open("rb") as archive:
         made = subprocess.run(
-            ["docker", "--host", address, "import", "-"], stdin=archive, capture_output=True, timeout=120
+            ["docker", "--host", address, "import", "-"], stdin=archive, capture_output=True, timeout=300
         )
     assert made.returncode == 0, made.stderr.decode()
     return made.stdout.decode().strip()
 
 
 def docker(
-    address: str, *words: str, text: str | None = None, check: bool = True, timeout: float = 120
+    address: str, *words: str, text: str | None = None, check: bool = True, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """A docker command, with that engine."""
     return run("docker", "--host", address, *words, text=text, check=check, timeout=timeout)
 
 
 def run(
-    *command: str, text: str | None = None, check: bool = True, timeout: float = 120
+    *command: str, text: str | None = None, check: bool = True, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """A command, which must end well unless `check` is off."""
     environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}

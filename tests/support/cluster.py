@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -64,10 +65,21 @@ def eventually(
 
 
 def free_port() -> int:
-    """A port that nobody has, at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has at this moment, and that the kernel gives to no connection of its own accord.
+
+    One of those could be taken before it is used, or while a daemon that had it is started again.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    dice = random.SystemRandom()  # the tests' own begin anew with each: all would try the same ports
+    for _ in range(1000):
+        port = dice.randrange(lowest // 2, lowest)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:  # somebody has it, or may not have it
+                continue
+            return port
+    raise OSError("no port is free")
 
 
 class Daemon:
@@ -94,11 +106,11 @@ class Daemon:
         descriptor = os.pidfd_open(self.pid)
         try:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            assert select.select([descriptor], [], [], 10)[0], f"{self.name} does not end"
+            assert select.select([descriptor], [], [], WAIT_S)[0], f"{self.name} does not end"
         finally:
             os.close(descriptor)
         if self.started is not None:
-            processes.stop(self.started, 10.0)
+            processes.stop(self.started, WAIT_S)
 
     def pause(self) -> None:
         """Stops it, as a machine that hangs."""
@@ -117,14 +129,14 @@ class Daemon:
         """Starts another command in its place, with these settings in its environment this once."""
         environ = self._environ | settings
         if argv[0] == "bwrap":
-            self.started = processes.start_wrapped(argv, self._log, environ, 10.0)
+            self.started = processes.start_wrapped(argv, self._log, environ, WAIT_S)
         else:
             self.started = processes.start(argv, self._log, environ)
         self.pid = self.started.pid
 
     def stop(self) -> None:
         """Ends it as `down` would, so that it clears up, and waits until it is gone."""
-        processes.stop(self.started or processes.Process(self.pid, self._start_ticks), 20.0)
+        processes.stop(self.started or processes.Process(self.pid, self._start_ticks), WAIT_S)
 
 
 class Cluster:
@@ -151,7 +163,7 @@ class Cluster:
         self.daemons = {
             name: Daemon(name, part["pid"], self.dir / f"{name}.log") for name, part in state["parts"].items()
         }
-        self.users = self.client(self.token, connect_for=20.0)
+        self.users = self.client(self.token, connect_for=WAIT_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,7 +171,7 @@ class Cluster:
         for name in ("volunteer", "manager", "keeper"):
             # Those that a test started again are not in the record of `up`.
             if (again := self.daemons[name].started) is not None:
-                processes.stop(again, 20.0)
+                processes.stop(again, WAIT_S)
         down = self.ctl("down", "--dir", str(self.dir))
         assert down.returncode == 0, down.stderr
 
@@ -195,7 +207,7 @@ class Cluster:
             [*command, "--json"],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=WAIT_S,
             check=False,
             env=self.environment,
         )
@@ -285,7 +297,7 @@ class Cluster:
         Raises AssertionError with what became of the job where it was, or where the stream failed.
         """
         is_late = threading.Event()
-        users = self.client(self.token, connect_for=20.0)
+        users = self.client(self.token, connect_for=WAIT_S)
 
         def cut() -> None:
             is_late.set()
@@ -321,6 +333,13 @@ class Cluster:
         """Waits until all members of a job run."""
         return self.watch(job_id, lambda job: ended(job) == "running")
 
+    def until_idle(self, job_id: int) -> scheduler.Job:
+        """Waits until each member of a job of the source `idle` is the one process that it stays."""
+        job = self.until_running(job_id)
+        for task in job.tasks:
+            assert next(self.log_lines(job_id, task.ref.task)) == "up"
+        return job
+
     def log_lines(self, job_id: int, task: str, deadline_s: float = STREAM_S) -> Iterator[str]:
         """The lines of one task as they come, until the job has ended; AssertionError as `watch`."""
         rest = b""
@@ -338,7 +357,7 @@ class Cluster:
     def story(self, job_id: int) -> str:
         """What became of a job and what the daemons say, for a failing test."""
         try:
-            shown = self.ctl("show", str(job_id), timeout=20.0)
+            shown = self.ctl("show", str(job_id), timeout=WAIT_S)
             told = shown.stdout + shown.stderr
         except subprocess.TimeoutExpired:
             told = "the manager does not answer\n"
@@ -354,7 +373,7 @@ class Cluster:
             [str(BIN / "syndicate-volunteer"), "audit", "--keeper", str(self.run_dir / "keeper.sock")],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=WAIT_S,
             check=False,
         )
 
@@ -385,8 +404,9 @@ def processes_in(cgroup_name: str, *, waiting: bool = False) -> set[int]:
             command = (process / "cmdline").read_bytes()  # empty once it has ended
         except (FileNotFoundError, ProcessLookupError):
             continue
-        # bubblewrap's own processes and the shell in it, which becomes make when a task starts.
-        ahead = b"echo ready >&4" in command
+        # What the launcher has just made, bubblewrap's own processes and the shell in it, which becomes make
+        # when a task starts.
+        ahead = b"echo ready >&4" in command or b"/launcher.py" in command
         if f"0::/{cgroup_name}/slot-" in groups and command and (waiting or not ahead):
             found.add(int(process.name))
     return found

@@ -20,7 +20,7 @@ from syndicate.cli import processes
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
 
 from tests.support import shifted_clock
-from tests.support.cluster import BIN, eventually, processes_in
+from tests.support.cluster import BIN, WAIT_S, eventually, processes_in
 
 MANAGER = "10.66.7.1"
 PREFIX = 24
@@ -29,7 +29,7 @@ USERS, VOLUNTEERS = f"{MANAGER}:7000", f"{MANAGER}:7001"
 
 def ip(*words: str, check: bool = True) -> str:
     """Runs ip."""
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert done.returncode == 0 or not check, f"ip {' '.join(words)}: {done.stderr}"
     return done.stdout
 
@@ -96,7 +96,7 @@ class Hosts:
             self._start_manager()
             for host in self.hosts:
                 self._start_host(host)
-            eventually("all slots", lambda: self._free_slots() == len(self.hosts), 30.0)
+            eventually("all slots", lambda: self._free_slots() == len(self.hosts))
             self._stack = self._stack.pop_all()
         return self
 
@@ -113,15 +113,25 @@ class Hosts:
 
     def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`syndicatectl` on the manager's machine."""
+        return self._of_admin(str(BIN / "syndicatectl"), *words)
+
+    def program(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A Python program there; its environment says which manager, and what opens it."""
+        return self._of_admin(sys.executable, *words)
+
+    def _of_admin(self, *command: str) -> subprocess.CompletedProcess[str]:
         state = self.folder / "manager"
-        command = [str(BIN / "syndicatectl"), "--manager", USERS]
-        command += ["--token-file", str(state / "admin.token"), "--ca", str(state / "tls" / "ca.pem"), *words]
+        admin = {
+            "SYNDICATE_MANAGER": USERS,
+            "SYNDICATE_TOKEN_FILE": str(state / "admin.token"),
+            "SYNDICATE_CA": str(state / "tls" / "ca.pem"),
+        }
         return subprocess.run(
             inside(self.middle, *command),
-            env=self.environment,
+            env=self.environment | admin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
 
@@ -130,18 +140,18 @@ class Hosts:
         host = ManagersHost(len(self.hosts), self.mark)
         self.hosts.append(host)
         self._start_host(host)
-        eventually("its slot", lambda: self._free_slots() == len(self.hosts), 30.0)
+        eventually("its slot", lambda: self._free_slots() == len(self.hosts))
         return host
 
     def tables(self, host: Host) -> str:
         """All nftables tables of a machine, as nft lists them."""
         command = inside(host.namespace, "nft", "list", "tables")
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True).stdout
 
     def audit(self, host: Host) -> subprocess.CompletedProcess[str]:
         """What a machine's keeper has beyond what it always has."""
         command = [str(BIN / "syndicate-volunteer"), "audit", "--keeper", str(host.run_dir / "keeper.sock")]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
     def _free_slots(self) -> int:
         answer = self.ctl("cluster", "--json")
@@ -163,7 +173,7 @@ class Hosts:
             ip("-n", self.middle, "link", "set", device, "up")
         if self.routed:
             forward = ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]
-            subprocess.run(inside(self.middle, *forward), check=True, timeout=20)
+            subprocess.run(inside(self.middle, *forward), check=True, timeout=WAIT_S)
 
     def _lay_cable(self, host: Host) -> None:
         there, here = host.namespace, f"synp{host.name}"
@@ -188,7 +198,7 @@ class Hosts:
         command = [str(BIN / "syndicate-manager"), "--state-dir", str(state)]
         command += ["--listen-users", USERS, "--listen-volunteers", VOLUNTEERS]
         self._start_unprivileged("manager", self.middle, command, [state], [BIN])
-        eventually("the manager", (state / "manager.ready").exists, 20.0)
+        eventually("the manager", (state / "manager.ready").exists)
 
     def _start_host(self, host: Host) -> None:
         own = self._state(f"volunteer-{host.name}", UNPRIVILEGED_UID)
@@ -203,8 +213,8 @@ class Hosts:
         log = self.folder / f"keeper-{host.name}.log"
         shift = self._shift(host)
         started = processes.start(inside(host.namespace, *shift, *command), log, self._environ())
-        self._stack.callback(processes.stop, started, 20.0)
-        eventually(f"the keeper (see {log})", (host.run_dir / "keeper.sock").exists, 20.0)
+        self._stack.callback(processes.stop, started, WAIT_S)
+        eventually(f"the keeper (see {log})", (host.run_dir / "keeper.sock").exists)
         # For this address alone: another machine could do nothing with it.
         self._certs("add", f"node-{host.name}", "--address", host.address, "--out", str(own / "tls"))
         command = [
@@ -226,7 +236,7 @@ class Hosts:
         command = [str(BIN / "syndicate-manager"), "certs", *words, "--state-dir", str(state)]
         own = [state, *self.folder.glob("volunteer-?")]
         line = unprivileged_command(command, writable=own, readable=[BIN])
-        subprocess.run(line, check=True, timeout=20, capture_output=True)
+        subprocess.run(line, check=True, timeout=WAIT_S, capture_output=True)
 
     def _start_unprivileged(
         self,
@@ -239,8 +249,8 @@ class Hosts:
     ) -> None:
         wrapped = unprivileged_command(command, writable=writable, readable=readable, status_fd=3)
         log = self.folder / f"{name}.log"
-        started = processes.start_wrapped(inside(namespace, *prefix, *wrapped), log, self._environ(), 20.0)
-        self._stack.callback(processes.stop, started, 20.0)
+        started = processes.start_wrapped(inside(namespace, *prefix, *wrapped), log, self._environ(), WAIT_S)
+        self._stack.callback(processes.stop, started, WAIT_S)
 
     def _state(self, name: str, owner: int) -> Path:
         path = self.folder / name

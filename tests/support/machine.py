@@ -12,7 +12,7 @@ from pathlib import Path
 from syndicate.cli import processes
 from syndicate.cli.unprivileged import UNPRIVILEGED_UID, unprivileged_command
 
-from tests.support.cluster import BIN, Cluster, eventually
+from tests.support.cluster import BIN, WAIT_S, Cluster, eventually
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 INSTANCE = "syntwo"
@@ -91,12 +91,12 @@ class Machine:
         at = wrapped.index("--chdir")
         wrapped[at:at] = ["--ro-bind", str(self._boot_file), str(BOOT_ID)]
         self.log.unlink(missing_ok=True)
-        self._volunteer = processes.start_wrapped(wrapped, self.log, self._environ() | settings, 20.0)
+        self._volunteer = processes.start_wrapped(wrapped, self.log, self._environ() | settings, WAIT_S)
 
     def end_volunteer(self) -> None:
         """Ends the one that runs, if any."""
         if self._volunteer is not None:
-            processes.stop(self._volunteer, 20.0)
+            processes.stop(self._volunteer, WAIT_S)
             self._volunteer = None
 
     def told(self, *words: str) -> str:
@@ -106,7 +106,7 @@ class Machine:
             text = self.log.read_text() if self.log.exists() else ""
             return next((one for one in text.splitlines() if all(word in one for word in words)), "")
 
-        return eventually(f"{' '.join(words)} in {self.log}", line, 20.0)
+        return eventually(f"{' '.join(words)} in {self.log}", line)
 
     def _give_certificate(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True)
@@ -128,8 +128,8 @@ class Machine:
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", as_another]
         command += [str(self._boot_file), str(BOOT_ID), *self._prefix, *keeper, *self._flags]
         started = processes.start(command, log, self._environ())
-        self._stack.callback(processes.stop, started, 20.0)
-        eventually(f"the keeper (see {log})", (self._run_dir / "keeper.sock").exists, 20.0)
+        self._stack.callback(processes.stop, started, WAIT_S)
+        eventually(f"the keeper (see {log})", (self._run_dir / "keeper.sock").exists)
 
     def _made(self, name: str, owner: int) -> Path:
         path = self.folder / name

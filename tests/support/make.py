@@ -13,5 +13,5 @@ def dry_run(*words: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "-n", *words]
     return subprocess.run(
-        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=True
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=True
     )

@@ -44,7 +44,7 @@ _NOT_BASE = (
 def scrape(address: str, accept: str = OPENMETRICS) -> tuple[str, str]:
     """The text and its type."""
     request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": accept})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read().decode(), answer.headers["Content-Type"]
 
 

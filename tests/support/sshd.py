@@ -14,7 +14,7 @@ _SSHD = "/usr/sbin/sshd"
 _SSH = "/usr/bin/ssh"
 # Compiled in: the server wants this empty folder, and a package's start script makes it.
 _SEPARATION = Path("/run/sshd")
-_WITHIN_S = 10.0
+_WITHIN_S = 60.0
 
 
 @contextmanager

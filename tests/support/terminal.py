@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import pty
@@ -24,6 +25,7 @@ class OnTerminal:
     def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
         self.process = process
         self._master = master
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a piece may end within a letter
         self.raw = ""
 
     @property
@@ -31,7 +33,7 @@ class OnTerminal:
         """All that came so far, without the sequences that colour and erase."""
         return _ESCAPES.sub("", self.raw)
 
-    def until(self, pattern: str, deadline_s: float = 30.0) -> re.Match[str]:
+    def until(self, pattern: str, deadline_s: float = 60.0) -> re.Match[str]:
         """Reads on until the text so far matches; fails when it never does."""
         until = time.monotonic() + deadline_s
         while not (found := re.search(pattern, self.text)):
@@ -52,7 +54,7 @@ class OnTerminal:
             piece = os.read(self._master, 1 << 16)
         except OSError:  # the last process on the terminal has ended
             return False
-        self.raw += piece.decode(errors="replace")
+        self.raw += self._decoder.decode(piece)
         return bool(piece)
 
 
@@ -115,7 +117,7 @@ class Valve:
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
     def _run(self, work: object, *arguments: object) -> None:
@@ -129,7 +131,7 @@ class Valve:
                 caller, _ = self._server.accept()
             except OSError:  # closed
                 return
-            server = socket.create_connection(self._target, 10)
+            server = socket.create_connection(self._target, 60)
             self._sockets += [caller, server]
             self._run(self._copy, caller, server, True)
             self._run(self._copy, server, caller, False)
@@ -140,7 +142,7 @@ class Valve:
                 if held:
                     self._left -= len(piece)
                     if self._left < 0:
-                        self._opened.wait(60)
+                        self._opened.wait(120)
                 sink.sendall(piece)
             sink.shutdown(socket.SHUT_WR)
         except OSError:  # either side is gone

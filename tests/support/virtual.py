@@ -62,7 +62,7 @@ def has_kvm() -> bool:
     return os.access("/dev/kvm", os.R_OK | os.W_OK) and any(lender.is_dir() for lender in _LENDERS)
 
 
-WITHIN_S = 60.0 if has_kvm() else 280.0
+WITHIN_S = 180.0 if has_kvm() else 600.0
 """For what takes a machine seconds, on one that is busy with other things."""
 
 

@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Final
 
-WAIT_S: Final = 20.0
+WAIT_S: Final = 60.0
 INIT: Final = 1
 WAIT: Final = 2
 _SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h

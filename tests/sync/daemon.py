@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import select
 import signal
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 Event = dict[str, Any]
 
@@ -48,7 +49,7 @@ class Daemon:
         line += ["--owner", str(theirs.fileno()), *options]
         if open_files:
             line = ["prlimit", f"--nofile={open_files}:{open_files}", "setpriv", "--bounding-set=-all", *line]
-        self._log = tempfile.TemporaryFile("w+", prefix="syn-syncd-")  # noqa: SIM115 - closed with the rest
+        self._log = tempfile.TemporaryFile(prefix="syn-syncd-")  # noqa: SIM115 - closed with the rest
         with theirs:
             self.process = subprocess.Popen(line, pass_fds=[theirs.fileno()], stderr=self._log)
         try:
@@ -123,8 +124,9 @@ class Daemon:
 
     def log(self) -> str:
         """What it has logged so far."""
-        self._log.seek(0)
-        return self._log.read()
+        # Not by the file's position, which is the server's, too: it would write at the beginning meanwhile.
+        data = os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0)
+        return data.decode()
 
     def until_logged(self, text: str) -> None:
         """Wait until its log has this; raises TimeoutError."""

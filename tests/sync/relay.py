@@ -34,7 +34,7 @@ class Relay:
 
     def __exit__(self, *_: object) -> None:
         self._told.close()
-        self._thread.join(10)
+        self._thread.join(60)
         for each in (self._front, self._end, *self._backs.values()):
             each.close()
 

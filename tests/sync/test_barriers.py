@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from syndicate.volunteer.sync.core import effects
+from syndicate.volunteer.sync.core import barriers, effects
 from syndicate.volunteer.sync.core.barriers import BARRIERS_MAX, Barriers, Standing
 from syndicate.volunteer.sync.core.effects import Room
 from syndicate.volunteer.sync.core.events import Arrived, DropAll, DropOne, Expired, Gone, Why
@@ -337,7 +337,34 @@ def test_the_listing_tells_who_is_there(bench: Bench) -> None:
     bench.init("x", 2, no_wait=True)
     bench.wait("a")
     (standing,) = bench.barriers.standing()
-    assert standing == Standing(b"b", BarrierState.COUNTING, 5, 2, {"of m": 4}, {"of a": 1})
+    assert standing == Standing(b"b", BarrierState.COUNTING, 5, 2, {"of m": 4}, {"of a": 1}, {"of x": 2})
+
+
+def test_who_added_without_waiting_stays_listed(bench: Bench) -> None:
+    """Also when all others have left; a barrier that has opened knows nothing of the one before."""
+    bench.init("x", 1, no_wait=True)
+    bench.wait("a", timeout_ms=5)
+    assert bench.barriers.standing() == []
+    bench.init("x", 2, no_wait=True)
+    bench.wait("a")
+    bench.leave("a")
+    (standing,) = bench.barriers.standing()
+    assert (standing.held, standing.holders) == (2, {"of x": 2})
+
+
+def test_names_of_who_added_without_waiting_are_bounded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all barriers together: over UDP anybody may come from any address. What they add counts."""
+    monkeypatch.setattr(barriers, "HOLDERS_MAX", 3)
+    for number in range(5):
+        bench.init(f"x{number}", 1, no_wait=True)
+    bench.init("x0", 1, no_wait=True)
+    (standing,) = bench.barriers.standing()
+    assert (standing.held, standing.holders) == (6, {"of x0": 2, "of x1": 1, "of x2": 1})
+    bench.handle(DropAll())
+    bench.init("x9", 1, no_wait=True)
+    assert bench.barriers.standing()[0].holders == {"of x9": 1}
 
 
 def test_the_life_of_a_barrier_is_told(bench: Bench) -> None:

@@ -188,6 +188,9 @@ class Histories(RuleBasedStateMachine):
         standing = {each.barrier: each.remaining for each in self.barriers.standing()}
         names = {entry.name for entry in self.model.entries} | self.model.marked
         assert standing == {name: self.model.remaining(name) for name in names}
+        for each in self.barriers.standing():
+            held = sum(entry.counted for entry in self.model.at(each.barrier) if entry.party is None)
+            assert (each.held, sum(each.holders.values())) == (held, held)
         assert len(self.barriers) == sum(entry.party is not None for entry in self.model.entries)
 
 

@@ -69,6 +69,15 @@ def test_an_init_without_waiting_counts_though_its_client_is_gone(server: Daemon
     assert server.listed()[0]["held"] == 50
 
 
+def test_who_initialised_without_waiting_is_listed(server: Daemon) -> None:
+    """By its task, with all that it added; it is not missing."""
+    for count in (1, 3):
+        assert Client(server.port, request(INIT, count, flags=1), "127.0.0.2").answer() == 0
+    (listed,) = server.listed()
+    assert (listed["held"], listed["holders"], listed["owners"]) == (4, {"slave-0": 4}, {})
+    assert (listed["remaining"], listed["missing"]) == (4, ["slave-1"])
+
+
 def test_a_client_may_end_its_side_where_it_does_not_wait(server: Daemon) -> None:
     """And is answered; one that waits is as gone, and so is half a request."""
     alone = request(name=b"alone")
@@ -100,7 +109,7 @@ def test_half_a_request_stalls_nobody_and_neither_do_a_thousand_silent(server: D
     assert (one.answer(), two.answer()) == (0, 0)
     assert server.descriptors() - base == 1_001
     assert half.answer() is None
-    assert 4 < time.monotonic() - begin < 8
+    assert 4 < time.monotonic() - begin < 20
     assert all(each.answer() is None for each in silent)
     assert_descriptors(server, base)
 
@@ -185,6 +194,7 @@ def test_waiters_are_known_as_tasks_by_their_addresses(server: Daemon) -> None:
             "state": "counting",
             "remaining": 1,
             "held": 0,
+            "holders": {},
             "owners": {"127.0.0.1": 2},
             "waiters": {"slave-0": 1},
             "missing": ["slave-1"],
@@ -300,6 +310,21 @@ def test_the_owner_may_also_drop_a_barrier_by_the_name_that_its_members_use(serv
     assert waiting.answer() == 240
 
 
+@pytest.mark.parametrize(("ask", "dropped"), [({"barrier": "c"}, 0), ({"barrier": "b"}, 1), ({}, 2)])
+def test_the_owner_is_told_how_many_were_dropped(server: Daemon, ask: dict[str, str], dropped: int) -> None:
+    """After each of them was told, with the number of the question; none of that name is 0."""
+    waiting = waiter(server.port), waiter(server.port, name=b"other")
+    for _ in waiting:
+        server.until("came")
+    server.events.clear()
+    server.say(json.dumps({"ask": "drop", "number": 7, **ask}).encode() + b"\n")
+    done = server.until("drop")
+    assert (done["number"], done["dropped"]) == (7, dropped)
+    assert sum(told["event"] == "dropped" for told in server.events) == dropped
+    for each in waiting:
+        each.close()
+
+
 def test_the_owner_drops_one_barrier_by_the_name_that_it_was_told(server: Daemon) -> None:
     """Also where that is no text; who waits elsewhere waits on."""
     one, other = waiter(server.port, name=b"a\xff"), waiter(server.port, name=b"other")
@@ -307,6 +332,7 @@ def test_the_owner_drops_one_barrier_by_the_name_that_it_was_told(server: Daemon
     assert [each["barrier"] for each in server.listed()] == ["a\\xff", "other"]
     server.say(json.dumps({"ask": "drop", "barrier": "a\\xff"}).encode() + b"\n")
     server.until("dropped", barrier="a\\xff")
+    assert server.until("drop")["dropped"] == 1
     assert one.answer() == 240
     assert [each["barrier"] for each in server.listed()] == ["other"]
     other.close()

@@ -203,6 +203,7 @@ def test_garbage_is_told(sessions: Sessions) -> None:
     assert len(sessions) == 0 and sessions.next_due() is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.binary(max_size=100), st.sampled_from([asked(), LEFT, ACKNOWLEDGED, PLAIN, OTHER])))
 )

@@ -13,7 +13,7 @@ from syndicate.volunteer.keeper.network import in_namespace
 from syndicate.volunteer.sync.doors import Doors, Keepalive, opened
 
 from tests.sync.clients import WAIT_S, init, waiter
-from tests.sync.daemon import daemon
+from tests.sync.daemon import daemon, free_port
 
 SERVE = json.dumps({"ask": "serve", "members": {"127.0.0.1": "master"}}).encode() + b"\n"
 
@@ -44,8 +44,9 @@ def test_it_serves_in_the_namespace_of_its_sockets() -> None:
         assert holder.stdout is not None
         holder.stdout.readline()
         namespace = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
+        port = free_port()  # nobody listens there out here, nor is it given to a connection
         try:
-            given = in_namespace(namespace, doors)
+            given = in_namespace(namespace, lambda: opened("127.0.0.1", port, Keepalive()))
             with daemon("--standby") as server:
                 server.hand_over(SERVE, given.tcp, given.udp)
                 given.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from syndicate.client_api import sync, sync_wire
 from syndicate.volunteer.sync.core.wire import (
@@ -21,6 +21,7 @@ from syndicate.volunteer.sync.core.wire import (
     Request,
     decode,
 )
+from syndicate.volunteer.sync.notices import text
 
 
 class CRequest(ctypes.Structure):
@@ -114,12 +115,14 @@ def test_a_long_name_is_never_taken_for_an_extension() -> None:
 def test_both_sides_mean_the_same() -> None:
     """The two ends are programs of their own, and share no code: what they must agree on."""
     assert (sync_wire.REQUEST.format, sync_wire.EXTENSION.format) == (REQUEST.format, EXTENSION.format)
+    assert all(sync_wire.shown(bytes([byte])) == text(bytes([byte])) for byte in range(256))
     assert (sync_wire.MAGIC, sync_wire.VERSION) == (MAGIC, VERSION)
     assert (sync_wire.ABANDON, sync_wire.ACKNOWLEDGE, sync_wire.LEAVE) == (
         Flag.ABANDON, Flag.ACKNOWLEDGE, Flag.LEAVE,
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 @example(b"\xff" * 76)
 @example(b"a\0".ljust(48, b"\0") + MAGIC + b"\x01\xff" + b"\xff" * 40)
@@ -134,6 +137,7 @@ def test_bytes_are_a_request_or_malformed(data: bytes) -> None:
     assert (request.count > 0) == (request.kind is Kind.INIT)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=64),
     st.sampled_from([0, 1, 2, 3, -1]),

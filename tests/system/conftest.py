@@ -64,5 +64,5 @@ def go_ping(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("go") / "examples" / "go-ping"
     shutil.copytree(EXAMPLES / "go-ping", folder)
     (folder.parents[1] / "protos").symlink_to(ROOT / "protos")
-    subprocess.run([str(folder / "prepare"), "--build"], check=True, timeout=300)
+    subprocess.run([str(folder / "prepare"), "--build"], check=True, timeout=900)
     return folder, folder / "client"

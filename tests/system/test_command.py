@@ -116,7 +116,7 @@ def test_a_time_limit_ends_the_job(cluster: Cluster) -> None:
     assert followed.returncode == 1 and job.spec.time_limit_s == 1.0, followed
     assert ended(job) == "timed_out" and cluster.reason(job) == "time_limit"
     ran_ns = job.ended_at.monotonic_ns - job.started_at.monotonic_ns
-    assert 0.9e9 < ran_ns < 10e9, ran_ns
+    assert 0.9e9 < ran_ns < 30e9, ran_ns
     shown = cluster.ctl("show", str(job.job_id))
     assert "TIMED_OUT" in shown.stdout.splitlines()[0] and "TIME_LIMIT" in shown.stdout, shown.stdout
 
@@ -136,7 +136,7 @@ def test_logs_are_followed_live(cluster: Cluster) -> None:
         line = following.stdout.readline()
         assert line == "slave-0   | up\n" and ended(cluster.users.job(job)) == "running"
         cluster.users.cancel(job)
-        assert following.stdout.read() == "" and following.wait(20) == 0
+        assert following.stdout.read() == "" and following.wait(60) == 0
     cluster.wait(job)
 
 
@@ -147,7 +147,7 @@ def test_ctrl_c_ends_the_command_and_not_the_job(cluster: Cluster) -> None:
         job = int(json.loads(following.stdout.readline())["job_id"])
         cluster.until_running(job)
         following.send_signal(signal.SIGINT)
-        assert following.wait(20) == 130
+        assert following.wait(60) == 130
         said = following.stderr.read()
     assert f"error: interrupted; job {job} goes on" in said and f"syndicatectl cancel {job}" in said
     assert ended(cluster.users.job(job)) == "running"

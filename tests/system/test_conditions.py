@@ -39,7 +39,7 @@ def there(condition: str, script: str, *words: str, **environment: str) -> subpr
         env={**os.environ, "COLUMNS": "120", **environment},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=240,
         check=False,
     )
 
@@ -87,7 +87,7 @@ def test_an_old_kernel_is_refused(tmp_path: Path) -> None:
     keeper = [str(BIN / "syndicate-keeper"), "--instance", "synold", "--volunteer-uid", "199999"]
     keeper += ["--run-dir", str(tmp_path / "run"), "--state-dir", str(tmp_path / "state")]
     done = subprocess.run(
-        ["setarch", "--uname-2.6", *keeper], capture_output=True, text=True, timeout=60, check=False
+        ["setarch", "--uname-2.6", *keeper], capture_output=True, text=True, timeout=120, check=False
     )
     said, remedy = done.stderr.splitlines()
     assert done.returncode == 78
@@ -101,10 +101,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "syndisk", folder], check=True, timeout=10
+        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "syndisk", folder], check=True, timeout=60
     )
     yield folder
-    subprocess.run(["umount", folder], check=True, timeout=10)
+    subprocess.run(["umount", folder], check=True, timeout=60)
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def manager(state: Path, log: Path) -> Iterator[tuple[subprocess.Popen[str], Sch
             told = dict(word.split("=") for word in process.stdout.readline().split()[1:])
             token = (state / "admin.token").read_text().strip()
             with SchedulerClient(
-                told["users"], token, insecure=True, connect_for=1.0, reconnect_for=1.0
+                told["users"], token, insecure=True, connect_for=10.0, reconnect_for=10.0
             ) as client:
                 yield process, client
         finally:
@@ -150,7 +150,7 @@ def test_a_manager_whose_disk_is_full_stops_and_loses_nothing(small_disk: Path, 
             fill(file)
         with pytest.raises(SyndicateError):
             make_teams(client, made)
-        status = process.wait(30)
+        status = process.wait(60)
     filler.unlink()
 
     with manager(small_disk, tmp_path / "log") as (_, client):
@@ -166,7 +166,7 @@ def test_a_disk_that_is_too_small_for_a_manager_is_told(small_disk: Path) -> Non
     with (small_disk / "filler").open("wb") as file:
         file.write(bytes(18 << 20))
     command = [BIN / "syndicate-manager", "--insecure", "--state-dir", small_disk / "state"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     assert done.returncode == 74
     assert re.search(

@@ -50,7 +50,7 @@ def demo(tmp_path: Path, reports: Path) -> Iterator[subprocess.Popen[str]]:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.wait(60)
+                process.wait(120)
 
 
 def assert_nothing_of_it_is_there(folder: Path, instances: set[str]) -> None:
@@ -103,7 +103,7 @@ def test_the_demo_runs_to_its_end(demo: subprocess.Popen[str], reports: Path, tm
         lines.append(line.rstrip())
         instances |= run_dirs(tmp_path)
         assert time.monotonic() - started < DEADLINE_S, lines[-20:]
-    assert demo.wait(20) == 0, "\n".join(lines)
+    assert demo.wait(120) == 0, "\n".join(lines)
     assert lines[-1] == "demo: ok"
     text = "\n".join(lines)
     redis, raft = lines[-4:-2] if lines[-2].startswith("down:") else lines[-3:-1]
@@ -133,7 +133,7 @@ def test_an_interrupted_demo_leaves_nothing(
     """Ctrl-C, to its whole process group, while the cluster comes up and while both jobs run; a hangup."""
     assert demo.stdout is not None
     if moment == "starting":
-        eventually("the keeper's record", lambda: list(tmp_path.glob("*/c/up.json")), 30.0)
+        eventually("the keeper's record", lambda: list(tmp_path.glob("*/c/up.json")))
     else:
         for line in demo.stdout:
             if " | " in line:
@@ -141,7 +141,7 @@ def test_an_interrupted_demo_leaves_nothing(
     instances = run_dirs(tmp_path)
     os.killpg(demo.pid, number)
     said = demo.stdout.read()
-    assert demo.wait(60) == 130, said
+    assert demo.wait(120) == 130, said
     assert "interrupted: taking the cluster down" in said and said.endswith("demo: not ok\n"), said
     assert "goes on" not in said, said
     assert instances

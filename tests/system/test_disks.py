@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tarfile
 from pathlib import Path
 
 import pytest
+from syndicate.client_api import job_has_ended
 from syndicate.volunteer.keeper.cgroups import find_mount
 
-from tests.support.cluster import WAIT_S, Cluster, ended, eventually, tree
+from tests.support.cluster import Cluster, ended, eventually, tree
 
 pytestmark = pytest.mark.system
 
@@ -28,11 +30,38 @@ def submitted(cluster: Cluster, source: Path, *words: str) -> int:
     return int(done.stdout)
 
 
-def being_packed(cluster: Cluster) -> bool:
-    """Whether some slot's disk is being packed, by the cgroups of its keeper."""
+def packers(cluster: Cluster) -> list[Path]:
+    """The cgroups in which slots' disks are being packed."""
     mount = find_mount()
     assert mount is not None
-    return any((mount / cluster.cgroup_name).glob("slot-*/packer"))
+    return list((mount / cluster.cgroup_name).glob("slot-*/packer"))
+
+
+def until_packed(cluster: Cluster, folder: Path) -> int:
+    """A job whose disk is being packed; where that was over before it was seen, the next one."""
+    source = tree(folder, {"Makefile": _LARGE})
+    for _ in range(5):
+        job_id = submitted(cluster, source)
+        eventually(
+            "a packing", lambda job=job_id: packers(cluster) or job_has_ended(cluster.users.job(job).state)
+        )
+        if packers(cluster):
+            return job_id
+        cluster.wait(job_id)
+    raise AssertionError("no packing was seen")
+
+
+def until_packing_stands(cluster: Cluster, folder: Path) -> int:
+    """A job the packing of whose disk has begun, and does not go on."""
+    for _ in range(5):
+        job_id = until_packed(cluster, folder)
+        with contextlib.suppress(OSError):  # it is over already
+            for packer in packers(cluster):
+                (packer / "cgroup.freeze").write_text("1")
+                if "populated 1" in (packer / "cgroup.events").read_text():
+                    return job_id
+        cluster.wait(job_id)
+    raise AssertionError("each packing was over too soon")
 
 
 def test_fetch_lays_down_the_disk_of_each_task(cluster: Cluster, tmp_path: Path) -> None:
@@ -84,8 +113,7 @@ def test_a_volunteer_killed_meanwhile_hands_it_over_when_it_is_back(
     own_cluster: Cluster, tmp_path: Path
 ) -> None:
     """Whatever of the packing was lost with it is done again; the job ends, and nothing is left."""
-    job_id = submitted(own_cluster, tree(tmp_path, {"Makefile": _LARGE}))
-    eventually("a packing", lambda: being_packed(own_cluster), WAIT_S)
+    job_id = until_packed(own_cluster, tmp_path)
 
     own_cluster.daemons["volunteer"].kill()
     own_cluster.daemons["volunteer"].restart()
@@ -100,8 +128,7 @@ def test_a_volunteer_killed_meanwhile_hands_it_over_when_it_is_back(
 
 def test_a_manager_killed_meanwhile_has_it_when_it_is_back(own_cluster: Cluster, tmp_path: Path) -> None:
     """The disk comes to the new manager; what the old one had of it is gone."""
-    job_id = submitted(own_cluster, tree(tmp_path, {"Makefile": _LARGE}))
-    eventually("a packing", lambda: being_packed(own_cluster), WAIT_S)
+    job_id = until_packed(own_cluster, tmp_path)
 
     own_cluster.daemons["manager"].kill()
     own_cluster.daemons["manager"].restart()
@@ -116,8 +143,7 @@ def test_a_manager_killed_meanwhile_has_it_when_it_is_back(own_cluster: Cluster,
 
 def test_a_keeper_killed_meanwhile_is_told(own_cluster: Cluster, tmp_path: Path) -> None:
     """The disk is gone with it: the job ends all the same, and the reason is there to read."""
-    job_id = submitted(own_cluster, tree(tmp_path, {"Makefile": _LARGE}))
-    eventually("a packing", lambda: being_packed(own_cluster), WAIT_S)
+    job_id = until_packing_stands(own_cluster, tmp_path)
 
     own_cluster.daemons["keeper"].kill()
     own_cluster.daemons["keeper"].restart()

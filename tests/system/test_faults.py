@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,8 @@ class Ran:
 @pytest.fixture(scope="module")
 def ran(shared_cluster: Cluster) -> Iterator[Ran]:
     """One run of the client, which makes every call; afterwards nothing is left."""
-    job = shared_cluster.run("probes", machines=5, client="probes-client", time_limit_s=120)
+    job_id = shared_cluster.submit("probes", machines=5, client="probes-client", time_limit_s=200)
+    job = shared_cluster.wait(job_id, 240.0)
     text = output(shared_cluster, job, "client-0")
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     assert ended(job) in ("succeeded", "failed"), text
@@ -143,15 +145,15 @@ def test_loss_is_of_that_share(ran: Ran) -> None:
 
 
 def test_a_rate_bounds_what_passes(ran: Ran) -> None:
-    """200 KB at 2 Mbit/s take 0.8 s."""
+    """200 KB at 2 Mbit/s take 0.8 s, each time; the quickest of several tells of the rate alone."""
     if (found := ran.where_able("rate")) is not None:
-        assert 0.7 < found["took_s"] < 1.6 and found["free_s"] < 0.2, found
+        assert 0.7 < min(found["took_s"]) < 1.6 and found["free_s"] < 0.2, found
 
 
 def test_a_delay_is_of_that_time(ran: Ran) -> None:
-    """50 ms, of which a busy machine may make some more; then none."""
+    """50 ms at least, each time; the quickest of several tells of the delay alone. Then none."""
     if (found := ran.where_able("delay")) is not None:
-        assert 0.049 < found["median_s"] < 0.06 and found["after_s"] < 0.02, found
+        assert 0.049 < found["least_s"] < 0.06 and found["after_s"] < 0.02, found
 
 
 def test_packets_are_duplicated_corrupted_spread_and_reordered(ran: Ran) -> None:
@@ -164,7 +166,8 @@ def test_packets_are_duplicated_corrupted_spread_and_reordered(ran: Ran) -> None
         assert (found["duplicate"], found["corrupt"]) == ([400, 200], [0, 200])
         assert min(found["jitter"]) < 0.05 and max(found["jitter"]) > 0.07, found["jitter"]
         assert min(found["reorder"]) < 0.05 and max(found["reorder"]) >= 0.06, found["reorder"]
-        assert not [took for took in found["reorder"] if 0.05 <= took < 0.06], found["reorder"]
+        # Some that were not delayed may have been held up by the machine for as long.
+        assert statistics.median(took for took in found["reorder"] if took >= 0.05) >= 0.06, found["reorder"]
 
 
 def test_a_paused_task_stands_still_and_goes_on(ran: Ran) -> None:
@@ -192,7 +195,7 @@ def test_a_lease_ends_what_nobody_heals(ran: Ran) -> None:
     found = ran["leases"]
     assert found["before"] == ["disconnect", "disk_full", "pause"]
     assert sorted(found["held_s"]) == found["before"] and found["in_force"] == []
-    assert all(0.49 < held < 2 for held in found["held_s"].values()), found["held_s"]
+    assert all(3.99 < held < 20 for held in found["held_s"].values()), found["held_s"]
     assert found["reach"] == ALL and found["write"] == "written"
 
 

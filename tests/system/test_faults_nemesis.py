@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,9 @@ from tests.system.conftest import assert_nothing_is_left
 pytestmark = pytest.mark.system
 
 LATE_NS = 500_000_000
-"""How much later than planned a busy machine may begin a fault, and take it back."""
+"""How much later than planned half of the faults may begin on a busy machine."""
+LATEST_NS = 5_000_000_000
+"""How much later any of them may, on one that stands still for a moment."""
 LASTING = {"pause", "disconnect", "reset", "partition", "degrade", "disk-full"}
 
 
@@ -43,9 +46,11 @@ def test_every_event_of_its_schedule_was_tried_in_time(found: dict[str, Any]) ->
     refused = {one["number"] for one in found["record"]["refused"]}
     events = found["schedule"]["events"]
     assert windows.keys() | refused == set(range(len(events)))
+    late_ns = []
     for number, window in windows.items():
-        late_ns = window["start_ns"] - events[number]["at_ms"] * 1_000_000
-        assert -window["error_ns"] <= late_ns < LATE_NS, (window, events[number])
+        late_ns.append(window["start_ns"] - events[number]["at_ms"] * 1_000_000)
+        assert -window["error_ns"] <= late_ns[-1] < LATEST_NS, (window, events[number])
+    assert statistics.median(late_ns) < LATE_NS, late_ns
     assert {window["kind"] for window in windows.values()} == LASTING | {"kill", "signal"}
     assert len(refused) < len(windows)
 
@@ -53,7 +58,7 @@ def test_every_event_of_its_schedule_was_tried_in_time(found: dict[str, Any]) ->
 def test_its_windows_are_those_of_the_ledger(found: dict[str, Any]) -> None:
     """Each begins when its first line held and lasts as long; no line that lasts is in none of them."""
     lines, zero = found["ledger"], found["record"]["started_ns"]
-    in_windows = []
+    in_windows, apart_ns = [], []
     for window in found["record"]["windows"]:
         own = [lines[str(number)] for number in window["fault_ids"]]
         assert own and {line["kind"] for line in own} == {window["kind"]}, window
@@ -64,7 +69,9 @@ def test_its_windows_are_those_of_the_ledger(found: dict[str, Any]) -> None:
             # A pause ends with its task, where that is killed meanwhile.
             held_ns = max(line["held_ns"] for line in own)
             lasted_ns = window["end_ns"] - window["start_ns"]
-            assert any(line["healed_by"] == "kill" for line in own) or abs(held_ns - lasted_ns) < LATE_NS / 5
+            if not any(line["healed_by"] == "kill" for line in own):
+                apart_ns.append(abs(held_ns - lasted_ns))
+    assert statistics.median(apart_ns) < LATE_NS / 5 and max(apart_ns) < LATEST_NS, apart_ns
     assert sorted(in_windows) == sorted(int(number) for number in lines if lines[number]["kind"] in LASTING)
 
 

@@ -29,11 +29,11 @@ def that_cannot_be_frozen(cluster: Cluster, cgroup: Path) -> Iterator[None]:
     """The kernel answers ENOSPC to the keeper, which sees the machine by a view of its own."""
     order = str(cgroup / "cgroup.freeze")
     view = ["nsenter", "--mount", f"--target={cluster.daemons['keeper'].pid}"]
-    subprocess.run([*view, "mount", "--bind", "/dev/full", order], check=True, timeout=10)
+    subprocess.run([*view, "mount", "--bind", "/dev/full", order], check=True, timeout=60)
     try:
         yield
     finally:
-        subprocess.run([*view, "umount", order], check=True, timeout=10)
+        subprocess.run([*view, "umount", order], check=True, timeout=60)
 
 
 def test_a_pause_that_fails_at_one_leaves_no_other_paused(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -53,7 +54,7 @@ def all_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 def hosts(all_hosts: Hosts) -> Iterator[Hosts]:
     """Those machines; nothing may be left on any of them after the test."""
     yield all_hosts
-    assert eventually("nothing left", lambda: not nothing_is_left(all_hosts), 10.0)
+    assert eventually("nothing left", lambda: not nothing_is_left(all_hosts))
 
 
 def run(hosts: Hosts, folder: Path, lag_s: float = 0.0) -> dict[str, object]:
@@ -76,8 +77,9 @@ def test_50_ms_between_clocks_do_not_make_a_correct_store_false(hosts: Hosts, tm
     clocks = json.loads(report.stdout)["clocks"]
     assert fetched.returncode == 0, fetched.stderr
     assert len(clocks) == 3 and all(line in text for line in clocks)
-    offsets_ms = [float(line.split(": clock ")[1].split(" ms")[0]) for line in clocks]
-    assert 1 <= sum(abs(offset - 50) < 5 for offset in offsets_ms) <= 2, clocks
+    # Each with its bound, which is wider where this machine stood still.
+    measured_ms = [[float(word) for word in re.findall(r"(\S+) ms", line)] for line in clocks]
+    assert 1 <= sum(abs(offset - 50) < max(5, bound) for offset, bound in measured_ms) <= 2, clocks
 
     paths = sorted((tmp_path / "store" / f"job-{job['job_id']}" / "history").glob("client-*/history.jsonl"))
     recorded = [read(path) for path in paths]

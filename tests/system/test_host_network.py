@@ -28,9 +28,7 @@ def all_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 def hosts(all_hosts: Hosts) -> Iterator[Hosts]:
     """Those machines; nothing may be left on any of them after the test."""
     yield all_hosts
-    assert eventually("nothing left", lambda: not nothing_is_left(all_hosts), 10.0), nothing_is_left(
-        all_hosts
-    )
+    assert eventually("nothing left", lambda: not nothing_is_left(all_hosts)), nothing_is_left(all_hosts)
 
 
 def test_a_job_of_one_machine_runs_in_the_hosts_network(hosts: Hosts, tmp_path: Path) -> None:
@@ -96,4 +94,5 @@ def test_nodes_tell_which_faults_they_cannot_make(hosts: Hosts) -> None:
         assert lacking <= cannot.keys() and "one-way" not in cannot, cannot
         assert all("in the host's network" in cannot[name] for name in lacking), cannot
     told = hosts.ctl("nodes", "--wide").stdout
-    assert all(f"cannot {name}" in told for name in lacking), told
+    lines = [line.split("   ")[0] for line in told.splitlines() if line.startswith("cannot ")]
+    assert lacking <= {name for line in lines for name in line.removeprefix("cannot ").split(", ")}, told

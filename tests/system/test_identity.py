@@ -28,7 +28,7 @@ class Desk:
         """Runs a command with what is typed."""
         return subprocess.run(
             [str(BIN / "syndicatectl"), *words],
-            env=self._environment, input=said, capture_output=True, text=True, timeout=60, check=False,
+            env=self._environment, input=said, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ def watched(own_cluster: Cluster, tmp_path: Path) -> Cluster:
         daemon = own_cluster.daemons[name]
         daemon.stop()
         daemon.restart(**{f"SYNDICATE_{name.upper()}_METRICS_LISTEN": f"127.0.0.1:{free_port()}"})
+        eventually(f"metrics of the {name}", lambda part=name: _answers(address(own_cluster, part)))
     _record(own_cluster)
     _until_ready(own_cluster)
     return own_cluster
@@ -37,6 +38,15 @@ def _record(cluster: Cluster) -> None:
         assert started is not None
         values["parts"][name] = {"pid": started.pid, "start_ticks": started.start_ticks}
     path.write_text(json.dumps(values))
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody serves metrics there."""
+    try:
+        scrape(address)
+    except OSError:
+        return False
+    return True
 
 
 def _until_ready(cluster: Cluster) -> None:

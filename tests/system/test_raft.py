@@ -101,8 +101,10 @@ def test_a_forgotten_vote_comes_out_false(cluster: Cluster, tmp_path: Path, seed
 
     text = output(cluster, job, "client-0")
     assert ended(job) == "failed" and cluster.reason(job) == "client_failed", text
-    assert job.result.metrics["terms_with_two_leaders"] == 1, text
-    assert job.result.text.startswith('false: linearizable: get split returned ["first"]'), text
+    # Where the machine had no time for the second leader the client tries once more, and says so.
+    twice = job.result.metrics["terms_with_two_leaders"]
+    assert twice == 1 + text.count("which shows nothing") <= 3, text
+    assert job.result.text.startswith('false: linearizable: get split returned ["first"'), text
     assert 'after append split "second" had been acknowledged' in job.result.text, text
     kinds = Counter(common.FaultKind.Name(fault.kind) for fault in job.faults)
-    assert kinds["FAULT_KIND_KILL"] == kinds["FAULT_KIND_REVIVE"] == 4, text
+    assert kinds["FAULT_KIND_KILL"] == kinds["FAULT_KIND_REVIVE"] == 2 + 2 * twice, text

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.system
 JOBS = 20
 
 
+@pytest.mark.timeout(900)
 def test_redis_comes_out_false_by_a_stale_read(cluster: Cluster) -> None:
     """Twenty times: each run names the replica that was cut off, what it read and what was written."""
     source = EXAMPLES / "redis"

@@ -55,7 +55,7 @@ def test_nothing_is_spoken_in_clear_text(cluster: Cluster) -> None:
     assert listening == doors
     for door in doors:
         host, _, port = door.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=20) as raw:
+        with socket.create_connection((host, int(port)), timeout=60) as raw:
             raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
             said = b""
             with suppress(ConnectionResetError):
@@ -139,7 +139,7 @@ def test_callers_without_a_credential_are_refused_at_both_doors(
     """No method of any service answers, reflection neither; the volunteers' listener ends the handshake."""
     channel, refused = bare
     metadata = None if token is None else [("authorization", token)]
-    said = {"metadata": metadata, "timeout": 10}
+    said = {"metadata": metadata, "timeout": 60}
     jobs = scheduler_grpc.SchedulerStub(channel)
     chaos = chaos_pb2_grpc.ChaosControlStub(channel)
     volunteers = registry_pb2_grpc.RegistryStub(channel)
@@ -164,7 +164,7 @@ def test_callers_without_a_credential_are_refused_at_both_doors(
 def test_health_is_told_to_everybody(channel: grpc.Channel) -> None:
     """Load balancers have no token; beside volunteers they need a certificate."""
     health = health_pb2_grpc.HealthStub(channel)
-    answer = health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+    answer = health.Check(health_pb2.HealthCheckRequest(), timeout=60)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -174,7 +174,7 @@ def test_health_is_told_to_everybody(channel: grpc.Channel) -> None:
 )
 def test_each_door_has_its_own_services(cluster: Cluster, door: str, theirs: str, foreign: str) -> None:
     """With the credential, reflection lists a listener's services; the other one's methods are not there."""
-    said = {"metadata": [("authorization", f"Bearer {cluster.token}")], "timeout": 10}
+    said = {"metadata": [("authorization", f"Bearer {cluster.token}")], "timeout": 60}
     with cluster.channel(door) as channel:
         wish = reflection_pb2.ServerReflectionRequest(list_services="")
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import stat
 import threading
 import time
@@ -48,9 +49,9 @@ class Run:
 
     def keep_keys(self, folder: Path) -> None:
         """Each line of each private key below a folder."""
-        for path in folder.rglob("*"):
+        for path in files_below(folder):
             if path.suffix in (".key", ".pem") and path.is_file():
-                found = keys_in(path.read_bytes())
+                found = keys_in(content(path))
                 self.secrets |= dict.fromkeys(found, f"the key in {path}")
 
 
@@ -114,8 +115,8 @@ def test_secrets_are_nowhere_to_be_read(tmp_path: Path) -> None:
         run.keep_keys(tmp_path)
         opened = [*readable(tmp_path, 0), *readable(cluster.run_dir, 0)]
         opened += [path for place in PLACES for path in readable(Path(place), began)]
-        texts = {f"the file {path}": path.read_bytes() for path in opened}
-        texts |= {f"the log {path}": path.read_bytes() for path in cluster.dir.rglob("*.log")}
+        texts = {f"the file {path}": content(path) for path in opened}
+        texts |= {f"the log {path}": content(path) for path in cluster.dir.rglob("*.log")}
     texts |= {f"answer {number}": text.encode() for number, text in enumerate(run.said)}
     texts |= {f"process {number}: {text[:200]!r}": text for number, text in enumerate(seen)}
     kinds = {what.partition(" in ")[0] for what in run.secrets.values()}
@@ -150,7 +151,7 @@ def watched() -> Iterator[set[bytes]]:
         yield seen
     finally:
         over.set()
-        thread.join(30)
+        thread.join(60)
 
 
 def told_by(process: Path) -> list[bytes]:
@@ -170,10 +171,16 @@ def keys_in(pem: bytes) -> set[bytes]:
     return {line for line in body.splitlines()[1:] if len(line) > 20}
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """What else runs adds and takes away while this looks."""
+    for top, _, names in os.walk(folder):
+        yield from (Path(top, name) for name in names)
+
+
 def readable(folder: Path, since: float) -> list[Path]:
     """The plain files below a folder that everybody may read and that were written since."""
     found = []
-    for path in folder.rglob("*"):
+    for path in files_below(folder):
         try:
             status = path.lstat()
         except OSError:  # it has gone meanwhile
@@ -181,3 +188,11 @@ def readable(folder: Path, since: float) -> list[Path]:
         if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_mtime >= since:
             found.append(path)
     return found
+
+
+def content(path: Path) -> bytes:
+    """Nothing of a file that has gone meanwhile."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""

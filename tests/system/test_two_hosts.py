@@ -18,4 +18,4 @@ def test_one_machine_breaks_the_other(tmp_path: Path) -> None:
         job = run(hosts, str(JOBS / "probes"), "-n", "1", "--client", str(JOBS / "hosts-client"))
         assert job["state"] == "succeeded", job["output"]
         assert_spread(hosts, job, 2)
-        assert eventually("nothing left", lambda: not nothing_is_left(hosts), 10.0), nothing_is_left(hosts)
+        assert eventually("nothing left", lambda: not nothing_is_left(hosts)), nothing_is_left(hosts)

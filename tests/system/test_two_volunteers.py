@@ -30,7 +30,7 @@ def attached(cluster: Cluster, hello: registry.Hello) -> Iterator[registry.Welco
     requests.put(registry.AttachRequest(hello=hello))
     with cluster.channel("volunteers", hello.volunteer_id) as channel:
         attach = registry_grpc.RegistryStub(channel).Attach
-        stream = attach(iter(requests.get, None), timeout=30)
+        stream = attach(iter(requests.get, None), timeout=120)
         try:
             yield next(stream).welcome
         finally:

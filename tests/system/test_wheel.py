@@ -27,7 +27,7 @@ from tests.support.cluster import ROOT, free_port
 pytestmark = pytest.mark.system
 
 SOURCES = ("manager", "volunteer", "client_api", "cli", "protos")
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     # Without --wheel: an sdist, and a wheel of what is in it.
     form = ["--wheel"] if request.param == "tree" else []
     build = [sys.executable, "-m", "build", *form, "--no-isolation", "--outdir", str(dist), str(copy)]
-    subprocess.run(build, check=True, capture_output=True, timeout=120)
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
     shutil.rmtree(copy)
     (made,) = dist.glob("*.whl")
     return made
@@ -115,7 +115,7 @@ def environment(wheel: Path, folder: Path, extras: set[str]) -> Environment:
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     install = ["pip", "--python", str(python), "-q", "install", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run([sys.executable, "-m", *install], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-m", *install], check=True, capture_output=True, timeout=300)
     (packages,) = folder.glob("lib/python*/site-packages")
     (info,) = packages.glob("syndicate_cluster-*.dist-info")
     beside = closure(PathDistribution(info), extras)

@@ -18,7 +18,7 @@ from syndicate.volunteer.app import App, Ready
 from syndicate.volunteer.settings import Settings
 from volunteer_core.keeper_model import KeeperModel
 
-DEADLINE = 5.0
+DEADLINE = 60.0
 CLUSTER = "c1"
 T = TypeVar("T")
 

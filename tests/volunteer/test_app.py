@@ -127,12 +127,15 @@ async def test_a_refusal_is_told_once_and_tried_again_slowly(world: Bench) -> No
     world.manager.refuse = (grpc.StatusCode.UNAUTHENTICATED, "wrong token")
     with structlog.testing.capture_logs() as told:
         await world.start()
+        began = asyncio.get_running_loop().time()
         await eventually(lambda: any(line["event"] == "link.refused" for line in told))
         await asyncio.sleep(0.3)
+        took_s = asyncio.get_running_loop().time() - began
 
     refused = [line for line in told if line["event"] == "link.refused"]
     assert [(line["status"], line["detail"]) for line in refused] == [("UNAUTHENTICATED", "wrong token")]
-    assert world.manager.attempts <= 2  # a write that meets the refusal hides it once
+    # A write that meets the refusal hides it once; after that there are two seconds between two tries.
+    assert world.manager.attempts <= 2 + took_s / 2
 
 
 async def test_a_stream_without_acks_is_given_up(world: Bench) -> None:
@@ -143,14 +146,14 @@ async def test_a_stream_without_acks_is_given_up(world: Bench) -> None:
 
     await world.manager.attached(2)
 
-    assert world.manager.streams[0].ended.is_set()
+    await eventually(world.manager.streams[0].ended.is_set)
 
 
 async def test_heartbeats_close_the_exchange_of_stamps(world: Bench) -> None:
     """The second one names the first's ack."""
     await world.start()
     stream = await world.manager.attached()
-    await eventually(lambda: len(stream.of("heartbeat")) == 2)
+    await eventually(lambda: len(stream.of("heartbeat")) >= 2)
 
     second = stream.of("heartbeat")[1]
     assert second.last_ack_sequence == 1
@@ -162,7 +165,7 @@ async def test_the_keeper_hears_of_the_lease(world: Bench) -> None:
     """Renewed by Welcome and by each ack."""
     await world.start()
     stream = await world.manager.attached()
-    await eventually(lambda: len(stream.of("heartbeat")) == 2)
+    await eventually(lambda: len(stream.of("heartbeat")) >= 2)
 
     hello_at = stream.hello.sent_at.monotonic_ns
     await eventually(lambda: world.keeper.model.leases.get(CLUSTER, 0) > hello_at + 30 * 10**9)
@@ -261,7 +264,7 @@ async def test_a_keeper_that_reconnects_changes_nothing(world: Bench) -> None:
     await world.manager.bring_up()
 
     world.keeper.drop()
-    await eventually(lambda: world.keeper.connections == 2)
+    await eventually(lambda: [type(one) for one in world.keeper.model.requests].count(local.Sync) == 2)
 
     assert (await world.manager.ask(kill=pb.Kill())).processes == 3
     assert not stream.ended.is_set()
@@ -350,7 +353,7 @@ async def test_a_stop_says_goodbye(world: Bench) -> None:
 
     await world.stop()
 
-    assert stream.ended.is_set()
+    await eventually(stream.ended.is_set)
     assert not world.running
 
 
@@ -378,7 +381,7 @@ async def test_a_manager_that_reads_nothing_is_given_up(world: Bench) -> None:
     """Each push has a deadline: a stuck peer does not hold the stream for ever."""
     world.manager.ack_logs = False
     with structlog.testing.capture_logs() as told:
-        await world.start(push_deadline_s=0.2)
+        await world.start(push_deadline_s=2.0)
         await world.manager.attached()
         await world.manager.bring_up()
         world.manager.send(kill=pb.Kill())
@@ -394,4 +397,4 @@ async def test_a_manager_that_reads_nothing_is_given_up(world: Bench) -> None:
         await eventually(lambda: any(line["event"] == "link.down" for line in told))
 
     down = next(line for line in told if line["event"] == "link.down")
-    assert "could not be pushed within 0.2 s" in down["detail"]
+    assert "could not be pushed within 2 s" in down["detail"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.v1 import common_pb2, registry_pb2
 from syndicate.volunteer import frames, local
-from syndicate.volunteer.convert import Malformed, command_in, event_out, hello_out
+from syndicate.volunteer.convert import Malformed, answer_out, command_in, event_out, hello_out
 from syndicate.volunteer.core import model
 
 _TASK = local.TaskId("c1", 7, 1, "master")
@@ -112,6 +112,7 @@ def test_network_of_the_largest_size_fits_into_a_request() -> None:
     assert len(frames.encode(request)) < 2 << 20
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_the_bytes_a_network_is_valid_or_malformed(data: bytes) -> None:
     """What passes can be told to the keeper; nothing else is raised."""
@@ -222,7 +223,8 @@ def test_news_of_barriers_go_out_whole() -> None:
     at = local.Stamp("b", 7, 9)
     tasks = (local.BarrierTask("master", 2),)
     ended = local.BarrierRound("a", local.BarrierEnd.LEFT, at, at, 3, tasks, tasks, 4, 5, 6)
-    waits = local.OpenBarrier("b", at, -1, tasks, tasks, 7, ("slave-0",), 8, True)
+    held = (local.BarrierTask("slave-1", 5),)
+    waits = local.OpenBarrier("b", at, -1, tasks, tasks, 7, ("slave-0",), 8, True, held)
     news = local.BarriersTold(0, local.TaskId("c", 1, 1, "master"), (ended,), 9, (waits,), 10, "oh", True)
     ref = model.TaskRef("c", 1, 1, "master", 1)
 
@@ -236,6 +238,15 @@ def test_news_of_barriers_go_out_whole() -> None:
     assert [(one.task, one.count) for one in (*line.inits, *line.tasks)] == [("master", 2)] * 2
     (open_one,) = told.barriers.open
     assert (open_one.barrier, open_one.remaining, open_one.others) == ("b", -1, 7)
+    assert [(one.task, one.count) for one in open_one.held] == [("slave-1", 5)]
     assert (list(open_one.missing), open_one.more_missing, open_one.abandoned) == (["slave-0"], 8, True)
     news_told = told.barriers
     assert (news_told.total, news_told.more_open, news_told.trouble, news_told.last) == (9, 10, "oh", True)
+
+
+@pytest.mark.parametrize(("dropped", "told"), [(None, None), (0, 0), (3, 3)])
+def test_how_many_were_dropped_goes_out(dropped: int | None, told: int | None) -> None:
+    """That there were none is not the same as that nobody says."""
+    (answer,) = answer_out(model.Answer("c", model.AnswerCode.DONE, dropped=dropped)).answers.answers
+
+    assert (answer.dropped if answer.HasField("dropped") else None) == told

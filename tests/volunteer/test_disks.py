@@ -186,7 +186,7 @@ async def test_a_channel_that_is_closed_meanwhile_gives_way_to_the_next() -> Non
     """As when the certificate was replaced: it ends the call, not who hands the disk over."""
     manager, keeper = Manager(), Keeper(b"a" * 1000)
     manager.reads.clear()
-    async with served(manager) as first, served(manager) as second, asyncio.timeout(6 * DEADLINE):
+    async with served(manager) as first, served(manager) as second, asyncio.timeout(DEADLINE):
         ways = [first, second]
         asked = asyncio.Event()
 

@@ -92,7 +92,7 @@ class World:
             link.up = False
             link.gate.set()
             self.pump.link_down("c1")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await serving
 
 

@@ -33,7 +33,7 @@ async def seen(world: Bench) -> dict[str, Any]:
 
 async def until_keeper_is(world: Bench, wanted: int) -> None:
     """Scrapes until the metrics say so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         for _ in itertools.count():
             if value(await seen(world), "syndicate_volunteer_keeper_up") == wanted:
                 return

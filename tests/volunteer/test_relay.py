@@ -127,11 +127,11 @@ async def test_an_answers_trailing_metadata_comes_back_too(world: World) -> None
 
 async def test_the_callers_deadline_is_passed_on(world: World) -> None:
     """The manager knows how long somebody waits."""
-    await world.stub.Ping(chaos_pb2.PingRequest(), timeout=2.0)
+    await world.stub.Ping(chaos_pb2.PingRequest(), timeout=20.0)
 
     (remaining,) = world.manager.chaos.remaining
     assert remaining is not None
-    assert 1.0 < remaining < 2.5  # gRPC rounds deadlines up on the wire
+    assert 10.0 < remaining < 22.0  # gRPC rounds deadlines up on the wire
 
 
 async def test_a_manager_that_is_not_attached_is_unavailable(world: World) -> None:

@@ -61,6 +61,21 @@ def test_the_keepers_settings_are_found_wrong_with_their_line(tmp_path: Path) ->
     assert settings is None and any(one.detail.startswith(f"{file}:2: slots: ") for one in wrong)
 
 
+@pytest.mark.parametrize(
+    ("network", "wrong"), [("", True), ('network = "fabric"', True), ('network = "host"', False)]
+)
+def test_an_address_is_for_the_hosts_network_alone(tmp_path: Path, network: str, wrong: bool) -> None:
+    """In the keeper's file as on its command line: in any other network it would mean nothing."""
+    file = tmp_path / "keeper.toml"
+    file.write_text(
+        f'instance = "syn"\nrun_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}/state"\n'
+        f'volunteer_uid = 65534\naddress = "10.0.0.7"\n{network}\n'
+    )
+    settings, found = room.settings_of(file)
+    assert (settings is None) is wrong
+    assert any("address is for network=host alone" in one.detail for one in found) is wrong
+
+
 @contextmanager
 def clock(off_s: float | None) -> Iterator[str]:
     """A manager whose clock is so far ahead; None for an old one that does not tell its time."""

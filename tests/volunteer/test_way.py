@@ -35,7 +35,7 @@ from syndicate.volunteer.way import MutualTls, NoWay
 
 from tests.manager.authorities import DAY, Pair, office, signed, stranger
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 WELCOME = pb.Welcome(
     session="s",
     cluster_id="c1",
@@ -212,7 +212,7 @@ def test_an_encrypted_key_is_not_asked_for(tmp_path: Path, at_work: Office) -> N
         "import sys, pathlib; from syndicate.volunteer.identity import load; load(pathlib.Path(sys.argv[1]))"
     )
     command = ["script", "-qec", f"{sys.executable} -c '{reads}' {folder}", "/dev/null"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
     assert "BadIdentity" in done.stdout and "pass phrase" not in done.stdout
 

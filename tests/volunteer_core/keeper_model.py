@@ -46,6 +46,7 @@ class KeeperModel:
         self.refuse: dict[type, local.Refused] = {}
         self.requests: list[local.Request] = []
         self.events: list[local.Event] = []
+        self.droppable = 1  # barriers at a slot's sync server
         self.now_ns = 0
         self.reboots = self.used = False
         self.reboots_asked = 0
@@ -102,7 +103,7 @@ class KeeperModel:
             case local.DropBarriers():
                 if not held.prepared.serve_sync:
                     return local.Refused(ErrorCode.WRONG_STATE, "the slot has no sync server")
-                return self.done()
+                return replace(self.done(), dropped=self.droppable)
             case local.ReadLog():
                 return self._read(held, request)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from syndicate.volunteer import local
 from syndicate.volunteer.core import effects, events
-from syndicate.volunteer.core.model import AnswerCode, DropBarriers, TaskEvent
+from syndicate.volunteer.core.model import AnswerCode, DropBarriers, Kill, TaskEvent
 from volunteer_core.harness import LINK, Harness
 
 STAMP = local.Stamp("boot", 5, 5)
@@ -149,7 +150,7 @@ def test_news_of_another_task_mean_nothing() -> None:
 
 
 def test_a_drop_is_asked_of_the_keeper() -> None:
-    """About the slot that serves; where none does the manager is told so."""
+    """About the slot that serves, under the command's id; where none does the manager is told so."""
     harness = attached()
     prepared = harness.keeper.slots[0].prepared
     assert prepared is not None
@@ -160,4 +161,19 @@ def test_a_drop_is_asked_of_the_keeper() -> None:
 
     assert (refused.code, answer.code) == (AnswerCode.FAILED, AnswerCode.DONE)
     asked = [one for one in harness.keeper.requests if isinstance(one, local.DropBarriers)]
-    assert asked == [local.DropBarriers(0, local.TaskId("c1", 7, 1, "master"), "start")] * 2
+    task = local.TaskId("c1", 7, 1, "master")
+    assert asked == [local.DropBarriers(0, task, "start", one.command_id) for one in (refused, answer)]
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_how_many_were_dropped_is_answered(number: int) -> None:
+    """None is a number, too; of other commands nothing of the kind is said."""
+    harness = attached()
+    prepared = harness.keeper.slots[0].prepared
+    assert prepared is not None
+    harness.keeper.slots[0].prepared = replace(prepared, serve_sync=True)
+    harness.keeper.droppable = number
+
+    dropped, killed = harness.ask(DropBarriers("start")), harness.ask(Kill())
+
+    assert (dropped.dropped, killed.dropped) == (number, None)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from syndicate.cli import exit_codes
+from syndicate.cli import cluster_files, exit_codes
 from syndicate.cli.contexts import LOCAL, ClusterContext, Contexts, home_of
 from syndicate.cli.failure import CliError, explain
 from syndicate.cli.render.job_lines import labelled
@@ -53,6 +53,13 @@ class Context:
         """The same as other contexts are told."""
         return ClusterContext(self.manager, self.token_file, self.ca_file, insecure=not self.ca_file)
 
+    def token(self) -> str:
+        """The token. Raises CliError. Where `up` has it made it lies in a folder of another user's."""
+        directory = Path(self.directory)
+        if self.token_file == str(cluster_files.token_file(directory)):
+            return cluster_files.read_token(directory)
+        return read_token(self.token_file)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -80,12 +87,15 @@ class Target:
     """Whether to speak clear text."""
 
     def connect(self, on_away: Callable[[Unreachable | None, float], None] | None = None) -> SchedulerClient:
-        """Opens a connection; raises nothing until the first call. ``on_away``: see SchedulerClient."""
+        """Opens a connection; nothing is sent until the first call. ``on_away``: see SchedulerClient.
+
+        Raises NotTrusted, or CliError, for an authority that cannot be read.
+        """
         return SchedulerClient(
             self.manager,
             self.token,
             user=self.user,
-            ca=self.ca_file or None,
+            ca=cluster_files.authority(self.ca_file, self.directory) or None,
             insecure=self.insecure,
             on_away=on_away,
         )
@@ -320,20 +330,22 @@ def _token(
         return read_token(given.token_file), f"--token-file {given.token_file}", ""
     of_context = chosen is not None and chosen.values.token_file and _same(chosen.values.manager, manager)
     if chosen and of_context and chosen.by_option:
-        return _token_of(chosen, environ)
+        return _token_of(chosen, environ, local)
     if environ.get("SYNDICATE_TOKEN"):
         return environ["SYNDICATE_TOKEN"], "SYNDICATE_TOKEN", ""
     if environ.get("SYNDICATE_TOKEN_FILE"):
         path = environ["SYNDICATE_TOKEN_FILE"]
         return read_token(path), f"SYNDICATE_TOKEN_FILE ({path})", ""
     if chosen and of_context:
-        return _token_of(chosen, environ)
+        return _token_of(chosen, environ, local)
     if local is not None and _same(local.manager, manager):
-        return read_token(local.token_file), f"{local.token_file}, which `syndicatectl up` left", LOCAL
+        return local.token(), f"{local.token_file}, which `syndicatectl up` left", LOCAL
     return "", "", ""
 
 
-def _token_of(chosen: _Chosen, environ: Mapping[str, str]) -> tuple[str, str, str]:
+def _token_of(chosen: _Chosen, environ: Mapping[str, str], local: Context | None) -> tuple[str, str, str]:
+    if chosen.name == LOCAL and local is not None:
+        return local.token(), f"the context {LOCAL}", LOCAL
     store, path = Contexts(environ), chosen.values.token_file
     # Its own file must be its owner's alone; one that somebody named is whatever that one made it.
     own = store.token_of(chosen.name) if store.is_own(chosen.name, path) else None

@@ -25,7 +25,7 @@ MEANINGS = {
     JOB_UNKNOWN: "the job's result is unknown: UNKNOWN",
     USAGE: "wrong usage of a command",
     REFUSED: "refused, nothing was done: source, targets, number of machines, roster, user, fault",
-    NOT_FOUND: "no such job, task, fault, node, user, token or context",
+    NOT_FOUND: "no such job, task, fault, barrier, node, user, token or context",
     MANAGER_AWAY: "the manager does not answer",
     INTERNAL: "an error of syndicatectl, of the manager itself, or of a volunteer",
     BAD_MACHINE: "this machine cannot run a cluster: a tool is missing, a port is in use",

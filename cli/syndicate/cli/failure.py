@@ -20,6 +20,7 @@ from syndicate.client_api import (
     FaultFailed,
     JobIsGraded,
     LastAdmin,
+    NoSuchBarrier,
     NoSuchFault,
     NoSuchJob,
     NoSuchMember,
@@ -77,6 +78,7 @@ def without_tokens(text: str) -> str:
 
 _WHERE_TO_LOOK: dict[type[SyndicateError], str] = {
     NoSuchJob: "syndicatectl jobs --all",
+    NoSuchBarrier: "syndicatectl barriers JOB",
     NoSuchNode: "syndicatectl nodes",
     NoSuchUser: "syndicatectl user list",
     NoSuchToken: "syndicatectl token list",

@@ -233,6 +233,12 @@ def checked(wish: VolunteerWish | ManagerWish) -> None:
         raise _usage("--after-job", wish.after_job, "keep or reboot")
     if wish.address and not _is_address(wish.address):
         raise _usage("--address", wish.address, "an IPv4 address")
+    if wish.address and wish.network != "host":
+        raise CliError(
+            "--address is the host's in the host's network, and means nothing in any other",
+            f"Is that meant?  --network host --address {wish.address}     Else leave --address out.",
+            code=exit_codes.USAGE,
+        )
     if wish.network == "host" and (not wish.address or wish.slots not in (None, 1)):
         raise CliError("--network host needs --address IP, and has one slot", code=exit_codes.USAGE)
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from syndicate.cli import exit_codes, processes
+from syndicate.cli import cluster_files, exit_codes, processes
 from syndicate.cli.failure import CliError
 from syndicate.cli.ownership import who_else_may_change
 from syndicate.cli.processes import Ending, Process, StartFailed
@@ -298,21 +298,16 @@ def _make_folders(plan: Plan) -> None:
         path = plan.directory / name
         path.mkdir(mode=0o700, exist_ok=True)
         os.chown(path, owner, owner)
-    (plan.directory / "manager" / "manager.ready").unlink(missing_ok=True)
+    cluster_files.ready_file(plan.directory).unlink(missing_ok=True)
     if plan.client is not None:
         _write_client(plan.directory / "client.tgz", plan.client)
-
-
-def ca_file(directory: Path) -> Path:
-    """The certificate of the cluster's own authority."""
-    return directory / "manager" / "tls" / "ca.pem"
 
 
 def _make_certificates(plan: Plan) -> None:
     """The cluster's own authority, unless it has one, and certificates of it. Raises StartFailed."""
     state, own = plan.directory / "manager", plan.directory / "volunteer"
     commands = [["renew", _VOLUNTEER_ID, "--out", str(own / "tls"), "--days", "365"]]
-    if not ca_file(plan.directory).exists():
+    if not cluster_files.ca_file(plan.directory).exists():
         commands.insert(0, ["init"])
     for words in commands:
         command = [str(plan.bin_dir / "syndicate-manager"), "certs", *words, "--state-dir", str(state)]
@@ -388,12 +383,12 @@ def _start_manager(plan: Plan, running: Running, deadline: float) -> None:
     with processes.signals_held():
         manager = processes.start_wrapped(wrapped, plan.directory / "manager.log", _environ(), START_S)
         _record(plan.directory, running, "manager", manager)
-    ready = state / "manager.ready"
+    ready = cluster_files.ready_file(plan.directory)
     _await_file("manager", manager, ready, deadline)
     try:
-        values = json.loads(ready.read_text())
+        values = json.loads(cluster_files.read_ready(plan.directory))
         running.manager, running.volunteers = str(values["users"]), str(values["volunteers"])
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StartFailed(f"the manager's {ready} is damaged ({error})") from None
     _write(plan.directory, running)
 
@@ -434,8 +429,8 @@ def _await_file(name: str, process: Process, path: Path, deadline: float) -> Non
 
 
 def _await_slots(plan: Plan, running: Running, deadline: float) -> None:
-    token = (plan.directory / "manager" / "admin.token").read_text()
-    ca = None if plan.insecure else ca_file(plan.directory)
+    token = cluster_files.read_token(plan.directory)
+    ca = None if plan.insecure else cluster_files.read_ca(plan.directory)
     with SchedulerClient(running.manager, token, timeout=5.0, ca=ca, insecure=plan.insecure) as client:
         while True:
             why = "its slots did not become ready"

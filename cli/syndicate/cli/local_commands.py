@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from syndicate.cli import exit_codes, local_cluster, processes
+from syndicate.cli import cluster_files, exit_codes, local_cluster, processes
 from syndicate.cli.context import Context, context_path, read_context, write_context
 from syndicate.cli.contexts import LOCAL, Contexts
 from syndicate.cli.failure import CliError
@@ -95,8 +95,8 @@ def _up(wish: UpWish, terminal: Terminal) -> int:
 
 
 def _context(directory: Path, running: Running) -> Context:
-    token_file = str(directory / "manager" / "admin.token")
-    ca_file = "" if running.insecure else str(local_cluster.ca_file(directory))
+    token_file = str(cluster_files.token_file(directory))
+    ca_file = "" if running.insecure else str(cluster_files.ca_file(directory))
     return Context(running.manager, token_file, str(directory), ca_file)
 
 

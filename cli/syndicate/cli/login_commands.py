@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from syndicate.cli import exit_codes
+from syndicate.cli import cluster_files, exit_codes
 from syndicate.cli.context import (
     Given,
     Target,
@@ -279,10 +279,13 @@ def _trusted(given: Given, fingerprint: str, context: ClusterContext) -> tuple[s
     if given.insecure or os.environ.get("SYNDICATE_INSECURE") == "1":
         return "", replace(context, ca_file="", ca_fingerprint="", insecure=True)
     if not context.ca_file:
-        known = cluster_at(context.manager, None, read_context(context_path(os.environ)))
-        if known is not None:  # what `up` left, on the same machine; `down` will take it away
-            pem = Path(known.ca_file).read_text() if known.ca_file else ""
-            return pem, replace(context, insecure=known.insecure)
+        left = read_context(context_path(os.environ))
+        known = cluster_at(context.manager, None, left)
+        if left is not None and known is not None:  # on the same machine; `down` will take it away
+            ca = cluster_files.authority(known.ca_file, left.directory)
+            if not isinstance(ca, bytes):
+                ca = Path(ca).read_bytes() if ca else b""
+            return ca.decode(errors="replace"), replace(context, insecure=known.insecure)
     return "", context
 
 

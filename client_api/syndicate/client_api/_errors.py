@@ -36,6 +36,7 @@ The whole tree, with the side that is to blame::
     │   │   ├── OutOfScope      its token's scope may not
     │   │   └── NotPublished    students see it once it is published
     │   ├── NoSuchJob           no job of this id, or not for this caller  the caller
+    │   ├── NoSuchBarrier       no barrier of this name at its server      the caller
     │   ├── NoSuchNode          no volunteer of this id                    the caller
     │   ├── NoSuchUser          no user of this name                       the caller
     │   ├── NoSuchToken         no token of this id                        the caller
@@ -260,6 +261,10 @@ class NoDisks(SchedulerError):
     """The job kept no disks, or has not ended yet: the text says which."""
 
 
+class NoSuchBarrier(SchedulerError):
+    """The job's sync server has no barrier of this name."""
+
+
 class NoSuchNode(SchedulerError):
     """The manager has no volunteer of this id."""
 
@@ -409,6 +414,7 @@ _SCHEDULER_BY_REASON: dict[str, type[SchedulerError]] = {
     "NOT_PUBLISHED": NotPublished,
     "NO_SUCH_JOB": NoSuchJob,
     "NO_DISKS": NoDisks,
+    "NO_SUCH_BARRIER": NoSuchBarrier,
     "NO_SUCH_NODE": NoSuchNode,
     "NO_SUCH_USER": NoSuchUser,
     "NO_SUCH_TOKEN": NoSuchToken,

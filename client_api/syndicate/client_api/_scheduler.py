@@ -195,15 +195,17 @@ class SchedulerClient(IdentityCalls):
         )
         return answer
 
-    def drop_barriers(self, job_id: int, barrier: str = "") -> None:
+    def drop_barriers(self, job_id: int, barrier: str = "") -> int | None:
         """Has the sync server of a running job drop a barrier, or all: who waits gets 240.
 
-        Raises NoSuchJob, SchedulerError.
+        How many it dropped; None where its volunteer is too old to say. Raises NoSuchJob, NoSuchBarrier,
+        SchedulerError.
         """
         request = scheduler_pb2.DropBarriersRequest(
             request_id=str(uuid.uuid4()), job_id=job_id, barrier=barrier
         )
-        self._unary(self._stub.DropBarriers, request)
+        answer: scheduler_pb2.DropBarriersResponse = self._unary(self._stub.DropBarriers, request)
+        return answer.dropped if answer.HasField("dropped") else None
 
     def nodes(self, *, page_size: int = 0) -> Iterator[scheduler_pb2.Node]:
         """Volunteers by id, fetched page by page as they are taken."""

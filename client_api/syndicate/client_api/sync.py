@@ -32,7 +32,7 @@ import socket
 import time
 from typing import NamedTuple
 
-from syndicate.client_api.sync_ways import Say, over_tcp, over_udp, too_late
+from syndicate.client_api.sync_ways import TOO_LATE, Say, over_tcp, over_udp
 from syndicate.client_api.sync_wire import (
     COUNT_MAX,
     ERROR_MAX,
@@ -46,6 +46,7 @@ from syndicate.client_api.sync_wire import (
     SyncError,
     TimedOut,
     checked,
+    shown,
 )
 
 __all__ = [
@@ -209,20 +210,27 @@ def take_part(
     udp: bool = False,
     say: Say = lambda _: None,
 ) -> int:
-    """Ask, and wait for the answer. Raises SyncError; `say` is told what goes on."""
+    """Ask, and wait for the answer. Raises SyncError, which names the barrier and the server.
+
+    `say` is told what goes on.
+    """
     if timeout is not None and not 0 < timeout <= TIMEOUT_MAX_S:
         raise ValueError(f"a time-out is above 0 and at most {TIMEOUT_MAX_S:,.0f} s, not {timeout}")
     until = None if timeout is None else time.monotonic() + timeout
     place = (address(server), server.port)
     say(f"sync server {server.host}, address {place[0]}, port {place[1]}")
-    value = over_udp(request, place, until, say) if udp else over_tcp(request, place, until, say)
+    about = f"barrier '{shown(request.name)}' at {server}"
+    try:
+        value = over_udp(request, place, until, say) if udp else over_tcp(request, place, until, say)
+    except (TimedOut, NoAnswer) as error:
+        raise type(error)(f"{about}: {error}") from error.__cause__
     say(f"answer {value}")
     if value == DROPPED:
-        raise Dropped("the server dropped the barrier")
+        raise Dropped(f"{about}: the server dropped it")
     if value == TIMED_OUT:
-        raise too_late()
+        raise TimedOut(f"{about}: {TOO_LATE}")
     if value == ABANDONED:
-        raise Abandoned("who had initialised the barrier went away")
+        raise Abandoned(f"{about}: who had initialised it went away")
     if not 0 <= value <= ERROR_MAX:
-        raise NoAnswer(f"{server} refused the request (its answer is {value})")
+        raise NoAnswer(f"{about}: the server refused the request (its answer is {value})")
     return value

@@ -14,6 +14,8 @@ from syndicate.client_api.sync_wire import NoAnswer, Request, TimedOut
 
 Say = Callable[[str], None]
 
+TOO_LATE = "not all came in time"
+
 _GRACE_S = 1.0  # the server ends a time-out itself, so that nobody is counted who has given up
 _CONNECT_S = 5.0
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 1.0
@@ -22,7 +24,7 @@ _AWAY = frozenset({errno.ECONNREFUSED, errno.ETIMEDOUT})
 
 
 def over_tcp(request: Request, place: tuple[str, int], until: float | None, say: Say) -> int:
-    """The server's value, by `until` (monotonic). Raises TimedOut and NoAnswer."""
+    """The server's value, by `until` (monotonic). Raises TimedOut and NoAnswer; neither names the server."""
     extended = len(request.name) <= wire.NAME_BYTES_WITH_EXTENSION
     try:
         with _connected(place, until, say) as peer:
@@ -39,10 +41,10 @@ def over_tcp(request: Request, place: tuple[str, int], until: float | None, say:
     except TimedOut:
         raise
     except OSError as error:
-        raise NoAnswer(f"{place[0]}:{place[1]}: {error.strerror or error}") from error
+        raise NoAnswer(error.strerror or str(error)) from error
     if len(heard) != wire.ANSWER.size:
         raise NoAnswer(
-            f"{place[0]}:{place[1]} ended the connection without an answer: it refused the request, or ended"
+            "the server ended the connection without an answer: it refused the request, or ended itself"
         )
     (value,) = wire.ANSWER.unpack(heard)
     return int(value)
@@ -51,20 +53,23 @@ def over_tcp(request: Request, place: tuple[str, int], until: float | None, say:
 def _connected(place: tuple[str, int], until: float | None, say: Say) -> socket.socket:
     """A connection, tried for again while nobody listens there."""
     pause = _FIRST_PAUSE_S
+    late = TOO_LATE
     while True:
-        left = _left(until)
+        left = _left(until, late)
         try:
             peer = socket.create_connection(place, _CONNECT_S if left is None else min(left, _CONNECT_S))
         except TimeoutError as error:
-            say(f"no connection: {error}")
+            why = str(error)
         except OSError as error:
             if error.errno not in _AWAY:
                 raise
-            say(f"no connection: {error.strerror}")
+            why = str(error.strerror)
         else:
             _keep_alive(peer)
             return peer
-        left = _left(until)
+        say(f"no connection: {why}")
+        late = f"no connection in time: {why}"
+        left = _left(until, late)
         time.sleep(pause if left is None else min(left, pause))
         pause = min(2 * pause, _LAST_PAUSE_S)
 
@@ -86,7 +91,7 @@ def _heard(peer: socket.socket, end: float | None) -> bytes:
         # The kernel's own, for a peer that does not answer, has a number.
         if error.errno is not None:
             raise
-        raise too_late() from error
+        raise TimedOut(TOO_LATE) from error
 
 
 # ---- over UDP -------------------------------------------------------------------------------------------
@@ -115,8 +120,9 @@ def _asked_again(
     pause = _FIRST_REPEAT_S
     flags = wire.ABANDON if request.abandon else 0
     end = None if until is None else until + _GRACE_S
+    late = "no answer in time"
     while True:
-        _left(end)
+        _left(end, late)
         left = None if until is None else max(0.001, until - time.monotonic())
         _send(peer, wire.packed(request, request_id, flags, left))
         again = time.monotonic() + pause
@@ -129,7 +135,7 @@ def _asked_again(
                 return value
             if kind == wire.WAITING and pause < _LAST_REPEAT_S:
                 say("the server has counted the request")
-                pause = _LAST_REPEAT_S
+                late, pause = TOO_LATE, _LAST_REPEAT_S
                 again = time.monotonic() + pause
         pause = min(2 * pause, _LAST_REPEAT_S)
 
@@ -164,16 +170,11 @@ def _send(peer: socket.socket, data: bytes) -> None:
 # ---- time -----------------------------------------------------------------------------------------------
 
 
-def _left(until: float | None) -> float | None:
-    """Seconds until then; raises TimedOut where there are none."""
+def _left(until: float | None, late: str = TOO_LATE) -> float | None:
+    """Seconds until then; raises TimedOut, of this text, where there are none."""
     if until is None:
         return None
     left = until - time.monotonic()
     if left <= 0:
-        raise too_late()
+        raise TimedOut(late)
     return left
-
-
-def too_late() -> TimedOut:
-    """What is raised where the time is over."""
-    return TimedOut("not all came in time")

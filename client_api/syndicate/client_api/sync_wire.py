@@ -88,6 +88,13 @@ def checked(
     return Request(encoded, count, error, no_wait, abandon)
 
 
+def shown(name: bytes) -> str:
+    """A barrier's name as the server tells it: printable ASCII, with all else escaped byte by byte."""
+    return "".join(
+        chr(byte) if 0x20 <= byte <= 0x7E and chr(byte) not in "'\\" else f"\\x{byte:02x}" for byte in name
+    )
+
+
 def packed(request: Request, request_id: int, flags: int, timeout_s: float | None) -> bytes:
     """The 76 bytes; the extension only where the name leaves room for it."""
     name = request.name

@@ -50,6 +50,20 @@ func (w *watcher) grows(slave string, more int) error {
 	return fmt.Errorf("%s did not ping %d times within %s", slave, more, deadline)
 }
 
+// settled waits until the count stands still: a ping that was under way may be counted after the cut.
+func (w *watcher) settled(slave string) (int, error) {
+	last, until := -1, time.Now().Add(deadline)
+	for time.Now().Before(until) {
+		now, err := w.count(slave)
+		if err != nil || now == last {
+			return now, err
+		}
+		last = now
+		time.Sleep(200 * time.Millisecond)
+	}
+	return 0, fmt.Errorf("pings of %s came through the cut for %s", slave, deadline)
+}
+
 // plan breaks the first slave in each way. It returns how many pings came through the cut: none should.
 func plan(ctx context.Context, chaos pb.ChaosControlClient, w *watcher, slave string) (int, error) {
 	if err := w.grows(slave, 3); err != nil {
@@ -58,7 +72,7 @@ func plan(ctx context.Context, chaos pb.ChaosControlClient, w *watcher, slave st
 	if _, err := chaos.Disconnect(ctx, &pb.DisconnectRequest{RequestId: id(), Ip: slave}); err != nil {
 		return 0, err
 	}
-	before, err := w.count(slave)
+	before, err := w.settled(slave)
 	if err != nil {
 		return 0, err
 	}

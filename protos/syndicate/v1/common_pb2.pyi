@@ -1049,6 +1049,7 @@ class OpenBarrier(google.protobuf.message.Message):
     MISSING_FIELD_NUMBER: builtins.int
     MORE_MISSING_FIELD_NUMBER: builtins.int
     ABANDONED_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
     barrier: builtins.str
     """As in BarrierRound."""
     remaining: builtins.int
@@ -1065,7 +1066,7 @@ class OpenBarrier(google.protobuf.message.Message):
 
     @property
     def inits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BarrierTask]:
-        """Who initialised it and waits, and for how many others."""
+        """Who initialised it and waits, at most 32, and for how many others."""
 
     @property
     def tasks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BarrierTask]:
@@ -1073,7 +1074,11 @@ class OpenBarrier(google.protobuf.message.Message):
 
     @property
     def missing(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Members that neither wait nor initialised it, at most 32."""
+        """Members that neither wait nor have initialised it, at most 32."""
+
+    @property
+    def held(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BarrierTask]:
+        """Who initialised it without waiting, at most 32, and for how many."""
 
     def __init__(
         self,
@@ -1087,8 +1092,9 @@ class OpenBarrier(google.protobuf.message.Message):
         missing: collections.abc.Iterable[builtins.str] | None = ...,
         more_missing: builtins.int = ...,
         abandoned: builtins.bool = ...,
+        held: collections.abc.Iterable[global___BarrierTask] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["since", b"since"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["abandoned", b"abandoned", "barrier", b"barrier", "inits", b"inits", "missing", b"missing", "more_missing", b"more_missing", "others", b"others", "remaining", b"remaining", "since", b"since", "tasks", b"tasks"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["abandoned", b"abandoned", "barrier", b"barrier", "held", b"held", "inits", b"inits", "missing", b"missing", "more_missing", b"more_missing", "others", b"others", "remaining", b"remaining", "since", b"since", "tasks", b"tasks"]) -> None: ...
 
 global___OpenBarrier = OpenBarrier

@@ -907,7 +907,9 @@ global___Signal = Signal
 
 @typing.final
 class DropBarriers(google.protobuf.message.Message):
-    """Have the sync server of the slot drop barriers. Answer: DONE once it was asked, FAILED where the slot has none."""
+    """Have the sync server of the slot drop barriers. Answer: DONE with `dropped`, FAILED where the slot has none, or one that
+    does not answer.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -974,6 +976,7 @@ class Answer(google.protobuf.message.Message):
     PROCESSES_FIELD_NUMBER: builtins.int
     APPLIED_AT_FIELD_NUMBER: builtins.int
     DURATION_NS_FIELD_NUMBER: builtins.int
+    DROPPED_FIELD_NUMBER: builtins.int
     command_id: builtins.str
     """Of the command."""
     code: global___AnswerCode.ValueType
@@ -986,6 +989,8 @@ class Answer(google.protobuf.message.Message):
     """Kill, Signal: processes ended, or sent the signal."""
     duration_ns: builtins.int
     """How long the volunteer took, in nanoseconds."""
+    dropped: builtins.int
+    """DropBarriers: how many barriers there were to drop. Unset by volunteers that only know that the server was asked."""
     @property
     def applied_at(self) -> syndicate.v1.common_pb2.Stamp:
         """When it held, on the volunteer's clock."""
@@ -1000,9 +1005,11 @@ class Answer(google.protobuf.message.Message):
         processes: builtins.int = ...,
         applied_at: syndicate.v1.common_pb2.Stamp | None = ...,
         duration_ns: builtins.int = ...,
+        dropped: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["applied_at", b"applied_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "applied_at", b"applied_at", "code", b"code", "command_id", b"command_id", "detail", b"detail", "duration_ns", b"duration_ns", "processes", b"processes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dropped", b"_dropped", "applied_at", b"applied_at", "dropped", b"dropped"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dropped", b"_dropped", "address", b"address", "applied_at", b"applied_at", "code", b"code", "command_id", b"command_id", "detail", b"detail", "dropped", b"dropped", "duration_ns", b"duration_ns", "processes", b"processes"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_dropped", b"_dropped"]) -> typing.Literal["dropped"] | None: ...
 
 global___Answer = Answer
 

@@ -951,6 +951,8 @@ class ListBarriersResponse(google.protobuf.message.Message):
     MORE_FIELD_NUMBER: builtins.int
     ROUNDS_FIELD_NUMBER: builtins.int
     AS_OF_FIELD_NUMBER: builtins.int
+    CURRENT_AT_FIELD_NUMBER: builtins.int
+    AWAY_FIELD_NUMBER: builtins.int
     server: builtins.str
     """Where the sync server is, `HOST:PORT`."""
     member: builtins.str
@@ -959,6 +961,8 @@ class ListBarriersResponse(google.protobuf.message.Message):
     """So many more are open."""
     rounds: builtins.int
     """How many rounds have ended so far."""
+    away: builtins.bool
+    """That volunteer is away: nothing newer is told before it is back."""
     @property
     def barriers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[syndicate.v1.common_pb2.OpenBarrier]:
         """In the order in which they came to be, at most 32."""
@@ -966,6 +970,12 @@ class ListBarriersResponse(google.protobuf.message.Message):
     @property
     def as_of(self) -> syndicate.v1.common_pb2.Stamp:
         """When the server told of this; unset where nothing has happened at a barrier yet."""
+
+    @property
+    def current_at(self) -> syndicate.v1.common_pb2.Stamp:
+        """Until when it is known that nothing else was told: the later of `as_of` and when the volunteer that has the server was
+        last heard. Unset where that is not known, as after a restart of the manager until that volunteer is back.
+        """
 
     def __init__(
         self,
@@ -976,9 +986,11 @@ class ListBarriersResponse(google.protobuf.message.Message):
         more: builtins.int = ...,
         rounds: builtins.int = ...,
         as_of: syndicate.v1.common_pb2.Stamp | None = ...,
+        current_at: syndicate.v1.common_pb2.Stamp | None = ...,
+        away: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["as_of", b"as_of"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "barriers", b"barriers", "member", b"member", "more", b"more", "rounds", b"rounds", "server", b"server"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["as_of", b"as_of", "current_at", b"current_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["as_of", b"as_of", "away", b"away", "barriers", b"barriers", "current_at", b"current_at", "member", b"member", "more", b"more", "rounds", b"rounds", "server", b"server"]) -> None: ...
 
 global___ListBarriersResponse = ListBarriersResponse
 
@@ -1010,13 +1022,21 @@ global___DropBarriersRequest = DropBarriersRequest
 
 @typing.final
 class DropBarriersResponse(google.protobuf.message.Message):
-    """The server was asked for it."""
+    """The server has done it."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    DROPPED_FIELD_NUMBER: builtins.int
+    dropped: builtins.int
+    """How many barriers it dropped, 0 only where all were to be. Unset where an older volunteer cannot say."""
     def __init__(
         self,
+        *,
+        dropped: builtins.int | None = ...,
     ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dropped", b"_dropped", "dropped", b"dropped"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dropped", b"_dropped", "dropped", b"dropped"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_dropped", b"_dropped"]) -> typing.Literal["dropped"] | None: ...
 
 global___DropBarriersResponse = DropBarriersResponse
 

@@ -138,13 +138,14 @@ class SchedulerStub:
         syndicate.v1.scheduler_pb2.DropBarriersResponse,
     ]
     """Has the job's sync server drop one barrier or all: who waits there is answered 240. For its owner and staff. This
-    answers when the server was asked for it; what was dropped stands in the job's story within half a second.
+    answers when the server has done it; what was dropped stands in the job's story within half a second.
+      NOT_FOUND            the server has no barrier of this name (NO_SUCH_BARRIER; metadata `barrier`).
       FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
       UNAVAILABLE          the volunteer that has the server is away (VOLUNTEER_AWAY). Try again.
       DEADLINE_EXCEEDED    its volunteer has not answered (DROP_UNANSWERED); the order does not go out again.
       ABORTED              the attempt ended meanwhile (ATTEMPT_ENDED).
       RESOURCE_EXHAUSTED   too many such orders of this job are under way (TOO_MANY_DROPS).
-      INTERNAL             the volunteer could not do it (DROP_FAILED).
+      INTERNAL             the volunteer could not do it, or the server does not answer (DROP_FAILED).
       PERMISSION_DENIED    the job is graded, and the caller a student (GRADED).
     """
 
@@ -360,13 +361,14 @@ class SchedulerAsyncStub:
         syndicate.v1.scheduler_pb2.DropBarriersResponse,
     ]
     """Has the job's sync server drop one barrier or all: who waits there is answered 240. For its owner and staff. This
-    answers when the server was asked for it; what was dropped stands in the job's story within half a second.
+    answers when the server has done it; what was dropped stands in the job's story within half a second.
+      NOT_FOUND            the server has no barrier of this name (NO_SUCH_BARRIER; metadata `barrier`).
       FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
       UNAVAILABLE          the volunteer that has the server is away (VOLUNTEER_AWAY). Try again.
       DEADLINE_EXCEEDED    its volunteer has not answered (DROP_UNANSWERED); the order does not go out again.
       ABORTED              the attempt ended meanwhile (ATTEMPT_ENDED).
       RESOURCE_EXHAUSTED   too many such orders of this job are under way (TOO_MANY_DROPS).
-      INTERNAL             the volunteer could not do it (DROP_FAILED).
+      INTERNAL             the volunteer could not do it, or the server does not answer (DROP_FAILED).
       PERMISSION_DENIED    the job is graded, and the caller a student (GRADED).
     """
 
@@ -604,13 +606,14 @@ class SchedulerServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[syndicate.v1.scheduler_pb2.DropBarriersResponse, collections.abc.Awaitable[syndicate.v1.scheduler_pb2.DropBarriersResponse]]:
         """Has the job's sync server drop one barrier or all: who waits there is answered 240. For its owner and staff. This
-        answers when the server was asked for it; what was dropped stands in the job's story within half a second.
+        answers when the server has done it; what was dropped stands in the job's story within half a second.
+          NOT_FOUND            the server has no barrier of this name (NO_SUCH_BARRIER; metadata `barrier`).
           FAILED_PRECONDITION  the job has no sync server, or does not run (NO_SYNC_SERVER, JOB_NOT_RUNNING).
           UNAVAILABLE          the volunteer that has the server is away (VOLUNTEER_AWAY). Try again.
           DEADLINE_EXCEEDED    its volunteer has not answered (DROP_UNANSWERED); the order does not go out again.
           ABORTED              the attempt ended meanwhile (ATTEMPT_ENDED).
           RESOURCE_EXHAUSTED   too many such orders of this job are under way (TOO_MANY_DROPS).
-          INTERNAL             the volunteer could not do it (DROP_FAILED).
+          INTERNAL             the volunteer could not do it, or the server does not answer (DROP_FAILED).
           PERMISSION_DENIED    the job is graded, and the caller a student (GRADED).
         """
 

@@ -22,6 +22,9 @@ def ask(place, device):
         return made.recv(1000)
 
 
+door = socket.create_server((os.environ["SYNDICATE_ADDRESS"], 5900))
+door.settimeout(25)
+beside, _ = door.accept()  # the service is there, and stays for as long as this is open
 until = time.monotonic() + 1.6
 while time.monotonic() < until:
     for place in PLACES:

@@ -10,12 +10,12 @@ from told import tell
 MASTER, OTHER = os.environ["SYNDICATE_MASTER"], os.environ["SYNDICATE_CLIENTS"].split(",")
 if os.environ["SYNDICATE_TASK"] == "client-1":
     door = socket.create_server(("", 5402))
-    door.settimeout(20)
+    door.settimeout(28)
     door.accept()
     with Chaos.from_env() as chaos:
         chaos.finish("pass", 1.0)
     os._exit(0)
-with Chaos.from_env(timeout=5) as chaos:
+with Chaos.from_env(timeout=20) as chaos:
     chaos.finish("fail", 0.0)
     acts = [
         lambda a=act, w=who: a(w)

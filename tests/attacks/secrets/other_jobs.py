@@ -23,7 +23,7 @@ names += [
     f"{FACTS['bystander_job']}/slave-0",
     str(int.from_bytes(bytes(map(int, others[0].split("."))), "big")),
 ]
-with Chaos.from_env(timeout=3) as chaos:
+with Chaos.from_env(timeout=20) as chaos:
     for name in names:
         for act in (chaos.disconnect, chaos.kill, chaos.revive, chaos.reconnect):
             for wish in (name, [MASTER, name], [name, name]):
@@ -43,7 +43,7 @@ for forged in (
     f"x/{FACTS['bystander_job']}/1/master/1",
 ):
     told = (("syndicate-task", forged), ("syndicate-session", "0" * 32), ("authorization", "Bearer x"))
-    answer = stub.ListMembers(chaos_pb2.ListMembersRequest(), metadata=told, timeout=3)
+    answer = stub.ListMembers(chaos_pb2.ListMembersRequest(), metadata=told, timeout=20)
     for member in answer.members:
         if member.member.address in others:
             got_it(f"members of another job, in the name of {forged}")

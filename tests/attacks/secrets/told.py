@@ -7,7 +7,7 @@ import time
 
 def tell(port=5401, client=0):
     """Connect to a client that waits for it."""
-    until = time.monotonic() + 15
+    until = time.monotonic() + 25
     while time.monotonic() < until:
         try:
             socket.create_connection(

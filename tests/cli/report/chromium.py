@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-_DEADLINE_S = 30.0
+_DEADLINE_S = 60.0
 _FLAGS = (
     "--headless",
     "--no-sandbox",  # root has none, and the pages are this test's own
@@ -84,7 +84,7 @@ class Chromium:
 
     def __exit__(self, *_: object) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)  # the session that it was started in: its children too
-        self._process.wait(10)
+        self._process.wait(60)
         os.close(self._to)
         os.close(self._from)
 

@@ -102,6 +102,15 @@ def x_range(browser: Chromium, figure: str) -> list[float]:
     return list(browser.value(asked))
 
 
+def shared_x_range(browser: Chromium, *figures: str) -> list[float]:
+    """What all these figures show at one moment: between two questions a late step of a move may come."""
+    names = json.dumps(figures)
+    ranges = f"{names}.map(name => Bokeh.documents[0].get_model_by_name(name).x_range)"
+    first, *others = browser.value(f"{ranges}.map(r => [r.start, r.end])")
+    assert all(other == first for other in others)
+    return list(first)
+
+
 def frame(browser: Chromium, figure: str) -> Any:
     """Where a figure is in the window, after it was scrolled to."""
     asked = f"""(place => {{ place.scrollIntoView({{block: 'center'}});
@@ -215,7 +224,7 @@ def test_figures_move_together(browser: Chromium, show: Show) -> None:
     start = left + width / 2, top + height / 2
     browser.drag([start, (start[0] + 40, start[1]), (start[0] + 80, start[1])])
     browser.wait_for(f"Bokeh.documents[0].get_model_by_name('throughput').x_range.start !== {before[0]}")
-    assert x_range(browser, "latency") == x_range(browser, "lanes") != before
+    assert shared_x_range(browser, "latency", "lanes") != before
     assert browser.messages == []
 
 
@@ -227,9 +236,8 @@ def test_the_wheel_zooms_with_ctrl(browser: Chromium, show: Show) -> None:
     browser.move(left + width / 2, top + height / 2)
     browser.wheel(left + width / 2, top + height / 2, -120)
     browser.wait_for(f"Bokeh.documents[0].get_model_by_name('latency').x_range.start > {before[0]}")
-    after = x_range(browser, "latency")
+    after = shared_x_range(browser, "latency", "throughput", "lanes", "faults")
     assert before[0] < after[0] < after[1] < before[1]
-    assert x_range(browser, "throughput") == x_range(browser, "lanes") == x_range(browser, "faults") == after
     assert browser.messages == []
 
 

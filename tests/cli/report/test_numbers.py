@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.cli.report.numbers import quantile, recoveries, rows
 from syndicate.cli.report.run import Op
@@ -20,6 +20,7 @@ def get(begin: float, end: float | None, outcome: str = "ok") -> Op:
     return Op(begin, end, "get", outcome, "p", "get")
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
 def test_a_quantile_is_a_value_with_its_share_below(values: list[float], share: float) -> None:
     """Nearest rank: at least the share of all values are at most as large."""
@@ -63,6 +64,7 @@ def test_without_a_success_after_the_heal_there_is_no_recovery() -> None:
     assert told.after_s is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 40), st.sampled_from(["ok", "fail", "info"]))))
 def test_what_is_told_of_a_fault_agrees_with_looking_at_every_operation(
     given_ops: list[tuple[int, int, str]],

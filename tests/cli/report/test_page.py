@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from syndicate.cli.report.documents import KILL_NOTE, POWER_NOTE
 from syndicate.cli.report.page import in_script, page
@@ -152,6 +152,7 @@ def test_hostile_texts_are_texts() -> None:
     assert not [given for _, given in seen.elements if any(name.startswith("on") for name in given)]
 
 
+@settings(deadline=None)
 @given(
     st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
 )

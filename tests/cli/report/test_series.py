@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.cli.report.logs import Thinned
 from syndicate.cli.report.run import LogMark, Op
@@ -15,6 +15,7 @@ from syndicate.cli.report.windows import Window
 from tests.cli.report.samples import operations
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 1e6), st.integers(10, 300))
 def test_slices_are_round_and_few(length_s: float, most: int) -> None:
     """A run of any length is cut into at most so many slices, of 1, 2 or 5 times a power of ten."""
@@ -48,6 +49,7 @@ def test_what_was_never_answered_stands_at_the_time_until_the_end() -> None:
     assert point.latency_s == 8.0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5000), st.integers(1, 300))
 def test_thinned_points_are_as_many_as_there_is_room_for(count: int, most: int) -> None:
     """None is there twice, and their order stays."""
@@ -58,6 +60,7 @@ def test_thinned_points_are_as_many_as_there_is_room_for(count: int, most: int) 
     assert begins == sorted(set(begins))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5000), st.integers(2, 100))
 def test_thinned_lines_cover_the_whole_run_and_are_counted(count: int, most: int) -> None:
     """Every n-th line is kept, from the first one on, and the others are told."""
@@ -85,6 +88,7 @@ def test_a_window_that_takes_no_time_is_open() -> None:
     assert most_at_once(found) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 30)), max_size=60))
 def test_windows_of_one_row_do_not_overlap(spans: list[tuple[int, int]]) -> None:
     """However many faults there were, each is to be seen."""

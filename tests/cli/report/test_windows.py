@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.cli.report.run import Op
 from syndicate.cli.report.windows import Place, Window, overlaps, places, united, windows
@@ -72,6 +72,7 @@ def test_an_operation_in_doubt_is_at_an_edge() -> None:
     assert told == [Place.OUTSIDE, Place.EDGE, Place.INSIDE, Place.EDGE, Place.OUTSIDE]
 
 
+@settings(deadline=None)
 @given(SPANS, st.lists(st.tuples(st.integers(0, 70), st.none() | st.integers(0, 9))))
 def test_places_agree_with_asking_each_window(
     spans: list[tuple[int, int]], ops: list[tuple[int, int | None]]
@@ -84,6 +85,7 @@ def test_places_agree_with_asking_each_window(
     assert told == [any(overlaps(one, *span) for span in spans) for one in asked]
 
 
+@settings(deadline=None)
 @given(SPANS)
 def test_united_spans_cover_the_same_and_stand_apart(spans: list[tuple[int, int]]) -> None:
     """Every moment of a span is in the union, and its parts do not touch."""

@@ -62,9 +62,11 @@ def main(name: str, seconds: float, megabytes: int, measured: bool) -> None:
     model, operations = BUILT[name]()
     if measured:
         tracemalloc.start()
-    begun = time.monotonic()
-    verdict = Linearizable(model).check(operations, Budget(seconds, megabytes * 2**20))
-    taken = time.monotonic() - begun
+    # This process's time: while the machine does something else no check can end.
+    clock = time.process_time
+    begun = clock()
+    verdict = Linearizable(model).check(operations, Budget(seconds, megabytes * 2**20, clock))
+    taken = clock() - begun
     peak = tracemalloc.get_traced_memory()[1] if measured else 0
     told = {"answer": verdict.answer, "reason": verdict.reason, "seconds": taken, "peak": peak}
     print(json.dumps({**told, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))

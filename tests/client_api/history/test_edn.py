@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.client_api.history import HistoryError, _edn
 
@@ -94,6 +94,7 @@ def test_half_a_surrogate_pair_is_written_as_an_escape() -> None:
     assert _edn.read("f", _edn.write("a\ud800\\")) == [_edn.Form(1, "a\ud800\\")]
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_what_is_written_is_read(value: Any) -> None:
     """For each JSON value; floats keep their last digit."""
@@ -101,6 +102,7 @@ def test_what_is_written_is_read(value: Any) -> None:
     assert form.value == {"value": value}
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='{}[]()"\\#_:;,nil 1a\n') | st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     """With this package's error and no other."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from syndicate.client_api import ClockBound
 from syndicate.client_api.checkers import Answer, KeyValue, Linearizable
@@ -141,6 +141,7 @@ def clients(draw: st.DrawFn, number: int, truth: Sequence[Operation]) -> Recorde
     return client(f"client-{number}", f"boot-{number}", operations, *clocks)
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_what_was_linearizable_stays_so(world: tuple[list[Operation], list[Recorded]]) -> None:
     """Each true interval lies in the one that was made of it: what explains the truth explains that too."""
@@ -155,6 +156,7 @@ def test_what_was_linearizable_stays_so(world: tuple[list[Operation], list[Recor
             assert (wide.completed_ns or 0) >= (one.completed_ns or 0)
 
 
+@settings(deadline=None)
 @given(worlds())
 def test_operations_are_counted_anew_by_their_beginnings(
     world: tuple[list[Operation], list[Recorded]],

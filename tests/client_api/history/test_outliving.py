@@ -40,7 +40,7 @@ def test_a_kill_loses_nothing_that_was_told(tmp_path: Path, lines: int) -> None:
         seen = [client.stdout.readline() for _ in range(lines)]
         client.send_signal(signal.SIGKILL)
         seen += [line for line in client.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")]
-        client.wait(10)
+        client.wait(60)
     recorded = read(path)
     by_name = {(one.process, one.argument): one for one in recorded.operations}
     events = [line.decode().split() for line in seen]

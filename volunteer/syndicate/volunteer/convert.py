@@ -142,6 +142,7 @@ def answer_out(answer: model.Answer) -> pb.AttachRequest:
         processes=answer.processes,
         applied_at=stamp_out(answer.applied_at) if answer.applied_at else None,
         duration_ns=answer.duration_ns,
+        dropped=answer.dropped,
     )
     return pb.AttachRequest(answers=pb.Answers(answers=[one]))
 
@@ -197,6 +198,7 @@ def _open_out(one: local.OpenBarrier) -> common.OpenBarrier:
         missing=one.missing,
         more_missing=one.more_missing,
         abandoned=one.abandoned,
+        held=_tasks_out(one.held),
     )
 
 

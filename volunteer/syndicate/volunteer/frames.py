@@ -127,6 +127,7 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "Degradation.corrupt_percent": _PERCENT,
     "Degradation.reorder_percent": _PERCENT,
     "DropBarriers.barrier": _is_barrier,
+    "DropBarriers.id": _is_name,
     "Signal.generation": _POSITIVE,
     "Signal.number": _between(1, 64),
     "Signal.id": _is_name,

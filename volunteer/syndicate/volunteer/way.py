@@ -157,7 +157,7 @@ def _clock_off(host: str, port: int, now: float) -> str:
     try:
         shown = ssl.get_server_certificate((host.strip("[]"), port), timeout=_PROBE_S)
         certificate = x509.load_pem_x509_certificate(shown.encode())
-    except (OSError, ValueError):
+    except (OSError, ValueError, x509.InvalidVersion):
         return ""
     begin, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     if now < begin:

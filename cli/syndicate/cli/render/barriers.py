@@ -13,6 +13,8 @@ from syndicate.v1.common_pb2 import BarrierTask, OpenBarrier, Stamp
 from syndicate.v1.scheduler_pb2 import Job, ListBarriersResponse, StoryLine
 
 _EVENT = "barrier."
+_CURRENT_S = 1.0
+"""What is younger is told without its age: news of a change takes half a second anyway."""
 
 
 def barriers_text(job: Job) -> str:
@@ -32,9 +34,15 @@ def barrier_story(job: Job) -> list[tuple[StoryLine, str]]:
 
 
 def barrier_lines(found: ListBarriersResponse, now: Stamp, room: int = UNLIMITED) -> list[str]:
-    """The server, and three lines for each barrier."""
-    ended = f"{plural(found.rounds, 'round')} ended so far"
-    lines = hung("", f"sync server  {found.server or 'not there yet'} on {found.member}; {ended}", room)
+    """The server, how old the picture is where that matters, and three lines for each barrier."""
+    where = f"sync server  {found.server or 'not there yet'} on {found.member}"
+    age = age_s(found, now)
+    if found.away and age is None:
+        return hung("", f"{where}; what is open is not known: its volunteer is away", room)
+    lines = hung("", f"{where}; {plural(found.rounds, 'round')} ended so far", room)
+    if age is not None and (found.away or age > _CURRENT_S):
+        why = ": its volunteer is away" if found.away else ""
+        lines += hung("", f"as of {duration_text(age)} ago{why}", room)
     if not found.barriers:
         return [*lines, "no barrier is open"]
     for one in found.barriers:
@@ -44,10 +52,18 @@ def barrier_lines(found: ListBarriersResponse, now: Stamp, room: int = UNLIMITED
     return lines
 
 
+def age_s(found: ListBarriersResponse, now: Stamp) -> float | None:
+    """For how long nothing was heard of the barriers, in seconds; None where the manager does not know."""
+    if not found.HasField("current_at"):
+        return None
+    return round(max(0.0, seconds_between(found.current_at, now)), 3)
+
+
 def _open(one: OpenBarrier, now: Stamp, room: int) -> list[str]:
     waited = duration_text(max(0.0, seconds_between(one.since, now)))
     lines = hung("", f"{neutralise_text(one.barrier)}   {_count(one)}   open for {waited}", room)
     inits = [f"{neutralise_text(each.task)} (for {each.count:,})" for each in one.inits]
+    inits += [f"{neutralise_text(each.task)} (for {each.count:,}, without waiting)" for each in one.held]
     if inits:
         lines += hung("  initialised  ", ", ".join(inits), room)
     waiting = _tasks(one.tasks) + ([f"{one.others:,} more"] if one.others else [])

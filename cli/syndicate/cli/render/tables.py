@@ -17,6 +17,7 @@ from syndicate.v1.scheduler_pb2 import GetClusterResponse, Job, Node
 
 _LEAST_CELL = 8
 _MOST_JOBS = 3
+_MOST_ALIGNED = 16
 _DAY_S = 86_400
 _SOON_S = 14 * _DAY_S
 
@@ -143,21 +144,23 @@ def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: 
 
 
 def cannot_lines(nodes: Sequence[Node], room: int = UNLIMITED) -> list[str]:
-    """What volunteers cannot do and why, one line each; the same of several volunteers once."""
-    by_lack: dict[tuple[str, str], list[str]] = {}
+    """What volunteers cannot do and why: what the same ones cannot do for one reason is one line."""
+    lacking: dict[tuple[str, str], list[str]] = {}
     for node in nodes:
         for each in node.cannot:
-            by_lack.setdefault((each.capability, each.why), []).append(node.volunteer_id)
-    widest = max((len(capability) for capability, _ in by_lack), default=0)
-    return [
-        row
-        for (capability, why), names in by_lack.items()
-        for row in hung(
-            f"cannot {neutralise_text(capability):<{widest}}   ",
-            f"{neutralise_text(', '.join(names))}: {neutralise_text(why)}",
-            room,
-        )
+            why = each.why.removeprefix(f"{each.capability}: ")  # which the line begins with as it is
+            lacking.setdefault((each.capability, why), []).append(node.volunteer_id)
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (capability, why), names in lacking.items():
+        alike.setdefault((why, tuple(names)), []).append(capability)
+    rows = [
+        (neutralise_text(", ".join(what)), f"{neutralise_text(', '.join(names))}: {neutralise_text(why)}")
+        for (why, names), what in alike.items()
     ]
+    widest = max((len(what) for what, _ in rows), default=0)
+    if widest > _MOST_ALIGNED:  # beside so long a list there would be no room for the reason
+        return [line for what, text in rows for line in hung("cannot ", f"{what}   {text}", room)]
+    return [line for what, text in rows for line in hung(f"cannot {what:<{widest}}   ", text, room)]
 
 
 def _left_s(node: Node, now: Stamp) -> float | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from . import commands, events
 from .effects import DropBarriers, DropReply
-from .errors import Away, BadRequest, CoreError, Ended, Exhausted, FaultFailed, Refused, TooLate
+from .errors import Away, BadRequest, CoreError, Ended, Exhausted, FaultFailed, NotFound, Refused, TooLate
 from .events import BarriersTold
 from .model import (
     NO_SYNC,
@@ -43,6 +43,7 @@ _EVENT: Final = "barrier."
 _TROUBLE: Final = "barrier.trouble"
 _ALIVE: Final = (JobState.PREPARING, JobState.RUNNING, JobState.STOPPING)
 _MOST_NAMED: Final = 12
+_MOST_OPEN: Final = 6  # in the text of an error
 _ENDED: Final = {
     BarrierEnd.OPENED: "opened",
     BarrierEnd.DROPPED: "was dropped",
@@ -53,7 +54,11 @@ _ENDED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Barriers:
-    """The open barriers of a job, as of `as_of` on the manager's clock; None where nothing was told yet."""
+    """The open barriers of a job, as of `as_of` on the manager's clock; None where nothing was told yet.
+
+    Until `current_at` nothing else had happened, but for the half second that telling takes; None where that
+    is not known. While the volunteer of the server is `away` nothing newer comes.
+    """
 
     server: str
     member: str
@@ -61,6 +66,8 @@ class Barriers:
     more: int
     rounds: int
     as_of: Stamp | None
+    current_at: Stamp | None
+    away: bool
 
 
 def told(world: World, node: Node, job: LiveJob, event: BarriersTold) -> None:
@@ -89,26 +96,46 @@ def told(world: World, node: Node, job: LiveJob, event: BarriersTold) -> None:
     _sum_up(world, job, news, lines)
 
 
-def listed(job: LiveJob) -> Barriers:
+def listed(world: World, job: LiveJob) -> Barriers:
     """The open barriers of a job that runs. Raises Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER)."""
     record, board = job.record, job.board
     _require_server(job, _ALIVE)
     serves = job.tasks.get(record.spec.sync_server)
     address = serves.record.address if serves is not None else ""
     server = f"{address}:{SYNC_PORT}" if address else ""
-    return Barriers(server, record.spec.sync_server, board.open, board.more, board.total, board.at)
+    node = world.node_of(serves) if serves is not None else None
+    return Barriers(
+        server,
+        record.spec.sync_server,
+        board.open,
+        board.more,
+        board.total,
+        board.at,
+        _current_at(board, node),
+        node is not None and node.session is None,
+    )
+
+
+def _current_at(board: Board, node: Node | None) -> Stamp | None:
+    """A Hello is no word of barriers: what happened while the volunteer was away comes after it."""
+    if node is None or not node.welcomed:
+        return board.at
+    if board.at is None or node.heard.monotonic_ns > board.at.monotonic_ns:
+        return node.heard
+    return board.at
 
 
 def drop(world: World, job: LiveJob, event: events.DropBarriers) -> None:
     """Has the job's server drop a barrier, or all. What it drops is told as every round is.
 
-    The call is answered once the server was asked for it: the order goes out again with the volunteer's next
-    stream, and is given up after `command_timeout_s`. Raises Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER), Away
-    (VOLUNTEER_AWAY), Exhausted (TOO_MANY_DROPS) and BadRequest.
+    The call is answered once the server has: what `open` says is up to half a second old, so that it alone
+    knows which barriers there are. The order goes out again with the volunteer's next stream, and is given up
+    after `command_timeout_s`. Raises Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER), Away (VOLUNTEER_AWAY),
+    Exhausted (TOO_MANY_DROPS) and BadRequest.
     """
     first = world.first_answer(event.request_id, _question(job, event.barrier))
-    if first is not None:
-        world.reply(event.call, first)
+    if isinstance(first, DropReply):
+        world.reply(event.call, _outcome(job, event.barrier, first))
         return
     for under_way in job.drops.values():
         if event.request_id and under_way.request_id == event.request_id:
@@ -127,7 +154,14 @@ def _order(world: World, job: LiveJob, event: events.DropBarriers) -> None:
     if node.session is None:
         raise Away("VOLUNTEER_AWAY", f"{node.record.volunteer_id}, which has {name}, is away")
     action = DropBarriers(event.barrier)
-    command_id = commands.issue(world, node, world.ref(task), task.record.slot, action)
+    command_id = commands.issue(
+        world,
+        node,
+        world.ref(task),
+        task.record.slot,
+        action,
+        command_id=commands.drop_command_id(world, job_id, event.request_id),
+    )
     job.drops[command_id] = Drop(event.request_id, event.barrier, [event.call])
     world.timers.set(("drop", job_id, command_id), world.ns + nanoseconds(world.config.command_timeout_s))
     what = f"barrier {event.barrier!r}" if event.barrier else "all barriers"
@@ -140,20 +174,32 @@ def _join(under_way: Drop, event: events.DropBarriers) -> None:
     under_way.waiters.append(event.call)
 
 
-def dropped(world: World, pending: Pending, code: AnswerCode, detail: str) -> None:
-    """The volunteer has asked the server to drop what it was to drop, or could not."""
+def dropped(world: World, pending: Pending, code: AnswerCode, detail: str, number: int | None) -> None:
+    """The server has dropped so many barriers (None: as many as there were), or could not be asked for it."""
     job = world.jobs.get(pending.command.ref.job_id)
     command_id = pending.command.command_id
     if job is None or command_id not in job.drops:
         return
     if code is AnswerCode.DONE:
         under_way = job.drops[command_id]
-        answer = DropReply()
+        answer = DropReply(number)
         world.remember_answer(under_way.request_id, _question(job, under_way.barrier), answer)
-        _over(world, job, command_id, answer)
+        _over(world, job, command_id, _outcome(job, under_way.barrier, answer))
     else:
         text = f"the sync server was not asked for it: {detail or code.name}"
         _over(world, job, command_id, FaultFailed("DROP_FAILED", text))
+
+
+def _outcome(job: LiveJob, barrier: str, answer: DropReply) -> DropReply | NotFound:
+    """Where all were to be dropped none may have been there; one that was named should have been."""
+    if not barrier or answer.dropped != 0:
+        return answer
+    others = [f"'{one.barrier}'" for one in job.board.open if one.barrier != barrier]
+    more = len(others[_MOST_OPEN:]) + job.board.more
+    named = ", ".join(others[:_MOST_OPEN]) + (f" and {more:,} more" if more else "")
+    there = f"open are {named}" if named else "none is open"
+    text = f"job {job.record.job_id} has no barrier '{barrier:.80}': {there}"
+    return NotFound("NO_SUCH_BARRIER", text, barrier=barrier)
 
 
 def overdue(world: World, job: LiveJob, command_id: str) -> None:

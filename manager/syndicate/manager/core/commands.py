@@ -1,8 +1,8 @@
 """Commands to volunteers: made once, sent until answered.
 
 A gang's command is named after the manager's epoch and a counter, so no two ever share a name. A fault's is
-named after its line in the ledger, so that a restarted manager asks again under the same name and gets the
-first answer.
+named after its line in the ledger, and that of a drop after its caller's request, so that a restarted manager
+asks again under the same name and gets the first answer.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ def issue_again(world: World, node: Node, pending: Pending) -> str:
 def fault_command_id(world: World, job_id: int, fault_id: int) -> str:
     """The lasting name of a fault's command."""
     return f"{world.config.cluster_id}-job-{job_id}-fault-{fault_id}"
+
+
+def drop_command_id(world: World, job_id: int, request_id: str) -> str:
+    """The lasting name of an order to drop barriers; "" for one that nobody can repeat."""
+    return f"{world.config.cluster_id}-job-{job_id}-drop-{request_id}" if request_id else ""
 
 
 def forget(node: Node, command_id: str) -> None:

@@ -267,7 +267,9 @@ class TokenReply:
 
 @dataclass(frozen=True, slots=True)
 class DropReply:
-    """The sync server was asked for it."""
+    """The sync server has dropped so many barriers; None where its volunteer cannot say."""
+
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ class AnswerReceived:
     processes: int = 0
     applied_at: Stamp | None = None
     duration_ns: int = 0
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,7 @@ class Machine(Readable):
             case Release():
                 stopping.released(world, node, pending, code, at)
             case DropOrder():
-                barriers.dropped(world, pending, code, detail)
+                barriers.dropped(world, pending, code, detail, event.dropped)
             case _:
                 faults.answered(world, node, pending, code, detail, event.processes, at, event.duration_ns)
 

@@ -308,7 +308,10 @@ class BarrierRound:
 
 @dataclass(frozen=True, slots=True)
 class OpenBarrier:
-    """A barrier at which somebody waits. `remaining` is below 0 where more came than were initialised."""
+    """A barrier at which somebody waits. `remaining` is below 0 where more came than were initialised.
+
+    `inits` has by task what those added who wait, `held` what those did who do not.
+    """
 
     barrier: str
     since: Stamp
@@ -319,6 +322,7 @@ class OpenBarrier:
     missing: tuple[str, ...]
     more_missing: int
     abandoned: bool
+    held: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

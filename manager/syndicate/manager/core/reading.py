@@ -38,7 +38,7 @@ class Readable:
 
     def barriers(self, job_id: int) -> barriers.Barriers:
         """The open barriers of a job. Raises NotFound, or Refused (JOB_NOT_RUNNING, NO_SYNC_SERVER)."""
-        return barriers.listed(self._world.job(job_id))
+        return barriers.listed(self._world, self._world.job(job_id))
 
     def nodes(self) -> list[NodeView]:
         """The volunteers that are known, by id."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -23,7 +23,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .certificate import Certificate, cluster_name, general_names, is_strong, of, volunteer_name
+from .certificate import (
+    MALFORMED,
+    Certificate,
+    cluster_name,
+    general_names,
+    is_strong,
+    of,
+    volunteer_name,
+)
 from .errors import BadInput, Damaged
 
 SLACK_S: Final = 600
@@ -76,7 +84,7 @@ class Authority:
         try:
             self._certificate = x509.load_pem_x509_certificate(certificate)
             loaded = load_pem_private_key(key, None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except (TypeError, *MALFORMED) as error:
             raise Damaged(f"not a certificate and its key ({str(error).splitlines()[0][:120]})") from None
         if not isinstance(loaded, ec.EllipticCurvePrivateKey):
             raise Damaged("the authority's key is not an ECDSA key")
@@ -149,7 +157,7 @@ def requested_key(pem: bytes) -> ec.EllipticCurvePublicKey:
         request = x509.load_pem_x509_csr(pem)
         proven = request.is_signature_valid
         key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
+    except (InvalidSignature, *MALFORMED):
         raise BadInput("the signing request cannot be read (PEM of PKCS 10)") from None
     if not proven:
         raise BadInput("the signing request is not signed by its own key")

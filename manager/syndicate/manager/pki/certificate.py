@@ -21,6 +21,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from .errors import BadInput, Damaged
 
+# What the library raises for bytes that are none of what they should be: not all of it is a ValueError.
+MALFORMED = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _CURVES = ("secp256r1", "secp384r1")
 _CLUSTER = re.compile(r"[a-z0-9-]{1,63}")
 _VOLUNTEER = re.compile(r"[a-z0-9-]{1,63}")
@@ -95,7 +103,7 @@ def read(pem: bytes) -> Certificate:
     """The first certificate of a PEM text. Raises Damaged."""
     try:
         return of(x509.load_pem_x509_certificate(pem))
-    except ValueError as error:
+    except MALFORMED as error:
         raise Damaged(f"not a certificate ({_short(error)})") from None
 
 
@@ -103,7 +111,7 @@ def of(certificate: x509.Certificate) -> Certificate:
     """What a certificate of this cluster's says. Raises Damaged for another one."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED):
         raise Damaged("the certificate names nobody (no subject alternative name)") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     found = _URI.fullmatch(uris[0]) if len(uris) == 1 else None

@@ -71,6 +71,7 @@ def _open_in(pb: common_pb2.OpenBarrier) -> model.OpenBarrier:
         tuple(_line(task)[:_LONGEST_TASK] for task in pb.missing[:_MOST_TASKS]),
         pb.more_missing + len(pb.missing[_MOST_TASKS:]),
         pb.abandoned,
+        _tasks_in(pb.held)[0],
     )
 
 
@@ -93,6 +94,8 @@ def barriers_out(found: Barriers) -> scheduler_pb2.ListBarriersResponse:
         more=found.more,
         rounds=found.rounds,
         as_of=convert.stamp_out(found.as_of),
+        current_at=convert.stamp_out(found.current_at),
+        away=found.away,
     )
 
 
@@ -107,6 +110,7 @@ def _open_out(one: model.OpenBarrier) -> common_pb2.OpenBarrier:
         missing=one.missing,
         more_missing=one.more_missing,
         abandoned=one.abandoned,
+        held=_tasks_out(one.held),
     )
 
 

@@ -188,6 +188,7 @@ class Registry(VolunteersDisks, registry_pb2_grpc.RegistryServicer):
                 processes=answer.processes,
                 applied_at=convert.stamp_in(answer.applied_at) if answer.HasField("applied_at") else None,
                 duration_ns=answer.duration_ns,
+                dropped=answer.dropped if answer.HasField("dropped") else None,
             )
         )
 

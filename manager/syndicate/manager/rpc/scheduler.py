@@ -301,10 +301,11 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         check_chaos(origin.caller, request.job_id, record.spec, self._engine.config.default_client)
         if _has_ended(record):
             raise Refused("JOB_NOT_RUNNING", f"job {request.job_id} is {record.state.name}")
-        await self._engine.call(
+        reply = await self._engine.call(
             lambda call: events.DropBarriers(call, request_id, request.job_id, barrier, origin)
         )
-        return pb.DropBarriersResponse()
+        assert isinstance(reply, effects.DropReply)  # noqa: S101 - the event's contract
+        return pb.DropBarriersResponse(dropped=reply.dropped)
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Context) -> pb.ListNodesResponse:
         """Volunteers with their slots, by id."""

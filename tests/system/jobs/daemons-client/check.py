@@ -8,10 +8,10 @@ import urllib.request
 from syndicate.client_api import Chaos
 
 slave = sys.argv[1].split(",")[0]
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + 60
 while True:
     try:
-        urllib.request.urlopen(f"http://{slave}:9000/all-there", timeout=2)
+        urllib.request.urlopen(f"http://{slave}:9000/all-there", timeout=10)
         break
     except (urllib.error.URLError, OSError):
         assert time.monotonic() < deadline

@@ -10,10 +10,10 @@ slave = sys.argv[1].split(",")[0]
 
 
 def starts() -> int:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
-            with socket.create_connection((slave, 9000), timeout=2) as connection:
+            with socket.create_connection((slave, 9000), timeout=10) as connection:
                 return int(connection.makefile().read())
         except (OSError, ValueError):
             if time.monotonic() > deadline:

@@ -23,7 +23,7 @@ def call_after_finish(chaos: Chaos, slave: str) -> None:
 
 
 def wait_for_the_first(chaos: Chaos) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while next(m for m in chaos.members() if m.task == "client-0").state is not TaskState.EXITED:
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -12,10 +12,11 @@ from syndicate.client_api import CannotDoIt, Chaos, Shape
 
 HERE = os.environ["SYNDICATE_ADDRESS"]
 SETTLE_S = 0.2
+SOON_S = 30.0
 rounds = iter(range(1_000_000))
 
 
-def ask(ip, do, within=10.0, **more):
+def ask(ip, do, within=SOON_S, **more):
     with socket.create_connection((ip, 4001), timeout=within) as connection:
         connection.settimeout(within)
         connection.sendall(json.dumps({"do": do, **more}).encode() + b"\n")
@@ -31,23 +32,30 @@ def is_silent(ip):
 
 
 def until_up(ip):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 2 * SOON_S
     while True:
         try:
-            return ask(ip, "look", within=1.0)
+            return ask(ip, "look", within=5.0)
         except (OSError, ValueError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 
 
-def reach(members):
-    """The pairs (from, to) between which a datagram passes."""
+def reach(members, wanted):
+    """The pairs (from, to) between which a datagram passes, a moment after all that is wanted came."""
     number = next(rounds)
     for ip in members:
         ask(ip, "send", round=number, to=[peer for peer in members if peer != ip])
+
+    def heard():
+        return {(sender, ip) for ip in members for sender in ask(ip, "hear", round=number)}
+
+    deadline = time.monotonic() + SOON_S
+    while not heard() >= wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
     time.sleep(SETTLE_S)
-    return {(sender, ip) for ip in members for sender in ask(ip, "hear", round=number)}
+    return heard()
 
 
 def whole(members):
@@ -61,6 +69,10 @@ def across(groups):
     }
 
 
+def passes(what, members, wanted):
+    holds(what, reach(members, wanted), wanted)
+
+
 def holds(what, found, wanted):
     assert found == wanted, (what, found ^ wanted if isinstance(found, set) else (found, wanted))
     print(what, flush=True)
@@ -69,25 +81,25 @@ def holds(what, found, wanted):
 def cuts(chaos, members):
     first, rest = members[0], members[1:]
     held = chaos.partition([[first], rest])
-    holds("partition", reach(members), whole(members) - across([[first], rest]))
+    passes("partition", members, whole(members) - across([[first], rest]))
     chaos.heal(*held.fault_ids)
-    holds("healed", reach(members), whole(members))
+    passes("healed", members, whole(members))
     chaos.partition([[first], [rest[0]]], one_way=True)
-    holds("one way", reach(members), whole(members) - {(rest[0], first)})
+    passes("one way", members, whole(members) - {(rest[0], first)})
     chaos.heal()
     for shape in Shape if len(members) > 2 else []:
         held = chaos.partition(shape=shape, seed=7)
         ring = {(group[0], peer) for group in held.groups for peer in group[1:]}
         wanted = ring if shape is Shape.MAJORITY_RING else whole(members) - across(held.groups)
-        holds(f"shape {shape.value}", reach(members), wanted)
+        passes(f"shape {shape.value}", members, wanted)
         chaos.heal()
     chaos.disconnect(rest[0])
-    holds("disconnect", reach(members), {pair for pair in whole(members) if rest[0] not in pair})
+    passes("disconnect", members, {pair for pair in whole(members) if rest[0] not in pair})
     chaos.reconnect(rest[0])
     chaos.disconnect(members, lease=0.5)
     while chaos.faults(in_force=True):
         time.sleep(0.05)
-    holds("lease", reach(members), whole(members))
+    passes("lease", members, whole(members))
 
 
 def client_cut(chaos, members):
@@ -95,6 +107,14 @@ def client_cut(chaos, members):
     holds("client cut", [is_silent(ip) for ip in members], [True] * len(members))
     chaos.reconnect(HERE)
     holds("client back", [until_up(ip)["ticks"] > 0 for ip in members], [True] * len(members))
+
+
+def until_signalled(ip):
+    """How many signals it has handled, once there is one: it handles them when it comes to it."""
+    deadline = time.monotonic() + SOON_S
+    while not (count := ask(ip, "look")["signals"]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return count
 
 
 def tasks(chaos, members):
@@ -108,7 +128,7 @@ def tasks(chaos, members):
     chaos.heal()
     holds("disk again", ask(last, "write", name="after", size=100_000), "written")
     chaos.signal(members, "USR1")
-    holds("signal", [ask(ip, "look")["signals"] for ip in members], [1] * len(members))
+    holds("signal", [until_signalled(ip) for ip in members], [1] * len(members))
     ask(last, "write", name="kept", size=10)
     chaos.kill(members)
     chaos.revive(members)

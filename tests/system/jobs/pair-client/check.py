@@ -11,10 +11,10 @@ master, slave = sys.argv[1], sys.argv[2].split(",")[0]
 
 
 def counts(address: str) -> dict[str, int]:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while True:
         try:
-            with socket.create_connection((address, 9000), timeout=2) as connection:
+            with socket.create_connection((address, 9000), timeout=10) as connection:
                 return json.loads(connection.makefile().read())
         except OSError:
             if time.monotonic() > deadline:
@@ -23,22 +23,31 @@ def counts(address: str) -> dict[str, int]:
 
 
 def until(what: str, condition) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     while not condition():
         if time.monotonic() > deadline:
             raise SystemExit(f"never: {what}")
         time.sleep(0.02)
 
 
+def goes_on() -> None:
+    """The slave sends on, for a third of a second at least."""
+    sent = counts(slave)
+    until("the slave goes on sending", lambda: counts(slave)["udp"] > sent["udp"] + 30)
+
+
 def settled(address: str) -> dict[str, int]:
-    """Once it has counted what had reached it before: after a heal that is a burst."""
+    """Once nothing more arrives of what was under way before: after a heal that is a burst."""
     last = counts(address)
     deadline = time.monotonic() + 40
-    while (now := counts(address))["tcp"] != last["tcp"] or now["udp"] != last["udp"]:
+    while True:
+        goes_on()
+        now = counts(address)
+        if (now["tcp"], now["udp"]) == (last["tcp"], last["udp"]):
+            return now
         if time.monotonic() > deadline:
             raise SystemExit("never: nothing arrives any more")
         last = now
-    return last
 
 
 with Chaos.from_env() as chaos:
@@ -46,8 +55,8 @@ with Chaos.from_env() as chaos:
     for target in (slave, master):
         chaos.disconnect(target)
         assert chaos.disconnect(target).already
-        before, sent = settled(master), counts(slave)
-        until("the slave goes on sending", lambda s=sent: counts(slave)["udp"] > s["udp"] + 30)
+        before = settled(master)
+        goes_on()
         after = counts(master)
         assert after["udp"] == before["udp"], ("udp passed a cut", before, after)
         assert after["tcp"] == before["tcp"], ("tcp passed a cut", before, after)

@@ -14,7 +14,7 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
-from syndicate.client_api import Chaos, History, _calls
+from syndicate.client_api import Chaos, History, _calls, sync
 from syndicate.client_api.checkers import KeyValue, Linearizable
 
 TASK = os.environ["SYNDICATE_TASK"]
@@ -28,6 +28,15 @@ def as_another_machine() -> None:
     if any(int(nanoseconds) for _, _, nanoseconds in shifts):
         Path("boot_id").write_text(str(uuid.uuid5(uuid.NAMESPACE_DNS, "another machine")))
         _calls._BOOT_ID_FILE = Path("boot_id")
+
+
+def meet() -> None:
+    """All clients begin together: of what they do one after the other no clock makes anything else."""
+    others = os.environ["SYNDICATE_CLIENTS"].count(",")
+    if others and TASK == "client-0":
+        sync.init(others, "begin")
+    elif others:
+        sync.wait("begin")
 
 
 def connect() -> socket.socket:
@@ -76,6 +85,7 @@ def judged(chaos: Chaos) -> None:
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 as_another_machine()
 with closing(Chaos.from_env()) as chaos:
+    meet()
     if TASK == "client-0":
         judged(chaos)
     else:

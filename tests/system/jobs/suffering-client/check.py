@@ -9,7 +9,7 @@ import time
 
 from syndicate.client_api import Chaos
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 SILENCE_S = 1.5
 DELAY_S = 0.4
 
@@ -34,7 +34,7 @@ def until_up(ip, met=lambda state: True):
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            state = ask(ip, "look", answer_within=SILENCE_S)
+            state = ask(ip, "look", answer_within=10 * SILENCE_S)
             if met(state) or time.monotonic() > deadline:
                 return state
         except (OSError, ValueError):
@@ -50,7 +50,7 @@ def holds(what, found):
 
 def quickest(master, slave):
     """The shortest of some round trips."""
-    return min(ask(master, "say", peer=slave, within=PATIENCE_S) for _ in range(4))
+    return min(ask(master, "say", peer=slave, within=PATIENCE_S) for _ in range(8))
 
 
 def networks(chaos, master, slave):

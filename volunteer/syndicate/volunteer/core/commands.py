@@ -199,7 +199,8 @@ def _execute(turn: Turn, slot: Slot, waiting: Waiting) -> None:
     elif isinstance(action, Signal):
         _signal(turn, slot, waiting, action)
     elif isinstance(action, DropBarriers):
-        dropping = local.DropBarriers(slot.number, slot.holds, action.barrier)
+        command_id = waiting.command.command_id
+        dropping = local.DropBarriers(slot.number, slot.holds, action.barrier, command_id)
         begin(turn, slot, Step.BARRIERS, waiting, dropping)
 
 

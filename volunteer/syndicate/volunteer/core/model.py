@@ -247,7 +247,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a command. `applied_at` is when it held, `duration_ns` how long that took."""
+    """What became of a command. `applied_at` is when it held, `duration_ns` how long that took.
+
+    `dropped` is of DropBarriers alone: how many barriers that were.
+    """
 
     command_id: str
     code: AnswerCode
@@ -256,6 +259,7 @@ class Answer:
     processes: int = 0
     applied_at: Stamp | None = None
     duration_ns: int = 0
+    dropped: int | None = None
 
 
 # ---- what the volunteer says by itself ------------------------------------------------------------------

@@ -85,7 +85,8 @@ def succeed(turn: Turn, slot: Slot, done: local.Done) -> None:
     if waiting is not None:
         # Of a Prepare the duration is the whole, the fetch included: it is taken from the command's arrival.
         timed = None if step in _PREPARING else done
-        turn.answer(waiting, AnswerCode.DONE, processes=done.processes, done=timed)
+        dropped = done.dropped if step is Step.BARRIERS else None
+        turn.answer(waiting, AnswerCode.DONE, processes=done.processes, dropped=dropped, done=timed)
 
 
 def _move_on(turn: Turn, slot: Slot, step: Step) -> None:

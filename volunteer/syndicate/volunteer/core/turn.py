@@ -118,6 +118,7 @@ class Turn:
         *,
         address: str = "",
         processes: int = 0,
+        dropped: int | None = None,
         done: local.Done | None = None,
     ) -> None:
         """Answers a command, once: the answer is kept for a repeat.
@@ -128,7 +129,7 @@ class Turn:
         holds = code in (AnswerCode.DONE, AnswerCode.READY)
         applied_at = (done.at if done else self.now) if holds else None
         took = done.took_ns if done and done.took_ns else self.ns - waiting.received.monotonic_ns
-        answer = Answer(command.command_id, code, detail, address, processes, applied_at, took)
+        answer = Answer(command.command_id, code, detail, address, processes, applied_at, took, dropped)
         self.state.answers.close((command.ref.cluster_id, command.command_id), answer)
         self.send_answer(waiting.link, command.ref.cluster_id, answer)
 

@@ -384,7 +384,7 @@ class Keeper:
             case SetNetwork() | SetTask() | Signal():
                 return await self._slot(request.slot).suffer(request)
             case DropBarriers():
-                return self._slot(request.slot).drop_barriers(request)
+                return await self._slot(request.slot).drop_barriers(request)
             case Release():
                 return await self._slot(request.slot).release(request)
             case ReadLog():

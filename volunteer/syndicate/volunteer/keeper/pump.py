@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..clock import Clock
@@ -21,6 +22,7 @@ from ..local import LogStream
 from .logs import LogStore
 
 _CHUNK = 64 * 1024
+_LARGEST_PIPE = 1 << 20  # that a task can make of its own: fs.pipe-max-size
 _REST_MS = 2  # bounds a pipe that floods to some 30 MB/s
 GATHER_NS = 5_000_000  # between two reads of a task that writes little and often
 
@@ -69,9 +71,14 @@ class Pump:
                 self._epoll.register(descriptor, select.EPOLLIN)
 
     def detach(self, capture: Capture) -> None:
-        """Stop reading though the pipes are not at their end; `ended` is not called. Idempotent."""
+        """Take what is there and stop, though the pipes are not at their end. Idempotent.
+
+        `ended` is not called. What is there was written: a pump that had no turn is no reason to lose it.
+        """
         with self._lock:
-            for descriptor in list(capture.open):
+            for descriptor, stream in list(capture.open.items()):
+                for data in _held_by(descriptor):
+                    capture.store.append(stream, self._clock.stamp(), data)
                 self._drop(descriptor, capture)
 
     def close(self) -> None:
@@ -178,3 +185,12 @@ class Pump:
         # A full chunk is worth its cost: a task that writes much is read as fast as it writes.
         if soon and len(data) < _CHUNK:
             self._gather(capture)
+
+
+def _held_by(descriptor: int) -> Iterator[bytes]:
+    """What a pipe holds, without waiting, and at most as much as one can: somebody may still write to it."""
+    with suppress(BlockingIOError):
+        for _ in range(_LARGEST_PIPE // _CHUNK):
+            if not (data := os.read(descriptor, _CHUNK)):
+                return
+            yield data

@@ -271,14 +271,14 @@ class Slot:
             done = self._done(began)
             return replace(done, already=undergone.already, processes=undergone.processes)
 
-    def drop_barriers(self, request: DropBarriers) -> Done:
+    async def drop_barriers(self, request: DropBarriers) -> Done:
         """See local.DropBarriers; not in order with the others, which a barrier is no part of."""
         began = self._company.clock.now_ns()
         self._require(request.task)
         if self._sync is None:
             raise KeeperError(ErrorCode.WRONG_STATE, f"slot {self.number} has no sync server")
-        self._sync.drop(request.barrier)
-        return self._done(began)
+        dropped = await self._sync.drop(request.barrier, request.id)
+        return replace(self._done(began), dropped=dropped)
 
     async def release(self, request: Release) -> Done:
         """See local.Release."""

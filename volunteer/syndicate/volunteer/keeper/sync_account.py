@@ -21,6 +21,7 @@ from ..local import (
     Stamp,
     TaskId,
 )
+from ..sync.core.barriers import BARRIERS_MAX
 from ..sync.core.effects import Room
 
 _FULL: Final = {
@@ -62,6 +63,20 @@ def told(line: bytes, slot: int, task: TaskId, now: Stamp) -> BarriersTold | Non
     return account
 
 
+def drop_done(line: bytes, number: int) -> int | None:
+    """How many barriers the order to drop of this number came to; None for any other line.
+
+    Raises BadAccount. The line is one that `told` took.
+    """
+    document = json.loads(line)
+    if document["event"] != "drop" or document.get("number") != number:
+        return None
+    dropped = document.get("dropped")
+    if type(dropped) is not int or not 0 <= dropped <= BARRIERS_MAX:
+        raise BadAccount(f"the sync server told what is no answer to a drop: {dropped!r:.200}")
+    return dropped
+
+
 def is_answer(line: bytes) -> bool:
     """Whether an account is what was asked for, and not told of the server's own accord."""
     return json.loads(line).get("asked") is True
@@ -93,6 +108,7 @@ def _open(given: dict[str, Any], now: Stamp) -> OpenBarrier:
         tuple(given["missing"]),
         given["more_missing"],
         given["abandoned"],
+        _tasks(given["held"]),
     )
 
 

@@ -154,7 +154,9 @@ class SyncProcesses:
             dead, self._standing = self._standing, None
             self._end(dead)
         if self._standing is None and not self._closed:
-            self._standing = self._start()
+            # In this order: who asks for all meanwhile would take it for one that serves.
+            self._standing = started = self._start()
+            self._all[started.name] = started
 
     def _start(self) -> SyncProcess:
         names = (f"sync-{number}" for number in range(len(self._all) + 1))
@@ -173,8 +175,7 @@ class SyncProcesses:
         except (OSError, CgroupError) as error:
             raise failed(f"cannot start a sync server: {error}") from error
         ours.setblocking(False)
-        started = self._all[name] = SyncProcess(name, cgroup, process, ours)
-        return started
+        return SyncProcess(name, cgroup, process, ours)
 
     def _launch(self, cgroup: Cgroup, theirs: socket.socket, join: list[str]) -> Process:
         # -I: nothing of the keeper's folder or environment is imported.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -20,7 +21,7 @@ from ..sync.doors import Doors, Keepalive, opened
 from .company import Company
 from .errors import KeeperError, failed
 from .network import in_namespace
-from .sync_account import BadAccount, is_answer, told
+from .sync_account import BadAccount, drop_done, is_answer, told
 from .sync_processes import Ended, SyncProcess, SyncProcesses
 
 _libc: Final = ctypes.CDLL(None)
@@ -31,6 +32,8 @@ _READ_BYTES: Final = 1 << 16
 _READ_PAUSE_S: Final = 0.02
 _BYTES_PER_S: Final = 100_000
 _LAST_SECONDS: Final = 1.0  # for the last account
+_DROP_SECONDS: Final = 3.0  # what the member's faults may have to wait for a server that does not answer
+_MOST_DROPS: Final = 64  # of which it is known what they came to; repeats come within moments
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 5.0  # before the next process, after one that failed
 
 
@@ -81,6 +84,10 @@ class SyncServer:
         self._again: asyncio.TimerHandle | None = None
         self._pause = _FIRST_PAUSE_S
         self._closed = False
+        self._dropping = asyncio.Lock()
+        self._drops = 0
+        self._dropped: OrderedDict[str, int] = OrderedDict()
+        self._drop_done: asyncio.Future[int | None] | None = None  # None: the server is gone
 
     def open(self) -> None:
         """Serve whoever comes from now on."""
@@ -93,16 +100,52 @@ class SyncServer:
         if self._last.total or self._last.open:
             self._company.tell(replace(self._last, rounds=()))
 
-    def drop(self, barrier: str) -> None:
-        """Have it drop this barrier, or all (""). Raises KeeperError where it does not listen."""
-        if self._process is None:
-            return  # where nobody came there is nothing to drop
-        ask = {"ask": "drop", "barrier": barrier} if barrier else {"ask": "drop"}
+    async def drop(self, barrier: str, order: str) -> int:
+        """Have it drop this barrier, or all (""); how many there were.
+
+        The same `order` again is answered as the first time, and drops nothing. Raises KeeperError where the
+        server does not listen or answer: what it dropped is not known then.
+        """
+        async with self._dropping:
+            if order not in self._dropped:
+                self._dropped[order] = await self._drop(barrier)
+                if len(self._dropped) > _MOST_DROPS:
+                    self._dropped.popitem(last=False)
+            return self._dropped[order]
+
+    async def _drop(self, barrier: str) -> int:
+        try:
+            async with asyncio.timeout(_DROP_SECONDS):
+                if self._process is None:
+                    await self._settle()  # it may be about to serve those who came first
+                if self._process is None:
+                    return 0  # where nobody came there is nothing to drop
+                self._drop_done = asyncio.get_running_loop().create_future()
+                self._order_drop(self._process, barrier)
+                dropped = await self._drop_done
+        except TimeoutError as error:
+            why = f"the sync server has not answered for {_DROP_SECONDS:g} s: what it dropped is not known"
+            raise failed(why) from error
+        finally:
+            self._drop_done = None
+        if dropped is None:
+            raise failed("the sync server ended meanwhile, and its barriers with it")
+        return dropped
+
+    def _order_drop(self, process: SyncProcess, barrier: str) -> None:
+        self._drops += 1
+        ask: dict[str, object] = {"ask": "drop", "number": self._drops}
+        if barrier:
+            ask["barrier"] = barrier
         line = json.dumps(ask, separators=(",", ":")).encode() + b"\n"
         try:
-            self._process.link.send(line)  # so few bytes go whole, or not at all
+            process.link.send(line)  # so few bytes go whole, or not at all
         except OSError as error:
             raise failed(f"the sync server does not listen: {error.strerror}") from error
+
+    def _settle_drop(self, dropped: int | None) -> None:
+        if self._drop_done is not None and not self._drop_done.done():
+            self._drop_done.set_result(dropped)
 
     async def close(self) -> None:
         """Tell the last account and leave nothing. Raises KeeperError, and is to be called again then."""
@@ -172,6 +215,7 @@ class SyncServer:
 
     def _let_go(self) -> SyncProcess | None:
         process, self._process = self._process, None
+        self._settle_drop(None)
         if process is not None:
             asyncio.get_running_loop().remove_reader(process.link)
         return process
@@ -240,6 +284,8 @@ class SyncServer:
                 self._take(replace(account, total=self._total_before + account.total))
                 if self._closed and is_answer(bytes(line)):
                     self._changed.set()
+            elif (dropped := drop_done(bytes(line), self._drops)) is not None:
+                self._settle_drop(dropped)
 
     def _take(self, account: BarriersTold) -> None:
         if self._closed:  # all that comes now is told at once

@@ -103,13 +103,15 @@ class Synced:
 class Done:
     """It holds. `took_ns`: how long the keeper needed; `already`: it held before.
 
-    `processes`: of Kill those that it ended, of Signal those that it reached.
+    `processes`: of Kill those that it ended, of Signal those that it reached. `dropped`: of DropBarriers how
+    many barriers that were.
     """
 
     at: Stamp
     took_ns: int
     processes: int = 0
     already: bool = False
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ class BarrierRound:
 class OpenBarrier:
     """A barrier at which somebody waits. `remaining` is how many are still to come, below 0 before the init.
 
-    `missing` are members that neither wait nor initialised it, and `more_missing` more.
+    `inits` waits, who added without waiting is in `held`. `missing` are members that neither wait nor
+    initialised it, and `more_missing` more.
     """
 
     barrier: str
@@ -66,6 +67,7 @@ class OpenBarrier:
     missing: tuple[str, ...]
     more_missing: int
     abandoned: bool
+    held: tuple[BarrierTask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

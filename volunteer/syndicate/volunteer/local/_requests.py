@@ -112,14 +112,17 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class DropBarriers:
-    """Have the slot's sync server drop a barrier, or all (""). Answer: Done, once it was asked.
+    """Have the slot's sync server drop a barrier, or all (""). Answer: Done with `dropped`, once it has.
 
-    WRONG_STATE where the slot serves no barriers. What is dropped is told as rounds are (BarriersTold).
+    WRONG_STATE where the slot serves no barriers, FAILED where its server does not answer. What is dropped is
+    told as rounds are (BarriersTold). Sent again with the same `id` it is answered as the first time, and
+    nothing more is dropped.
     """
 
     slot: int
     task: TaskId
     barrier: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def _listed(barrier: Standing, names: Mapping[str, str]) -> Document:
         "state": barrier.state.value,
         "remaining": barrier.remaining,
         "held": barrier.held,
+        "holders": named(barrier.holders, names),
         "owners": named(barrier.owners, names),
         "waiters": named(barrier.waiters, names),
         "missing": missing,
@@ -101,6 +102,7 @@ def _open(barrier: Standing, since_ns: int, names: Mapping[str, str]) -> Documen
         "missing": missing[:MOST_TASKS],
         "more_missing": max(0, len(missing) - MOST_TASKS),
         "abandoned": barrier.state is BarrierState.ABANDONED,
+        "held": _some(named(barrier.holders, names)),
     }
 
 
@@ -110,7 +112,8 @@ def _some(counts: Mapping[str, int]) -> dict[str, int]:
 
 def _missing(barrier: Standing, names: Mapping[str, str]) -> list[str]:
     """The tasks of none of whose addresses anybody is there."""
-    there = {names.get(source, source) for source in (*barrier.owners, *barrier.waiters)}
+    sources = (*barrier.owners, *barrier.waiters, *barrier.holders)
+    there = {names.get(source, source) for source in sources}
     return [task for task in dict.fromkeys(names.values()) if task not in there]
 
 

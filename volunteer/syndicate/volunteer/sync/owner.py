@@ -3,7 +3,8 @@
 Both over one Unix stream socket. The server tells `ready` first, then each notice with `at_ns`
 (CLOCK_BOOTTIME). It may be asked `{"ask": "list"}`, which is answered by one `list`;
 `{"ask": "members", "members": {IP: TASK}}`, which names the tasks from then on and is answered by `members`;
-and `{"ask": "drop"}`, answered by the `dropped` of each barrier, or of the one alone that `"barrier"` names.
+and `{"ask": "drop"}`, answered by the `dropped` of each barrier, or of the one alone that `"barrier"` names,
+and then by one `drop`, which says how many these were and bears the `"number"` of the question.
 It ends when the owner ends the connection.
 """
 
@@ -27,7 +28,7 @@ class Owner:
     """Tells the owner, without ever waiting for it: what it does not read in time is counted, not kept."""
 
     def __init__(
-        self, link: socket.socket, asked: Callable[[Document], Document | None], left: Callable[[], None]
+        self, link: socket.socket, asked: Callable[[Document], Document], left: Callable[[], None]
     ) -> None:
         self._link = link
         self._asked = asked
@@ -94,9 +95,7 @@ class Owner:
             ask = json.loads(line)
         except ValueError:  # also of bytes that are no text
             ask = None
-        told = self._asked(ask if isinstance(ask, dict) else {})
-        if told is not None:
-            self.tell(told)
+        self.tell(self._asked(ask if isinstance(ask, dict) else {}))
 
 
 def _line(document: Document) -> bytes:

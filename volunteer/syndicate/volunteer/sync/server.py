@@ -11,7 +11,7 @@ from typing import Final
 from . import descriptors
 from .core import wire
 from .core.barriers import Barriers
-from .core.effects import Effect, Notice, Refuse, Refused, Release, Room, Tell, Watch
+from .core.effects import Dropped, Effect, Notice, Refuse, Refused, Release, Room, Tell, Watch
 from .core.events import Arrived, DropAll, DropOne, Event, Expired, Gone, Why
 from .core.rounds import Rounds
 from .core.sessions import SILENCE_S, Session, Sessions
@@ -77,18 +77,21 @@ class Server:
         self._owner, self._fold_s = owner, fold_s
         self._rounds = Rounds() if fold_s > 0 else None
 
-    def drop_all(self) -> None:
-        """Drop all barriers; their waiters get 240."""
-        self._handle(DropAll())
+    def drop_all(self) -> int:
+        """Drop all barriers; their waiters get 240. How many there were."""
+        return self._drop(DropAll())
 
-    def drop(self, shown: str) -> None:
-        """Drop the barrier whose name is shown so; where none is, the one that has this very name."""
+    def drop(self, shown: str) -> int:
+        """Drop the barrier whose name is shown so; where none is, the one that has this very name.
+
+        How many were dropped: 1, or 0 where there is neither.
+        """
         names = self._barriers.names()
         found = next((name for name in names if text(name) == shown), shown.encode(errors="replace"))
-        self._handle(DropOne(found))
+        return self._drop(DropOne(found))
 
-    def answer(self, ask: Document) -> Document | None:
-        """What the owner asks; None where nothing is to be said."""
+    def answer(self, ask: Document) -> Document:
+        """What the owner asks."""
         match ask:
             case {"ask": "list"}:
                 return {"event": "list", "barriers": listing(self._barriers.standing(), self._names)}
@@ -96,11 +99,9 @@ class Server:
                 self._names = {str(address): str(task) for address, task in names.items()}
                 return {"event": "members", "members": self._names}
             case {"ask": "drop", "barrier": str(shown)}:
-                self.drop(shown)
-                return None
+                return _drop_done(ask, self.drop(shown))
             case {"ask": "drop"} if "barrier" not in ask:
-                self.drop_all()
-                return None
+                return _drop_done(ask, self.drop_all())
             case {"ask": "rounds"} if self._rounds is not None:
                 return {**self._account(self._rounds), "asked": True}
             case _:
@@ -149,6 +150,11 @@ class Server:
         self._told(Refused(source, why, room))
 
     # ---- the machine ------------------------------------------------------------------------------------
+
+    def _drop(self, event: DropAll | DropOne) -> int:
+        effects = self._barriers.handle(event)
+        self._perform(effects)
+        return sum(isinstance(effect, Tell) and isinstance(effect.notice, Dropped) for effect in effects)
 
     def _handle(self, event: Event[Party]) -> None:
         self._perform(self._barriers.handle(event))
@@ -218,6 +224,13 @@ class Server:
         gathered, more = self._barriers.gathered(MOST_OPEN)
         since = [(each, rounds.since(each.barrier, now_ns)) for each in gathered]
         return account(told, since, more, self._names)
+
+
+def _drop_done(ask: Document, dropped: int) -> Document:
+    """The answer to a drop; it bears the number that the question had, if it had one."""
+    number = ask.get("number")
+    numbered: Document = {"number": number} if isinstance(number, int) else {}
+    return {"event": "drop", **numbered, "dropped": dropped}
 
 
 def _now_ns() -> int:

@@ -34,6 +34,8 @@ from .transitions import BARRIER_TRANSITIONS, BarrierInput, BarrierState, follow
 from .wire import COUNT_MAX, Flag, Kind, Request, Value
 
 BARRIERS_MAX: Final = 16_384
+HOLDERS_MAX: Final = 65_536
+"""Sources that are remembered, of all barriers, for what they added without waiting."""
 
 
 @dataclass(slots=True)
@@ -53,7 +55,10 @@ class _Member(Generic[Party]):
 
 @dataclass(slots=True)
 class _Barrier(Generic[Party]):
-    """`standing` and `error` are of inits that did not wait; `source` is where the first came from."""
+    """`standing` and `error` are of inits that did not wait, and `holders` has what each source added so.
+
+    `source` is where the first came from.
+    """
 
     name: bytes
     source: str
@@ -61,6 +66,7 @@ class _Barrier(Generic[Party]):
     remaining: int = 0
     standing: int = 0
     error: int = 0
+    holders: dict[str, int] = field(default_factory=dict)
     members: dict[Party, _Member[Party]] = field(default_factory=dict)
 
     def take(self, cause: BarrierInput) -> None:
@@ -75,7 +81,7 @@ class Standing:
     """An open barrier as it is now.
 
     By source `owners` has what their inits added, and `waiters` how many wait; `held` is what inits without
-    an owner added.
+    an owner added, and `holders` what of it each source did, as far as there is room for their names.
     """
 
     barrier: bytes
@@ -84,6 +90,7 @@ class Standing:
     held: int
     owners: dict[str, int]
     waiters: dict[str, int]
+    holders: dict[str, int] = field(default_factory=dict)
 
 
 class Barriers(Generic[Party]):
@@ -96,6 +103,7 @@ class Barriers(Generic[Party]):
         self._marked: dict[bytes, None] = {}  # the names of those that are only remembered, oldest first
         self._begun: Shares[bytes] = Shares()  # the names of all others, by where the first came from
         self._members: dict[Party, _Member[Party]] = {}
+        self._holders = 0  # of all barriers
 
     def __len__(self) -> int:
         """How many parties wait."""
@@ -178,12 +186,21 @@ class Barriers(Generic[Party]):
         if request.no_wait:
             barrier.remaining += request.count
             barrier.standing += request.count
+            self._note_holder(barrier, source, request.count)
             # The original forgets the error of an init that does not wait.
             barrier.error = max(barrier.error, request.error)
             yield Release((party,), 0)
         else:
             self._count(barrier, party, _Member(barrier, source, request.count, request.error, asked))
         yield Tell(Initialised(barrier.name, source, request.count, not request.no_wait, barrier.remaining))
+
+    def _note_holder(self, barrier: _Barrier[Party], source: str, count: int) -> None:
+        """Remember who added so many without waiting: nobody of whom an end could be heard."""
+        if source not in barrier.holders:
+            if self._holders >= HOLDERS_MAX:
+                return
+            self._holders += 1
+        barrier.holders[source] = barrier.holders.get(source, 0) + count
 
     def _lacking(self, source: str) -> str:
         """Why no barrier can begin from this address; or nothing."""
@@ -210,6 +227,7 @@ class Barriers(Generic[Party]):
 
     def _forget(self, barrier: _Barrier[Party]) -> None:
         del self._named[barrier.name]
+        self._holders -= len(barrier.holders)
         if barrier.name in self._marked:
             del self._marked[barrier.name]
         else:
@@ -301,6 +319,7 @@ class Barriers(Generic[Party]):
                 barrier.remaining == barrier.standing + sum(each.counted for each in members),
                 "the count is the sum of those that are counted",
             )
+            _hold(sum(barrier.holders.values()) <= barrier.standing, "nobody holds more than all do")
             _hold(barrier.remaining != 0 or _only_marked(barrier), "at zero a barrier is open or empty")
             _hold(all(each.barrier is barrier for each in members), "members know their barrier")
             _hold(all(self._members.get(party) is each for party, each in barrier.members.items()), "known")
@@ -309,6 +328,8 @@ class Barriers(Generic[Party]):
         marked = {name for name, barrier in self._named.items() if _only_marked(barrier)}
         _hold(marked == set(self._marked), "those that are only remembered are known")
         _hold(len(self._begun) == len(self._named) - len(marked), "and so are all others")
+        holders = sum(len(barrier.holders) for barrier in self._named.values())
+        _hold(holders == self._holders <= HOLDERS_MAX, "those who added without waiting are counted")
         _hold(len(self._named) <= self._most, "no more barriers than may be")
 
 
@@ -329,7 +350,13 @@ def _pictured(barrier: _Barrier[Party]) -> Standing:
             owners[each.source] += each.counted
     waiters = Counter(each.source for each in members if not each.owner)
     return Standing(
-        barrier.name, barrier.state, barrier.remaining, barrier.standing, dict(owners), dict(waiters)
+        barrier.name,
+        barrier.state,
+        barrier.remaining,
+        barrier.standing,
+        dict(owners),
+        dict(waiters),
+        dict(barrier.holders),
     )
 
 
