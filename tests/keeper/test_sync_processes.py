@@ -17,10 +17,12 @@ from keeper.network_helpers import until
 from keeper.sync_jobs import SERVER, WITHIN_S, await_servers, begin, prepare, servers, source, told
 from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
 from syndicate.volunteer.keeper.counters import Shortage
+from syndicate.volunteer.keeper.errors import KeeperError
 from syndicate.volunteer.keeper.limits import find_version_1
 from syndicate.volunteer.keeper.sync_processes import LEAST_CPU_MILLIS, Ended, SyncProcess, SyncProcesses
 from syndicate.volunteer.local import (
     BarriersTold,
+    ErrorCode,
     Limits,
     Role,
 )
@@ -161,11 +163,52 @@ def test_what_stands_by_is_at_no_moment_one_that_serves(
             told.append(processes.things())
 
     monkeypatch.setattr(processes, "_all", Watched())
-    monkeypatch.setattr(processes, "_start", lambda: SyncProcess("sync-0", *[cast(Any, None)] * 3))
+    monkeypatch.setattr(processes, "_start", lambda name: SyncProcess(name, *[cast(Any, None)] * 3))
 
     asyncio.run(processes.stand_by())
 
     assert (told, processes.names()) == ([[]], {"sync-0"})
+    processes._worker.close()
+
+
+async def test_an_audit_meanwhile_tells_of_nothing_left(keeper: KeeperProcess, link: Link) -> None:
+    """One server is taken and another begun, then both of a job end: all of them are explained throughout."""
+    audits = []
+    for _ in range(3):
+        master = link.task(source("syndicate-sync -t 60"))
+        await begin(master)
+        async with asyncio.timeout(WITHIN_S):
+            while len(servers(keeper)) < 2:
+                audits.append(await link.audit())
+        release = asyncio.create_task(master.release())
+        while not release.done():
+            audits.append(await link.audit())
+        await release
+
+    assert [audit.left for audit in audits] == [()] * len(audits)
+
+
+def test_the_cgroup_of_one_that_is_being_started_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is made, and no longer where it could not be."""
+    processes = SyncProcesses(*[cast(Any, None)] * 3, tmp_path)
+    named: list[set[str]] = []
+
+    def start(name: str) -> SyncProcess:
+        named.append(processes.names())
+        if len(named) == 1:
+            raise KeeperError(ErrorCode.FAILED, "no process")
+        return SyncProcess(name, *[cast(Any, None)] * 3)
+
+    monkeypatch.setattr(processes, "_start", start)
+
+    with pytest.raises(KeeperError):
+        asyncio.run(processes.stand_by())
+    after_failure = processes.names()
+    asyncio.run(processes.stand_by())
+
+    assert (named, after_failure, processes.names()) == ([{"sync-0"}] * 2, set(), {"sync-0"})
     processes._worker.close()
 
 

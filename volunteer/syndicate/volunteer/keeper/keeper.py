@@ -447,12 +447,12 @@ class Keeper:
         return Done(at, at.monotonic_ns - began)
 
     async def _audit(self) -> Audited:
-        in_use: list[str] = []
-        in_use += self._syncs.things()
-        syncs = self._syncs.names()
-        left = strangers(self._base.path, len(self._slots), syncs)
-        for folder in self._limiter.folders():
-            left += strangers(folder, len(self._slots), syncs)
+        in_use = self._syncs.things()
+        left: list[str] = []
+        for folder in (self._base.path, *self._limiter.folders()):
+            # Twice: a sync server that is begun or ended meanwhile is explained the one time or the other.
+            found, again = (strangers(folder, len(self._slots), self._syncs.names()) for _ in range(2))
+            left += [each for each in found if each in again]
         for slot, ground in zip(self._slots, self._grounds, strict=True):
             name = str(slot.number)
             folder, sockets = self._places.slots / name, self._places.sockets / name

@@ -88,6 +88,7 @@ class SyncProcesses:
         self._worker = Worker("syn-sync")
         self._standing: SyncProcess | None = None
         self._all: dict[str, SyncProcess] = {}
+        self._starting = ""  # the name of one that has a cgroup, or will, and is not among them yet
         self._closed = False
 
     async def stand_by(self) -> None:
@@ -106,8 +107,9 @@ class SyncProcesses:
         return await self._worker.run(lambda: self._end(taken))
 
     def names(self) -> set[str]:
-        """The cgroups that these explain."""
-        return set(self._all)
+        """The cgroups that these explain: of all that are there, being started or being ended now."""
+        starting = self._starting  # before the others: it is among them before it is no longer this
+        return {starting, *self._all} - {""}
 
     def things(self) -> list[str]:
         """Those that serve a task, one line for each thing, as an audit tells them."""
@@ -155,12 +157,15 @@ class SyncProcesses:
             self._end(dead)
         if self._standing is None and not self._closed:
             # In this order: who asks for all meanwhile would take it for one that serves.
-            self._standing = started = self._start()
-            self._all[started.name] = started
+            names = (f"sync-{number}" for number in range(len(self._all) + 1))
+            self._starting = next(name for name in names if name not in self._all)
+            try:
+                self._standing = started = self._start(self._starting)
+                self._all[started.name] = started
+            finally:
+                self._starting = ""
 
-    def _start(self) -> SyncProcess:
-        names = (f"sync-{number}" for number in range(len(self._all) + 1))
-        name = next(name for name in names if name not in self._all)
+    def _start(self, name: str) -> SyncProcess:
         try:
             with ExitStack() as undo:
                 cgroup = self._base.child(name)
