@@ -63,7 +63,7 @@ REQUESTS = st.one_of(
     st.builds(local.SetNetwork, _NATURAL, _task_ids, _networks),
     st.builds(local.SetTask, _NATURAL, _task_ids, st.booleans(), st.booleans()),
     st.builds(local.Signal, _NATURAL, _task_ids, _POSITIVE, st.integers(1, 64), _NAMES),
-    st.builds(local.DropBarriers, _NATURAL, _task_ids, _LINES),
+    st.builds(local.DropBarriers, _NATURAL, _task_ids, _LINES, _NAMES),
     st.builds(local.Release, _NATURAL, _task_ids),
     st.builds(local.Renew, _IDS, _NATURAL),
     st.builds(local.ReadLog, _NATURAL, _task_ids, _POSITIVE, _NATURAL, st.integers(1, 1000)),
@@ -85,7 +85,7 @@ _replies = st.one_of(
         *(st.dictionaries(_IDS, _NATURAL, max_size=3), _many(_slots), _many(_IDS)),
         *(_many(st.builds(local.Incapability, _IDS, _LINES)), st.booleans(), st.booleans()),
     ),
-    st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans()),
+    st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans(), st.none() | _NATURAL),
     st.builds(local.LogRead, _many(_pieces), _NATURAL, st.booleans()),
     st.builds(local.DiskRead, st.binary(max_size=300), st.booleans(), _LINES),
     st.builds(local.Audited, _many(_LINES), _many(_LINES)),
@@ -100,7 +100,7 @@ _rounds = st.builds(
 _open_barriers = st.builds(
     local.OpenBarrier,
     *(_LINES, _stamps, st.integers(-100, 100), _places, _places, _NATURAL, _many(_TASKS), _NATURAL),
-    st.booleans(),
+    *(st.booleans(), _places),
 )
 _events = st.one_of(
     st.builds(local.Exited, _NATURAL, _task_ids, _exits),
