@@ -85,7 +85,7 @@ _replies = st.one_of(
         *(st.dictionaries(_IDS, _NATURAL, max_size=3), _many(_slots), _many(_IDS)),
         *(_many(st.builds(local.Incapability, _IDS, _LINES)), st.booleans(), st.booleans()),
     ),
-    st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans(), st.none() | _NATURAL),
+    st.builds(local.Done, _stamps, _NATURAL, _NATURAL, st.booleans(), _NATURAL),
     st.builds(local.LogRead, _many(_pieces), _NATURAL, st.booleans()),
     st.builds(local.DiskRead, st.binary(max_size=300), st.booleans(), _LINES),
     st.builds(local.Audited, _many(_LINES), _many(_LINES)),
