@@ -80,7 +80,7 @@ def network_instance() -> str:
     digits, number = "0123456789abcdefghijklmnopqrsuvwxyz", os.getpid()  # without the first letter of all
     text = ""
     while number:
-        number, digit = divmod(number, 36)
+        number, digit = divmod(number, len(digits))
         text = digits[digit] + text
     return f"t{text}"
 
