@@ -25,7 +25,8 @@ from syndicate.client_api import (
     TooManyFaults,
     Unavailable,
 )
-from syndicate.client_api._errors import Failure, chaos_error
+from syndicate.client_api._error_table import chaos_error
+from syndicate.client_api._errors import Failure
 from syndicate.client_api.testing import AioFakeChaos, FakeChaos, FakeChaosServer, FakeJob
 from syndicate.v1 import chaos_pb2
 

@@ -16,6 +16,7 @@ from syndicate.client_api import _calls, _histories
 from syndicate.client_api._calls import Call, Exchange, Whom, monotonic_now
 from syndicate.client_api._calls import new_id as _new_id
 from syndicate.client_api._chaos import CHANNEL_OPTIONS, DEFAULT_TIMEOUT_S, UNJUDGED, Held, chaos_address
+from syndicate.client_api._error_table import chaos_error, read_failure
 from syndicate.client_api._errors import (
     AttemptEnded,
     ChaosError,
@@ -23,8 +24,6 @@ from syndicate.client_api._errors import (
     DeadlineExceeded,
     JobNotRunning,
     Unavailable,
-    chaos_error,
-    read_failure,
 )
 from syndicate.client_api._histories import Gathered, HandedOver, Steps
 from syndicate.client_api._results import (

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from syndicate.client_api import _calls, _histories
 from syndicate.client_api._calls import Call, Exchange, Whom, monotonic_now
 from syndicate.client_api._calls import new_id as _new_id
+from syndicate.client_api._error_table import chaos_error, read_failure
 from syndicate.client_api._errors import (
     AttemptEnded,
     ChaosError,
@@ -26,8 +27,6 @@ from syndicate.client_api._errors import (
     JobNotRunning,
     NotConfigured,
     Unavailable,
-    chaos_error,
-    read_failure,
 )
 from syndicate.client_api._histories import Gathered, HandedOver, Steps
 from syndicate.client_api._results import (

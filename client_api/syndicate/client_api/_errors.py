@@ -1,4 +1,4 @@
-"""Every error that this package raises, and the table that makes them of gRPC's.
+"""Every error that this package raises.
 
 The whole tree, with the side that is to blame::
 
@@ -36,6 +36,7 @@ The whole tree, with the side that is to blame::
     │   │   ├── OutOfScope      its token's scope may not
     │   │   └── NotPublished    students see it once it is published
     │   ├── NoSuchJob           no job of this id, or not for this caller  the caller
+    │   ├── NoDisks             it kept none, or has not ended yet         the caller
     │   ├── NoSuchBarrier       no barrier of this name at its server      the caller
     │   ├── NoSuchNode          no volunteer of this id                    the caller
     │   ├── NoSuchUser          no user of this name                       the caller
@@ -62,9 +63,7 @@ The whole tree, with the side that is to blame::
 Where Chaos speaks for a user (``SchedulerClient.chaos``) the manager may also refuse the token or the job:
 those are SchedulerErrors.
 
-An error of the server carries ``code`` (gRPC's name), ``reason`` (a constant word) and ``metadata``. The
-manager says the last two in ``grpc-status-details-bin`` for everybody, and in plain trailing metadata
-(``syndicate-reason``, ``syndicate-meta-KEY``), which is what is read here: it needs no more than grpcio.
+An error of the server carries ``code`` (gRPC's name), ``reason`` (a constant word) and ``metadata``.
 """
 
 from __future__ import annotations
@@ -72,11 +71,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import grpc
-
-REASON_KEY = "syndicate-reason"
-METADATA_PREFIX = "syndicate-meta-"
 
 
 class SyndicateError(Exception):
@@ -95,6 +89,14 @@ class Failure:
     """A constant word such as ``NO_SUCH_MEMBER``; empty where the server gave none."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Named values that belong to the reason."""
+
+    def number(self, key: str) -> float | None:
+        """The finite number of this name; None where the server gave none, or anything else."""
+        try:
+            value = float(self.metadata.get(key, ""))
+        except ValueError:
+            return None
+        return value if math.isfinite(value) else None
 
 
 class _ServerError(SyndicateError):
@@ -151,7 +153,7 @@ class HistoryTooLarge(ChaosError):
 
     def __init__(self, text: str, failure: Failure | None = None) -> None:
         super().__init__(text, failure)
-        self.most = _number(self.metadata.get("most"))
+        self.most = failure.number("most") if failure else None
 
 
 class HistoriesMissing(ChaosError):
@@ -305,8 +307,8 @@ class Exhausted(SchedulerError):
 
     def __init__(self, text: str, failure: Failure | None = None) -> None:
         super().__init__(text, failure)
-        self.most = _number(self.metadata.get("most"))
-        self.retry_after_s = _number(self.metadata.get("retry_after_s"))
+        self.most = failure.number("most") if failure else None
+        self.retry_after_s = failure.number("retry_after_s") if failure else None
 
 
 class QuotaUsedUp(Exhausted):
@@ -366,137 +368,3 @@ class MissingTarget(PackError):
 
 class SourceTooLarge(PackError):
     """The source is larger than the manager takes."""
-
-
-_CHAOS_BY_REASON: dict[str, type[ChaosError]] = {
-    "NOT_AN_ADDRESS": NotAnAddress,
-    "NO_SUCH_MEMBER": NoSuchMember,
-    "BAD_FIELD": BadField,
-    "NO_SUCH_FAULT": NoSuchFault,
-    "NO_SUCH_HISTORY": NoSuchHistory,
-    "HISTORY_CLOSED": HistoryClosed,
-    "HISTORY_TOO_LARGE": HistoryTooLarge,
-    "HISTORIES_MISSING": HistoriesMissing,
-    "TASK_ALIVE": TaskAlive,
-    "TASK_DEAD": TaskDead,
-    "CANNOT": CannotDoIt,
-    "TOO_MANY_FAULTS": TooManyFaults,
-    "TOO_MANY_CALLS": TooManyFaults,
-    "NOT_A_CLIENT": NotAClient,
-    "CLIENT_FINISHED": ClientFinished,
-    "JOB_NOT_RUNNING": JobNotRunning,
-    "NOT_IN_REPLAY": NotInReplay,
-    "GRADED": JobIsGraded,
-    "ATTEMPT_ENDED": AttemptEnded,
-    "MANAGER_AWAY": Unavailable,
-    "MANAGER_BUSY": Unavailable,
-    "VOLUNTEER_AWAY": Unavailable,
-    "FAULT_FAILED": FaultFailed,
-}
-
-# For an answer without a reason, for instance gRPC's own.
-_CHAOS_BY_CODE: dict[str, type[ChaosError]] = {
-    "INVALID_ARGUMENT": BadField,
-    "RESOURCE_EXHAUSTED": TooManyFaults,
-    "NOT_FOUND": NoSuchMember,
-    "PERMISSION_DENIED": NotAClient,
-    "ABORTED": AttemptEnded,
-    "UNAVAILABLE": Unavailable,
-    "DEADLINE_EXCEEDED": DeadlineExceeded,
-}
-
-_SCHEDULER_BY_REASON: dict[str, type[SchedulerError]] = {
-    "BAD_TOKEN": NotAuthenticated,
-    "TOKEN_EXPIRED": TokenExpired,
-    "USER_DISABLED": UserDisabled,
-    "ROLE_TOO_LOW": RoleTooLow,
-    "OUT_OF_SCOPE": OutOfScope,
-    "NOT_PUBLISHED": NotPublished,
-    "NO_SUCH_JOB": NoSuchJob,
-    "NO_DISKS": NoDisks,
-    "NO_SUCH_BARRIER": NoSuchBarrier,
-    "NO_SUCH_NODE": NoSuchNode,
-    "NO_SUCH_USER": NoSuchUser,
-    "NO_SUCH_TOKEN": NoSuchToken,
-    "USER_EXISTS": UserExists,
-    "LAST_ADMIN": LastAdmin,
-    "QUOTA_QUEUED": QuotaUsedUp,
-    "QUOTA_SUBMISSIONS": QuotaUsedUp,
-    "QUOTA_MACHINES": QuotaUsedUp,
-    "QUOTA_UPLOADS": QuotaUsedUp,
-    "QUEUE_FULL": QueueFull,
-    "TOO_MANY_CALLS": TooManyCalls,
-    "TOO_MANY_STREAMS": TooManyCalls,
-    "TOO_MANY_TOKENS": TooManyTokens,
-    "TOO_LARGE": TooLarge,
-    "NO_SLOTS": TooLarge,
-    "JOB_NOT_ENDED": CannotReplay,
-    "NOTHING_TO_REPLAY": CannotReplay,
-    "CLIENT_CHANGED": CannotReplay,
-    "SOURCE_GONE": CannotReplay,
-    "EMPTY_SOURCE": SourceRefused,
-    "NOT_A_TAR": SourceRefused,
-    "TRUNCATED_SOURCE": SourceRefused,
-    "NO_MAKEFILE": SourceRefused,
-    "DIGEST_MISMATCH": SourceRefused,
-    "SOURCE_TOO_LARGE": SourceRefused,
-    "NO_SUCH_SOURCE": SourceRefused,
-}
-
-_SCHEDULER_BY_CODE: dict[str, type[SchedulerError]] = {
-    "INVALID_ARGUMENT": BadRequest,
-    "UNAUTHENTICATED": NotAuthenticated,
-    "PERMISSION_DENIED": NotAllowed,
-    "RESOURCE_EXHAUSTED": Exhausted,
-}
-
-
-def busy_pause_s(failure: Failure) -> float | None:
-    """Seconds after which a call that came too soon may be made again; None for other failures."""
-    if failure.reason != "TOO_MANY_CALLS":
-        return None
-    after = _number(failure.metadata.get("retry_after_s"))
-    return after if after is not None and after >= 0 else None
-
-
-def read_failure(error: grpc.RpcError) -> Failure:
-    """Takes a failed call apart, of grpc or of grpc.aio."""
-    if not isinstance(error, (grpc.Call, grpc.aio.AioRpcError)):
-        return Failure("UNKNOWN", str(error))
-    values: dict[str, str] = {}
-    for key, value in error.trailing_metadata() or ():
-        values[key] = value if isinstance(value, str) else value.decode("ascii", "replace")
-    metadata = {
-        key.removeprefix(METADATA_PREFIX): value
-        for key, value in values.items()
-        if key.startswith(METADATA_PREFIX)
-    }
-    return Failure(error.code().name, error.details() or "", values.get(REASON_KEY, ""), metadata)
-
-
-def chaos_error(failure: Failure) -> ChaosError | SchedulerError:
-    """Makes the error that a failed call of ChaosControl stands for.
-
-    A SchedulerError where the manager refuses a user, its token or its job.
-    """
-    text = failure.text or failure.reason or failure.code
-    by_reason = _CHAOS_BY_REASON.get(failure.reason) or _SCHEDULER_BY_REASON.get(failure.reason)
-    if by_reason is None and failure.code == "UNAUTHENTICATED":
-        by_reason = NotAuthenticated
-    kind = by_reason or _CHAOS_BY_CODE.get(failure.code) or ChaosError
-    return kind(text, failure)
-
-
-def scheduler_error(failure: Failure) -> SchedulerError:
-    """Makes the error that a failed call of Scheduler stands for, unless the manager was not reached."""
-    kind = _SCHEDULER_BY_REASON.get(failure.reason) or _SCHEDULER_BY_CODE.get(failure.code) or SchedulerError
-    return kind(failure.text or failure.reason or failure.code, failure)
-
-
-def _number(text: str | None) -> float | None:
-    """The finite number that a server wrote; None for anything else."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from syndicate.client_api import _fake_shapes as shapes
-from syndicate.client_api._errors import ChaosError, Failure, SchedulerError, chaos_error
+from syndicate.client_api._error_table import chaos_error
+from syndicate.client_api._errors import ChaosError, Failure, SchedulerError
 from syndicate.client_api._results import MemberState, Role, Shape, TaskState
 from syndicate.client_api._units import LEAST_LEASE_S, MOST_LEASE_S
 from syndicate.v1 import chaos_pb2, common_pb2

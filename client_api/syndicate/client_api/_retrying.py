@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import grpc
-from syndicate.client_api._errors import Failure, Unreachable, busy_pause_s, read_failure
+from syndicate.client_api._error_table import busy_pause_s, read_failure
+from syndicate.client_api._errors import Failure, Unreachable
 from syndicate.client_api._presence import Presence
 from syndicate.client_api._retry import RetryPolicy
 from syndicate.client_api._unreachable import error_of, is_broken, is_distrust

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from syndicate.client_api._errors import Failure, NotTrusted, SchedulerError, Unreachable, scheduler_error
+from syndicate.client_api._error_table import scheduler_error
+from syndicate.client_api._errors import Failure, NotTrusted, SchedulerError, Unreachable
 from syndicate.client_api._tls import time_apart
 
 

@@ -31,7 +31,8 @@ from google.protobuf.message import Message
 from syndicate.client_api._aio_chaos import AioChaos
 from syndicate.client_api._calls import own_boot_id
 from syndicate.client_api._chaos import DEFAULT_TIMEOUT_S, ENVIRONMENT_NAME, Chaos
-from syndicate.client_api._errors import METADATA_PREFIX, REASON_KEY, ChaosError, SchedulerError
+from syndicate.client_api._error_table import METADATA_PREFIX, REASON_KEY
+from syndicate.client_api._errors import ChaosError, SchedulerError
 from syndicate.client_api._fake_job import FakeJob, RecordedCall
 from syndicate.client_api._results import MemberState
 from syndicate.client_api._retry import RetryPolicy
