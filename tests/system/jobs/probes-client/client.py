@@ -140,8 +140,9 @@ def compose(job):
 
 
 def loss(job):
+    """Between two members alone: what is lost of this client's own TCP is sent again too late."""
     sender, hearer = job.ip["master"], job.ip["slave-0"]
-    job.chaos.degrade(sender, loss="30%")
+    job.chaos.degrade(sender, peers=[hearer], loss="30%")
     number, arrived = next(rounds), 0
     for _ in range(50):  # no more at a time than there is room for where they wait to be read
         ask(sender, "send", round=number, to=[hearer], count=100)
