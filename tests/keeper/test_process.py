@@ -177,6 +177,8 @@ def test_not_root_is_told(own: KeeperProcess) -> None:
         (["--instance", "Bad_Name"], "instance"),
         (["--network", "host"], "address"),
         (["--address", "10.0.0.7"], "address is for network=host alone"),
+        (["--uplink", "eth0"], "uplink is for network=host alone"),
+        (["--never-cut", "10.0.0.1"], "never_cut is for network=host alone"),
         (["--run-dir", "relative"], "absolute"),
     ],
 )

@@ -121,6 +121,20 @@ def test_a_drop_that_is_asked_for_again_of_a_restarted_manager_is_the_same_order
     assert volunteer.dropped == ["start"]
 
 
+def test_a_restarted_manager_has_another_barrier_dropped_under_the_same_request_id() -> None:
+    """Its volunteer does not take the order for the one that it knows."""
+    cluster = running(2)
+    volunteer, _ = cluster.holder("master")
+    assert dropped(cluster) == fx.DropReply(1)
+    cluster.restart()
+    for each in cluster.volunteers.values():
+        cluster.attach(each)
+    cluster.deliver()
+
+    assert dropped(cluster, "other") == fx.DropReply(1)
+    assert volunteer.dropped == ["start", "other"]
+
+
 def test_a_drop_that_is_lost_with_its_stream_goes_out_with_the_next() -> None:
     """The caller waits for it."""
     cluster = running(2)

@@ -160,7 +160,7 @@ def _order(world: World, job: LiveJob, event: events.DropBarriers) -> None:
         world.ref(task),
         task.record.slot,
         action,
-        command_id=commands.drop_command_id(world, job_id, event.request_id),
+        command_id=commands.drop_command_id(world, job_id, event.request_id, event.barrier),
     )
     job.drops[command_id] = Drop(event.request_id, event.barrier, [event.call])
     world.timers.set(("drop", job_id, command_id), world.ns + nanoseconds(world.config.command_timeout_s))

@@ -1,18 +1,22 @@
 """Commands to volunteers: made once, sent until answered.
 
 A gang's command is named after the manager's epoch and a counter, so no two ever share a name. A fault's is
-named after its line in the ledger, and that of a drop after its caller's request, so that a restarted manager
-asks again under the same name and gets the first answer.
+named after its line in the ledger, and that of a drop after its caller's request and the barrier, so that a
+restarted manager asks again under the same name and gets the first answer.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from typing import Final
 
 from .effects import Action, Command, Send
 from .model import TaskRef
 from .state import Node, Pending
 from .world import World, nanoseconds
+
+_DIGEST_DIGITS: Final = 16
 
 
 def issue(
@@ -54,9 +58,15 @@ def fault_command_id(world: World, job_id: int, fault_id: int) -> str:
     return f"{world.config.cluster_id}-job-{job_id}-fault-{fault_id}"
 
 
-def drop_command_id(world: World, job_id: int, request_id: str) -> str:
-    """The lasting name of an order to drop barriers; "" for one that nobody can repeat."""
-    return f"{world.config.cluster_id}-job-{job_id}-drop-{request_id}" if request_id else ""
+def drop_command_id(world: World, job_id: int, request_id: str, barrier: str) -> str:
+    """The lasting name of an order to drop barriers; "" for one that nobody can repeat.
+
+    The barrier is part of it: a restarted manager no longer knows that the request was about another one.
+    """
+    if not request_id:
+        return ""
+    of_barrier = hashlib.sha256(barrier.encode()).hexdigest()[:_DIGEST_DIGITS]
+    return f"{world.config.cluster_id}-job-{job_id}-drop-{request_id}-{of_barrier}"
 
 
 def forget(node: Node, command_id: str) -> None:

@@ -128,8 +128,9 @@ class KeeperSettings(BaseSettings):
     def _fits(self) -> KeeperSettings:
         if self.network == "host" and (self.slots != 1 or not self.address):
             raise ValueError("network=host needs --address, and has one slot")
-        if self.address and self.network != "host":
-            raise ValueError("address is for network=host alone: set that too, or leave it out")
+        for name in ("address", "uplink", "never_cut"):
+            if getattr(self, name) and self.network != "host":
+                raise ValueError(f"{name} is for network=host alone: set that too, or leave it out")
         longest = self.run_dir / _LONGEST_SOCKET
         if len(str(longest)) > _MAX_SOCKET_PATH:
             raise ValueError(f"run_dir is too long for a socket in it: {self.run_dir}")
