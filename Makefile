@@ -24,15 +24,19 @@ COMPOSE = SYNDICATE_CONTEXT=$(abspath $(IMAGES)) \
   --project-name $${COMPOSE_PROJECT_NAME:-syndicate} --file docker/compose.yaml \
   $(if $(LOSE_UNSYNCED),--file docker/lose-unsynced.yaml)
 
-# $(call need,PACKAGES): installs those that are missing, and asks apt for nothing when none is.
+# $(call need,PACKAGES): installs those that are missing, and asks apt for nothing when none is. In three tries: a mirror
+# may be out of reach for a moment, and another apt at work, as after a boot.
 define need
 @missing=; for package in $(1); do \
    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$package"; done; \
  if [ -n "$$missing" ]; then echo "installing$$missing" >&2; \
    [ "$$(id -u)" = 0 ] || { echo "error: missing:$$missing; run this as root, or install them first" >&2; exit 1; }; \
    log=$$(mktemp); \
-   { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends $$missing; } \
-     >$$log 2>&1 || { cat $$log >&2; rm -f $$log; exit 1; }; rm -f $$log; fi
+   for try in 1 2 3; do \
+     { apt-get -q update && DEBIAN_FRONTEND=noninteractive \
+         apt-get -qy -o DPkg::Lock::Timeout=300 install --no-install-recommends $$missing; } >$$log 2>&1 && break; \
+     [ $$try != 3 ] || { cat $$log >&2; rm -f $$log; exit 1; }; sleep 20; \
+   done; rm -f $$log; fi
 endef
 
 .PHONY: help
@@ -44,7 +48,7 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed" >&2; exit 1; }
 	@echo "making $(VENV)" >&2
 	@$(SYSTEM_PYTHON) -m venv --clear $(VENV)
-	@$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps -r requirements.lock
+	@$(PYTHON) -m pip -q --disable-pip-version-check --retries 10 install --no-deps -r requirements.lock
 	@$(PYTHON) -m pip -q --disable-pip-version-check install --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -65,14 +69,14 @@ demo: need-root setup system-packages ## Ten slots, two distributed systems, fau
 	@$(PYTHON) examples/demo.py
 
 .PHONY: test
-test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 20 min).
+test: setup system-packages ## The quick tests: core, simulation, keeper, network, CLI (at most 60 min).
 	$(call need,redis-server zstd gcc libc6-dev systemd)
-	@$(PYTEST) -q -m "not system" $(SEEDED) --session-timeout 1200
+	@$(PYTEST) -q -m "not system" $(SEEDED) --session-timeout 3600
 
 .PHONY: test-system
-test-system: setup system-packages ## Whole clusters on this machine (at most 65 min).
+test-system: setup system-packages ## Whole clusters on this machine (at most 3 h).
 	$(call need,redis-server zstd chromium openssh-client openssh-server docker.io docker-compose debootstrap qemu-system-x86 e2fsprogs systemd $(GO_PACKAGES))
-	@$(PYTEST) -q -m system $(SEEDED) --timeout 300 --session-timeout 3900
+	@$(PYTEST) -q -m system $(SEEDED) --timeout 600 --session-timeout 10800
 
 .PHONY: engine
 engine:

@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 CTL = Path(sys.executable).with_name("syndicatectl")
-DEADLINE_S = 170.0
+DEADLINE_S = 600.0  # a minute is the rule; a slow or busy machine takes several
 WHO = 9
 """Columns of a job's name before each of its lines."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -84,13 +83,6 @@ def judged(show: Show, result: dict[str, Any]) -> tuple[bool, str]:
     return right, f"{show.name:<{WHO}}{fits}: {verdict}"
 
 
-def free_port() -> int:
-    """A port that nobody has, at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def lines_of(reader: int) -> Iterator[str]:
     """What a command writes, until it ends. Closes ``reader``, a pipe's end or a terminal's."""
     with open(reader, encoding="utf-8", errors="replace") as stream:
@@ -119,8 +111,7 @@ class Demo:
 
     def up(self) -> None:
         """Ten slots on free ports."""
-        ports = ("--port", str(free_port()), "--volunteer-port", str(free_port()))
-        line = self.ctl("up", "--slots", "10", "--dir", str(self.folder / "c"), *ports)
+        line = self.ctl("up", "--slots", "10", "--dir", str(self.folder / "c"), "--port", "0")
         # Out of Ctrl-C's reach: what is half up cannot be told from what is not there, so it comes up first.
         starting = subprocess.Popen(
             line, env=self.environment, stdout=subprocess.DEVNULL, start_new_session=True
@@ -154,7 +145,7 @@ class Demo:
             "--client",
             str(HERE / show.name / "client"),
         )
-        line = self.ctl(*words, "--name", show.name, "--time-limit", "150", "--json")
+        line = self.ctl(*words, "--name", show.name, "--json")
         answer = subprocess.run(line, check=True, env=self.environment, stdout=subprocess.PIPE, text=True)
         return int(json.loads(answer.stdout)["job_id"])
 

@@ -12,7 +12,7 @@ import uuid
 import grpc
 from syndicate.v1 import chaos_pb2, chaos_pb2_grpc, common_pb2
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def starts(address: str) -> int:

@@ -6,7 +6,7 @@ import sys
 import time
 
 PORT = 7000
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def master() -> None:

@@ -2,11 +2,11 @@
 set -eu
 slave=${SYNDICATE_SLAVES%%,*}
 
-# How many starts a member has counted; asks again for up to 30 s while nobody listens yet.
+# How many starts a member has counted; asks again for up to 60 s while nobody listens yet.
 starts() {
     python3 - "$1" <<'END'
 import sys, time, urllib.request
-until = time.monotonic() + 30
+until = time.monotonic() + 60
 while True:
     try:
         print(len(urllib.request.urlopen(f"http://{sys.argv[1]}:7000/starts", timeout=1).read().splitlines()))

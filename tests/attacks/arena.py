@@ -23,7 +23,9 @@ from tests.attacks.bystander import Bystander, pids_of
 from tests.support.cluster import Cluster, ended, eventually
 
 UNTOUCHED = b"untouched\n"
-_ANSWERS_WITHIN_S = 10.0
+_ANSWERS_WITHIN_S = 25.0  # less than whoever asks waits for
+_ENDS_WITHIN_S = 240.0  # more than any attack has, less than a test
+_HARM_SHOWS_WITHIN_S = 10.0  # where it only saves a fresh bystander
 _SETTLES_WITHIN_S = 60.0
 _CLEARED_WITHIN_S = 45.0  # a keeper that lives has ended its tasks by then, or says that it cannot
 
@@ -147,7 +149,7 @@ class Arena:
 
     def finished(self, job_id: int, facts: Mapping[str, Any]) -> Ran:
         """Waits for the end of a job."""
-        job = self.cluster.wait(job_id)
+        job = self.cluster.wait(job_id, _ENDS_WITHIN_S)
         return Ran(self, f"{ended(job)} {self.cluster.reason(job)}", job, facts)
 
     def upload(self, data: bytes) -> str:
@@ -244,7 +246,7 @@ class Arena:
         if self._bystander is None or not self._bystander.is_well:
             return True
         try:
-            return bool(self._bystander.harm(mark, gap_s))
+            return bool(self._bystander.harm(mark, gap_s, _HARM_SHOWS_WITHIN_S))
         except AssertionError:  # silent
             return True
 

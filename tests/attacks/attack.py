@@ -88,13 +88,13 @@ class Attack:
     limits: common.Limits | None = None
     annotations: frozenset[str] = frozenset()
     """The bounds that it must have met."""
-    time_limit_s: float = 30.0
+    time_limit_s: float = 100.0
     keep_disks: bool = False
     lose_unsynced: bool = False
     run: Callable[[Arena, Attack], Ran] | None = None
     """Does something else than submit one job and wait for its end."""
-    gap_s: float = 5.0
-    """The longest silence that the bystander may see."""
+    gap_s: float = 20.0
+    """The longest silence that the bystander may see: a machine may well stand still for some seconds."""
 
     def __post_init__(self) -> None:
         assert bool(self.without) != bool(self.because), f"{self.id}: either `without` or `because`"

@@ -35,7 +35,8 @@ class Host:
         for part in fields(self):
             now, then = getattr(self, part.name), getattr(before, part.name)
             said += [f"{part.name}: new {one}" for one in sorted(now - then)]
-            said += [f"{part.name}: gone {one}" for one in sorted(then - now)]
+            if part.name != "keyrings":  # the kernel takes its time to remove those of tasks that have ended
+                said += [f"{part.name}: gone {one}" for one in sorted(then - now)]
         return "\n".join(said)
 
 
@@ -104,11 +105,12 @@ def _cores(cluster: Cluster) -> Iterator[str]:
 
 
 def _keyrings(uids: set[int]) -> Iterator[str]:
-    """How many keys each slot's uid has: proc(5), /proc/key-users."""
+    """The keys that each slot's uid has, by their number: proc(5), /proc/key-users."""
     for line in Path("/proc/key-users").read_text().splitlines():
         uid, _, counts = line.partition(":")
         if int(uid) in uids:
-            yield f"uid {uid.strip()} has {counts.split()[2].partition('/')[0]} keys"
+            count = int(counts.split()[2].partition("/")[0])
+            yield from (f"key {number} of uid {uid.strip()}" for number in range(1, count + 1))
 
 
 def _listening(pid: int) -> Iterator[str]:

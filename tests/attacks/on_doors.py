@@ -59,9 +59,9 @@ def wrong_door(arena: Arena, _attack: Attack) -> Ran:
             digest = registry_pb2.FetchSourceRequest(sha256="0" * 64)
             attach = registry_pb2_grpc.RegistryStub(channel).Attach
             reasons = {
-                "Ping": _refusal(lambda: ping(chaos_pb2.PingRequest(), metadata=bearer(token), timeout=15)),  # noqa: B023 - called at once
-                "FetchSource": _refusal(lambda: list(fetch(digest, metadata=bearer(token), timeout=15))),  # noqa: B023 - as above
-                "Attach": _refusal(lambda: list(attach(iter(()), metadata=bearer(token), timeout=15))),  # noqa: B023 - as above
+                "Ping": _refusal(lambda: ping(chaos_pb2.PingRequest(), metadata=bearer(token), timeout=30)),  # noqa: B023 - called at once
+                "FetchSource": _refusal(lambda: list(fetch(digest, metadata=bearer(token), timeout=30))),  # noqa: B023 - as above
+                "Attach": _refusal(lambda: list(attach(iter(()), metadata=bearer(token), timeout=30))),  # noqa: B023 - as above
             }
             opened += [f"volunteers: {name}: {said}" for name, said in reasons.items() if said != "BAD_TOKEN"]
     with grpc.insecure_channel(cluster.address) as channel:
@@ -75,7 +75,7 @@ def wrong_door(arena: Arena, _attack: Attack) -> Ran:
         ):
             list_jobs = scheduler_pb2_grpc.SchedulerStub(channel).ListJobs
             said = _refusal(
-                lambda: list_jobs(scheduler.ListJobsRequest(), metadata=bearer(token), timeout=15)  # noqa: B023 - as above
+                lambda: list_jobs(scheduler.ListJobsRequest(), metadata=bearer(token), timeout=30)  # noqa: B023 - as above
             )
             opened += [f"users: {said}"] if said != "BAD_TOKEN" else []
         # A student's own token, where only others' roles will do.
@@ -87,7 +87,7 @@ def wrong_door(arena: Arena, _attack: Attack) -> Ran:
         drain = scheduler.DrainNodeRequest(request_id=str(uuid.uuid4()), volunteer_id="local", draining=True)
         more_calls: tuple[tuple[Any, Any], ...] = ((stub.PutUsers, put), (stub.DrainNode, drain))
         for call, request in more_calls:
-            if not _refusal(lambda: call(request, metadata=bearer(student), timeout=15)):  # noqa: B023 - as above
+            if not _refusal(lambda: call(request, metadata=bearer(student), timeout=30)):  # noqa: B023 - as above
                 opened.append(f"a student may {request.DESCRIPTOR.name}")
     return done(arena, opened=opened)
 
@@ -122,7 +122,7 @@ def claim_slots(arena: Arena, attack: Attack) -> Ran:
                         ("syndicate-volunteer", true),
                     )
                     metadata = bearer(cluster.volunteer_token, *more)
-                    if not _refusal(lambda: call(request, metadata=metadata, timeout=15)):  # noqa: B023 - as above
+                    if not _refusal(lambda: call(request, metadata=metadata, timeout=30)):  # noqa: B023 - as above
                         got.append(f"{request.DESCRIPTOR.name} as {session or 'nobody'}")
             task = common_pb2.TaskRef(
                 cluster_id=cluster_id, job_id=facts["bystander_job"], attempt=1, task="master", generation=1

@@ -19,7 +19,7 @@ from tests.attacks.arena import Arena
 from tests.attacks.attack import Attack, Ran
 from tests.attacks.outside import MUCH, done, memory_of
 
-_SOON_S = 8.0
+_SOON_S = 20.0
 _NOBODY = 65534
 
 

@@ -28,6 +28,7 @@ _LARGEST_FRAME = 16_384
 MUCH = 32 << 20
 """By so many bytes no daemon grows for one peer."""
 _MANY_DESCRIPTORS = 100
+_PEAKS = ("memory.max_usage_in_bytes", "memory.peak")  # of version 1 of cgroups, and of version 2
 
 
 def done(arena: Arena, **facts: Any) -> Ran:
@@ -153,13 +154,21 @@ class RawCall:
                 number, value = struct.unpack(">HI", body[at : at + 6])
                 if number == 4:  # SETTINGS_INITIAL_WINDOW_SIZE
                     self._windows[1] += value - _FIRST_WINDOW
-            self._link.setblocking(True)
-            self._link.send(_frame(_SETTINGS, _ACK, 0, b""))
-            self._link.setblocking(False)
+            self._answer(_frame(_SETTINGS, _ACK, 0, b""))
         elif kind == _PING and not flags & _ACK:
-            self._link.send(_frame(_PING, _ACK, 0, body))
+            self._answer(_frame(_PING, _ACK, 0, body))
         elif kind in (_RESET, _GOAWAY) or (kind == _HEADERS and flags & _END_STREAM):
             self.over = True
+
+    def _answer(self, frame: bytes) -> None:
+        """To a peer that may have gone since it asked."""
+        self._link.settimeout(30)
+        try:
+            self._link.sendall(frame)
+        except (BrokenPipeError, ConnectionResetError):
+            self.over = True
+        finally:
+            self._link.setblocking(False)
 
 
 def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
@@ -218,6 +227,27 @@ def watching_volunteer(arena: Arena, attack: Attack) -> Ran:
         over.set()
         watch.join()
     return dataclasses.replace(ran, facts={**ran.facts, **most})
+
+
+def watching_peak(arena: Arena, attack: Attack) -> Ran:
+    """Runs it, and tells the most memory that its slot had at a time, by the kernel's count.
+
+    Version 1 of cgroups begins that count anew, from what the slot has in memory then. That can be all the
+    files that its earlier tasks were the first to read on this machine, so it is given up before.
+    """
+    facts = arena.facts()
+    mounts = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
+    slots = [path for mount in mounts for path in mount.glob(f"{arena.cluster.cgroup_name}/slot-*")]
+    beside = {f"slot-{number}" for number in facts["bystander_slots"].values()}
+    for path in slots:
+        if path.name not in beside and (path / _PEAKS[0]).exists():
+            (path / "memory.force_empty").write_text("0")
+            (path / _PEAKS[0]).write_text("0")
+    ran = arena.submit(attack, facts)
+    assert ran.job is not None, ran.end
+    own = [path / name for path in slots for name in _PEAKS if path.name == f"slot-{ran.job.tasks[0].slot}"]
+    peak = max(int(path.read_text()) for path in own if path.exists())
+    return dataclasses.replace(ran, facts={**ran.facts, "peak": peak})
 
 
 def overloaded(ran: Ran) -> str:

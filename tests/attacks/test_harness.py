@@ -19,7 +19,7 @@ from tests.support.cluster import eventually
 
 pytestmark = pytest.mark.system
 
-_GAP_S = 5.0
+_GAP_S = 20.0
 
 
 @pytest.fixture

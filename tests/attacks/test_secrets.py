@@ -52,7 +52,7 @@ def _spec(arena: Arena, attack: Attack, facts: dict[str, Any], **more: Any) -> s
     spec = scheduler.JobSpec(
         source_sha256=arena.upload(job_source(attack, facts)),
         machines=attack.machines,
-        time_limit_s=30,
+        time_limit_s=attack.time_limit_s,
         **more,
     )
     if (client := client_source(attack, facts)) is not None:
@@ -412,9 +412,11 @@ ATTACKS = (
         id="client-logs",
         tries="a student's look at what the client of the own job printed, and at its source's digest",
         held_by="what clients print is for staff until the job is published",
-        master='print("the master\'s own")\n',
+        master='print("the master\'s own", flush=True)\nfrom told import tell\ntell()\n',
+        files=_TOLD,
         client=f"print({_MARK!r}, flush=True)\n"
-        "from syndicate.client_api import Chaos\nChaos.from_env().finish('pass')\n",
+        "import socket\nfrom syndicate.client_api import Chaos\n"
+        "socket.create_server(('', 5401)).accept()\nChaos.from_env().finish('pass')\n",
         run=_own_clients,
         ends=("succeeded client_passed",),
         got=answered,

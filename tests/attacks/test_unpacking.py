@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
 import pytest
 from syndicate.client_api import SchedulerError
 
 from tests.attacks import archives
 from tests.attacks.arena import Arena, limits
 from tests.attacks.attack import Attack, Ran, claimed, each, each_given, each_shown
+from tests.attacks.outside import watching_peak
 from tests.attacks.weak import WeakArena
 
 pytestmark = pytest.mark.system
@@ -39,20 +37,6 @@ def upload(arena: Arena, attack: Attack) -> Ran:
     except SchedulerError as error:
         return Ran(arena, f"refused {error.reason}", text=str(error))
     return Ran(arena, "taken")
-
-
-def watching_memory(arena: Arena, attack: Attack) -> Ran:
-    """Runs it, and tells the most memory that one slot had at a time, by the kernel's count."""
-    mounts = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
-    files = ("memory.max_usage_in_bytes", "memory.peak")
-    own = (mount / arena.cluster.cgroup_name for mount in mounts)
-    peaks = [path for folder in own for name in files for path in folder.glob(f"slot-*/{name}")]
-    for path in peaks:
-        if path.name == files[0]:  # of version 1, which can be begun anew
-            path.write_text("0")
-    ran = arena.submit(attack)
-    peak = max(int(path.read_text()) for path in peaks)
-    return dataclasses.replace(ran, facts={**ran.facts, "peak": peak})
 
 
 ATTACKS = (
@@ -162,7 +146,7 @@ ATTACKS = (
         tries="a member's name of 300 MiB, in zstd, which the manager does not expand",
         held_by="unpacked within the task's bound of memory",
         raw=lambda _: archives.endless_name(),
-        run=watching_memory,
+        run=watching_peak,
         limits=limits(memory_bytes=192 << 20, disk_bytes=64 << 20),
         got=lambda ran: f"{ran.facts['peak']:,} bytes" if ran.facts["peak"] > 200 << 20 else "",
         ends=("failed out_of_memory",),

@@ -93,7 +93,7 @@ def _names(arena: Arena, attack: Attack) -> Ran:
     taken: list[str] = []
     ran = None
     for name in (*_NAMES, *_PLAIN_NAMES):
-        spec = scheduler.JobSpec(name=name, source_sha256=source, machines=1, no_client=True, time_limit_s=20)
+        spec = scheduler.JobSpec(name=name, source_sha256=source, machines=1, no_client=True)
         try:
             job_id = arena.cluster.users.submit(spec)
         except (SchedulerError, ValueError):

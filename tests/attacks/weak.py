@@ -55,7 +55,7 @@ class WeakArena:
             if self._all_live():
                 eventually("only the bystander runs", self.arena.is_free, _FREE_S)
                 return True
-        except TimeoutError:
+        except (TimeoutError, SchedulerError):
             pass
         return False
 
@@ -105,7 +105,7 @@ class WeakArena:
             try:
                 self.without(attack.without).assert_succeeds(attack)
                 return
-            except AssertionError:
+            except (AssertionError, SchedulerError):
                 if is_last:
                     raise
                 self._lacks = dict.fromkeys(self._plain, "?")  # each daemon is started afresh

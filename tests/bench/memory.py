@@ -22,7 +22,15 @@ def rss_mb(pid: int) -> float:
 def launchers(keeper: int) -> list[int]:
     """The keeper's children that are programs of its own."""
     children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-    return [int(pid) for pid in children if "launcher" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [int(pid) for pid in children if "launcher" in command_of(pid)]
+
+
+def command_of(pid: str) -> str:
+    """Nothing of a process that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def measure() -> Iterator[Figure]:

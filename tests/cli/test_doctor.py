@@ -77,7 +77,8 @@ def test_a_clock_that_is_off_is_told(ctl: Ctl, manager: FakeManager) -> None:
     manager.scheduler.cluster.now.utc_ns = time.time_ns() - 90 * 10**9
     clock = found(ctl)["users-clock"]
     assert clock["level"] == "degraded" and "ahead of" in clock["detail"]
-    assert re.search(r"\b9\d\.\d s", clock["detail"]), clock["detail"]
+    off = re.search(r"\b(\d+\.\d) s", clock["detail"])
+    assert off is not None and 90 <= float(off[1]) < 150, clock["detail"]
 
 
 @pytest.mark.usefixtures("bare")

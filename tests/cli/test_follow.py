@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from syndicate.cli.merge import Item, Merged
 from syndicate.cli.render.ordering import Ordering
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1.common_pb2 import JobState, Reason
@@ -117,8 +118,22 @@ def test_wait_ends_as_the_job_does(ctl: Ctl, manager: FakeManager, state: str, c
     assert state in ended.out
 
 
-def test_wait_gives_up_after_its_timeout(ctl: Ctl, manager: FakeManager) -> None:
+def test_wait_gives_up_after_its_timeout(
+    ctl: Ctl, manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wait that runs out ends with 75, and the job goes on."""
+
+    class Begun(Merged):
+        """What comes first is waited for however late it is: the time does not run out before."""
+
+        begun = False
+
+        def next(self, timeout: float | None = None) -> Item | None:
+            item = super().next(timeout if self.begun else 60.0)
+            self.begun = True
+            return item
+
+    monkeypatch.setattr("syndicate.cli.job_commands.Merged", Begun)
     manager.scheduler.jobs[12] = running_job()
     ended = ctl("wait", "12", "--timeout", "2s")
     assert ended.code == 75

@@ -9,7 +9,9 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from syndicate.cli import processes
@@ -36,7 +38,7 @@ print(json.dumps({{
     "uids": os.getresuid(), "gids": os.getresgid(), "groups": os.getgroups(),
     "caps": [status.partition(name)[2].split()[0] for name in ("CapEff:", "CapBnd:", "NoNewPrivs:")],
     "own": tries({str(own / "file")!r}), "beside": tries({str(tmp_path / "other")!r}),
-    "usr": tries("/usr/x"), "etc": tries("/etc/x"), "tmp": tries("/tmp/x"),
+    "usr": tries("/usr/x"), "etc": tries("/etc/x"), "tmp": tries({f"/tmp/{tmp_path.parent.name}-x"!r}),
     "secret": os.path.exists({str(tmp_path / "secret")!r}), "root": os.path.exists("/var"),
 }}))
 """
@@ -51,7 +53,7 @@ print(json.dumps({{
     assert (seen["own"], seen["tmp"]) == ("written", "written")
     assert "written" not in (seen["beside"], seen["usr"], seen["etc"])
     assert (seen["secret"], seen["root"]) == (False, False)
-    assert not Path("/tmp/x").exists()
+    assert not Path(f"/tmp/{tmp_path.parent.name}-x").exists()
 
 
 def test_a_launcher_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -81,6 +83,25 @@ def test_ctrl_c_while_a_launcher_starts_leaves_nothing(tmp_path: Path) -> None:
         assert select.select([pidfd], [], [], 60)[0]
         os.close(pidfd)
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_ctrl_c_at_the_moment_of_a_start_is_not_put_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came before it was let in: the launcher that may never tell its child is not waited for."""
+    spawn, wrappers = processes._spawn, []
+
+    def interrupted(*words: Any, **more: Any) -> int:
+        wrappers.append(spawn(*words, **more))
+        os.kill(os.getpid(), signal.SIGINT)
+        return wrappers[-1]
+
+    monkeypatch.setattr(processes, "_spawn", interrupted)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        processes.start_wrapped(["sleep", "600"], tmp_path / "log", dict(os.environ), 100)
+    assert time.monotonic() - started < 60
+    assert not Path(f"/proc/{wrappers[0]}").exists()
 
 
 def test_ctrl_c_waits_until_a_start_is_written_down() -> None:

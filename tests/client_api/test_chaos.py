@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import random
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -126,23 +128,34 @@ def test_a_call_that_is_never_answered_ends_at_its_deadline(address: str) -> Non
         assert time.monotonic() - started < 20
 
 
+# Of a call that has a minute a second try begins within it, and a third one would not.
+PATIENT = RetryPolicy(first_pause_s=80.0, longest_pause_s=160.0, per_try_s=60.0)
+
+
 @pytest.fixture
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> RetryPolicy:
-    """Pauses of one second: a try begins long before a deadline of nearly two, or not at all.
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between tries, which take no time here: each try has nearly all of its call's.
 
-    One for which no time is left may end by the deadline before it is known that nobody listens.
+    One for which little is left may end by the deadline before it is known that nobody listens.
     """
+    taken: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        taken.append(seconds)
+
     monkeypatch.setattr(random, "random", lambda: 0.0)
-    return RetryPolicy(first_pause_s=2.0, longest_pause_s=2.0)
+    blocking = SimpleNamespace(monotonic=time.monotonic, sleep=taken.append)
+    monkeypatch.setattr("syndicate.client_api._chaos.time", blocking)
+    awaited = SimpleNamespace(get_running_loop=asyncio.get_running_loop, sleep=sleep)
+    monkeypatch.setattr("syndicate.client_api._aio_chaos.asyncio", awaited)
+    return taken
 
 
-def test_a_socket_with_nobody_behind_it(address: str, unhurried: RetryPolicy) -> None:
+def test_a_socket_with_nobody_behind_it(address: str, pauses: list[float]) -> None:
     """Nobody listening is Unavailable, after some tries and within the deadline."""
-    with Chaos(address, timeout=1.9, retry=unhurried) as chaos:
-        started = time.monotonic()
-        with pytest.raises(Unavailable):
-            chaos.members()
-        assert 0.9 < time.monotonic() - started < 20
+    with Chaos(address, timeout=60.0, retry=PATIENT) as chaos, pytest.raises(Unavailable):
+        chaos.members()
+    assert pauses == [40.0]
 
 
 def test_a_server_that_comes_late_is_found(address: str) -> None:
@@ -206,11 +219,12 @@ async def test_aio_calls_do_the_same(address: str) -> None:
     assert len(set(served.request_ids[:2])) == 1
 
 
-async def test_aio_deadline(address: str, unhurried: RetryPolicy) -> None:
+async def test_aio_deadline(address: str, pauses: list[float]) -> None:
     """A call of AioChaos ends at its deadline too."""
-    async with AioChaos(address, timeout=1.9, retry=unhurried) as chaos:
+    async with AioChaos(address, timeout=60.0, retry=PATIENT) as chaos:
         with pytest.raises(Unavailable):
             await chaos.members()
+    assert pauses == [40.0]
 
 
 async def test_aio_takes_several_too() -> None:

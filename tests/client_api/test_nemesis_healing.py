@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from syndicate.client_api import AioNemesis, JobNotRunning, Nemesis, NotHealed
+from syndicate.client_api._calls import monotonic_now
 from syndicate.client_api.nemesis import Event
 from syndicate.client_api.testing import AioFakeChaos, FakeChaos, FakeJob
 
@@ -42,6 +43,29 @@ def test_an_exception_in_the_block_heals(job: FakeJob) -> None:
         work()
     assert all_is_well(job)
     assert all(window.end_ns for window in monkey.windows())
+
+
+def test_whom_a_signal_ends_has_time_to_end(job: FakeJob) -> None:
+    """Stopped at once, it waits a moment before it revives: who is alive yet would be left, and die then."""
+    began: dict[str, int] = {}
+    answered: dict[str, int] = {}
+
+    class Timed(FakeChaos):
+        """When each call began and was answered."""
+
+        def _invoke(self, rpc: str, request: Any, timeout: float) -> Any:
+            began[rpc] = monotonic_now()
+            answer = super()._invoke(rpc, request, timeout)
+            answered[rpc] = monotonic_now()
+            return answer
+
+    quit_soon = Event(0, 60_000, "signal", ("slave-0",), {"signal": 3})
+    monkey = Nemesis.replaying(Timed(job=job), of(quit_soon, duration_ms=60_000))
+
+    with monkey.running():
+        until(lambda: len(monkey.windows()) == 1)
+
+    assert 250_000_000 <= began["Revive"] - answered["Signal"] < 59_000_000_000
 
 
 def test_a_half_failed_kill_leaves_nobody_dead(job: FakeJob) -> None:

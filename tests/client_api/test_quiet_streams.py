@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any, Self
@@ -12,6 +13,7 @@ from typing import Any, Self
 import grpc
 import pytest
 from syndicate.client_api import SchedulerClient
+from syndicate.client_api._retrying import Retrying
 from syndicate.client_api._scheduler import _OPTIONS
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1 import scheduler_pb2_grpc
@@ -103,9 +105,25 @@ def quiet() -> Iterator[Quiet]:
 
 
 @pytest.mark.parametrize("stream", ["watch", "logs"])
-def test_a_stream_that_said_nothing_for_long_is_opened_again(quiet: Quiet, stream: str) -> None:
+def test_a_stream_that_said_nothing_for_long_is_opened_again(
+    quiet: Quiet, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The time to reconnect counts from the break, not from the last word before it."""
-    later = threading.Timer(0.8, quiet.over.set)
+    opened, await_open = threading.Event(), Retrying._await_open
+
+    def told_of(self: Retrying, key: object, call: Any) -> bool:
+        stands = await_open(self, key, call)
+        opened.set()
+        return stands
+
+    def break_it() -> None:
+        opened.wait(WAIT_S)
+        time.sleep(0.8)  # what there is to prove is that this is no matter
+        quiet.over.set()
+
+    # Broken before it stood, the stream would be one that could not be opened within the time.
+    monkeypatch.setattr(Retrying, "_await_open", told_of)
+    later = threading.Thread(target=break_it)
     later.start()
     with SchedulerClient(
         f"127.0.0.1:{quiet.port}", "", connect_for=0.4, reconnect_for=0.4, insecure=True

@@ -65,7 +65,9 @@ class MadeJob(RealTimeJob):
         return super().answer(caller, rpc, request)
 
     def start(self, ip: str, with_disk: bool) -> None:
-        """Starts a member that does not run."""
+        """Starts a member, unless it runs."""
+        if ip in self._made:
+            return
         folder = self._folder / ip
         if not with_disk:
             shutil.rmtree(folder, ignore_errors=True)
@@ -89,10 +91,11 @@ class MadeJob(RealTimeJob):
         )
 
     def stop(self, ip: str) -> None:
-        """Ends every process of a member; its folder stays."""
-        member = self._made.pop(ip)
-        os.killpg(member.pid, 9)
-        member.communicate(timeout=STOP_S)
+        """Ends every process of a member, where there are any; its folder stays."""
+        member = self._made.pop(ip, None)
+        if member is not None:
+            os.killpg(member.pid, 9)
+            member.communicate(timeout=STOP_S)
 
     def ended(self, ip: str) -> tuple[int, str]:
         """Waits until a member ends by itself; its status and what it printed."""

@@ -12,7 +12,7 @@ from raftkv.node import Node, Settings
 from raftkv.raft import Timing
 from syndicate.client_api.testing import FakeChaos
 
-TIMING = Timing(heartbeat=0.04, election=0.25)
+TIMING = Timing()  # all members and clients share one interpreter: shorter ones would be lost to each other
 
 
 class Cluster:

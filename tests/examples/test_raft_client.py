@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +12,15 @@ from check import cluster as client
 from check.__main__ import Completed, Run
 from check.cluster import UndecidedError
 from check.plan import ChaosCalls, Plan
+from check.split import MissedError, Split
 from check.workload import Workload
 from raft_cluster import Cluster, LocalChaos
 from syndicate.client_api.checkers import Answer, Verdict
 from syndicate.client_api.history import History, Outcome, read
+from syndicate.client_api.testing import FakeChaos
 
+# A whole run in this process takes 20 s, and each thing in it is waited for for a minute.
+pytestmark = pytest.mark.timeout(600)
 PLAN_STEPS = 7  # before the split vote, each a fault and its heal
 
 
@@ -86,8 +92,9 @@ def test_each_fault_is_healed(sound: Checked) -> None:
 def test_a_write_without_a_majority_is_recorded_as_unknown(sound: Checked) -> None:
     """The first candidate has no majority for its write: nobody knows what becomes of it."""
     operations = read(sound.path).operations
-    (early,) = [one for one in operations if one.kind == "append" and one.process == "at first"]
-    assert early.outcome is Outcome.INFO
+    early = [one for one in operations if one.kind == "append" and one.process == "at first"]
+    # A try of the split vote that was broken off may have had one, too.
+    assert {one.outcome for one in early} == {Outcome.INFO}
 
 
 def test_stale_reads_are_found(tmp_path: Path) -> None:
@@ -110,7 +117,7 @@ def test_a_forgotten_vote_is_found(forgetful: Checked) -> None:
 
     assert checked.metrics["terms_with_two_leaders"] >= 1, checked.text
     assert checked.verdict.answer is Answer.FALSE, checked.text
-    assert 'append split "second"' in checked.verdict.text()
+    assert re.search(r'append split\d* "second"', checked.verdict.text())
 
 
 def test_one_seed_breaks_the_same_things_in_the_same_order(sound: Checked, forgetful: Checked) -> None:
@@ -119,14 +126,12 @@ def test_one_seed_breaks_the_same_things_in_the_same_order(sound: Checked, forge
 
 
 def split_once(checked: Checked) -> list[str]:
-    """What was called; of a split vote that was tried again, as on a busy machine, one try."""
+    """What was called; of a split vote that was tried again, as on a busy machine, the last try."""
     calls = [call.rpc for call in checked.chaos.job.calls]
-    split = ["Disconnect", "Kill", "Reconnect", "Disconnect", "Reconnect", "Revive", "Kill", "Reconnect"]
-    split += ["Revive", "Reconnect"]
-    assert calls[-1] == "ListFaults" and calls[-11:-1] == split
-    while calls[-21:-1] == split * 2:
-        del calls[-11:-1]
-    return calls
+    split = ["Disconnect", "Kill", "Reconnect", "Disconnect", "Reconnect", "Revive", "Pause", "Reconnect"]
+    split += ["Resume", "Reconnect"]
+    assert calls[0] == "Ping" and calls[-1] == "ListFaults" and calls[-11:-1] == split
+    return [*calls[: 1 + 2 * PLAN_STEPS], *calls[-11:]]
 
 
 def test_a_call_that_the_replayed_job_had_not_is_unknown(
@@ -151,27 +156,29 @@ def test_a_call_that_the_replayed_job_had_not_is_unknown(
 
 def test_a_plan_that_stopped_is_no_pass() -> None:
     """What could not be done to its end is unknown, with the reason."""
-    verdict = Completed(UndecidedError("waited for a leader for 15 s")).check([])
+    verdict = Completed(UndecidedError("waited for a leader for 60 s")).check([])
 
     assert verdict.answer is Answer.UNKNOWN
-    assert verdict.reason == "waited for a leader for 15 s"
+    assert verdict.reason == "waited for a leader for 60 s"
 
 
 class Unlucky(Plan):
-    """A plan whose second leader loses its office before it has written, so many times."""
+    """A plan whose split vote shows nothing, so many times."""
 
     def __init__(self, times: int, **parts: Any) -> None:
         super().__init__(**parts)
-        self.outcomes = [True] * times + [False]
-        self.splits = 0
+        self.outcomes = ["a leader was lost"] * times + [""]
+        self.splits: list[int] = []
 
-    def _split_once(self) -> bool:
-        self.splits += 1
+    def _split_once(self, number: int) -> str:
+        self.splits.append(number)
         return self.outcomes.pop(0)
 
 
-@pytest.mark.parametrize(("missed", "splits"), [(0, 1), (1, 2), (9, 3)])
-def test_a_split_vote_that_showed_nothing_is_tried_again(tmp_path: Path, missed: int, splits: int) -> None:
+@pytest.mark.parametrize(("missed", "splits"), [(0, [1]), (1, [1, 2]), (9, [1, 2, 3, 4, 5])])
+def test_a_split_vote_that_showed_nothing_is_tried_again(
+    tmp_path: Path, missed: int, splits: list[int]
+) -> None:
     """A busy machine must not let a forgotten vote pass; but not for ever."""
     cluster, said = client.Cluster({f"127.77.9.{number}": f"n{number}" for number in range(5)}), list[str]()
     with History(tmp_path / "history.jsonl") as history:
@@ -190,4 +197,81 @@ def test_a_split_vote_that_showed_nothing_is_tried_again(tmp_path: Path, missed:
     cluster.close()
 
     assert plan.splits == splits
-    assert len(said) == min(missed, 3)
+    assert said == ["a leader was lost, which shows nothing"] * min(missed, 5)
+
+
+class Told(client.Cluster):
+    """A cluster whose members say what is written down for them, one after the other, the last for ever."""
+
+    def __init__(self, members: Sequence[str], **said: list[dict[str, Any]]) -> None:
+        super().__init__({member: f"n{number}" for number, member in enumerate(members)})
+        self.said = {member: said.get(f"n{number}", []) for number, member in enumerate(members)}
+
+    def status(self, member: str) -> dict[str, Any]:
+        """The next of it."""
+        said = self.said[member]
+        return said.pop(0) if len(said) > 1 else said[0]
+
+    def stand(self, member: str, seconds: float) -> int:
+        """In a term that is always the same."""
+        return 7
+
+    def until_all_vote(self) -> None:
+        """At once."""
+
+
+MEMBERS = [f"127.77.10.{number}" for number in range(5)]  # first, first_helper, voter, second, second_helper
+
+
+def status(role: str, granted: Sequence[int] = (), refused: Sequence[int] = (), last: int = 3) -> Any:
+    """What a member says of itself in term 7."""
+    votes = {"granted": [MEMBERS[n] for n in granted], "refused": [MEMBERS[n] for n in refused]}
+    return {"role": role, "term": 7, "last": last, **votes}
+
+
+WINS = [status("candidate", [0]), status("candidate", [0, 2]), status("leader"), status("leader")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lost", "calls"),
+    [
+        ([status("candidate", [0], [2])], [], "n2 has heard of a later leader", ["Disconnect", "Reconnect"]),
+        (
+            [*WINS[:2], status("follower")],
+            [],
+            "n0 has lost term 7, waiting for the first candidate to lead",
+            ["Disconnect", "Kill", "Reconnect", "Revive", "Reconnect"],
+        ),
+        (
+            [*WINS, status("follower")],
+            [],
+            "n0 has lost term 7, waiting for its entry",
+            ["Disconnect", "Kill", "Reconnect", "Revive", "Reconnect"],
+        ),
+        (
+            [*WINS, status("leader", last=4)],
+            [status("candidate", [3, 2]), status("follower")],
+            "n3 has lost term 7, waiting for the second candidate to lead",
+            [
+                *("Disconnect", "Kill", "Reconnect", "Disconnect", "Reconnect", "Revive", "Pause"),
+                *("Reconnect", "Resume", "Reconnect"),
+            ],
+        ),
+    ],
+)
+def test_a_schedule_that_lost_its_leader_is_taken_back(
+    tmp_path: Path, first: list[Any], second: list[Any], lost: str, calls: list[str]
+) -> None:
+    """Whoever should stand or lead does so no more: nobody is left cut off, frozen or dead."""
+    cluster = Told(MEMBERS, n0=first, n3=second)
+    chaos = FakeChaos(members=MEMBERS)
+    with History(tmp_path / "history.jsonl") as history:
+        split = Split(chaos, cluster, history, lambda _line: None, MEMBERS, "split")
+
+        with pytest.raises(MissedError, match=lost):
+            split.vote()
+        split.mend()
+    cluster.close()
+
+    assert [call.rpc for call in chaos.job.calls] == calls
+    assert not [fault for fault in chaos.faults() if fault.in_force]

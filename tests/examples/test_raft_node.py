@@ -277,7 +277,7 @@ def test_a_repeated_request_is_done_once(tmp_path: Path) -> None:
 
 
 def test_leadership_is_moved_to_who_is_told_to_stand(tmp_path: Path) -> None:
-    """A follower that is told to stand leads the next term, and has all that was written."""
+    """A follower that is told to stand leads a later term, and has all that was written."""
     with Cluster(tmp_path, "127.81.4", size=3, timing=PATIENT) as members:
         cluster = Members({member: member for member in members.members})
         cluster.until_all_vote()
@@ -297,5 +297,5 @@ def test_leadership_is_moved_to_who_is_told_to_stand(tmp_path: Path) -> None:
         session.close()
         cluster.close()
 
-    assert stands_in == term + 1
+    assert stands_in > term  # by one, where the first answer came in time
     assert held == ["a"]

@@ -9,9 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 from made_job import EXAMPLES, MadeJob
 from syndicate.client_api.testing import FakeChaosServer
 from syndicate.v1 import common_pb2 as common
+
+CLIENT_S = 300.0  # its own waits are for a minute each
+MOST_TRIES = 3
+pytestmark = pytest.mark.timeout((MOST_TRIES + 1) * CLIENT_S)
 
 
 def _client(example: str, job: MadeJob, **settings: str) -> str:
@@ -32,7 +37,7 @@ def _client(example: str, job: MadeJob, **settings: str) -> str:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=CLIENT_S,
         )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -81,12 +86,18 @@ def test_nemesis_breaks_slaves_by_its_seed(tmp_path: Path) -> None:
     """Each kind of fault comes, the slaves live again, and what was seen passes, faults and all."""
     net = "127.79.4"
     slaves = {f"{net}.{number}": [f"MASTER={net}.1", "slave"] for number in (2, 3)}
-    with MadeJob(tmp_path, EXAMPLES / "nemesis", {f"{net}.1": ["master"], **slaves}) as job:
-        printed = _client("nemesis/client", job, SEED="7", SECONDS="4", LEAD="1")
+    for number in range(MOST_TRIES):
+        folder = tmp_path / str(number)
+        with MadeJob(folder, EXAMPLES / "nemesis", {f"{net}.1": ["master"], **slaves}) as job:
+            printed = _client("nemesis/client", job, SEED="7", SECONDS="4", LEAD="1")
+        # Where the machine stood still for as long as a fault held nothing was tested by it, and it says so.
+        if "vacuous" not in job.results["client-0"].text:
+            break
 
-    rpcs = [call.rpc for call in job.calls]
-    assert {"Kill", "Revive", "Pause", "Disconnect", "Heal"} <= set(rpcs)
-    assert rpcs.count("Kill") == rpcs.count("Revive")
+    lives = [call for call in job.calls if call.rpc in ("Kill", "Revive")]
+    last = {ip: call.rpc for call in lives for ip in call.request.ips or [call.request.ip]}
+    assert {"Kill", "Revive", "Pause", "Disconnect", "Heal"} <= {call.rpc for call in job.calls}
+    assert set(last.values()) == {"Revive"}
     assert not any(fault.in_force for fault in job.faults)
     result = job.results["client-0"]
     assert result.outcome == common.OUTCOME_PASS, printed

@@ -110,7 +110,7 @@ async def _unpacking(link: Link, preparing: asyncio.Task[Reply]) -> None:
 
 
 def _big(link: Link) -> TestTask:
-    return link.task_of(tarball({f"f{number}": "x" * 1000 for number in range(60_000)} | _WAITS))
+    return link.task_of(tarball({f"f{number}": "x" * 1000 for number in range(20_000)} | _WAITS))
 
 
 async def test_sync_stops_a_prepare_of_an_earlier_connection(keeper: KeeperProcess) -> None:

@@ -230,7 +230,7 @@ async def test_kill_before_start_ends_the_sandbox(link: Link) -> None:
 
 async def test_release_stops_a_prepare(link: Link) -> None:
     """A release ends the unpacking of a source that would take long, and leaves nothing."""
-    big = link.task_of(tarball({f"f{number}": "x" * 1000 for number in range(60_000)}))
+    big = link.task_of(tarball({f"f{number}": "x" * 1000 for number in range(20_000)}))
     slow = Limits(disk_bytes=1 << 30, cpu_millis=SLOW)
     preparing = asyncio.create_task(link.ask(big.prepare_request(slow)))
     while not [line for line in (await link.audit()).in_use if line.endswith(" tar")]:

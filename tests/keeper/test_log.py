@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from keeper.harness import KeeperProcess, network_instance
+from keeper.harness import SECONDS, KeeperProcess, network_instance
 from syndicate.volunteer.keeper.log import Log
 from syndicate.volunteer.log_valve import MOST_LINES, LogValve
 
@@ -110,7 +110,7 @@ def test_flood_of_bad_frames_writes_few_lines(folder: Path) -> None:
     try:
         for _ in range(_FLOOD):
             with socket.socket(socket.AF_UNIX) as link:
-                link.settimeout(20.0)
+                link.settimeout(SECONDS)
                 link.connect(str(keeper.socket))
                 link.sendall(b"\xff" * 64)
                 while link.recv(4096):  # until it is closed

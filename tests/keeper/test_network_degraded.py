@@ -130,7 +130,7 @@ def flood(slot: Slot, peer: Slot, rate: int, seconds: float = 1.0) -> float:
 
     Where it comes out wrong it is measured again: see `settled`.
     """
-    return settled(lambda: flood_once(slot, peer, seconds), lambda found: found == close_to(rate), times=3)
+    return settled(lambda: flood_once(slot, peer, seconds), lambda found: found == close_to(rate))
 
 
 def close_to(rate: int) -> object:
@@ -178,12 +178,10 @@ def stamps(receiver: socket.socket) -> Iterator[int]:
 def bulk(slot: Slot, peer: Slot, rate: int) -> float:
     """Bits a second of IPv4 on a connection that is to have `rate`, read for about three seconds.
 
-    Where it comes out wrong it is measured again, at most three times: on a busy machine a sender that has no
-    turn for a while leaves its queue empty, and what is sent again is not counted twice.
+    Where it comes out wrong it is measured again: on a busy machine a sender that has no turn for a while
+    leaves its queue empty, and what is sent again is not counted twice.
     """
-    return settled(
-        lambda: bulk_once(slot, peer, rate // 8 * 3), lambda found: found == close_to(rate), times=3
-    )
+    return settled(lambda: bulk_once(slot, peer, rate // 8 * 3), lambda found: found == close_to(rate))
 
 
 def bulk_once(slot: Slot, peer: Slot, amount: int) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from keeper.network_helpers import PREFIX, Slot, cut, devices_of, exchange, pending, take_address, until
 from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError, in_namespace
+from syndicate.volunteer.keeper.network._namespace import write_sysctl
 
 Job = Callable[..., list[Slot]]
 
@@ -405,6 +406,8 @@ def test_slot_assigned_while_held_reaches_nobody_until_it_resumes(
     peer_network.assign(addresses[1], PREFIX, addresses, uid=0)
     peer = Slot(peer_network, addresses[1], stack)
     sender, receiver = held.udp(), peer.udp()
+    # The kernel asks each second, and by itself three times only: this may stand still for longer.
+    in_namespace(network.netns_fd, lambda: write_sysctl("ipv4/neigh/eth0/mcast_solicit", "60"))
 
     sender.sendto(b"early", receiver.getsockname())
 

@@ -267,15 +267,19 @@ async def test_after_a_loss_of_power_it_holds_what_was_synced(link: Link) -> Non
         "os.execlp('sleep', 'sleep', '1000')\n"
     )
     task = link.task({"Makefile": makefile("@exec python3 it.py"), "it.py": writes, "data/": ""})
-    await link.do(replace(task.prepare_request(Limits(disk_bytes=16 << 20)), lose_unsynced=True))
-    await task.start()
-    await task.said("written")
-    await task.kill()
+    for _ in range(4):
+        await link.do(replace(task.prepare_request(Limits(disk_bytes=16 << 20)), lose_unsynced=True))
+        await task.start()
+        await task.said("written")
+        await task.kill()
 
-    data, missing = await read(task)
+        data, missing = await read(task)
 
-    assert missing == ""
-    with opened(data) as archive:
-        names = archive.getnames()
+        assert missing == ""
+        with opened(data) as archive:
+            names = archive.getnames()
+        if "./data/lost" not in names:
+            break
+        await task.release()  # the kernel had written it by itself, as it does every five seconds
     assert "./data/synced" in names
     assert "./data/lost" not in names

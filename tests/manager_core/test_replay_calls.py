@@ -51,10 +51,14 @@ def test_a_long_plan_makes_no_call_slow() -> None:
     job = cluster.machine._world.jobs[made]
     replay.counterpart(job, first.kind, ("slave-0",), first.requested_by)
 
-    began = time.process_time()
-    for _ in range(500):
-        assert replay.counterpart(job, first.kind, ("slave-1",), first.requested_by) is None
-    took_s = time.process_time() - began
+    def calls_s() -> float:
+        began = time.process_time()
+        for _ in range(500):
+            assert replay.counterpart(job, first.kind, ("slave-1",), first.requested_by) is None
+        return time.process_time() - began
+
+    # The least of a few: the interpreter may collect the garbage of all tests before in the midst of one.
+    took_s = min(calls_s() for _ in range(3))
 
     assert took_s < 0.5, f"500 calls took {took_s:.1f} s"
 

@@ -6,6 +6,7 @@ software is what the wheel holds, in a virtual environment at /opt/syndicate; it
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ PACKAGES = (
     *("zstd", "nftables", "iproute2", "kmod", "util-linux"),
 )
 BIN = "/opt/syndicate/bin"
+ADMIN = ("--ca=/var/lib/syndicate/tls/ca.pem", "--token-file=/var/lib/syndicate/admin.token")
 WITHIN_S = 180.0
 # Containers have the host's kernel, and so its boot id: each of these boots gets one of its own.
 _BOOT_ID = """\
@@ -82,7 +84,9 @@ def _debootstrap(folder: Path, suite: str, packages: Sequence[str]) -> None:
     """From a mirror that may be out of reach for a moment: in three tries."""
     wanted = f"--include={','.join(packages)}"
     for is_last in (False, False, True):
-        made = run("debootstrap", "--variant=minbase", wanted, suite, str(folder), check=is_last, timeout=600)
+        made = run(
+            "debootstrap", "--variant=minbase", wanted, suite, str(folder), check=is_last, timeout=1200
+        )
         if made.returncode == 0:
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -123,11 +127,23 @@ def engine(folder: Path, namespace: str = "") -> Iterator[str]:
 
 
 def _remove_cgroups(name: str) -> None:
-    """Those that the engine made for its machines, in every hierarchy; none holds a process any more."""
+    """Those that the engine made for its machines, in every hierarchy; soon none holds a process any more."""
     top = Path("/sys/fs/cgroup")
     for made in (top / name, *top.glob(f"*/{name}")):
         for folder, _, _ in os.walk(made, topdown=False):
-            os.rmdir(folder)
+            until(f"the end of what is in {folder}", lambda folder=folder: _removed(folder))
+
+
+def _removed(cgroup: str) -> bool:
+    try:
+        os.rmdir(cgroup)
+    except FileNotFoundError:  # by the engine itself
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def software(folder: Path) -> Path:
@@ -155,8 +171,7 @@ class Installed(ABC):
 
     def ctl(self, *words: str, text: str | None = None, check: bool = True) -> str:
         """What syndicatectl prints, as the first admin."""
-        who = ["--ca=/var/lib/syndicate/tls/ca.pem", "--token-file=/var/lib/syndicate/admin.token"]
-        return self.run(f"{BIN}/syndicatectl", *who, *words, text=text, check=check)
+        return self.run(f"{BIN}/syndicatectl", *ADMIN, *words, text=text, check=check)
 
     def json(self, *words: str) -> Any:
         """What it prints as JSON."""

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,20 +65,29 @@ def eventually(
 
 
 def free_port() -> int:
-    """A port that nobody has at this moment, and that the kernel gives to no connection of its own accord.
+    """One of `free_ports`."""
+    return free_ports(1)[0]
 
-    One of those could be taken before it is used, or while a daemon that had it is started again.
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Different ports that nobody has at this moment, and that the kernel gives to no one of its own accord.
+
+    One that it gives could be taken before it is used, or while a daemon that had it is started again.
     """
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     dice = random.SystemRandom()  # the tests' own begin anew with each: all would try the same ports
-    for _ in range(1000):
-        port = dice.randrange(lowest // 2, lowest)
-        with socket.socket() as probe:
+    found: list[int] = []
+    with ExitStack() as probes:  # each is held until all are found: none is found twice
+        for _ in range(1000):
+            port = dice.randrange(lowest // 2, lowest)
+            probe = probes.enter_context(socket.socket())
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:  # somebody has it, or may not have it
                 continue
-            return port
+            found.append(port)
+            if len(found) == count:
+                return tuple(found)
     raise OSError("no port is free")
 
 
@@ -152,7 +161,8 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         # Ports of its own, not 0: a manager that a test starts again must come back where it was.
-        ports = ("--port", str(free_port()), "--volunteer-port", str(free_port()))
+        users, volunteers = free_ports(2)
+        ports = ("--port", str(users), "--volunteer-port", str(volunteers))
         up = self.ctl("up", "--slots", str(self.slots), "--dir", str(self.dir), *ports, *self._extra)
         assert up.returncode == 0, up.stderr + self.daemon_logs()
         state = json.loads((self.dir / "up.json").read_text())

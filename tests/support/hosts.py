@@ -131,7 +131,7 @@ class Hosts:
             env=self.environment | admin,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=500,
             check=False,
         )
 

@@ -46,7 +46,10 @@ _UNITS = {
     f"{folder.strip('/').replace('/', '-')}.mount": _MOUNT.format(drive=drive, folder=folder)
     for drive, folder in zip("bcd", _BROUGHT, strict=True)
 }
-_KERNEL_LINE = "root=/dev/vda rw console=ttyS0 systemd.hostname=node-a panic=-1 mitigations=off"
+_KERNEL_LINE = (
+    "root=/dev/vda rw console=ttyS0 systemd.hostname=node-a panic=-1 mitigations=off"
+    " systemd.default_timeout_start_sec=600"  # an emulated machine on a busy host
+)
 # Only these two run any kernel: others that /dev/kvm may belong to need one that was made for them.
 _LENDERS = (Path("/sys/module/kvm_intel"), Path("/sys/module/kvm_amd"))
 _AGENT = "org.qemu.guest_agent.0"

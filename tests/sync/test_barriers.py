@@ -310,11 +310,16 @@ def test_what_there_is_no_room_for_costs_no_more_than_what_there_is() -> None:
     for number in range(BARRIERS_MAX):
         request = Request(b"%d" % number, Kind.INIT, 1, no_wait=True)
         barriers.handle(Arrived(number, f"10.0.0.{number % 4}", request))
-    begin = time.process_time()
-    for number in range(2_000):
-        (refuse, _) = barriers.handle(Arrived(number, "10.0.0.9", Request(b"x%d" % number, Kind.WAIT)))
-        assert isinstance(refuse, effects.Refuse)
-    assert time.process_time() - begin < 0.5
+
+    def refused_s() -> float:
+        begin = time.process_time()
+        for number in range(2_000):
+            (refuse, _) = barriers.handle(Arrived(number, "10.0.0.9", Request(b"x%d" % number, Kind.WAIT)))
+            assert isinstance(refuse, effects.Refuse)
+        return time.process_time() - begin
+
+    # The least of a few: the interpreter may collect the garbage of all tests before in the midst of one.
+    assert min(refused_s() for _ in range(3)) < 0.5
 
 
 def test_a_party_waits_at_one_barrier_at_a_time(bench: Bench) -> None:

@@ -100,6 +100,12 @@ def test_our_own_client_is_known_by_what_it_adds(name: str) -> None:
     assert packed[: len(name.encode()) + 1] == name.encode() + b"\0"
 
 
+def test_no_time_out_is_sent_shorter_than_it_is() -> None:
+    """The server counts in milliseconds: the last of them is a whole one."""
+    (short, sent) = (decode(sync_wire.packed(sync.checked("b"), 1, 0, left)) for left in (1e-9, 0.9993))
+    assert short.extension == Extension(1, timeout_ms=1) and sent.extension == Extension(1, timeout_ms=1000)
+
+
 @pytest.mark.parametrize("size", [48, 63])
 def test_a_long_name_leaves_no_room_and_is_sent_as_the_original_does(size: int) -> None:
     """Such a request is the original's, bit for bit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -147,7 +148,11 @@ def test_a_manager_that_is_away_is_told_with_the_time_it_was_tried(cluster: Clus
     answer = refused(cluster, "--manager", address, "jobs", code=AWAY)
     took = time.monotonic() - started
     lines = answer.stderr.splitlines()
-    assert lines[0] == f"error: no manager at {address} (connection refused, tried for 5 s)", lines
+    tried = re.fullmatch(
+        rf"error: no manager at {re.escape(address)} \(connection refused, tried for (\d+) s\)", lines[0]
+    )
+    # For 5 s; a command that stood still meanwhile says how long it was.
+    assert tried is not None and 5 <= int(tried[1]) < 30, lines
     assert lines[1].startswith("  Start one here:  syndicatectl up"), lines
     assert 4.5 < took < 30, took
 
@@ -274,7 +279,8 @@ def test_an_upload_is_bounded_while_it_streams(cluster: Cluster, told: int, reas
             sent += len(chunk)
             yield scheduler_pb2.UploadSourceRequest(chunk=chunk)
 
-    before = sorted((cluster.dir / "manager" / "blobs").rglob("*"))
+    blobs = cluster.dir / "manager" / "blobs"
+    before = set(blobs.rglob("*"))  # what is no longer needed may go meanwhile
     with cluster.channel("users") as channel:
         upload = scheduler_pb2_grpc.SchedulerStub(channel).UploadSource
         with pytest.raises(grpc.RpcError) as caught:
@@ -283,8 +289,7 @@ def test_an_upload_is_bounded_while_it_streams(cluster: Cluster, told: int, reas
     assert trailing["syndicate-reason"] == reason
     # What the caller got rid of lies in gRPC's and the kernel's buffers; it has 100 MiB to send.
     assert sent < min(told, 10 << 20) + (24 << 20)
-    blobs = cluster.dir / "manager" / "blobs"
-    eventually("nothing of it is kept", lambda: sorted(blobs.rglob("*")) == before)
+    eventually("nothing of it is kept", lambda: set(blobs.rglob("*")) <= before)
 
 
 def test_a_client_cannot_touch_another_job(cluster: Cluster, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.support.cluster import EXAMPLES, Cluster, ended, eventually, output, 
 
 pytestmark = pytest.mark.system
 
+NO_ANSWER = "the sync server has not answered"  # within three seconds: what it dropped is not known
 WAITS = ".PHONY: master slave\nmaster slave:\n\t@sleep 1000\n"
 
 
@@ -48,6 +50,26 @@ def until_open(cluster: Cluster, job_id: int, name: str, remaining: int) -> dict
 def story(job: scheduler.Job) -> list[str]:
     """The texts of the lines about barriers."""
     return [line.text for line in job.story if line.event.startswith("barrier.")]
+
+
+def drop(cluster: Cluster, job_id: int, barrier: str) -> None:
+    """Drops one, which is there."""
+    done = cluster.ctl("barriers", str(job_id), "--drop", barrier)
+    if NO_ANSWER in done.stderr:
+        again = asked_to_drop(cluster, job_id, "--drop", barrier)
+        assert again.returncode == 0 or "has no barrier" in again.stderr, again.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+def asked_to_drop(cluster: Cluster, job_id: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """What the server says to that, as soon as it has the time to."""
+
+    def ask() -> subprocess.CompletedProcess[str] | None:
+        done = cluster.ctl("barriers", str(job_id), *words)
+        return None if NO_ANSWER in done.stderr else done
+
+    return eventually("an answer to a drop", ask)
 
 
 def submit(cluster: Cluster, source: Path, machines: int, *words: str) -> int:
@@ -109,13 +131,12 @@ def test_who_waits_is_let_go_when_a_barrier_is_dropped(cluster: Cluster, tmp_pat
     job_id = submit(cluster, source, 1, "--no-client")
     until_open(cluster, job_id, "start", 1)
 
-    done = cluster.ctl("barriers", str(job_id), "--drop", "start")
+    drop(cluster, job_id, "start")
 
-    assert done.returncode == 0, done.stderr
     assert "got 240" in cluster.log_lines(job_id, "master")
-    gone = cluster.ctl("barriers", str(job_id), "--drop", "start")
+    gone = asked_to_drop(cluster, job_id, "--drop", "start")
     assert (gone.returncode, "has no barrier 'start'" in gone.stderr) == (66, True)
-    assert cluster.ctl("barriers", str(job_id), "--drop-all").returncode == 0
+    assert asked_to_drop(cluster, job_id, "--drop-all").returncode == 0
     cluster.ctl("cancel", str(job_id))
     assert any("'start' was dropped after" in line for line in story(cluster.wait(job_id)))
     lines = cluster.users.audit(job_id=job_id)
@@ -308,7 +329,7 @@ for _ in range(8):
         os._exit(0)
 for _ in range(8):
     os.read(done, 1)
-last = socket.create_connection(place, 20)
+last = socket.create_connection(place, 100)
 with contextlib.suppress(ConnectionError):
     last.sendall(wait)
     assert last.recv(4) == b""
@@ -336,8 +357,8 @@ def test_a_job_that_fills_its_server_is_told_and_loses_no_waiter(cluster: Cluste
     until_open(cluster, job_id, "held", 1)
     until_open(cluster, job_id, "go", -1)
 
-    assert cluster.ctl("barriers", str(job_id), "--drop", "go").returncode == 0
-    job = cluster.wait(job_id)
+    drop(cluster, job_id, "go")
+    job = cluster.wait(job_id, 400.0)  # of 20,800 connections, on a slow machine
 
     assert ended(job) == "succeeded", output(cluster, job)
     assert "turned away" in output(cluster, job, "slave-0")

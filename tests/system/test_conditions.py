@@ -16,7 +16,7 @@ import pytest
 from syndicate.client_api import SchedulerClient, SyndicateError
 from syndicate.v1.scheduler_pb2 import Team
 
-from tests.support.cluster import BIN, JOBS, free_port
+from tests.support.cluster import BIN, JOBS, free_ports
 
 pytestmark = pytest.mark.system
 
@@ -55,7 +55,7 @@ def test_a_cluster_works_all_the_same(tmp_path_factory: pytest.TempPathFactory, 
     trap '"$1" down >&2' EXIT
     "$1" submit "$3" -n 2 --client "$4" --follow --json
     """
-    ports = str(free_port()), str(free_port())
+    ports = map(str, free_ports(2))
     words = (str(BIN / "syndicatectl"), str(folder), str(JOBS / "pair"), str(JOBS / "pair-client"), *ports)
     done = there(condition, script, *words, XDG_STATE_HOME=str(folder / "state"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
@@ -121,7 +121,7 @@ def manager(state: Path, log: Path) -> Iterator[tuple[subprocess.Popen[str], Sch
             told = dict(word.split("=") for word in process.stdout.readline().split()[1:])
             token = (state / "admin.token").read_text().strip()
             with SchedulerClient(
-                told["users"], token, insecure=True, connect_for=10.0, reconnect_for=10.0
+                told["users"], token, insecure=True, connect_for=60.0, reconnect_for=10.0
             ) as client:
                 yield process, client
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.examples.verdicts import prepared
 from tests.support import power_cut
 from tests.support.booted import docker, until
 from tests.support.cluster import JOBS
@@ -20,7 +21,7 @@ pytestmark = [
         any(shutil.which(tool) is None for tool in ("dockerd", "docker-compose", "debootstrap")),
         reason="needs docker.io, docker-compose and debootstrap",
     ),
-    pytest.mark.timeout(1500),  # the first test may have to make the base image
+    pytest.mark.timeout(2400),  # the first test may have to make the base image
 ]
 
 
@@ -47,7 +48,7 @@ def assert_spread(job: dict[str, Any], tasks: int) -> None:
 
 def test_four_volunteers_register_by_themselves(cluster: Containers) -> None:
     """Each is a machine with one slot on the network of the containers, and isolates tasks in full."""
-    nodes = cluster.ready()
+    nodes = until("all four", lambda: ready if len(ready := cluster.ready()) == 4 else None)
     assert sorted(node["volunteer_id"] for node in nodes) == sorted(cluster.names("volunteer"))
     assert [(node["network"], len(node["slots"]), node["unsafe"]) for node in nodes] == [("host", 1, [])] * 4
 
@@ -106,11 +107,13 @@ def test_a_cut_between_containers_is_silent_and_heals(cluster: Containers) -> No
     ],
 )
 def test_demo_jobs_have_their_verdicts(
-    cluster: Containers, example: str, machines: int, state: str, verdict: str
+    cluster: Containers, tmp_path: Path, example: str, machines: int, state: str, verdict: str
 ) -> None:
     """As on one machine: the replica that reads old values is found, and the Raft store holds."""
-    source = f"/examples/{example}"
-    job = cluster.ended(cluster.submit(source, machines, "--client", f"{source}/client"))
+    source, client = prepared(example, tmp_path, {"SEED": "1"})
+    # In /home each example's client has a name of its own.
+    there, tested_by = cluster.copy(source), cluster.copy(client.rename(tmp_path / f"{example}-client"))
+    job = cluster.ended(cluster.submit(there, machines, "--client", tested_by))
     assert (job["state"], job["result"]["text"][: len(verdict)]) == (state, verdict), job["output"]
     assert_spread(job, machines + 1)
 
@@ -122,11 +125,11 @@ def test_a_job_of_a_container_that_is_killed_starts_again_elsewhere(cluster: Con
     cluster.docker("kill", victim)
     result = cluster.ended(job)
     cluster.docker("start", victim)
-    until("its return", lambda: victim in [node["volunteer_id"] for node in cluster.ready()])
+    both = {victim, other}
+    until("its return", lambda: both <= {node["volunteer_id"] for node in cluster.ready()})
 
     assert result["attempt"] == 2 and victim not in [task["volunteer_id"] for task in result["tasks"]]
     assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7], result["output"]
-    assert other in [node["volunteer_id"] for node in cluster.ready()]
 
 
 def test_scaling_touches_no_job_of_those_that_stay(cluster: Containers) -> None:

@@ -16,9 +16,10 @@ import pytest
 from tests.cli.report.chromium import Chromium
 from tests.support.cluster import EXAMPLES, eventually, processes_in
 
-pytestmark = pytest.mark.system
+# It takes less than a minute, on a slow or busy machine several: each thing in it has its own deadline.
+DEADLINE_S = 1200.0
+pytestmark = [pytest.mark.system, pytest.mark.timeout(DEADLINE_S + 600)]
 
-DEADLINE_S = 180.0
 # The names of the marks of which some are drawn.
 DRAWN = """[...Bokeh.documents[0].all_models]
     .filter(model => model.name !== null && model.data_source !== undefined && model.data_source.length > 0)
@@ -75,7 +76,11 @@ def run_dirs(folder: Path) -> set[str]:
     """The instances that have their state under a folder, by their own records."""
     found = set()
     for record in folder.glob("*/c/up.json"):
-        match = re.search(r'"run_dir": "/run/([^"]+)"', record.read_text())
+        try:
+            text = record.read_text()
+        except FileNotFoundError:  # the cluster has just been taken down
+            continue
+        match = re.search(r'"run_dir": "/run/([^"]+)"', text)
         found |= {match[1]} if match else set()
     return found
 
@@ -92,7 +97,7 @@ def assert_opens(page: Path, folder: Path) -> None:
 
 
 def test_the_demo_runs_to_its_end(demo: subprocess.Popen[str], reports: Path, tmp_path: Path) -> None:
-    """Both jobs run side by side and say what was expected; it ends with `demo: ok` within three minutes.
+    """Both jobs run side by side and say what was expected; it ends with `demo: ok`.
 
     It has written a report of each, with its operations in it, that a browser opens without a complaint.
     """
@@ -133,7 +138,7 @@ def test_an_interrupted_demo_leaves_nothing(
     """Ctrl-C, to its whole process group, while the cluster comes up and while both jobs run; a hangup."""
     assert demo.stdout is not None
     if moment == "starting":
-        eventually("the keeper's record", lambda: list(tmp_path.glob("*/c/up.json")))
+        eventually("the keeper's record", lambda: run_dirs(tmp_path))
     else:
         for line in demo.stdout:
             if " | " in line:

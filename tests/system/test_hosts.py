@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.examples.verdicts import prepared
 from tests.support import power_cut
-from tests.support.cluster import EXAMPLES, JOBS, eventually
+from tests.support.cluster import JOBS, eventually
 from tests.support.hosts import Hosts, assert_spread, nothing_is_left, routed, run
 
 pytestmark = pytest.mark.system
@@ -69,11 +71,11 @@ def test_power_is_lost_on_one_machine_alone(four: Hosts) -> None:
     ],
 )
 def test_demo_jobs_have_their_verdicts(
-    four: Hosts, example: str, machines: int, state: str, verdict: str
+    four: Hosts, tmp_path: Path, example: str, machines: int, state: str, verdict: str
 ) -> None:
     """As on one machine: the replica that reads old values is found, and the Raft store holds."""
-    source = EXAMPLES / example
-    job = run(four, str(source), "-n", str(machines), "--client", str(source / "client"))
+    source, client = prepared(example, tmp_path, {"SEED": "1"})
+    job = run(four, str(source), "-n", str(machines), "--client", str(client))
     assert (job["state"], job["result"]["text"][: len(verdict)]) == (state, verdict), job["output"]
     assert_spread(four, job, machines + 1)
 

@@ -232,5 +232,5 @@ def test_escapes_in_output_are_neutralised_on_display(cluster: Cluster) -> None:
 def test_a_job_in_go_with_a_client_in_go(cluster: Cluster, go_ping: tuple[Path, Path]) -> None:
     """A client from the protos alone, in another language, reaches ChaosControl."""
     room = common.Limits(memory_bytes=2 << 30, disk_bytes=1 << 30)  # newer Go builds its library in the task
-    job = cluster.wait(cluster.submit(go_ping[0], machines=2, client=go_ping[1], limits=room), 240.0)
+    job = cluster.wait(cluster.submit(go_ping[0], machines=2, client=go_ping[1], limits=room), 600.0)
     assert ended(job) == "succeeded", output(cluster, job)

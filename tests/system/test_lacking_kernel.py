@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from tests.support import without_nf_tables, without_seccomp
-from tests.support.cluster import BIN, EXAMPLES, free_port
+from tests.support.cluster import BIN, EXAMPLES, free_ports
 
 pytestmark = pytest.mark.system
 
@@ -68,7 +68,8 @@ def test_up_starts_without_isolation_only_where_it_is_told(tmp_path: Path) -> No
     """Refused at first; with --unsafe jobs run, and `nodes` says what is lacking."""
     for path in (tmp_path, *tmp_path.parents[:2]):
         path.chmod(0o755)
-    ports = ["--port", str(free_port()), "--volunteer-port", str(free_port())]
+    users, volunteers = free_ports(2)
+    ports = ["--port", str(users), "--volunteer-port", str(volunteers)]
     words = ["up", "--slots", "1", "--dir", str(tmp_path / "d"), *ports]
 
     def ctl(*words: str) -> subprocess.CompletedProcess[str]:

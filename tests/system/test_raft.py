@@ -12,10 +12,12 @@ from syndicate.client_api.history import Outcome, read
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import scheduler_pb2 as scheduler
 
-from tests.examples.verdicts import ROW, WINDOWS, prepared
+from tests.examples.verdicts import LOST_WRITE, ROW, WINDOWS, prepared
 from tests.support.cluster import Cluster, ended, output
 
-pytestmark = pytest.mark.system
+# A run takes 20 s, on a busy machine several times as long: its clients wait for a minute for each thing.
+DEADLINE_S = 600.0
+pytestmark = [pytest.mark.system, pytest.mark.timeout(3 * DEADLINE_S)]
 
 REVIVE = common.FAULT_KIND_REVIVE
 LASTING = {common.FAULT_KIND_DISCONNECT, common.FAULT_KIND_PARTITION, common.FAULT_KIND_PAUSE}
@@ -24,7 +26,7 @@ LASTING = {common.FAULT_KIND_DISCONNECT, common.FAULT_KIND_PARTITION, common.FAU
 def run(cluster: Cluster, folder: Path, **settings: str) -> scheduler.Job:
     """Runs the example with other defaults in the Makefiles of the job and its client."""
     job, client = prepared("raft-kv", folder, settings)
-    return cluster.run(job, machines=5, client=client, time_limit_s=120)
+    return cluster.wait(cluster.submit(job, machines=5, client=client), DEADLINE_S)
 
 
 def test_a_right_store_comes_out_true(cluster: Cluster, tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_a_replay_ends_in_a_verdict(cluster: Cluster, tmp_path: Path) -> None:
     """Who leads is another one: what the client asks for may be in no ledger, and it says so in a line."""
     first = run(cluster, tmp_path, SEED="1")
 
-    second = cluster.wait(cluster.users.replay(first.job_id))
+    second = cluster.wait(cluster.users.replay(first.job_id), DEADLINE_S)
 
     text = output(cluster, second, "client-0")
     assert "Traceback" not in text
@@ -101,10 +103,11 @@ def test_a_forgotten_vote_comes_out_false(cluster: Cluster, tmp_path: Path, seed
 
     text = output(cluster, job, "client-0")
     assert ended(job) == "failed" and cluster.reason(job) == "client_failed", text
-    # Where the machine had no time for the second leader the client tries once more, and says so.
+    # A try for which the machine had no time shows nothing: the client says so, and tries again.
+    tries = 1 + text.count(", which shows nothing")
     twice = job.result.metrics["terms_with_two_leaders"]
-    assert twice == 1 + text.count("which shows nothing") <= 3, text
-    assert job.result.text.startswith('false: linearizable: get split returned ["first"'), text
-    assert 'after append split "second" had been acknowledged' in job.result.text, text
+    assert 1 <= twice <= tries <= 5, text
+    assert LOST_WRITE.match(job.result.text), text
     kinds = Counter(common.FaultKind.Name(fault.kind) for fault in job.faults)
-    assert kinds["FAULT_KIND_KILL"] == kinds["FAULT_KIND_REVIVE"] == 2 + 2 * twice, text
+    # A leader and a follower before, and the voter of each try.
+    assert 2 + twice <= kinds["FAULT_KIND_KILL"] == kinds["FAULT_KIND_REVIVE"] <= 2 + tries, text

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster, ended, eventually, output, tree
+from tests.support.cluster import JOBS, Cluster, ended, eventually, output, tree
 from tests.system.conftest import assert_nothing_is_left
 
 pytestmark = pytest.mark.system
 
 EVERY_LINE = "".join(f"line {n}\n" for n in range(600))
+ENDLESS = """\
+.PHONY: master slave
+master slave:
+\t@n=0; while :; do echo "line $$n"; n=$$((n + 1)); sleep 0.05; done
+"""
+ENDLESS_AT_FIRST = """\
+.PHONY: master slave
+master slave:
+\t@[ $$SYNDICATE_ATTEMPT != 1 ] || { echo runs; exec sleep infinity; }; exec python3 -u count.py
+"""
 
 
 def until_line(cluster: Cluster, job: int, task: str, line: str) -> None:
@@ -48,10 +59,12 @@ def test_a_manager_killed_in_mid_job_finds_it_running(own_cluster: Cluster) -> N
     assert_nothing_is_left(own_cluster)
 
 
-def test_a_machine_that_dies_in_mid_job_has_it_started_again(own_cluster: Cluster) -> None:
+def test_a_machine_that_dies_in_mid_job_has_it_started_again(own_cluster: Cluster, tmp_path: Path) -> None:
     """Keeper and volunteer die together; when they are back, the job runs as its next attempt."""
-    job = own_cluster.submit("counter", machines=2)
-    until_line(own_cluster, job, "master", "line 20")
+    source = Path(shutil.copytree(JOBS / "counter", tmp_path / "counter"))
+    (source / "Makefile").write_text(ENDLESS_AT_FIRST)  # however late they die
+    job = own_cluster.submit(source, machines=2)
+    until_line(own_cluster, job, "master", "runs")
     for name in ("volunteer", "keeper"):
         own_cluster.daemons[name].kill()
     for name in ("keeper", "volunteer"):
@@ -62,9 +75,9 @@ def test_a_machine_that_dies_in_mid_job_has_it_started_again(own_cluster: Cluste
     assert_nothing_is_left(own_cluster)
 
 
-def test_a_keeper_that_hung_is_used_again(own_cluster: Cluster) -> None:
+def test_a_keeper_that_hung_is_used_again(own_cluster: Cluster, tmp_path: Path) -> None:
     """The volunteer gives its connection up in the midst of a release, and goes on when it answers."""
-    job = own_cluster.submit("counter", machines=2)
+    job = own_cluster.submit(tree(tmp_path, {"Makefile": ENDLESS}), machines=2)
     until_line(own_cluster, job, "master", "line 20")
     own_cluster.daemons["keeper"].pause()
     own_cluster.users.cancel(job)

@@ -86,6 +86,7 @@ def test_a_second_volunteer_on_one_machine_is_refused(own_cluster: Cluster, tmp_
     own_cluster.users.cancel(job)
     own_cluster.wait(job)
     assert links(own_cluster) == before
+    eventually("the first one's slots", lambda: own_cluster.users.cluster().free_slots == 4)
     assert_nothing_is_left(own_cluster)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support import cluster
-from tests.support.booted import BIN, Machine, base_archive, engine, make_image, software, until
+from tests.support.booted import ADMIN, BIN, Machine, base_archive, engine, make_image, software, until
 
 pytestmark = [
     pytest.mark.system,
@@ -21,7 +21,7 @@ pytestmark = [
         any(shutil.which(tool) is None for tool in ("dockerd", "debootstrap")),
         reason="needs docker.io and debootstrap",
     ),
-    pytest.mark.timeout(1500),  # the first test may have to make the base image
+    pytest.mark.timeout(2400),  # the first test may have to make the base image
 ]
 
 JOBS = Path(__file__).with_name("jobs")
@@ -77,11 +77,7 @@ def until_ready(machine: Machine) -> dict[str, Any]:
     """The volunteer, once it is ready with all slots free."""
 
     def ready() -> dict[str, Any] | None:
-        ended = machine.run(
-            *(f"{BIN}/syndicatectl", "--ca=/var/lib/syndicate/tls/ca.pem"),
-            *("--token-file=/var/lib/syndicate/admin.token", "nodes", "--json"),
-            check=False,
-        )
+        ended = machine.run(f"{BIN}/syndicatectl", *ADMIN, "nodes", "--json", check=False)
         try:
             nodes = json.loads(ended)["nodes"]
         except (ValueError, KeyError):
@@ -99,17 +95,8 @@ def submit(machine: Machine, job: str, *more: str) -> str:
 
 def until_said(machine: Machine, job: str, task: str, line: str) -> None:
     """Waits until a task has written a line."""
-    until(
-        f"{line!r} of {task}",
-        lambda: (
-            line
-            in machine.run(
-                *(f"{BIN}/syndicatectl", "--ca=/var/lib/syndicate/tls/ca.pem"),
-                *("--token-file=/var/lib/syndicate/admin.token", "logs", job, "--task", task),
-                check=False,
-            )
-        ),
-    )
+    command = (f"{BIN}/syndicatectl", *ADMIN, "logs", job, "--task", task)
+    until(f"{line!r} of {task}", lambda: line in machine.run(*command, check=False))
 
 
 def ended(machine: Machine, job: str) -> dict[str, Any]:
@@ -141,7 +128,9 @@ def test_services_run_as_they_should(machine: Machine) -> None:
     own = machine.show("syndicate-keeper", "ControlGroup")
     pid = machine.show("syndicate-keeper", "MainPID")
     assert f"0::{own}/keeper\n" in machine.run("cat", f"/proc/{pid}/cgroup")
-    assert machine.run("find", "/sys/fs/cgroup", "-path", f"*{own}/syndicate-syn/slot-0") != ""
+    # Those of the whole host are seen here: others come and go while they are looked through.
+    look = f"find /sys/fs/cgroup -ignore_readdir_race -path '*{own}/syndicate-syn/slot-0' 2>/dev/null || true"
+    assert machine.run("sh", "-c", look) != ""
 
 
 def test_a_service_can_do_what_its_machine_can(machine: Machine) -> None:
@@ -156,10 +145,13 @@ def test_a_service_can_do_what_its_machine_can(machine: Machine) -> None:
 
 def test_the_journal_has_fields(machine: Machine) -> None:
     """What goes to systemd's journal is JSON, without being told."""
-    lines = machine.run("journalctl", "-u", "syndicate-volunteer", "-o", "cat").splitlines()
-    told = [json.loads(line) for line in lines if line.startswith("{")]
-    assert {"join.done", "keeper.up", "link.up"} <= {line["event"] for line in told}
-    assert {line["volunteer_id"] for line in told} == {"node-a"}
+
+    def told() -> list[dict[str, Any]]:
+        lines = machine.run("journalctl", "-u", "syndicate-volunteer", "-o", "cat").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    until("its words", lambda: {"join.done", "keeper.up", "link.up"} <= {line["event"] for line in told()})
+    assert {line["volunteer_id"] for line in told()} == {"node-a"}
 
 
 def test_a_wrong_setting_is_told_with_its_line_until_it_is_mended(machine: Machine) -> None:
@@ -170,12 +162,11 @@ def test_a_wrong_setting_is_told_with_its_line_until_it_is_mended(machine: Machi
     machine.run("sh", "-c", f"cat >>{file}", text="cache_bytes = 0\n")
     machine.run("systemctl", "restart", unit, check=False)
     until("its end", lambda: machine.show(unit, "ExecMainStatus") == "78")
-    said = machine.run("journalctl", "-u", unit, "-o", "cat", "-n", "20")
+    said = f"error: {file}:{line}: cache_bytes: "
+    until("its word", lambda: said in machine.run("journalctl", "-u", unit, "-o", "cat", "-n", "200"))
     machine.run("sed", "-i", f"{line}d", file)
+    until("its return", lambda: machine.show(unit, "ActiveState") == "active")
     until_ready(machine)
-
-    assert f"error: {file}:{line}: cache_bytes: " in said
-    assert machine.show(unit, "ActiveState") == "active"
 
 
 DOCTORED = (
@@ -186,17 +177,28 @@ DOCTORED = (
 
 def test_doctor_looks_at_all_that_a_volunteer_needs(machine: Machine) -> None:
     """By what is installed, and all is well: also the way to the manager, its identity and its clock."""
-    found = json.loads(machine.run(f"{BIN}/syndicate-volunteer", "doctor", "--json"))
-    levels = {one["name"]: one["level"] for one in found}
-    assert {name: levels.get(name) for name in DOCTORED} == dict.fromkeys(DOCTORED, "ok")
+    assert_well(machine, DOCTORED, f"{BIN}/syndicate-volunteer", "doctor", "--json")
 
 
 def test_doctor_of_users_has_the_manager_beside_it(machine: Machine) -> None:
     """All of the above, and whether the manager answers its users, has volunteers, and their time."""
     until_ready(machine)
-    levels = {one["name"]: one["level"] for one in machine.json("doctor")}
     names = (*DOCTORED, "users", "users-clock", "volunteers")
-    assert {name: levels.get(name) for name in names} == dict.fromkeys(names, "ok")
+    assert_well(machine, names, f"{BIN}/syndicatectl", *ADMIN, "doctor", "--json")
+
+
+def assert_well(machine: Machine, names: tuple[str, ...], *doctor: str) -> None:
+    """It finds all of these well. It gives a manager five seconds, which may stand still for as long."""
+
+    def amiss() -> dict[str, Any]:
+        found, _ = json.JSONDecoder().raw_decode(machine.run(*doctor, check=False))
+        levels = {one["name"]: (one["level"], one["detail"]) for one in found}
+        return {name: levels.get(name) for name in names if levels.get(name, ("",))[0] != "ok"}
+
+    tries = [amiss()]
+    while tries[-1] and len(tries) < 3:
+        tries.append(amiss())
+    assert tries[-1] == {}, tries
 
 
 def test_a_restart_of_the_volunteer_touches_no_task(machine: Machine) -> None:
@@ -245,18 +247,27 @@ def test_a_volunteer_that_hangs_is_started_again(machine: Machine) -> None:
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", unit)
     until_ready(machine)
-    pid = machine.show(unit, "MainPID")
     job = submit(machine, "counter", "--machines=2")
     until_said(machine, job, "master", "line 20")
-    machine.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", unit)
+    pid = until("its hanging", lambda: stopped(machine, unit))
     until("its end", lambda: machine.show(unit, "MainPID") not in (pid, "0"))
     result = ended(machine, job)
     machine.run("rm", "-r", folder)
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", unit)  # one that runs keeps the time that it was started with
     until_ready(machine)
-    assert "watchdog" in machine.run("journalctl", "-u", unit, "--grep=Watchdog", "-o", "cat").lower()
+    told = ("journalctl", "-u", unit, "--grep=Watchdog", "-o", "cat")
+    until("its word", lambda: "watchdog" in machine.run(*told, check=False).lower())
     assert [task["exit"]["recipe_status"] for task in result["tasks"]] == [7, 7] and result["attempt"] == 1
+
+
+def stopped(machine: Machine, unit: str) -> str:
+    """The process of a unit, which stands still from now on; none where it was just started again.
+
+    Where the whole machine stood still for two seconds its watchdog has ended the one before.
+    """
+    pid = machine.show(unit, "MainPID")
+    return "" if pid == "0" or machine.run("sh", "-c", f"kill -STOP {pid}", check=False) else pid
 
 
 @pytest.mark.parametrize("orderly", [True, False], ids=["halted", "power cut"])
@@ -284,7 +295,7 @@ def test_a_machine_is_booted_again_after_each_job(boot: Any) -> None:
     shown = ended(fresh, first)
     until("its wear", lambda: fresh.json("nodes")["nodes"][0]["state"] == "worn")
     second = submit(fresh, "idle", "--machines=1")
-    fresh.ctl("cancel", stays)
+    fresh.ctl("cancel", stays, check=False)  # the machine may go down before the command has ended
     fresh.boots_again()
     until_said(fresh, second, "master", "up")
     (node,) = fresh.json("nodes")["nodes"]
@@ -358,7 +369,9 @@ _OF_SYSTEMD = (
 def files_of(machine: Machine) -> set[str]:
     """All of the machine's files and folders, but those of systemd's own work."""
     prune = " -o ".join(f"-path {folder}" for folder in _OF_SYSTEMD)
-    return set(machine.run("sh", "-c", f"find / /run -xdev \\( {prune} \\) -prune -o -print").splitlines())
+    # A file that is replaced while it looks is no error.
+    find = f"find / /run -ignore_readdir_race -xdev \\( {prune} \\) -prune -o -print"
+    return set(machine.run("sh", "-c", find).splitlines())
 
 
 def test_uninstall_takes_all_away(boot: Any) -> None:

@@ -20,7 +20,7 @@ pytestmark = [
         any(shutil.which(tool) is None for tool in ("qemu-system-x86_64", "debootstrap")),
         reason="needs qemu-system-x86 and debootstrap, on amd64",
     ),
-    pytest.mark.timeout(2400),  # the first test makes the images where they are not there, boots and installs
+    pytest.mark.timeout(3600),  # the first test makes the images where they are not there, boots and installs
 ]
 
 CPU, MEMORY, PIDS = "cgroup-cpu", "cgroup-memory", "cgroup-pids"

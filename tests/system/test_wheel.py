@@ -22,7 +22,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.cluster import ROOT, free_port
+from tests.support.cluster import ROOT, free_ports
 
 pytestmark = pytest.mark.system
 
@@ -212,7 +212,8 @@ def test_a_cluster_of_the_wheel_runs_a_job(whole: Environment, tmp_path: Path) -
     source, cluster = tmp_path / "hello", tmp_path / "c"
     source.mkdir()
     (source / "Makefile").write_text(".PHONY: master slave\nmaster slave:\n\t@echo from the wheel\n")
-    ports = ("--port", str(free_port()), "--volunteer-port", str(free_port()))
+    users, volunteers = free_ports(2)
+    ports = ("--port", str(users), "--volunteer-port", str(volunteers))
     try:
         whole.say("syndicatectl", "up", "--slots", "2", "--dir", str(cluster), *ports)
         said = whole.say("syndicatectl", "submit", str(source), "-n", "2", "--follow")

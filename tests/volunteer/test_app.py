@@ -127,15 +127,16 @@ async def test_a_refusal_is_told_once_and_tried_again_slowly(world: Bench) -> No
     world.manager.refuse = (grpc.StatusCode.UNAUTHENTICATED, "wrong token")
     with structlog.testing.capture_logs() as told:
         await world.start()
-        began = asyncio.get_running_loop().time()
         await eventually(lambda: any(line["event"] == "link.refused" for line in told))
+        # A write that meets the refusal may have hidden it before.
+        began, before = asyncio.get_running_loop().time(), world.manager.attempts
         await asyncio.sleep(0.3)
         took_s = asyncio.get_running_loop().time() - began
 
     refused = [line for line in told if line["event"] == "link.refused"]
     assert [(line["status"], line["detail"]) for line in refused] == [("UNAUTHENTICATED", "wrong token")]
-    # A write that meets the refusal hides it once; after that there are two seconds between two tries.
-    assert world.manager.attempts <= 2 + took_s / 2
+    # There are two seconds between two tries.
+    assert world.manager.attempts - before <= 1 + took_s / 2
 
 
 async def test_a_stream_without_acks_is_given_up(world: Bench) -> None:
@@ -144,13 +145,14 @@ async def test_a_stream_without_acks_is_given_up(world: Bench) -> None:
     world.manager.heartbeat_interval_s = 0.05
     await world.start()
 
-    await world.manager.attached(2)
-
+    # Not that it says there that it lives: it gives this one up as soon.
+    await eventually(lambda: len(world.manager.streams) >= 2)
     await eventually(world.manager.streams[0].ended.is_set)
 
 
 async def test_heartbeats_close_the_exchange_of_stamps(world: Bench) -> None:
     """The second one names the first's ack."""
+    world.manager.heartbeat_interval_s = 60.0  # so that it goes out for the ack and not for the time
     await world.start()
     stream = await world.manager.attached()
     await eventually(lambda: len(stream.of("heartbeat")) >= 2)
@@ -380,8 +382,9 @@ async def test_a_token_that_cannot_be_read_is_told_and_tried_again(world: Bench)
 async def test_a_manager_that_reads_nothing_is_given_up(world: Bench) -> None:
     """Each push has a deadline: a stuck peer does not hold the stream for ever."""
     world.manager.ack_logs = False
+    world.manager.heartbeat_interval_s = 60.0  # else it would be given up for its silence
     with structlog.testing.capture_logs() as told:
-        await world.start(push_deadline_s=2.0)
+        await world.start(push_deadline_s=6.0)  # more than a machine may stand still before it is stuck
         await world.manager.attached()
         await world.manager.bring_up()
         world.manager.send(kill=pb.Kill())
@@ -397,4 +400,4 @@ async def test_a_manager_that_reads_nothing_is_given_up(world: Bench) -> None:
         await eventually(lambda: any(line["event"] == "link.down" for line in told))
 
     down = next(line for line in told if line["event"] == "link.down")
-    assert "could not be pushed within 2 s" in down["detail"]
+    assert "could not be pushed within 6 s" in down["detail"]

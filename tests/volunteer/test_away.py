@@ -21,7 +21,7 @@ from syndicate.volunteer.way import MutualTls
 from volunteer.fakes import bench
 
 from tests.manager.authorities import office, signed
-from tests.volunteer.test_way import put, serving, until
+from tests.volunteer.test_way import WAIT_S, put, serving, until
 
 Lines = list[MutableMapping[str, Any]]
 SETTINGS = LinkSettings(backoff_first_s=0.02, backoff_most_s=0.05, refused_least_s=0.02, retold_s=0.5)
@@ -73,8 +73,11 @@ async def test_a_manager_that_is_away_is_told_now_and_then(tmp_path: Path) -> No
     assert len(lines) < lines[-1]["tries"] <= tries  # it went on trying meanwhile
 
 
-async def test_a_manager_of_another_cluster_is_told_and_tried_again(tmp_path: Path) -> None:
+async def test_a_manager_of_another_cluster_is_told_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its certificate is of another authority: that is said, also later, and nothing ends."""
+    monkeypatch.setattr("syndicate.volunteer.way._PROBE_S", WAIT_S)  # for a handshake, too
     mine, other = office(tmp_path / "mine", "127.0.0.1"), office(tmp_path / "other", "127.0.0.1")
     folder = put(tmp_path / "tls", (mine.folder.path / "ca.pem").read_bytes(), signed(mine.folder))
 

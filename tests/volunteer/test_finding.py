@@ -104,6 +104,7 @@ async def test_a_manager_that_is_there_is_not_left(world: Bench, nowhere: str) -
     names = Names((world.manager.target,))
     async with found(world, names):
         await world.manager.attached()
+        await asyncio.sleep(0.2)  # in which what it had begun to ask before is answered
         asked, names.answers = names.asked, ((nowhere,),)
         await asyncio.sleep(0.5)  # several times the pause after which it would ask
         assert (names.asked, len(world.manager.streams)) == (asked, 1)

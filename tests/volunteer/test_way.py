@@ -137,6 +137,12 @@ async def serving(
         await server.stop(0)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handshake by hand may take as long as anything here."""
+    monkeypatch.setattr("syndicate.volunteer.way._PROBE_S", WAIT_S)
+
+
 @pytest.fixture
 def at_work(tmp_path: Path) -> Office:
     """An authority."""

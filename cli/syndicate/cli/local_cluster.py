@@ -8,6 +8,7 @@ RUN                                       the sockets; /run/syndicate-INSTANCE
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import hashlib
 import json
@@ -32,7 +33,7 @@ from syndicate.client_api import SchedulerClient, SchedulerError
 # In no folder of a service: its unprivileged user could put there what root reads, ends and removes.
 DEFAULT_DIRECTORY = "/var/lib/syndicate-up"
 DEFAULT_SLOTS = 4
-START_S = 30.0
+START_S = 60.0
 STOP_S = 15.0
 _POLL_S = 0.02
 _STOP_ORDER = ("volunteer", "manager", "keeper")
@@ -59,7 +60,7 @@ class Plan:
     directory: Path
     run_dir: Path
     instance: str
-    """At most 5 letters and digits: it is part of every kernel name of this cluster."""
+    """At most 6 letters and digits: it is part of every kernel name of this cluster."""
     bin_dir: Path
     """Holds the daemons' commands."""
     slots: int
@@ -100,7 +101,8 @@ def instance_of(directory: Path) -> str:
     """A short name for the cluster in a folder, the same each time: ``up`` for the default one."""
     if directory == Path(DEFAULT_DIRECTORY):
         return "up"
-    return "u" + hashlib.sha256(os.fsencode(directory)).hexdigest()[:4]
+    # As many digits as there is room for: two clusters of one name cannot be up at a time.
+    return "u" + base64.b32encode(hashlib.sha256(os.fsencode(directory)).digest())[:5].decode().lower()
 
 
 def run_dir_of(directory: Path) -> Path:

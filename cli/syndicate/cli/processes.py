@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from types import FrameType
 
@@ -53,14 +54,14 @@ def start(command: Sequence[str], log: Path, environ: dict[str, str]) -> Process
 def start_wrapped(command: Sequence[str], log: Path, environ: dict[str, str], deadline_s: float) -> Process:
     """Starts a bubblewrap ``command`` that tells its child's pid at fd 3, and returns that child."""
     reader, writer = os.pipe()
-    with signals_held():
+    with signals_held() as came, open(reader, "rb", buffering=0) as status:
         try:
             wrapper = _spawn(command, log, environ, status_fd=writer)
         finally:
             os.close(writer)
         try:
-            with _ctrl_c_let_in():
-                line = _first_line(reader, deadline_s)
+            with _ctrl_c_let_in(came):
+                line = _first_line(status, deadline_s)
             return _named(int(json.loads(line)["child-pid"]))
         except BaseException as error:  # Ctrl-C too: nobody else knows of the wrapper yet
             # Its whole group, which it leads and nobody has reaped: its child would wait for it for ever.
@@ -72,15 +73,17 @@ def start_wrapped(command: Sequence[str], log: Path, environ: dict[str, str], de
 
 
 @contextlib.contextmanager
-def signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[list[int]]:
     """Keeps Ctrl-C, TERM and HUP waiting, so that a process which was started is also written down.
+
+    Gives those that have come so far.
 
     By handlers and not by a mask, which holds for one thread only: another may take the signal. Main thread.
     """
     came: list[int] = []
     try:
         with _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), lambda number, _: came.append(number)):
-            yield
+            yield came
     finally:
         if came:
             signal.raise_signal(came[0])
@@ -112,10 +115,12 @@ def _handled(numbers: Sequence[int], handler: Callable[[int, FrameType | None], 
 
 
 @contextlib.contextmanager
-def _ctrl_c_let_in() -> Iterator[None]:
+def _ctrl_c_let_in(came: Sequence[int]) -> Iterator[None]:
     # TERM stays out: it would end this process before it could end what it has started.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        if signal.SIGINT in came:  # a moment too early to be let in: what is waited for here may never come
+            raise KeyboardInterrupt
         yield
     finally:
         signal.signal(signal.SIGINT, before)
@@ -158,17 +163,16 @@ def wait_for_end(process: Process, deadline_s: float) -> bool:
         os.close(pidfd)
 
 
-def _first_line(reader: int, deadline_s: float) -> bytes:
-    """What comes up to a newline or the end; bubblewrap writes its line in parts. Closes ``reader``."""
+def _first_line(status: RawIOBase, deadline_s: float) -> bytes:
+    """What comes up to a newline or the end; bubblewrap writes its line in parts."""
     until = time.monotonic() + deadline_s
     line = b""
-    with open(reader, "rb", buffering=0) as status:
-        while b"\n" not in line:
-            ready, _, _ = select.select([status], [], [], max(0.0, until - time.monotonic()))
-            piece = status.read(4096) if ready else b""
-            if not piece:
-                break
-            line += piece
+    while b"\n" not in line:
+        ready, _, _ = select.select([status], [], [], max(0.0, until - time.monotonic()))
+        piece = status.read(4096) if ready else b""
+        if not piece:
+            break
+        line += piece
     return line.partition(b"\n")[0]
 
 

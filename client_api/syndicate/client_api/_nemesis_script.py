@@ -35,6 +35,8 @@ _TRY_S = 5.0
 """One try to take something back, so that others have their turn while the manager is away."""
 _LONGEST_START_S = 10.0
 _PAUSE_NS = 500_000_000
+_SETTLE_NS = 250_000_000
+"""Whom a signal ends is alive for a moment, and until its end is told a revival finds nothing to do."""
 _PINGS = 3
 _MAY_HOLD = (Unavailable, DeadlineExceeded)
 _NOT_NOW = (TaskDead, FaultFailed, TooManyFaults, *_MAY_HOLD)
@@ -108,6 +110,8 @@ class _Strike:
     why: str = ""
     failed_call: int = 0
     """The call's first line where it failed, and may hold all the same."""
+    settled_ns: int = 0
+    """Before that it is not taken back, however late it was begun."""
 
 
 @dataclass(slots=True)
@@ -145,7 +149,7 @@ class Actor:
         except Exception as error:  # noqa: BLE001 - raised again below, once all is healed
             failed = error
         for strike in self._open:
-            strike.due_ns, strike.give_up_ns = 0, monotonic_now() + self._patience_ns
+            strike.due_ns, strike.give_up_ns = strike.settled_ns, monotonic_now() + self._patience_ns
         while self._open:
             yield from self._take_back_what_is_due()
             if self._open:
@@ -206,6 +210,10 @@ class Actor:
                 self._refuse(strike)
                 return
             self._held(strike, answer, exchange)
+            if event.kind == "signal":
+                half_ns = (event.until_ms - event.at_ms) * 500_000
+                strike.settled_ns = exchange.received_ns + min(_SETTLE_NS, half_ns)
+                strike.due_ns = max(due, strike.settled_ns)
             yield from self._ping(FRESH_NS)
 
     def _may_hold_though_failed(self, strike: _Strike, error: SyndicateError) -> bool:

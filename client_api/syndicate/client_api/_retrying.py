@@ -23,8 +23,9 @@ _PAUSES = RetryPolicy(first_pause_s=0.05, longest_pause_s=0.5)
 class Retrying:
     """How one client tries, on its connection to ``address``. Usable from several threads.
 
-    Calls are tried for ``connect_for`` seconds, streams that ran and broke for ``reconnect_for``; a stream
-    waits for a busy manager for ``turn_within`` seconds at most. ``presence`` is told whether it is there.
+    Calls are tried for ``connect_for`` seconds (half as long again where the first try hangs until then),
+    streams that ran and broke for ``reconnect_for``; a stream waits for a busy manager for ``turn_within``
+    seconds at most. ``presence`` is told whether it is there.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Retrying:
         Also again after the pause that a busy manager asks for, all in all for as long as ``timeout``.
         """
         started = time.monotonic()
-        tries, put_off_s = 0, 0.0
+        tries, put_off_s, budget = 0, 0.0, self._connect_for
         while True:
             tries += 1
             try:
@@ -58,9 +59,11 @@ class Retrying:
             if self._waited_its_turn(failure, put_off_s, timeout):
                 put_off_s = time.monotonic() - started - tried_for
                 continue
-            if failure.code != "UNAVAILABLE" or is_distrust(failure) or tried_for >= self._connect_for:
+            if tries == 1:
+                budget = _after_the_first(budget, tried_for)
+            if failure.code != "UNAVAILABLE" or is_distrust(failure) or tried_for >= budget:
                 raise error_of(failure, self._address, tried_for)
-            self._pause(tries, self._connect_for - tried_for)
+            self._pause(tries, budget - tried_for)
 
     def _waited_its_turn(self, failure: Failure, put_off_s: float, timeout: float) -> bool:
         """Waits as long as a busy manager asks for; False where it does not, or asks for too long."""
@@ -104,6 +107,8 @@ class Retrying:
                     budget, tries, ran = self._reconnect_for, 1, True
                     away_since = time.monotonic()
                 tried_for = time.monotonic() - away_since
+                if tries == 1 and not stood:
+                    budget = _after_the_first(budget, tried_for)
                 if self._waited_its_turn(failure, put_off_s, self._turn_within):
                     waited_s = time.monotonic() - away_since - tried_for
                     put_off_s, away_since = put_off_s + waited_s, away_since + waited_s
@@ -139,6 +144,15 @@ class Retrying:
 
     def _pause(self, tries: int, at_most: float) -> None:
         self._closed.wait(min(_PAUSES.pause_s(tries, _dice()), max(0.0, at_most)))
+
+
+def _after_the_first(budget: float, tried_for: float) -> float:
+    """How long to try in all where the first try has failed after so many seconds.
+
+    One that hung says little: this machine, or the manager, may have stood still while they connected. Nor
+    does what follows at once, since gRPC tells the last error until it has connected: there must be a while.
+    """
+    return max(budget, tried_for + budget / 2)
 
 
 def _dice() -> float:

@@ -16,7 +16,7 @@ import grpc
 from syndicate.client_api._errors import NotTrusted
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
-_TRY_S = 5.0
+_TRY_S = 20.0
 
 
 def open_channel(
@@ -55,7 +55,7 @@ def ca_fingerprint(ca: str | Path | bytes) -> str:
 
 
 def fetch_ca(address: str, fingerprint: str) -> str:
-    """The authority that a manager shows, as PEM, where it has this fingerprint. Blocks for 5 s at most.
+    """The authority that a manager shows, as PEM, where it has this fingerprint. Blocks for 20 s at most.
 
     Nothing is sent, and nothing else that is shown is believed. Raises NotTrusted, OSError.
     """
@@ -72,7 +72,7 @@ def fetch_ca(address: str, fingerprint: str) -> str:
 def time_apart(address: str) -> str:
     """How far the clock here is from the time of what a manager shows; empty where that cannot be told.
 
-    ``the clock here is at least 2 h behind``. Blocks for 5 s at most.
+    ``the clock here is at least 2 h behind``. Blocks for 20 s at most.
     """
     try:
         begin, end = _lifetime(_shown(address)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from typing import NamedTuple
@@ -99,7 +100,7 @@ def packed(request: Request, request_id: int, flags: int, timeout_s: float | Non
     """The 76 bytes; the extension only where the name leaves room for it."""
     name = request.name
     if len(name) <= NAME_BYTES_WITH_EXTENSION:
-        milliseconds = 0 if timeout_s is None else max(1, round(timeout_s * 1000))
+        milliseconds = 0 if timeout_s is None else max(1, math.ceil(timeout_s * 1000))
         tail = EXTENSION.pack(MAGIC, VERSION, flags, request_id, milliseconds)
         name = name.ljust(64 - EXTENSION.size, b"\0") + tail
     kind = _INIT if request.waiters else _WAIT

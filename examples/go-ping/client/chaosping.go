@@ -15,7 +15,8 @@ import (
 	pb "syndicate.example/gen/syndicate/v1"
 )
 
-const deadline = 30 * time.Second
+// deadline is for one thing that is waited for; members build their program first.
+const deadline = 100 * time.Second
 
 // watcher asks the master how many pings came from a slave.
 type watcher struct {
@@ -23,26 +24,42 @@ type watcher struct {
 	url    string
 }
 
-func (w *watcher) count(slave string) (int, error) {
+// counts asks once.
+func (w *watcher) counts() (map[string]int, error) {
 	answer, err := w.client.Get(w.url)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer answer.Body.Close()
 	counts := map[string]int{}
 	err = json.NewDecoder(answer.Body).Decode(&counts)
-	return counts[slave], err
+	return counts, err
+}
+
+// count asks again while nobody listens yet, or the master has no time.
+func (w *watcher) count(slave string) (int, error) {
+	until := time.Now().Add(deadline)
+	for {
+		counts, err := w.counts()
+		if err == nil || time.Now().After(until) {
+			return counts[slave], err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // grows waits until so many more pings came than there are now.
 func (w *watcher) grows(slave string, more int) error {
-	start, until := -1, time.Now().Add(deadline)
-	for time.Now().Before(until) {
+	start, err := w.count(slave)
+	if err != nil {
+		return err
+	}
+	for until := time.Now().Add(deadline); time.Now().Before(until); {
 		now, err := w.count(slave)
-		if err == nil && start < 0 {
-			start = now
+		if err != nil {
+			return err
 		}
-		if err == nil && now >= start+more {
+		if now >= start+more {
 			return nil
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -130,7 +147,7 @@ func main() {
 	if slaves[0] == "" {
 		log.Fatal("there is no slave to break: submit with -n 2 or more")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*deadline)
 	defer cancel()
 	// The socket is the credential; its name has the form that gRPC dials.
 	link, err := grpc.DialContext(ctx, os.Getenv("SYNDICATE_CHAOS"), grpc.WithInsecure(), grpc.WithBlock())
@@ -139,7 +156,7 @@ func main() {
 	}
 	defer link.Close()
 	chaos := pb.NewChaosControlClient(link)
-	w := &watcher{http.Client{Timeout: time.Second}, "http://" + os.Getenv("SYNDICATE_MASTER") + ":7100/counts"}
+	w := &watcher{http.Client{Timeout: 5 * time.Second}, "http://" + os.Getenv("SYNDICATE_MASTER") + ":7100/counts"}
 	result := verdict(plan(ctx, chaos, w, slaves[0]))
 	log.Print(result.Text)
 	if _, err := chaos.Finish(ctx, &pb.FinishRequest{RequestId: id(), Result: result}); err != nil {

@@ -52,11 +52,16 @@ def _plain_open() -> None:
     ground.open_source = lambda cache, digest: os.open(cache / digest, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _users_options(**changed: int) -> None:
+def _any_silence() -> None:
+    """Nobody has to say anything at first, nor to answer whether he is there."""
     from syndicate.manager import app
+    from syndicate.manager.rpc import server
 
-    options = {**dict(app.USERS_OPTIONS), **{f"grpc.{name}": value for name, value in changed.items()}}
-    app.USERS_OPTIONS = tuple(options.items())  # type: ignore[misc]
+    off = {"grpc.server_handshake_timeout_ms": 3_600_000, "grpc.keepalive_time_ms": 3_600_000}
+    users, both = dict(app.USERS_OPTIONS), dict(server.OPTIONS)
+    assert off.keys() <= users.keys() | both.keys()
+    app.USERS_OPTIONS = tuple((name, off.get(name, value)) for name, value in users.items())  # type: ignore[misc]
+    server.OPTIONS = tuple((name, off.get(name, value)) for name, value in both.items())  # type: ignore[misc]
 
 
 def _any_message() -> None:
@@ -128,11 +133,7 @@ DEFENCES = {
     "peer": Defence("keeper", "the socket's mode, and the uid that the kernel tells", _any_peer),
     "open-source": Defence("keeper", "only plain files are opened, and never waited for", _plain_open),
     "message": Defence("manager", "a bound of a message's size", _any_message),
-    "handshake": Defence(
-        "manager",
-        "whoever says nothing is sent away",
-        lambda: _users_options(server_handshake_timeout_ms=3_600_000),
-    ),
+    "handshake": Defence("manager", "whoever says nothing is sent away", _any_silence),
     "upload-rate": Defence("manager", "an upload's least rate", _endless_uploads),
     "use": Defence("manager", "a user's bounds of calls and streams", _any_use),
     "relay": Defence("volunteer", "the bounds of a client's socket", _any_relay),

@@ -18,7 +18,7 @@ SHM_KEY = 0x53594E44
 OWN = b"the bystander's own\n" * 50
 PLACES = ("/own", "/tmp/own", "/dev/shm/own")
 FOLDERS = ("/", "/tmp", "/dev/shm")
-TICK_S, LINE_S, SILENCE_S = 0.05, 0.1, 10.0
+TICK_S, LINE_S, SILENCE_S = 0.05, 0.1, 60.0
 IPC_CREAT = 0o1000
 
 

@@ -12,7 +12,7 @@ PORT = 4100
 
 def await_word():
     """Until the master's generation has done what it wanted to."""
-    until = time.monotonic() + 25
+    until = time.monotonic() + 60
     while True:
         try:
             socket.create_connection((MASTER, PORT), timeout=5).close()

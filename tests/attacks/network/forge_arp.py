@@ -11,7 +11,7 @@ from wire import ARP, BROADCAST, MASTER, SLAVES, arp, frame, own_mac, packet_soc
 
 PORT, SIOCSIFADDR, SIOCSARP = 5100, 0x8916, 0x8955
 if os.environ["SYNDICATE_TASK"] != "slave-0":
-    time.sleep(1.8)
+    time.sleep(3.5)
     os._exit(0)
 others = list(FACTS["bystander"].values())
 honest = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -25,7 +25,7 @@ def claim(address):
 
 wire = attempt("a packet socket", packet_socket)
 mac = own_mac()
-until = time.monotonic() + 0.8
+until = time.monotonic() + 2.5  # whom it knows the kernel keeps for a second, whatever else is claimed
 while time.monotonic() < until:
     for address, target in ((SLAVES[1], MASTER), (others[0], others[1]), (others[1], others[0])):
         for kind, asked in ((1, target), (2, target), (1, address), (2, address)):

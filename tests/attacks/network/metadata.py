@@ -23,7 +23,7 @@ def ask(place, device):
 
 
 door = socket.create_server((os.environ["SYNDICATE_ADDRESS"], 5900))
-door.settimeout(25)
+door.settimeout(60)
 beside, _ = door.accept()  # the service is there, and stays for as long as this is open
 until = time.monotonic() + 1.6
 while time.monotonic() < until:

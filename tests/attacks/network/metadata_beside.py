@@ -4,12 +4,21 @@ import os
 import socket
 import time
 
-until = time.monotonic() + 25
-while time.monotonic() < until:
-    try:
-        socket.create_connection(("169.254.169.254", 80), timeout=5).close()
-        break
-    except OSError:  # the address, or who listens there, is not yet
-        time.sleep(0.02)
-with socket.create_connection((os.environ["SYNDICATE_MASTER"], 5900), timeout=25) as master:
+until = time.monotonic() + 60
+
+
+def reached(place):
+    """A connection, once somebody listens there; None where nobody does for too long."""
+    while time.monotonic() < until:
+        try:
+            return socket.create_connection(place, timeout=5)
+        except OSError:  # the address, or who listens there, is not yet
+            time.sleep(0.02)
+    return None
+
+
+if (service := reached(("169.254.169.254", 80))) is not None:
+    service.close()
+if (master := reached((os.environ["SYNDICATE_MASTER"], 5900))) is not None:
+    master.settimeout(60)
     master.recv(1)

@@ -10,7 +10,7 @@ from told import tell
 MASTER, OTHER = os.environ["SYNDICATE_MASTER"], os.environ["SYNDICATE_CLIENTS"].split(",")
 if os.environ["SYNDICATE_TASK"] == "client-1":
     door = socket.create_server(("", 5402))
-    door.settimeout(28)
+    door.settimeout(80)
     door.accept()
     with Chaos.from_env() as chaos:
         chaos.finish("pass", 1.0)

@@ -1,7 +1,6 @@
 """Fills all that can be written to, together: /, /tmp, /dev/shm, with bytes behind names and without."""
 
 import os
-import time
 
 from attacker import attempt, end, got_it, note
 
@@ -34,5 +33,11 @@ for number in range(200):
 note(f"{total >> 20} MiB")
 if total >= MOST:
     got_it(f"wrote {total >> 20} MiB")
-time.sleep(1.2)  # what has no name is gone with this process: until then the disk is seen to be full
+    end()
+for file in held:  # they are gone with this process, and the disk is to be full when that has ended
+    os.close(file)
+for folder in FOLDERS:
+    for number in range(200):
+        if attempt(f"{folder} once more", write, folder, f"more-{number}") is None:
+            break
 end()

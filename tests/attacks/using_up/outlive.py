@@ -8,7 +8,7 @@ import time
 
 from attacker import end
 
-LIFE_S = 12.0  # where nothing ends them, they end themselves
+LIFE_S = 40.0  # where nothing ends them, they end themselves
 CLIENT = (os.environ["SYNDICATE_CLIENTS"], 4200)
 until = time.monotonic() + LIFE_S
 

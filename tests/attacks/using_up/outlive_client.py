@@ -11,7 +11,7 @@ from syndicate.client_api import Chaos
 door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 door.bind(("", 4200))
 slave = os.environ["SYNDICATE_SLAVES"]
-assert select.select([door], [], [], 25)[0], "the daemons never spoke"
+assert select.select([door], [], [], 60)[0], "the daemons never spoke"
 
 
 def drain(seconds):

@@ -9,7 +9,7 @@ import time
 from attacker import FACTS, end
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-MANY, LIFE_S = 60, 4.0
+MANY, LIFE_S = 60, 20.0
 libc = ctypes.CDLL(None)
 
 if not os.path.exists("/was"):

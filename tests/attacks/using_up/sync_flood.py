@@ -16,7 +16,7 @@ REQUEST = struct.Struct("=64shhii")
 EXTENSION = struct.Struct("=2sBBQI")
 INIT, WAIT, AT_ONCE = 1, 2, 1
 LARGEST = 2**31 - 1
-HELD = 600
+HELD, ROUNDS = 600, 120
 over = time.monotonic() + 8.0
 done = dict.fromkeys(("silent", "halves", "waiters", "names", "rounds", "huge", "garbage", "datagrams"), 0)
 
@@ -115,5 +115,15 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
+# However slow the flood has made the server: so many that a line of the story for each would be too much, and
+# not so many at once that some of those of a quarter of a second are counted only.
+most, late = done["rounds"] + ROUNDS, time.monotonic() + 40.0
+while done["rounds"] < most and time.monotonic() < late:
+    try:
+        rounds(done["rounds"], [])
+        done["rounds"] += 1
+    except OSError:
+        pass
+    time.sleep(0.03)
 note(done)
 end()

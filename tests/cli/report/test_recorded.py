@@ -130,7 +130,7 @@ def test_what_a_checker_says_of_a_recorded_history_is_found(tmp_path: Path) -> N
         ):
             recorder.invoke(process, kind, "x", argument).ok(result)
     found = read(path)
-    verdict = compose({"kv": Linearizable(KeyValue())}).check(found.operations, Budget(seconds=5))
+    verdict = compose({"kv": Linearizable(KeyValue())}).check(found.operations, Budget(seconds=60))
     start = Stamp(boot_id=found.header.boot_id, monotonic_ns=found.header.start_ns)
     told = recording([found], start, verdict.text().splitlines())
     assert [told.operations[place].words for place in told.bad][-1] == "get x → 1"

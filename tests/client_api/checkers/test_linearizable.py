@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from syndicate.client_api.checkers import (
     REFUSED,
     Answer,
+    Budget,
     KeyValue,
     Linearizable,
     Model,
@@ -143,6 +145,20 @@ def test_a_lost_append_is_shown_with_the_read_that_lacks_it() -> None:
     assert verdict.answer is Answer.FALSE
     assert {1, 2} <= {one.index for one in verdict.counterexample}
     assert 'append x "b" had been acknowledged' in verdict.reason
+
+
+def test_a_process_that_stood_still_explains_a_few_operations_all_the_same() -> None:
+    """By this clock the time to explain is over at once: so few are searched before it is looked at."""
+    history = [
+        op(0, "append", 0, None, "first", outcome=INFO),
+        op(1, "append", 2, 3, "second"),
+        op(2, "get", 4, 5, result=["first"]),
+    ]
+    seconds = itertools.count()
+    verdict = Linearizable(KeyValue([])).check(history, Budget(60.0, clock=lambda: float(next(seconds))))
+    assert verdict.answer is Answer.FALSE
+    assert verdict.reason.startswith('get x returned ["first"] ')
+    assert verdict.reason.endswith('after append x "second" had been acknowledged at 0.000 ms')
 
 
 def test_an_unknown_end_may_take_effect_long_after() -> None:

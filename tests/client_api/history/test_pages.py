@@ -35,7 +35,7 @@ def test_a_line_that_comes_while_the_window_moves_is_kept(
     pages.append(b"x" * (WINDOW - 100) + b"\n")
     monkeypatch.setattr(pages, "_window", window)
     pages.append(b"y" * 200 + b"\n")
-    meanwhile.join(10)
+    meanwhile.join(60)
     pages.close("closed")
     lines = [line[:9] for line in (tmp_path / "h").read_bytes().splitlines()]
     assert lines[:2] == [b"first", b"x" * 9]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from check.kv import Session
 
 POLL_S = 0.02
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
+LEAST_TRIES = 10  # also of a client that stood still until the deadline was over
 
 
 class UndecidedError(Exception):
@@ -41,6 +43,17 @@ class Cluster:
         """What a member says about itself; nothing when it does not answer."""
         return self._session.status(member) or {}
 
+    def answer(self, member: str) -> dict[str, Any]:
+        """Waits for what a member says about itself."""
+        told: dict[str, Any] = {}
+
+        def answers() -> bool:
+            told.update(self.status(member))
+            return bool(told)
+
+        self.until(f"{self.named(member)} to answer", answers)
+        return told
+
     def leads(self, member: str) -> bool:
         """Whether a member says that it leads."""
         return bool(self.status(member).get("role") == "leader")
@@ -62,9 +75,15 @@ class Cluster:
 
     def stand(self, member: str, seconds: float) -> int:
         """Has a member stand for election for so long; the term in which it stands."""
-        if not self._session.stand(member, seconds):
-            raise UndecidedError(f"{self.named(member)} does not stand for election")
-        return int(self.status(member).get("term", 0))
+        terms: list[int] = []
+
+        def stands() -> bool:
+            term = self._session.stand(member, seconds)
+            terms.extend([] if term is None else [term])
+            return bool(terms)
+
+        self.until(f"{self.named(member)} to stand for election", stands)
+        return terms[-1]
 
     def until_all_vote(self) -> None:
         """Waits until every member is a voter."""
@@ -72,7 +91,7 @@ class Cluster:
 
     def until_caught_up(self, member: str) -> None:
         """Waits until a member has applied all that the leader has applied by now."""
-        goal = self.status(self.leader()[0]).get("applied", 0)
+        goal = self.answer(self.leader()[0])["applied"]
         self.until(
             f"{self.named(member)} to catch up", lambda: self.status(member).get("applied", -1) >= goal
         )
@@ -89,14 +108,23 @@ class Cluster:
 
     def elections(self) -> set[tuple[int, str]]:
         """Each leader that committed something, with its term, by all that the members have applied."""
-        told = [self.status(member).get("elections", []) for member in self.members]
-        return {(int(term), str(leader)) for elections in told for term, leader in elections}
+        told: dict[str, list[tuple[int, str]]] = {}
+        for _ in range(LEAST_TRIES):  # one may be dead where the plan stopped: it is not waited for longer
+            for member in set(self.members) - told.keys():
+                if status := self.status(member):
+                    told[member] = status.get("elections", [])
+            if len(told) == len(self.members):
+                break
+            self._waiting.wait(POLL_S)
+        return {(int(term), str(leader)) for elections in told.values() for term, leader in elections}
 
     def until(self, what: str, reached: Callable[[], bool]) -> None:
         """Asks again and again. Raises UndecidedError when it takes too long."""
-        for _ in range(int(DEADLINE_S / POLL_S)):
+        end, tries = time.monotonic() + DEADLINE_S, 0
+        while time.monotonic() < end or tries < LEAST_TRIES:
             if reached():
                 return
+            tries += 1
             self._waiting.wait(POLL_S)
         raise UndecidedError(f"waited for {what} for {DEADLINE_S:g} s")
 

@@ -95,10 +95,10 @@ class Session:
         # Who answers a read is not learnt: a store with a bug answers where nothing can be written.
         return list(self._ask({"op": "get", "key": key}, seconds, first or self._leader)[1]["values"])
 
-    def stand(self, member: str, seconds: float) -> bool:
-        """Has a member stand for election, for so long; False when it does not."""
+    def stand(self, member: str, seconds: float) -> int | None:
+        """Has a member stand for election, for so long; its term then, None when nobody says that it does."""
         answer = self._links[member].ask({"op": "stand", "seconds": seconds})
-        return answer is not None and bool(answer["ok"])
+        return int(answer["term"]) if answer is not None and answer["ok"] else None
 
     def status(self, member: str) -> Answer | None:
         """What a member says about itself; None when it says nothing."""

@@ -19,10 +19,10 @@ from syndicate.client_api.history import History, Recorded
 
 from check.cluster import DEADLINE_S, Cluster, UndecidedError
 from check.kv import Session
-from check.split import Split
+from check.split import MissedError, Split
 from check.workload import Workload
 
-MOST_SPLITS = 3
+MOST_SPLITS = 5
 PROBE = "probe"  # a key that only the plan uses
 
 
@@ -185,19 +185,25 @@ class Plan:
         if len(self._cluster.members) != 5:
             self._say("no vote is split: that takes five members")
             return
-        for _ in range(MOST_SPLITS):
-            if not self._split_once():
+        for number in range(1, MOST_SPLITS + 1):
+            if not (missed := self._split_once(number)):
                 return
-            self._say("the second leader lost its office before it wrote, which shows nothing")
+            self._say(f"{missed}, which shows nothing")
 
-    def _split_once(self) -> bool:
-        """Whether it was missed, and should be tried again."""
+    def _split_once(self, number: int) -> str:
+        """Why nothing was shown, so that it should be tried again; empty where something was."""
         self._rest()
         self._cluster.until_settled()
         roles = self._dice.sample(self._cluster.members, 5)
-        split = Split(self._chaos, self._cluster, self._history, self._say, roles)
-        # No window of the other faults: for most of it no majority is linked, so nothing needs to succeed.
-        cut = split.vote()
+        key = "split" if number == 1 else f"split{number}"
+        split = Split(self._chaos, self._cluster, self._history, self._say, roles, key)
+        try:
+            # No window of other faults: for most of it no majority is linked, so nothing needs to succeed.
+            cut = split.vote()
+        except MissedError as missed:
+            split.mend()
+            self._workload.resume()
+            return str(missed)
         self._workload.resume()
         with self._window("first candidate cut off", cut):
             pass

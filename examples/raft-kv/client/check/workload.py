@@ -17,6 +17,7 @@ KINDS = ("get", "append", "put")
 WEIGHTS = (5, 3, 2)
 KEYS = ("a", "b", "c", "d")  # few, so that clients meet; a `put` now and then keeps their lists short
 GIVE_UP_S = 10.0
+REST_S = 60.0  # for what is under way to end
 
 
 class Workload:
@@ -52,7 +53,7 @@ class Workload:
         self._stop.set()
         self.resume()
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(timeout=REST_S)
             if thread.is_alive():
                 raise RuntimeError(f"{thread.name} does not end")
 
@@ -60,7 +61,7 @@ class Workload:
         """Lets each thread end what it does and begin nothing; False when that takes too long."""
         with self._changed:
             self._paused = True
-            return self._changed.wait_for(lambda: self._busy == 0, GIVE_UP_S + 1)
+            return self._changed.wait_for(lambda: self._busy == 0, REST_S)
 
     def resume(self) -> None:
         """Lets them go on."""

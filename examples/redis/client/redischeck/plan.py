@@ -17,7 +17,7 @@ from syndicate.client_api.history import History, Recorded
 from redischeck.resp import Redis, RedisError, SilentError
 
 POLL_S = 0.05
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 class ChaosCalls(Protocol):

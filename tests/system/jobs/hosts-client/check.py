@@ -31,15 +31,23 @@ def is_silent(ip):
     return False
 
 
-def until_up(ip):
+def until_up(ip, met=lambda state: True):
+    """Its state, once it answers and the state is so."""
     deadline = time.monotonic() + 2 * SOON_S
     while True:
         try:
-            return ask(ip, "look", within=5.0)
+            state = ask(ip, "look", within=5.0)
+            if met(state) or time.monotonic() > deadline:
+                return state
         except (OSError, ValueError):
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.05)
+        time.sleep(0.05)
+
+
+def stood_still(state):
+    """Its threads go on one after the other: the one that answers may be before the one that ticks."""
+    return state["longest_gap_s"] > 0.3
 
 
 def reach(members, wanted):
@@ -111,10 +119,7 @@ def client_cut(chaos, members):
 
 def until_signalled(ip):
     """How many signals it has handled, once there is one: it handles them when it comes to it."""
-    deadline = time.monotonic() + SOON_S
-    while not (count := ask(ip, "look")["signals"]) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return count
+    return until_up(ip, lambda state: state["signals"])["signals"]
 
 
 def tasks(chaos, members):
@@ -122,7 +127,7 @@ def tasks(chaos, members):
     chaos.pause(last)
     holds("pause", is_silent(last), True)
     chaos.resume(last)
-    holds("resume", until_up(last)["longest_gap_s"] > 0.3, True)
+    holds("resume", stood_still(until_up(last, stood_still)), True)
     chaos.disk_full(last)
     holds("disk full", ask(last, "write", name="during", size=100_000), "ENOSPC")
     chaos.heal()

@@ -19,7 +19,6 @@ held = {}
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
 udp.bind((HERE, UDP))
-udp.setblocking(False)
 heard = {}
 
 
@@ -34,7 +33,10 @@ def tick():
 
 
 def send(order):
-    """Sends each of these peers so many datagrams of a round, and waits for nothing."""
+    """Sends each of these peers so many datagrams of a round, and waits for no answer.
+
+    Where the kernel has not passed the ones before on, for there to be room for the next.
+    """
     data = json.dumps([order["round"], order.get("pad", "")]).encode()
     for _ in range(order.get("count", 1)):
         for peer in order["to"]:
@@ -46,7 +48,7 @@ def hear(order):
     """From whom how many datagrams of a round are here."""
     while True:
         try:
-            data, (peer, _) = udp.recvfrom(2048)
+            data, (peer, _) = udp.recvfrom(2048, socket.MSG_DONTWAIT)
         except BlockingIOError:
             break
         of_round = heard.setdefault(json.loads(data)[0], {})

@@ -6,17 +6,21 @@ work without any controller (Linux 5.14), so that version 1, hybrid and version 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
-import time
 from pathlib import Path
+
+from .patience import Patience
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 OWN = Path("/proc/self/cgroup")
+_GONE = (errno.ENOENT, errno.ENODEV)  # the second where it is removed after its file was opened
 _KILL_SECONDS = 5.0
 _LOOK_SECONDS = 0.001
 _AGAIN_SECONDS = 0.064
+_MOST_SECONDS = 0.25  # that a look which comes late uses up
 
 
 class CgroupError(Exception):
@@ -79,7 +83,9 @@ class Cgroup:
         """Processes in it now; processes of other pid namespaces that cannot be named are left out."""
         try:
             text = (self.path / "cgroup.procs").read_text()
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             return []
         return [pid for pid in map(int, text.split()) if pid]
 
@@ -93,12 +99,12 @@ class Cgroup:
         except FileNotFoundError:
             return
         try:
-            deadline = time.monotonic() + _KILL_SECONDS
+            patience = Patience(_KILL_SECONDS, _MOST_SECONDS)
             self.strike()
             # The kernel tells a change by a work queue and at most every 10 ms; looking is sooner.
             pause = _LOOK_SECONDS
             while not _is_empty(events):
-                left = deadline - time.monotonic()
+                left = patience.left()
                 if left <= 0:
                     raise CgroupError(f"processes {self.pids()[:10]} in {self.path} do not end")
                 if not _changed(events, min(left, pause)):
@@ -172,7 +178,12 @@ class Cgroup:
 
 
 def _is_empty(events: int) -> bool:
-    return b"populated 0" in os.pread(events, 256, 0)
+    try:
+        return b"populated 0" in os.pread(events, 256, 0)
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        return True
 
 
 def _changed(events: int, seconds: float) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 
 from .cgroups import Cgroup
+from .patience import Patience
 
 _LOOKS = 20  # one after the other, between which the loop does what else there is
 _LOOK_SECONDS = 0.001
-_MOST_SECONDS = 0.016
+_LONGEST_SECONDS = 0.016
+_MOST_SECONDS = 0.1  # that a look which comes late uses up
 
 
 async def frozen(cgroup: Cgroup, seconds: float, stop: asyncio.Event) -> bool:
@@ -25,21 +26,21 @@ async def frozen(cgroup: Cgroup, seconds: float, stop: asyncio.Event) -> bool:
             if _is_frozen(events):
                 return True
             await asyncio.sleep(0)
-        return await _look_on(events, time.monotonic() + seconds, stop)
+        return await _look_on(events, Patience(seconds, _MOST_SECONDS), stop)
     finally:
         os.close(events)
 
 
-async def _look_on(events: int, deadline: float, stop: asyncio.Event) -> bool:
+async def _look_on(events: int, patience: Patience, stop: asyncio.Event) -> bool:
     pause = _LOOK_SECONDS
     while not _is_frozen(events):
-        if stop.is_set() or time.monotonic() >= deadline:
+        if stop.is_set() or patience.left() <= 0:
             return False
         try:
             async with asyncio.timeout(pause):
                 await stop.wait()
         except TimeoutError:
-            pause = min(pause * 2, _MOST_SECONDS)
+            pause = min(pause * 2, _LONGEST_SECONDS)
     return True
 
 

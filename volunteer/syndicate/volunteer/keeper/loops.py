@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from .errors import failed
+from .patience import Patience
 
 _CONTROL = Path("/dev/loop-control")
 _GET_FREE, _CONFIGURE = 0x4C82, 0x4C0A
@@ -19,6 +20,7 @@ _CONFIG = struct.Struct("@II 40x 3II 64x 64x 32x 16x 64x")
 _TRIES = 64  # another may have taken the free one meanwhile
 _GONE_SECONDS = 5.0
 _LOOK_SECONDS = 0.001
+_MOST_SECONDS = 0.25  # that a look which comes late uses up
 
 
 class Loop:
@@ -69,9 +71,9 @@ class Loop:
         """Return once the kernel has let the file go; raises KeeperError where something still uses it."""
         # There is no event for it: what was mounted is let go of by the last process that saw it, some
         # moments after its end.
-        deadline = time.monotonic() + _GONE_SECONDS
+        patience = Patience(_GONE_SECONDS, _MOST_SECONDS)
         while self._backing_file() == self._backing:
-            if time.monotonic() > deadline:
+            if patience.left() <= 0:
                 raise failed(f"{self.path} is still used after {_GONE_SECONDS:.0f} s")
             time.sleep(_LOOK_SECONDS)
 

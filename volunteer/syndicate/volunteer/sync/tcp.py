@@ -218,8 +218,14 @@ class Tcp:
 
     def _too_late(self) -> None:
         now = self._loop.time()
+        # What lies here came in time, however late this process had a processor to look at it: so it is heard
+        # first, and who has left before it.
+        self._turn()
         for connection, until in list(self._idle.items()):
             if until > now:
                 break
-            self.close(connection)
+            if connection in self._idle:
+                self._hear(connection, False)
+            if connection in self._idle:
+                self.close(connection)
         self._watch()

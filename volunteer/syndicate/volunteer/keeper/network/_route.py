@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import time
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from socket import AF_BRIDGE, AF_INET
@@ -29,12 +28,14 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP, ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import NTF_MASTER, NUD_NOARP, ndmsg
 
+from ..patience import Patience
 from ._contract import NetworkError
 from ._namespace import in_namespace
 from ._netlink import Message, NetlinkSocket, encode
 
 NETLINK_ROUTE = 0
 _EVENT_SIZE = 1 << 16
+_LOOK_SECONDS, _MOST_SECONDS = 0.5, 1.0  # between looks, and that one which comes late uses up
 LOOPBACK_INDEX = 1  # the same in every namespace
 
 
@@ -190,18 +191,18 @@ def await_removal(link: NetlinkSocket, netns_fd: int, names: set[str], seconds: 
 
     `link` is a socket in the namespace of `netns_fd`.
     """
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds, _MOST_SECONDS)
     with contextlib.closing(in_namespace(netns_fd, _open_events)) as events:
         while True:
             remaining = names & {device.name for device in devices(link)}
-            patience = deadline - time.monotonic()
-            if not remaining or patience <= 0:
+            left = patience.left()
+            if not remaining or left <= 0:
                 return remaining
-            events.settimeout(patience)
+            events.settimeout(min(left, _LOOK_SECONDS))
             try:
                 events.recv(_EVENT_SIZE)
             except TimeoutError:
-                return remaining
+                continue
             except OSError as error:
                 if error.errno != errno.ENOBUFS:  # events were lost: look at the devices again
                     raise NetworkError.refused("watch the devices", error.errno or 0) from error
