@@ -110,7 +110,7 @@ cluster-reset: engine ## Ends it and forgets its jobs, users and certificates; /
 .PHONY: attacks
 attacks: need-root setup system-packages ## What hostile jobs and users may try, each with its defence and without.
 	$(call need,zstd)
-	@$(PYTEST) -q tests/attacks $(SEEDED) --timeout 300 --session-timeout 900
+	@$(PYTEST) -q tests/attacks $(SEEDED) --timeout 600 --session-timeout 3600
 
 .PHONY: verdicts
 verdicts: need-root setup system-packages ## The examples' verdicts, many times and by many seeds (6 min). ONLY='NAME …' for some.

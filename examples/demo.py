@@ -30,6 +30,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 CTL = Path(sys.executable).with_name("syndicatectl")
 DEADLINE_S = 600.0  # a minute is the rule; a slow or busy machine takes several
+TIME_LIMIT_S = 540  # of a job: it ends before the demo gives up, and its report is written
 WHO = 9
 """Columns of a job's name before each of its lines."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -145,7 +146,7 @@ class Demo:
             "--client",
             str(HERE / show.name / "client"),
         )
-        line = self.ctl(*words, "--name", show.name, "--json")
+        line = self.ctl(*words, "--name", show.name, "--time-limit", str(TIME_LIMIT_S), "--json")
         answer = subprocess.run(line, check=True, env=self.environment, stdout=subprocess.PIPE, text=True)
         return int(json.loads(answer.stdout)["job_id"])
 

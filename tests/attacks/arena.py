@@ -19,7 +19,7 @@ from syndicate.volunteer import audit
 
 from tests.attacks import host
 from tests.attacks.attack import Attack, Ran, as_source, client_source, job_source
-from tests.attacks.bystander import Bystander, pids_of
+from tests.attacks.bystander import Bystander, HeldUpError, pids_of
 from tests.support.cluster import Cluster, ended, eventually
 
 UNTOUCHED = b"untouched\n"
@@ -27,6 +27,7 @@ _ANSWERS_WITHIN_S = 25.0  # less than whoever asks waits for
 _ENDS_WITHIN_S = 240.0  # more than any attack has, less than a test
 _HARM_SHOWS_WITHIN_S = 10.0  # where it only saves a fresh bystander
 _SETTLES_WITHIN_S = 60.0
+TIMES_HELD_UP = 4  # a machine that stands still does so by chance, an attack whenever it is run
 _CLEARED_WITHIN_S = 45.0  # a keeper that lives has ended its tasks by then, or says that it cannot
 
 
@@ -171,17 +172,22 @@ class Arena:
         return Before(self._look(), pids, in_use, beside.mark())
 
     def assert_unharmed(self, before: Before, gap_s: float) -> None:
-        """Bystander, daemons and host are as they were, and nothing is left of the job."""
+        """Bystander, daemons and host are as they were, and nothing is left of the job.
+
+        Raises AssertionError; HeldUpError where nothing else is amiss but a longer gap of the bystander's.
+        """
         bitten = self.bitten()
         assert not bitten, bitten
         assert self._bystander is not None, "there was no bystander"
         assert self._bystander.is_well, f"the bystander has ended:\n{self._bystander.story()}"
-        harm = self._bystander.harm(before.marks, gap_s)
+        harm = self._bystander.harm(before.marks)
         assert not harm, f"the bystander was harmed: {harm}"
         for name, pid in before.pids.items():
             assert os.path.exists(f"/proc/{pid}/exe"), f"the {name} has ended"
         self._assert_all_answer()
         self._assert_nothing_is_left(before)
+        if (longest := self._bystander.longest_gap(before.marks)) > gap_s:
+            raise HeldUpError(f"the bystander was harmed: it was held up for {longest:g} s")
 
     def _assert_all_answer(self) -> None:
         """Manager and keeper at once; the volunteer has passed on what the bystander said."""
@@ -219,7 +225,17 @@ class Arena:
         return host.look(self.cluster, self.uids, [daemon.pid for daemon in self.cluster.daemons.values()])
 
     def assert_repelled(self, attack: Attack) -> None:
-        """It gets nothing, ends as it should, and harms nobody."""
+        """It gets nothing, ends as it should, and harms nobody; what only holds up does so each time."""
+        for is_last in (False,) * (TIMES_HELD_UP - 1) + (True,):
+            try:
+                self._assert_repelled(attack)
+                return
+            except HeldUpError:
+                if is_last:
+                    raise
+                self._spoilt = False  # it goes on, and nothing else is amiss
+
+    def _assert_repelled(self, attack: Attack) -> None:
         before = self.before()
         ran = self.run(attack)
         evidence = attack.got(ran)

@@ -93,8 +93,8 @@ class Attack:
     lose_unsynced: bool = False
     run: Callable[[Arena, Attack], Ran] | None = None
     """Does something else than submit one job and wait for its end."""
-    gap_s: float = 20.0
-    """The longest silence that the bystander may see: a machine may well stand still for some seconds."""
+    gap_s: float = 5.0
+    """The longest silence that the bystander may see, each time that the attack is run."""
 
     def __post_init__(self) -> None:
         assert bool(self.without) != bool(self.because), f"{self.id}: either `without` or `because`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import defaultdict
@@ -19,6 +20,10 @@ TASKS = ("master", "slave-0")
 _MAKEFILE = ".PHONY: master slave\nmaster slave:\n\t@exec python3 bystander.py\n"
 _TIME_LIMIT_S = 4 * 3600.0
 _SPEAKS_AGAIN_S = 60.0  # it says something ten times a second; what that passes through may stand still
+
+
+class HeldUpError(AssertionError):
+    """The bystander was silent for longer than it may be: by an attack, or as the machine stood still."""
 
 
 class Bystander:
@@ -80,7 +85,13 @@ class Bystander:
                 assert not silent, f"the bystander is silent for {deadline_s:g} s: {self._how_it_is()}"
             return [line for task in TASKS for line in self._lines[task][mark.get(task, 0) :]]
 
-    def harm(self, mark: dict[str, int], gap_s: float, deadline_s: float = _SPEAKS_AGAIN_S) -> str:
+    def longest_gap(self, mark: dict[str, int]) -> float:
+        """The longest of its silences since the mark, in seconds by its own clock, as far as it was heard."""
+        with self._news:
+            said = [line for task in TASKS for line in self._lines[task][mark[task] :]]
+        return max((line["gap_s"] for line in said), default=0.0)
+
+    def harm(self, mark: dict[str, int], gap_s: float = math.inf, deadline_s: float = _SPEAKS_AGAIN_S) -> str:
         """What was done to it since the mark, in words; empty if it talked, counted and was left alone.
 
         Raises AssertionError as `since`.

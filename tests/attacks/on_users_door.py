@@ -29,6 +29,7 @@ from tests.support.cluster import eventually
 _HUGE = 1 << 30
 _LOOK_EVERY = 4 << 20
 _TOO_LATE_S = 40.0  # for uploads, and for connections that say nothing: ten seconds, and as many as it takes
+SILENT = 4_000  # connections that may be open still: those which came in late are given their time too
 _SPARE_DESCRIPTORS = 500
 
 
@@ -110,8 +111,9 @@ def silent_connections(arena: Arena, _attack: Attack) -> Ran:
             eventually("all are closed", lambda: not _open_among(links), _TOO_LATE_S, 0.5)
         still = _open_among(links)
         got_in = True
+        patience = 3.0 if still > SILENT else 60.0
         try:
-            with arena.cluster.client(arena.cluster.token, connect_for=3.0 if still else 20.0) as user:
+            with arena.cluster.client(arena.cluster.token, connect_for=patience) as user:
                 user.cluster()
         except SchedulerError:
             got_in = False

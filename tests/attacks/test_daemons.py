@@ -15,7 +15,6 @@ pytestmark = pytest.mark.system
 
 _SCRIPTS = Path(__file__).with_name("daemons")
 _DONE = ("done",)
-_SILENT = 4_000  # which came in late are given their time too
 _QUOTA = 20  # jobs of a student that may wait
 _STREAMS = 64  # of a student, open at once
 
@@ -39,7 +38,7 @@ def not_refused(ran: Ran) -> str:
 def silent(ran: Ran) -> str:
     """Connections that nobody closed, and users who stand outside."""
     still = ran.facts["open"]
-    found = [f"{still} connections stay open"] if still > _SILENT else []
+    found = [f"{still} connections stay open"] if still > on_users_door.SILENT else []
     return "; ".join(found + ([] if ran.facts["got_in"] else ["users do not get in"]))
 
 

@@ -18,6 +18,7 @@ from tests.attacks.weak import WeakArena
 pytestmark = pytest.mark.system
 
 _SCRIPTS = Path(__file__).with_name("network")
+_SILENT_S = 20.0  # longer than what its words pass through stands still
 _AS_ROOT = "walls/uid+walls/filter"  # a task that may write whole frames
 _SERVICE = """
 import socket, subprocess
@@ -44,7 +45,7 @@ def strangers(ran: Ran) -> str:
     if beside.job_id != ran.facts["bystander_job"]:
         return "the bystander has ended"
     try:
-        found = [line["strangers"] for line in beside.since({}) if line["strangers"]]
+        found = [line["strangers"] for line in beside.since({}, _SILENT_S) if line["strangers"]]
     except AssertionError as error:
         return str(error)
     return f"the bystander was reached {found[-1]} times" if found else ""

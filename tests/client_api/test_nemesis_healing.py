@@ -45,25 +45,31 @@ def test_an_exception_in_the_block_heals(job: FakeJob) -> None:
     assert all(window.end_ns for window in monkey.windows())
 
 
-def test_whom_a_signal_ends_has_time_to_end(job: FakeJob) -> None:
+@pytest.mark.parametrize("how", ["answered", "answer lost", "failed at one"])
+def test_whom_a_signal_ends_has_time_to_end(job: FakeJob, how: str) -> None:
     """Stopped at once, it waits a moment before it revives: who is alive yet would be left, and die then."""
     began: dict[str, int] = {}
     answered: dict[str, int] = {}
 
     class Timed(FakeChaos):
-        """When each call began and was answered."""
+        """When the first call of each kind began, and was answered or failed."""
 
         def _invoke(self, rpc: str, request: Any, timeout: float) -> Any:
-            began[rpc] = monotonic_now()
-            answer = super()._invoke(rpc, request, timeout)
-            answered[rpc] = monotonic_now()
-            return answer
+            began.setdefault(rpc, monotonic_now())
+            try:
+                return super()._invoke(rpc, request, timeout)
+            finally:
+                answered.setdefault(rpc, monotonic_now())
 
-    quit_soon = Event(0, 60_000, "signal", ("slave-0",), {"signal": 3})
+    if how == "answer lost":
+        job.fail_next("Signal", "NO_ANSWER")
+    elif how == "failed at one":
+        job.fail_at("Signal", FIVE[2])
+    quit_soon = Event(0, 60_000, "signal", ("slave-0", "slave-1"), {"signal": 3})
     monkey = Nemesis.replaying(Timed(job=job), of(quit_soon, duration_ms=60_000))
 
     with monkey.running():
-        until(lambda: len(monkey.windows()) == 1)
+        until(lambda: "Signal" in answered)
 
     assert 250_000_000 <= began["Revive"] - answered["Signal"] < 59_000_000_000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ class MadeJob(RealTimeJob):
         self._source = source
         self._targets = members
         self._made: dict[str, subprocess.Popen[str]] = {}
+        self._lives = threading.Lock()
 
     def __enter__(self) -> MadeJob:
         for ip in self._targets:
@@ -56,18 +58,24 @@ class MadeJob(RealTimeJob):
 
     def answer(self, caller: str, rpc: str, request: Any) -> Any:
         """What the fake answers, after the effect."""
-        if rpc == "Kill":
+        if rpc not in ("Kill", "Revive"):
+            return super().answer(caller, rpc, request)
+        # A caller may have given up waiting for a kill, and revive meanwhile: one after the other.
+        with self._lives:
             for ip in request.ips or [request.ip]:
-                self.stop(ip)
-        elif rpc == "Revive":
-            for ip in request.ips or [request.ip]:
-                self.start(ip, with_disk=request.with_disk or not request.HasField("with_disk"))
-        return super().answer(caller, rpc, request)
+                if rpc == "Kill":
+                    self.stop(ip)
+                else:
+                    self.start(ip, with_disk=request.with_disk or not request.HasField("with_disk"))
+            return super().answer(caller, rpc, request)
 
     def start(self, ip: str, with_disk: bool) -> None:
-        """Starts a member, unless it runs."""
+        """Starts a member, unless it runs; what is left of one that ended by itself is ended before."""
         if ip in self._made:
-            return
+            # Without taking its status: until then its group is nobody else's.
+            if os.waitid(os.P_PID, self._made[ip].pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return
+            self.stop(ip)
         folder = self._folder / ip
         if not with_disk:
             shutil.rmtree(folder, ignore_errors=True)

@@ -169,19 +169,21 @@ class Unlucky(Plan):
         super().__init__(**parts)
         self.outcomes = ["a leader was lost"] * times + [""]
         self.splits: list[int] = []
+        self.served: list[int] = []  # the tries after which the store was seen to serve
+
+    def _serve(self, name: str, successes: int) -> None:
+        self.served.append(self.splits[-1])
 
     def _split_once(self, number: int) -> str:
         self.splits.append(number)
         return self.outcomes.pop(0)
 
 
-@pytest.mark.parametrize(("missed", "splits"), [(0, [1]), (1, [1, 2]), (9, [1, 2, 3, 4, 5])])
-def test_a_split_vote_that_showed_nothing_is_tried_again(
-    tmp_path: Path, missed: int, splits: list[int]
-) -> None:
-    """A busy machine must not let a forgotten vote pass; but not for ever."""
+def unlucky(folder: Path, missed: int) -> tuple[Unlucky, list[str]]:
+    """Such a plan, and the list that it says its lines to."""
     cluster, said = client.Cluster({f"127.77.9.{number}": f"n{number}" for number in range(5)}), list[str]()
-    with History(tmp_path / "history.jsonl") as history:
+    cluster.close()  # nobody is asked
+    with History(folder / "history.jsonl") as history:
         workload = Workload(cluster.members, history, 1, 0.01)
         plan = Unlucky(
             missed,
@@ -193,11 +195,31 @@ def test_a_split_vote_that_showed_nothing_is_tried_again(
             say=said.append,
             successes=1,
         )
-        plan._split_vote()
-    cluster.close()
+    return plan, said
+
+
+@pytest.mark.parametrize(("missed", "splits"), [(0, [1]), (1, [1, 2]), (4, [1, 2, 3, 4, 5])])
+def test_a_split_vote_that_showed_nothing_is_tried_again(
+    tmp_path: Path, missed: int, splits: list[int]
+) -> None:
+    """A busy machine must not let a forgotten vote pass; before the next try the store serves again."""
+    plan, said = unlucky(tmp_path, missed)
+
+    plan._split_vote()
 
     assert plan.splits == splits
-    assert said == ["a leader was lost, which shows nothing"] * min(missed, 5)
+    assert said == ["a leader was lost, which shows nothing"] * missed
+    assert plan.served == splits[:missed]
+
+
+def test_a_split_vote_that_never_showed_anything_is_undecided(tmp_path: Path) -> None:
+    """It is not tried for ever, and the store does not pass by that: with the reason of the last try."""
+    plan, _ = unlucky(tmp_path, 9)
+
+    with pytest.raises(UndecidedError, match="showed nothing in 5 tries: a leader was lost"):
+        plan._split_vote()
+
+    assert plan.splits == [1, 2, 3, 4, 5]
 
 
 class Told(client.Cluster):

@@ -12,9 +12,10 @@ from typing import ClassVar
 
 import pytest
 from redis_pair import Pair
+from redischeck import plan as plan_of_redis
 from redischeck.judge import judge
 from redischeck.plan import Plan, UndecidedError
-from redischeck.resp import Redis, RedisError, Reply, SilentError
+from redischeck.resp import ANSWER_S, Redis, RedisError, Reply, SilentError
 from syndicate.client_api import Fault
 from syndicate.client_api.checkers import Answer
 from syndicate.client_api.history import History, read
@@ -89,11 +90,40 @@ class Obeying(Redis):
             self.kept[str(words[1])] = str(words[2])
         return self.kept.get(str(words[1])) if words[0] == "GET" else "PONG"
 
-    def info(self, section: str) -> dict[str, str]:
+    def info(self, section: str, seconds: float = 2.0) -> dict[str, str]:
         """Of a replica that has everything."""
         return {"master_link_status": "up", "master_replid": "x", "slave_repl_offset": "0"} | {
             "master_repl_offset": "0"
         }
+
+
+class Silent(Redis):
+    """A server that takes commands and never tells what it has."""
+
+    waits: ClassVar[list[float]] = []
+
+    def call(self, *words: str | int, seconds: float = ANSWER_S) -> Reply:
+        """No answer to INFO, in no time."""
+        if words[0] == "INFO":
+            self.waits.append(seconds)
+            raise SilentError("no answer")
+        return "PONG"
+
+
+def test_a_silent_server_is_waited_for_until_the_deadline_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked again and again has a short time for its answer; after a standstill it is asked still."""
+    monkeypatch.setattr(plan_of_redis, "DEADLINE_S", 0.0)  # as of a client that stood still meanwhile
+    Silent.waits.clear()
+    names = {"127.78.5.1": "master", "127.78.5.2": "slave-0"}
+    with History(tmp_path / "history.jsonl") as history:
+        plan = Plan(FakeChaos(members=list(names)), names, history, print, Silent)
+        with pytest.raises(UndecidedError, match="waited for every replica to be linked"):
+            plan.run()
+
+    assert Silent.waits == [plan_of_redis.LOOK_S] * plan_of_redis.LEAST_TRIES
+    assert plan_of_redis.LOOK_S < ANSWER_S / 10
 
 
 def test_without_a_replica_there_is_nothing_to_tell(tmp_path: Path) -> None:

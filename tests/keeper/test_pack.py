@@ -15,6 +15,7 @@ from keeper.harness import KeeperProcess, Link, TestTask, linked, makefile, netw
 from syndicate.volunteer.local import DiskRead, ErrorCode, Limits, ReadDisk, Release, Revive, SlotState
 
 _PIECE = 256 << 10
+_ITSELF_S = 4.5  # what nobody synced the kernel writes by itself, ext4 after five seconds
 
 
 async def read(task: TestTask, limit: int = _PIECE) -> tuple[bytes, str]:
@@ -269,17 +270,19 @@ async def test_after_a_loss_of_power_it_holds_what_was_synced(link: Link) -> Non
     task = link.task({"Makefile": makefile("@exec python3 it.py"), "it.py": writes, "data/": ""})
     for _ in range(4):
         await link.do(replace(task.prepare_request(Limits(disk_bytes=16 << 20)), lose_unsynced=True))
+        began = time.monotonic()
         await task.start()
         await task.said("written")
         await task.kill()
+        in_time = time.monotonic() - began < _ITSELF_S
 
         data, missing = await read(task)
 
         assert missing == ""
         with opened(data) as archive:
             names = archive.getnames()
-        if "./data/lost" not in names:
+        if in_time or "./data/lost" not in names:
             break
-        await task.release()  # the kernel had written it by itself, as it does every five seconds
+        await task.release()  # the kernel may have written it by itself
     assert "./data/synced" in names
     assert "./data/lost" not in names

@@ -248,13 +248,13 @@ async def test_a_flooded_server_takes_no_more_processor_than_its_job_was_given(l
     serving = await serving_pid(link)
 
     most = 1.2 * LEAST_CPU_MILLIS / 1000
+    shares: list[float] = []
     # What a processor that stands still takes from whoever is on it counts as that one's, here and there.
-    for _ in range(4):
-        if (share := await share_of_processor(link, serving)) < most:
-            break
+    while len(shares) < 6 and sum(share < most for share in shares) < 2:
+        shares.append(await share_of_processor(link, serving))
 
     assert processor_bound(serving) == LEAST_CPU_MILLIS / 1000
-    assert share < most
+    assert sorted(shares)[1] < most, shares
 
 
 async def share_of_processor(link: Link, serving: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from keeper.harness import MEMBERS, Link
 from keeper.sync_jobs import SERVER, begin, prepare, remaining, source, told
 from syndicate.volunteer.local import (
@@ -235,8 +236,23 @@ async def test_a_cut_member_does_not_reach_the_server(link: Link) -> None:
     assert "got 0\n" in await slave.output()
 
 
+@pytest.mark.timeout(600)
 async def test_a_waiter_that_is_cut_off_is_un_counted_within_twenty_seconds(link: Link) -> None:
     """Over TCP and UDP, though neither is told of the end of anything; and not before ten."""
+    for _ in range(3):
+        over_udp, over_tcp = await un_counted_s(link)
+        # Ten from the last word that came through, and TCP probes nine times. Where something stood still
+        # meanwhile it is longer, or, where that was before the last word, shorter: then it is done anew.
+        if in_time := 5 < over_udp < 20 and 5 < over_tcp < 27:
+            break
+
+    assert in_time, (over_udp, over_tcp)
+
+
+async def un_counted_s(link: Link) -> tuple[float, float]:
+    """How long after it was cut off a waiter over UDP is un-counted, and one over TCP. Both are told."""
+    await link.renew()
+    link.events.clear()
     master = link.task(source("syndicate-sync -i 9 -t 100 & exec syndicate-sync -n other -i 9 -t 100"))
     slave = link.task(
         source("syndicate-sync -t 100 & exec syndicate-sync -u -n other -t 100", Role.SLAVE), Role.SLAVE, 1
@@ -252,11 +268,9 @@ async def test_a_waiter_that_is_cut_off_is_un_counted_within_twenty_seconds(link
     over_udp = time.monotonic() - began
     last = await told(link, lambda account: remaining(account) == {"barrier": 9, "other": 9})
     over_tcp = time.monotonic() - began
-    # Ten from the last word that came through, and TCP probes nine times; each may stand still for a while.
-    # Without the one and the other both would wait for as long as they said, which is a hundred.
-    assert 5 < over_udp < 40
-    assert 5 < over_tcp < 50
     assert [one.missing for one in last.open] == [("slave-0", "client-0")] * 2
+    await link.release_all()
+    return over_udp, over_tcp
 
 
 async def test_a_barrier_is_dropped_alone(link: Link) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,11 @@ def cgroup() -> Iterator[Cgroup]:
     assert mount is not None
     made = Cgroup.make(mount / f"syn-vanish-{os.getpid()}")
     yield made
-    assert not made.path.exists()
+    try:
+        assert not made.path.exists()
+    finally:
+        with suppress(FileNotFoundError):
+            made.path.rmdir()
 
 
 def test_no_process_is_in_one_that_is_removed_as_it_is_read(

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from keeper.harness import SECONDS, KeeperProcess, Link, linked, makefile, network_instance, tarball
+from keeper.harness import KeeperProcess, Link, linked, makefile, network_instance, tarball
 from keeper.ordeals import AMPLE, SLOW, pace
 from syndicate.volunteer.keeper.limits import find_version_1
 from syndicate.volunteer.keeper.settings import load
-from syndicate.volunteer.local import ErrorCode, Limits, Refused, Revive, Role, SlotState
+from syndicate.volunteer.local import Done, ErrorCode, Limits, Refused, Revive, Role, SlotState
 
 _WAITS = {"Makefile": makefile("@echo up; exec sleep 1000")}
 _MANY = {**_WAITS, **{f"f{number}": "x" * 1000 for number in range(20_000)}}
@@ -113,10 +113,12 @@ async def test_unpacking_has_a_time_limit(impatient: KeeperProcess) -> None:
         assert (slot.state, (await link.audit()).in_use) == (SlotState.EMPTY, ())
         assert (await link.audit()).left == ()
         after = link.task(_WAITS)
-        async with asyncio.timeout(SECONDS):
+        for _ in range(3):
+            told = await link.ask(after.prepare_request())
             # A machine that stands still may let the four seconds pass for a small one as well.
-            while isinstance(told := await link.ask(after.prepare_request()), Refused):
-                assert told.code is ErrorCode.BAD_SOURCE, told
+            if not (isinstance(told, Refused) and "not unpacked within" in told.detail):
+                break
+        assert isinstance(told, Done), told
         await after.start()
 
 

@@ -23,6 +23,7 @@ from tests.manager.people import join, until
 from tests.manager.scripted import WAIT_S, bearer, reason, tarball, trailer, upload
 
 GOOD = tarball()
+MOST_TRIES = 40
 
 
 def header(data: bytes = GOOD) -> scheduler.UploadSourceRequest:
@@ -245,11 +246,12 @@ async def test_a_byte_now_and_then_is_no_upload(manager: Running, monkeypatch: p
 
 async def refusal(attempt: Callable[[], Awaitable[None]]) -> pytest.ExceptionInfo[grpc.aio.AioRpcError]:
     """How a call ends that goes on sending; where a message meets its end gRPC tells of that alone: anew."""
-    while True:
+    for _ in range(MOST_TRIES):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await attempt()
         if "SendMessageOperation" not in (refused.value.debug_error_string() or ""):
             return refused
+    raise AssertionError(f"{MOST_TRIES} times, at last: {refused.value.debug_error_string()}")
 
 
 async def drip(call: Any) -> None:

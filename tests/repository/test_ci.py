@@ -79,10 +79,11 @@ def test_a_session_past_its_time_fails(tmp_path: Path) -> None:
     [
         ("test", f'-m "not system" {SEEDED} --session-timeout 3600'),
         ("test-system", f"-m system {SEEDED} --timeout 600 --session-timeout 10800"),
+        ("attacks", f"tests/attacks {SEEDED} --timeout 600 --session-timeout 3600"),
     ],
 )
 def test_make_bounds_the_time_of_the_tests(target: str, words: str) -> None:
-    """An hour for the quick ones, three for whole clusters, on a slow machine; in one order each time."""
+    """An hour for the quick ones and the attacks alone, three for all clusters; in one order each time."""
     parts = ("setup", "system-packages", ".venv/.installed")
     done = dry_run(target, *(word for part in parts for word in ("-o", part)))
     assert done.stdout.splitlines()[-1] == f".venv/bin/python -m pytest -q {words}"

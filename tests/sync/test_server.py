@@ -6,29 +6,43 @@ import asyncio
 import json
 import os
 import random
+import select
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from syndicate.volunteer.sync import tcp
 from syndicate.volunteer.sync.descriptors import raise_limit
 from syndicate.volunteer.sync.doors import Keepalive, opened
 from syndicate.volunteer.sync.log import Log
 from syndicate.volunteer.sync.server import Bounds, Server
-from syndicate.volunteer.sync.tcp import Tcp
+from syndicate.volunteer.sync.tcp import Connection, Tcp
 
 from tests.sync.clients import INIT, WAIT, Client, cut_off, init, request, waiter
 from tests.sync.daemon import WAIT_S, Daemon, daemon
+
+# What fails here would only be printed, and the server be as impatient as ever.
+_PATIENCE = f"""
+import os, traceback
+try:
+    from syndicate.volunteer.sync import tcp
+    assert tcp.READ_DEADLINE_S == 5.0
+    tcp.READ_DEADLINE_S = {WAIT_S}
+    from syndicate.volunteer.sync.server import Bounds
+    assert Bounds(descriptors=100).read_deadline_s == {WAIT_S}
+except BaseException:
+    traceback.print_exc()
+    os._exit(1)
+"""
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Daemon]:
     """A server that waits a minute for a request: whoever has connected may stand still before it asks."""
-    (tmp_path / "sitecustomize.py").write_text(
-        f"from syndicate.volunteer.sync import tcp\ntcp.READ_DEADLINE_S = {WAIT_S}\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(_PATIENCE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with daemon() as made:
         yield made
 
@@ -158,7 +172,7 @@ async def test_who_asked_in_time_is_heard_however_late_the_server_looks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As after it had no processor for seconds: here its turns do not come to the requests before that."""
-    monkeypatch.setattr(Tcp, "_turn", lambda _: None)
+    monkeypatch.setattr(Tcp, "_turn", lambda _: 0)
     doors = opened("127.0.0.1", 0, Keepalive())
     one, two = init(doors.port, 1), waiter(doors.port)
     server = Server(doors, Bounds(100, read_deadline_s=0.1), Log(lambda _: None, verbose=False))
@@ -168,6 +182,41 @@ async def test_who_asked_in_time_is_heard_however_late_the_server_looks(
         server.stop()
         doors.close()
     assert answers == [0, 0]
+
+
+async def test_who_asked_and_left_before_the_server_looks_is_heard_with_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many they are: here five, and two of them in one turn."""
+    monkeypatch.setattr(tcp, "_EVENTS", 2)
+    doors = opened("127.0.0.1", 0, Keepalive())
+    heard: list[bool] = []
+
+    def arrived(connection: Connection, _: bytes, ended: bool) -> None:
+        heard.append(ended)
+        if ended:
+            standing.close(connection)
+
+    standing = Tcp(doors.tcp, 100, arrived, lambda *_: None, lambda _: None, read_deadline_s=WAIT_S)
+    clients = [Client(doors.port) for _ in range(5)]
+    try:
+        # All of it in one turn of the loop.
+        while len(standing) < len(clients):
+            assert select.select([doors.tcp], [], [], WAIT_S)[0]
+            standing._accept()
+        for client in clients:
+            client.socket.sendall(request())
+            client.close()
+        for connection in standing._standing.values():
+            ends = select.poll()
+            ends.register(connection.socket, select.POLLRDHUP)
+            assert ends.poll(WAIT_S * 1000)
+        standing._idle.update(dict.fromkeys(standing._idle, 0.0))
+        standing._too_late()
+    finally:
+        standing.stop()
+        doors.close()
+    assert heard == [True] * 5
 
 
 @pytest.mark.parametrize(

@@ -191,11 +191,11 @@ def test_a_signal_reaches_each_program_once(ran: Ran) -> None:
 
 
 def test_a_lease_ends_what_nobody_heals(ran: Ran) -> None:
-    """After its time, to within what a machine takes that stands still for a while, and not before."""
+    """After its time, to within what a busy machine takes, and not before."""
     found = ran["leases"]
     assert found["before"] == ["disconnect", "disk_full", "pause"]
     assert sorted(found["held_s"]) == found["before"] and found["in_force"] == []
-    assert all(3.99 < held < 64 for held in found["held_s"].values()), found["held_s"]
+    assert all(3.99 < held < 20 for held in found["held_s"].values()), found["held_s"]
     assert found["reach"] == ALL and found["write"] == "written"
 
 

@@ -66,6 +66,7 @@ def run(hosts: Hosts, folder: Path, lag_s: float = 0.0) -> dict[str, object]:
     return job
 
 
+@pytest.mark.timeout(1800)  # up to four runs, each with the build of what it runs
 def test_50_ms_between_clocks_do_not_make_a_correct_store_false(hosts: Hosts, tmp_path: Path) -> None:
     """The verdict is true, the report tells the bounds; without them the same history would be false.
 

@@ -228,7 +228,7 @@ def test_escapes_in_output_are_neutralised_on_display(cluster: Cluster) -> None:
     )
 
 
-@pytest.mark.timeout(1200)  # nothing of Go's library is built yet on a machine that is new
+@pytest.mark.timeout(1800)  # nothing of Go's library is built yet on a machine that is new
 def test_a_job_in_go_with_a_client_in_go(cluster: Cluster, go_ping: tuple[Path, Path]) -> None:
     """A client from the protos alone, in another language, reaches ChaosControl."""
     room = common.Limits(memory_bytes=2 << 30, disk_bytes=1 << 30)  # newer Go builds its library in the task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
 from collections.abc import Callable
@@ -15,18 +16,19 @@ from syndicate.v1.scheduler_pb2 import Job
 from tests.support.cluster import EXAMPLES, JOBS, Cluster, ended, output
 from tests.system.conftest import assert_nothing_is_left
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]  # up to nine runs, each of up to two minutes
 
 WITHIN_NS = 20_000_000
 """How far a fault may be from its recorded time."""
 SETTLED_NS = 250_000_000
-"""What comes after a manager has just started may be so much later, with all that comes at once."""
-LATEST_NS = 60_000_000_000
+"""Half of what comes after a manager has just started may be so much later, with all that comes at once."""
+LATEST_NS = 5_000_000_000
 """So much later any of it may, on a machine that stands still for a moment."""
 STILL_NS = 1_000_000_000
 """A replay in which a fault comes so much later says nothing: the machine stood still."""
 MOST_RUNS = 3
 MOST_REPLAYS = 6
+MOST_KILLS = 3
 BY_ITSELF = ("lease", "rollback", "job end")
 Line = tuple[int, str]
 
@@ -94,25 +96,51 @@ def replay(cluster: Cluster, job_id: int) -> Job:
     return cluster.wait(json.loads(made.stdout)["job_id"])
 
 
+def pairs_of(first: Job, second: Job, at: Callable[[common.Fault], int]) -> list[tuple[int, int]]:
+    """When each fault came in a job and in its replay, as far as it came in both."""
+    then, now = times(first, at), times(second, at)
+    return [pair for line in then for pair in zip(then[line], now.get(line, ()), strict=False)]
+
+
+def early(first: Job, second: Job) -> list[tuple[int, int]]:
+    """The faults that a replay asked for before their time, which nothing excuses."""
+    return [pair for pair in pairs_of(first, second, asked) if pair[1] < pair[0] - WITHIN_NS]
+
+
 def stood_still(first: Job, second: Job) -> bool:
     """Whether a fault came so late in a replay that its machine must have."""
-    then, now = times(first, held), times(second, held)
-    pairs = [pair for line in then for pair in zip(then[line], now.get(line, ()), strict=False)]
-    return any(abs(a - b) > STILL_NS for a, b in pairs)
+    return any(now - then > STILL_NS for then, now in pairs_of(first, second, held))
+
+
+def is_refused_at_most(text: str) -> bool:
+    """Whether a client's output tells of no other error than a call of its own that was refused."""
+    return (
+        "Traceback" not in text or re.search(r"^syndicate\.client_api\.\S+: ", text, re.MULTILINE) is not None
+    )
 
 
 def replays_of(cluster: Cluster, first: Job, least: int) -> list[Job]:
-    """Replays that succeeded, at least so many, until each fault came in time in one of them."""
+    """Replays that succeeded, at least so many, until each fault came in time in one of them.
+
+    Where the machine stood still a call may find the job in another state, and be refused; but also then the
+    replay comes to an end of its own, and nothing before its time.
+    """
     found: list[Job] = []
     for _ in range(MOST_REPLAYS):
         second = replay(cluster, first.job_id)
+        assert early(first, second) == [], "before its time"
         if stood_still(first, second):
+            text = output(cluster, second, "client-0")
+            assert ended(second) in ("succeeded", "failed") and is_refused_at_most(text), (
+                text + cluster.story(second.job_id)
+            )
             continue
         assert ended(second) == "succeeded", output(cluster, second) + cluster.story(second.job_id)
         found.append(second)
         if len(found) >= least and not late(first, found):
             break
-    assert found, f"each fault was more than {STILL_NS / 1e9:g} s late in one of {MOST_REPLAYS} replays"
+    dropped = f"{MOST_REPLAYS - len(found)} of {MOST_REPLAYS}"
+    assert len(found) >= least, f"in {dropped} replays a fault was more than {STILL_NS / 1e9:g} s late"
     return found
 
 
@@ -192,6 +220,22 @@ def test_a_manager_that_is_killed_goes_on(own_cluster: Cluster, tmp_path: Path) 
         lambda job: '"refused": 0' in output(cluster, job, "client-0"),
     )
     assert ended(first) == "succeeded", output(cluster, first)
+
+    for _ in range(MOST_KILLS):
+        late_ns, after_ns = killed_in_a_replay(cluster, first)
+        in_time = statistics.median(after_ns) <= SETTLED_NS and max(late_ns) <= LATEST_NS
+        if in_time:
+            break
+
+    assert in_time, (late_ns, after_ns)
+    assert_nothing_is_left(cluster)
+
+
+def killed_in_a_replay(cluster: Cluster, first: Job) -> tuple[list[int], list[int]]:
+    """Kills the manager in a replay, which has each fault once and none before its time.
+
+    How late each was, in nanoseconds, once the manager was back; and of these what came after that.
+    """
     made = cluster.users.replay(first.job_id)
     cluster.watch(made, lambda job: len([line for line in job.faults if line.HasField("applied_at")]) >= 4)
 
@@ -206,11 +250,8 @@ def test_a_manager_that_is_killed_goes_on(own_cluster: Cluster, tmp_path: Path) 
     assert {line: len(found) for line, found in now.items()} == {
         line: len(found) for line, found in then.items()
     }
-    pairs = [pair for line in then for pair in zip(then[line], now[line], strict=True)]
-    assert [pair for pair in pairs if pair[1] < pair[0] - WITHIN_NS] == [], "before its time"
-    late_ns = [pair[1] - max(pair[0], back_ns) for pair in pairs]
-    after_ns = [late for late, pair in zip(late_ns, pairs, strict=True) if pair[1] >= back_ns]
-    # A quarter is in time also where the machine stands still for a while.
-    assert statistics.quantiles(after_ns, n=4)[0] <= SETTLED_NS and max(late_ns) <= LATEST_NS, late_ns
+    assert early(first, second) == [], "before its time"
+    pairs = pairs_of(first, second, asked)
     assert any(pair[0] > back_ns for pair in pairs), "all was over when the manager was back"
-    assert_nothing_is_left(cluster)
+    late_ns = [pair[1] - max(pair[0], back_ns) for pair in pairs]
+    return late_ns, [late for late, pair in zip(late_ns, pairs, strict=True) if pair[1] >= back_ns]

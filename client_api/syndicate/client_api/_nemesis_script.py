@@ -191,6 +191,7 @@ class Actor:
             answer, exchange = yield Do(call, min(_LONGEST_START_S, max(1.0, length_s)))
         except _NOT_NOW as error:
             strike.why = str(error)
+            self._let_settle(strike, monotonic_now())
             if self._may_hold_though_failed(strike, error):
                 return
             # At a single member these say that nothing was done: one that ended by itself is to stay so.
@@ -210,17 +211,22 @@ class Actor:
                 self._refuse(strike)
                 return
             self._held(strike, answer, exchange)
-            if event.kind == "signal":
-                half_ns = (event.until_ms - event.at_ms) * 500_000
-                strike.settled_ns = exchange.received_ns + min(_SETTLE_NS, half_ns)
-                strike.due_ns = max(due, strike.settled_ns)
+            self._let_settle(strike, exchange.received_ns)
             yield from self._ping(FRESH_NS)
 
+    def _let_settle(self, strike: _Strike, over_ns: int) -> None:
+        """Leaves whom a signal may end a moment for it, from when its call was answered or failed."""
+        event = strike.event
+        if event.kind == "signal":
+            half_ns = (event.until_ms - event.at_ms) * 500_000
+            strike.settled_ns = over_ns + min(_SETTLE_NS, half_ns)
+            strike.due_ns = max(strike.due_ns, strike.settled_ns)
+
     def _may_hold_though_failed(self, strike: _Strike, error: SyndicateError) -> bool:
-        """Whether the call that failed is to be healed, now: nobody says that it holds nowhere."""
+        """Whether the call that failed is to be healed, as soon as may be: nobody says it holds nowhere."""
         if isinstance(error, FaultFailed) and error.metadata.get("call_id", "").isdecimal():
             strike.failed_call = int(error.metadata["call_id"])
-            strike.due_ns, strike.why = 0, str(error)
+            strike.due_ns, strike.why = strike.settled_ns, str(error)
         return bool(strike.failed_call)
 
     def _take_back_what_is_due(self) -> Script:

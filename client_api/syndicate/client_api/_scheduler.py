@@ -59,10 +59,11 @@ def job_has_ended(state: JobState.ValueType) -> bool:
 class SchedulerClient(IdentityCalls):
     """A connection to a manager's users' side. Usable from several threads.
 
-    ``address`` is ``HOST:PORT``. While the manager is not there, a call tries for ``connect_for`` seconds and
-    raises Unreachable; a mutation keeps its request id meanwhile, so that it happens once. ``timeout`` bounds
-    each single call, in seconds; one that the manager puts off, since the user makes too many, waits so long
-    at most. Streams that ran and broke are opened again for ``reconnect_for`` seconds.
+    ``address`` is ``HOST:PORT``. While the manager is not there, a call tries for ``connect_for`` seconds, or
+    half as long again where its first try hangs, and raises Unreachable; a mutation keeps its request id
+    meanwhile, so that it happens once. ``timeout`` bounds each single call, in seconds; one that the manager
+    puts off, since the user makes too many, waits so long at most. Streams that ran and broke are opened
+    again for ``reconnect_for`` seconds.
     ``ca`` is the authority that the manager's certificate is of, as PEM text or a file's path; without it
     those that gRPC trusts on this machine. ``insecure`` speaks clear text, to a manager on this machine only.
     ``user`` (``[a-z0-9-]``) says whose jobs are submitted, where the token leaves that open.

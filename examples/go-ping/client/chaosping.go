@@ -15,7 +15,8 @@ import (
 	pb "syndicate.example/gen/syndicate/v1"
 )
 
-// deadline is for one thing that is waited for; members build their program first.
+// deadline is for the master to answer, members build their program first; for pings to come or to cease; and
+// for the result to be handed over. The plan as a whole has several of it.
 const deadline = 100 * time.Second
 
 // watcher asks the master how many pings came from a slave.
@@ -147,7 +148,7 @@ func main() {
 	if slaves[0] == "" {
 		log.Fatal("there is no slave to break: submit with -n 2 or more")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*deadline)
 	defer cancel()
 	// The socket is the credential; its name has the form that gRPC dials.
 	link, err := grpc.DialContext(ctx, os.Getenv("SYNDICATE_CHAOS"), grpc.WithInsecure(), grpc.WithBlock())
@@ -159,7 +160,10 @@ func main() {
 	w := &watcher{http.Client{Timeout: 5 * time.Second}, "http://" + os.Getenv("SYNDICATE_MASTER") + ":7100/counts"}
 	result := verdict(plan(ctx, chaos, w, slaves[0]))
 	log.Print(result.Text)
-	if _, err := chaos.Finish(ctx, &pb.FinishRequest{RequestId: id(), Result: result}); err != nil {
+	// A context of its own: where the plan's time ran out, that is the result, and must not be lost with it.
+	last, done := context.WithTimeout(context.Background(), deadline)
+	defer done()
+	if _, err := chaos.Finish(last, &pb.FinishRequest{RequestId: id(), Result: result}); err != nil {
 		log.Fatal(err)
 	}
 }

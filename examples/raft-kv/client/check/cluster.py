@@ -12,6 +12,7 @@ from check.kv import Session
 POLL_S = 0.02
 DEADLINE_S = 60.0
 LEAST_TRIES = 10  # also of a client that stood still until the deadline was over
+MOST_TRIES = 10  # of a member that may be dead: it is not waited for longer
 
 
 class UndecidedError(Exception):
@@ -109,7 +110,7 @@ class Cluster:
     def elections(self) -> set[tuple[int, str]]:
         """Each leader that committed something, with its term, by all that the members have applied."""
         told: dict[str, list[tuple[int, str]]] = {}
-        for _ in range(LEAST_TRIES):  # one may be dead where the plan stopped: it is not waited for longer
+        for _ in range(MOST_TRIES):  # where the plan stopped one may be dead
             for member in set(self.members) - told.keys():
                 if status := self.status(member):
                     told[member] = status.get("elections", [])

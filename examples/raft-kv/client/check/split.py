@@ -22,7 +22,8 @@ stands long enough (STANDS_S) for the kills and cuts to happen meanwhile. A lead
 election timeouts without a majority: that is the time in which `first` must get its entry, and `voter` go on.
 Where a machine stands still for so long, or its members hold an election while they are cut off, the schedule
 is broken off (MissedError); where `second` has lost its office before the write of step 5, that write is of
-another term and shows nothing (`missed`). Both are tried again.
+another term and shows nothing (`missed`). Both are tried again, a few times: a run in which none of them
+showed anything is unknown.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ primary is missing there: the order of the steps alone makes the violation. Each
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from redischeck.resp import Redis, RedisError, SilentError
 
 POLL_S = 0.05
 DEADLINE_S = 60.0
+LEAST_TRIES = 10  # also of a client that stood still until the deadline was over
+LOOK_S = 2.0  # for an answer that is asked for again
 
 
 class ChaosCalls(Protocol):
@@ -155,7 +158,9 @@ class Plan:
 
     def _has_all(self, replica: Redis) -> bool:
         try:
-            primary, mine = self._primary.info("replication"), replica.info("replication")
+            primary, mine = (
+                server.info("replication", seconds=LOOK_S) for server in (self._primary, replica)
+            )
         except (SilentError, RedisError):
             return False
         return (
@@ -165,9 +170,11 @@ class Plan:
         )
 
     def _until(self, what: str, reached: Callable[[], bool]) -> None:
-        for _ in range(int(DEADLINE_S / POLL_S)):
+        end, tries = time.monotonic() + DEADLINE_S, 0
+        while time.monotonic() < end or tries < LEAST_TRIES:
             if reached():
                 return
+            tries += 1
             self._waiting.wait(POLL_S)
         raise UndecidedError(f"waited for {what} for {DEADLINE_S:g} s")
 

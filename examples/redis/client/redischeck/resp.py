@@ -48,16 +48,16 @@ class Redis:
             self.close()
             raise SilentError(f"{self.address} does not answer {words[0]}: {error}") from error
 
-    def text(self, *words: str | int) -> str | None:
+    def text(self, *words: str | int, seconds: float = ANSWER_S) -> str | None:
         """The reply of a command that answers with a text or nothing."""
-        reply = self.call(*words)
+        reply = self.call(*words, seconds=seconds)
         if reply is None or isinstance(reply, str):
             return reply
         raise RedisError(f"{words[0]} answered {reply!r}")
 
-    def info(self, section: str) -> dict[str, str]:
+    def info(self, section: str, seconds: float = ANSWER_S) -> dict[str, str]:
         """A section of INFO."""
-        lines = (self.text("INFO", section) or "").splitlines()
+        lines = (self.text("INFO", section, seconds=seconds) or "").splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
     def close(self) -> None:

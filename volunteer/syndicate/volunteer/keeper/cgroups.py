@@ -16,7 +16,7 @@ from .patience import Patience
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 OWN = Path("/proc/self/cgroup")
-_GONE = (errno.ENOENT, errno.ENODEV)  # the second where it is removed after its file was opened
+_GONE = (errno.ENOENT, errno.ENODEV)  # the second where it is removed after its file was found
 _KILL_SECONDS = 5.0
 _LOOK_SECONDS = 0.001
 _AGAIN_SECONDS = 0.064
@@ -92,11 +92,14 @@ class Cgroup:
     def kill(self) -> None:
         """End every process in it and below, and return once none is left; raises CgroupError after 5 s.
 
+        After up to 9 s where the machine stands still meanwhile.
         The second means is SIGKILL to each process, which ends a pid namespace with its first.
         """
         try:
             events = os.open(self.path / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             return
         try:
             patience = Patience(_KILL_SECONDS, _MOST_SECONDS)
@@ -151,7 +154,9 @@ class Cgroup:
         """Whether no process is in it or below; so is one that is not there."""
         try:
             events = os.open(self.path / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             return True
         try:
             return _is_empty(events)

@@ -15,7 +15,7 @@ _MOST_SECONDS = 0.1  # that a look which comes late uses up
 
 
 async def frozen(cgroup: Cgroup, seconds: float, stop: asyncio.Event) -> bool:
-    """Whether all of it is frozen, waiting at most so long, or until `stop`; so is one that is empty.
+    """Whether all of it is frozen, waiting so long (see Patience), or until `stop`; so is one that is empty.
 
     By looking: the kernel tells changes of cgroup.events at most every 10 ms, and most processes freeze in a
     tenth of one. One that waits for a device cannot before that is done. Raises OSError.

@@ -139,7 +139,7 @@ def _said_by_bwrap(path: str, *arguments: str, descriptors: Sequence[int] = ()) 
     """Why it could not run a command in such a sandbox; empty where it could."""
     command = [path, "--ro-bind", "/", "/", *arguments, "true"]
     tried = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, pass_fds=descriptors
+        command, capture_output=True, text=True, check=False, timeout=30, pass_fds=descriptors
     )
     if tried.returncode == 0:
         return ""

@@ -32,8 +32,8 @@ _READ_BYTES: Final = 1 << 16
 _READ_PAUSE_S: Final = 0.02
 _BYTES_PER_S: Final = 100_000
 # For the last account: where a server stands still for longer its last rounds are missing from the story. The
-# tasks have ended by then, and a volunteer waits twice as long for a Release.
-_LAST_SECONDS: Final = 6.0
+# tasks have ended by then. A volunteer waits longer for a Release, and for what other slots do behind it.
+_LAST_SECONDS: Final = 4.0
 _DROP_SECONDS: Final = 3.0  # what the member's faults may have to wait for a server that does not answer
 _MOST_DROPS: Final = 64  # of which it is known what they came to; repeats come within moments
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.1, 5.0  # before the next process, after one that failed

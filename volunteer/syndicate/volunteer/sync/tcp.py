@@ -157,7 +157,8 @@ class Tcp:
         if self._timer is None:
             self._watch()
 
-    def _turn(self) -> None:
+    def _turn(self) -> int:
+        """Hear what has happened, to _EVENTS connections at most; gives to how many."""
         events = self._epoll.poll(0, _EVENTS)
         asking = []
         for number, event in events:
@@ -172,6 +173,7 @@ class Tcp:
         for connection, ended in asking:
             if connection.socket.fileno() >= 0:
                 self._hear(connection, ended)
+        return len(events)
 
     def _hear(self, connection: Connection, ended: bool) -> None:
         try:
@@ -219,8 +221,10 @@ class Tcp:
     def _too_late(self) -> None:
         now = self._loop.time()
         # What lies here came in time, however late this process had a processor to look at it: so it is heard
-        # first, and who has left before it.
-        self._turn()
+        # first, and who has left before it. What goes on talking must not keep it here for ever.
+        for _ in range(len(self._standing) // _EVENTS + 1):
+            if self._turn() < _EVENTS:
+                break
         for connection, until in list(self._idle.items()):
             if until > now:
                 break

@@ -25,8 +25,9 @@ _TUN = "/dev/net/tun"
 _TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _PROCESS = Path(__file__).with_name("_delay_process.py")
-_PATIENCE = 10.0  # seconds that it may take to obey, and first to start: less than a volunteer waits
-_END = 2.0  # and to end
+# Seconds that it may take to obey, and first to start; together less than a volunteer waits.
+_PATIENCE, _START = 5.0, 6.0
+_END = 2.0  # and to end by itself
 _LONGEST_ORDER = 1 << 18  # as the process takes it
 _READ = b"null"  # the order to read what the devices have
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds before it is started again, from the second time on
@@ -172,7 +173,7 @@ class DelayLine:
                 ours.close()
                 self._end()
                 raise NetworkError.refused("start the delay line", error.errno or 0) from error
-        ours.settimeout(_PATIENCE)
+        ours.settimeout(_START)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LONGEST_ORDER)
         self._control = ours
         self._started = time.monotonic()
@@ -183,6 +184,7 @@ class DelayLine:
         except NetworkError:
             os.close(watched)
             raise
+        ours.settimeout(_PATIENCE)
         self._watched.put(watched)
 
     def _order(self, direction: int, mac: str) -> None:
@@ -199,10 +201,10 @@ class DelayLine:
                 raise NetworkError("the delay line has ended", errno.EPIPE)
         except OSError as error:
             self._trouble(f"the delay line does not obey and is ended: {error}")
-            self._end()
+            self._end(0.0)
             raise NetworkError.refused("order the delay line", error.errno or errno.ETIMEDOUT) from error
 
-    def _end(self) -> None:
+    def _end(self, within: float = _END) -> None:
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -210,7 +212,7 @@ class DelayLine:
         if process is None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END)
+            process.wait(within)
             return
         process.kill()
         process.wait()

@@ -187,7 +187,7 @@ def addresses(link: NetlinkSocket) -> list[tuple[str, int]]:
 
 
 def await_removal(link: NetlinkSocket, netns_fd: int, names: set[str], seconds: float) -> set[str]:
-    """Wait until the devices of these names are gone; return those that are there after `seconds`.
+    """Wait until the devices of these names are gone; return those still there after `seconds` of Patience.
 
     `link` is a socket in the namespace of `netns_fd`.
     """
