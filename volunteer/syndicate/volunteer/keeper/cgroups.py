@@ -95,11 +95,8 @@ class Cgroup:
         After up to 9 s where the machine stands still meanwhile.
         The second means is SIGKILL to each process, which ends a pid namespace with its first.
         """
-        try:
-            events = os.open(self.path / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
+        events = self._open_events()
+        if events is None:
             return
         try:
             patience = Patience(_KILL_SECONDS, _MOST_SECONDS)
@@ -152,16 +149,22 @@ class Cgroup:
 
     def is_empty(self) -> bool:
         """Whether no process is in it or below; so is one that is not there."""
-        try:
-            events = os.open(self.path / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
+        events = self._open_events()
+        if events is None:
             return True
         try:
             return _is_empty(events)
         finally:
             os.close(events)
+
+    def _open_events(self) -> int | None:
+        """Its cgroup.events, which the caller closes; None where it is not there."""
+        try:
+            return os.open(self.path / "cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            return None
 
     def _strike_each(self) -> None:
         """SIGKILL by pid: a pid of this cgroup cannot be reused while its zombie waits for the keeper."""
