@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import cast
 
+import pytest
 from syndicate.manager.clock import Clock
 from syndicate.manager.core.effects import Changed, Command, FaultReply, Kill, Reply, Send, Step
+from syndicate.manager.core.errors import Away
 from syndicate.manager.core.events import CallGone, Event, Tick
 from syndicate.manager.core.machine import Machine
 from syndicate.manager.core.model import Config, Stamp, TaskRef
@@ -44,12 +46,15 @@ class Disk:
         self.full = False
         self.groups: list[list[Record]] = []
         self.came = asyncio.Event()
+        self.trouble: Exception | None = None
         self.tell: Callable[[int], None] = lambda ticket: None
 
     def start(self, on_durable: Callable[[int], None], on_failure: Callable[[BaseException], None]) -> None:
         self.tell = on_durable
 
     def submit(self, records: Sequence[Record], patience_s: float = 0.0) -> int:
+        if self.trouble is not None:
+            raise self.trouble
         self.submitted += 1
         self.groups.append(list(records))
         self.came.set()
@@ -182,3 +187,27 @@ async def test_a_stop_leaves_nothing_unwritten() -> None:
     bench.engine.stop()
 
     assert bench.disk.groups == [records(1)]
+
+
+async def test_what_cannot_be_saved_is_not_told() -> None:
+    """A record that is no row ends the manager; the command behind it stays."""
+    bench = Bench()
+    bench.disk.trouble = ValueError("no JSON")
+
+    with pytest.raises(Away):
+        bench.step(records(1), SEND)
+    await asyncio.sleep(0)
+
+    assert bench.engine.failed.result() is bench.disk.trouble
+    assert (bench.wire.prepared, bench.wire.pushed) == ([], [])
+
+
+async def test_what_cannot_be_saved_ends_the_manager_by_the_timer_too() -> None:
+    """Nobody waits for it, and nobody else would find out."""
+    bench = Bench()
+    bench.disk.trouble = ValueError("no JSON")
+    bench.step(records(1), Changed(JOB))
+
+    failed = await asyncio.wait_for(asyncio.shield(bench.engine.failed), WAIT_S)
+
+    assert failed is bench.disk.trouble

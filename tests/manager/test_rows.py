@@ -91,7 +91,6 @@ tasks = st.builds(
     state=st.sampled_from(model.TaskState),
     address=names,
     generation=ids,
-    disconnected=st.booleans(),
     exit=st.none() | exits,
     result=st.none() | results,
     finished_at=maybe_stamp,

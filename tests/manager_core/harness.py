@@ -310,6 +310,11 @@ class Cluster:
         """The task's row."""
         return next(task for task in self.job(job_id).tasks if task.task == name)
 
+    def is_cut(self, name: str) -> bool:
+        """Whether a client of job 1 is told that the task is cut off."""
+        members = self.ask(lambda n: ev.MembersRequested(n, self.caller())).members
+        return next(view.disconnected for view in members if view.member.task == name)
+
     def address(self, name: str, job_id: int = 1) -> str:
         """The task's address."""
         return self.task(name, job_id).address

@@ -76,7 +76,7 @@ def test_a_fault_that_the_volunteer_cannot_apply_is_recorded_as_failed() -> None
     assert (error.reason, error.detail) == ("FAULT_FAILED", "no such set")
     assert cluster.job().faults[0].error == "no such set"
     assert refused(cluster, cluster.fault("disconnect", ip, "same")) is error
-    assert not cluster.task("slave-0").disconnected
+    assert not cluster.is_cut("slave-0")
 
 
 def failed_but_applied(cluster: Cluster, kind: str, ip: str) -> int:

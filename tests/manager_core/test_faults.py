@@ -190,10 +190,10 @@ def test_disconnect_cuts_from_all_masters_and_slaves() -> None:
     done(cluster, cluster.fault("disconnect", ip))
     cut = {cluster.address("master"), cluster.address("slave-1")}
     _, held = cluster.holder("slave-0")
-    assert (set(held.cut), cluster.task("slave-0").disconnected) == (cut, True)
+    assert (set(held.cut), cluster.is_cut("slave-0")) == (cut, True)
     assert cluster.replies[cluster.fault("disconnect", ip)].already
     done(cluster, cluster.fault("reconnect", ip))
-    assert (held.cut, cluster.task("slave-0").disconnected) == ((), False)
+    assert (held.cut, cluster.is_cut("slave-0")) == ((), False)
     assert cluster.replies[cluster.fault("reconnect", ip)].already
 
 
@@ -211,7 +211,7 @@ def test_a_cut_outlasts_kill_and_revive() -> None:
     ip = cluster.address("slave-0")
     for kind in ("disconnect", "kill", "revive"):
         done(cluster, cluster.fault(kind, ip))
-    assert cluster.task("slave-0").disconnected
+    assert cluster.is_cut("slave-0")
     done(cluster, cluster.fault("reconnect", ip))
     assert fault_commands(cluster)[-1].ref.generation == 2
 

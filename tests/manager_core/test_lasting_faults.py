@@ -104,10 +104,10 @@ def test_reconnect_of_a_partitioned_member_keeps_the_partition() -> None:
     done_at_all(cluster, cluster.partition(("slave-0",), ("slave-1",)))
     done(cluster, cluster.fault("disconnect", ip))
     done(cluster, cluster.fault("reset", ip))
-    assert cluster.task("slave-0").disconnected
+    assert cluster.is_cut("slave-0")
     done(cluster, cluster.fault("reconnect", ip))
     assert network(cluster, "slave-0") == fx.SetNetwork(cut=at(cluster, "slave-1"))
-    assert not cluster.task("slave-0").disconnected
+    assert not cluster.is_cut("slave-0")
     assert [line.healed_by for line in cluster.job().faults[:4]] == ["", "", "client-0", "client-0"]
 
 
@@ -306,10 +306,10 @@ def test_heal_mends_the_others_where_one_volunteer_is_away() -> None:
     call = cluster.heal(request_id="same", caller=caller)
     cluster.deliver()
     assert refused(cluster, call).reason == "VOLUNTEER_AWAY"
-    assert not cluster.task(here[0]).disconnected
+    assert not cluster.is_cut(here[0])
     cluster.attach(away)
     done_at_all(cluster, cluster.heal(request_id="same", caller=caller))
-    assert not cluster.task(there[0]).disconnected
+    assert not cluster.is_cut(there[0])
 
 
 @pytest.mark.parametrize("restarted", [False, True])

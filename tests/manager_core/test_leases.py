@@ -39,7 +39,7 @@ def test_a_lease_runs_from_when_it_held() -> None:
     assert held_at is not None
     assert line.healed_at_manager is not None
     assert line.healed_at_manager.monotonic_ns - held_at.monotonic_ns >= 3 * 10**9
-    assert not cluster.task("slave-0").disconnected
+    assert not cluster.is_cut("slave-0")
 
 
 def test_each_member_of_a_call_has_its_own() -> None:

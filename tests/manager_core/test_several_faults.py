@@ -322,7 +322,7 @@ def test_a_cut_that_fails_at_one_is_taken_back_at_the_others() -> None:
     )
     assert [line.error for line in cluster.job().faults[:3]] == ["", "no such set", ""]
     assert [line.healed_by for line in cluster.job().faults[:3]] == ["rollback", "", "rollback"]
-    assert [cluster.task(name).disconnected for name in SLAVES] == [False] * 3
+    assert [cluster.is_cut(name) for name in SLAVES] == [False] * 3
     again = refused(cluster, cluster.fault("disconnect", ips, "same"))
     assert (type(again), again.detail) == (FaultFailed, error.detail)
     cluster.restart()

@@ -41,7 +41,9 @@ def test_what_lasts_is_told_once_a_minute() -> None:
 @asynccontextmanager
 async def trying(folder: Path, target: str) -> AsyncIterator[tuple[ManagerLink, Lines]]:
     """A link of the machine with the certificate in this folder, and what its log says."""
-    edges = LinkEdges(lambda event: None, lambda ref, at: None, lambda *_: None, lambda _: None, lambda: None)  # type: ignore[arg-type,return-value]  # nothing is measured
+    edges = LinkEdges(
+        lambda event: None, lambda: None, lambda ref, at: None, lambda *_: None, lambda _: None, lambda: None
+    )  # type: ignore[arg-type,return-value]  # nothing is measured
     link, stop = ManagerLink(target, MutualTls(folder), SETTINGS, edges, Random(1)), asyncio.Event()
     with structlog.testing.capture_logs() as told:
         running = asyncio.create_task(link.run(stop))

@@ -63,6 +63,7 @@ async def test_a_stop_ends_a_stream_whose_half_close_does_not_work(
     opened, stop = asyncio.Event(), asyncio.Event()
     edges = LinkEdges(
         lambda event: opened.set(),
+        lambda: None,
         lambda ref, offset: None,
         lambda link, welcome: None,
         lambda link: None,

@@ -335,7 +335,9 @@ async def test_a_refusal_and_an_absence_are_told_apart(tmp_path: Path, at_work: 
 async def linked(way: MutualTls, manager: Manager) -> AsyncIterator[ManagerLink]:
     """A link with a stream that stands, and its renewal."""
     stop = asyncio.Event()
-    edges = LinkEdges(lambda event: None, lambda ref, at: None, lambda *_: None, lambda _: None, lambda: None)  # type: ignore[arg-type,return-value]  # nothing is measured
+    edges = LinkEdges(
+        lambda event: None, lambda: None, lambda ref, at: None, lambda *_: None, lambda _: None, lambda: None
+    )  # type: ignore[arg-type,return-value]  # nothing is measured
     link = ManagerLink(manager.target, way, LinkSettings(goodbye_s=0.05), edges, Random(1))
     running = asyncio.create_task(link.run(stop))
     renewing = asyncio.create_task(renewal.keep_renewed(link, way, Clock()))

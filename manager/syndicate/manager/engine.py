@@ -15,6 +15,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -139,12 +140,12 @@ class Engine:
         try:
             now = self.clock.now()
             step = self.machine.handle(event, now)
+            if step.saves or self._gathered:
+                self._save(step.saves, step.effects)
         except Exception as error:
             # Half of a step may have happened: from here on the machine's word is worth nothing.
             self._on_failure(error)
             raise Away("MANAGER_AWAY", "the manager has failed and stops") from error
-        if step.saves or self._gathered:
-            self._save(step.saves, step.effects)
         if step.effects:
             ticket = self._ticket
             if ticket <= self._store.durable:
@@ -214,7 +215,7 @@ class Engine:
         if patience < _NOBODY_WAITS_S or len(self._gathered) >= _MOST_GATHERED:
             self._write_gathered(patience)
         elif self._gathering is None:
-            self._gathering = asyncio.get_running_loop().call_later(patience, self._write_gathered)
+            self._gathering = asyncio.get_running_loop().call_later(patience, self._write_late)
 
     def _write_gathered(self, patience_s: float = 0.0) -> None:
         if self._gathering is not None:
@@ -222,7 +223,16 @@ class Engine:
             self._gathering = None
         if self._gathered:
             gathered, self._gathered = self._gathered, []
-            self._store.submit(gathered, patience_s)
+            try:
+                self._store.submit(gathered, patience_s)
+            except Exception as error:
+                # A record that cannot be told as a row: what follows from it must not be told either.
+                self._on_failure(error)
+                raise Away("MANAGER_AWAY", "the manager has failed and stops") from error
+
+    def _write_late(self) -> None:
+        with suppress(Away):  # the failure is reported already
+            self._write_gathered()
 
     # ---- effects ----------------------------------------------------------------------------------------
 
@@ -301,7 +311,7 @@ class Engine:
         if self._stopping is not None:
             return
         self._stopping = why
-        self._write_gathered()
+        self._write_late()
         self._set_timer()
         for reply in self._calls.values():
             if not reply.done():

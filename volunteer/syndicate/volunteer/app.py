@@ -162,7 +162,12 @@ class App:
         )
         self._cache.open()
         edges = LinkEdges(
-            self.dispatch, self._pump.acked, self._came_up, self._went_down, self._free_resources
+            self.dispatch,
+            self._keeper.flush,
+            self._pump.acked,
+            self._came_up,
+            self._went_down,
+            self._free_resources,
         )
         how = LinkSettings(settings.push_deadline_s, settings.backoff_first_s, settings.backoff_most_s)
         self._ways = {target: self._way(target) for target in settings.manager}

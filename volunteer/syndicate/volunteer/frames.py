@@ -345,9 +345,7 @@ def encode(frame: local.Frame) -> bytes:
     if codec is None:
         raise FrameError(f"a {head['frame']} cannot be a {kind}")
     raw = _Raw()
-    text = json.dumps(
-        head | {"kind": kind, "value": codec.encode(value, raw)}, separators=(",", ":")
-    ).encode()
+    text = _to_json(head | {"kind": kind, "value": codec.encode(value, raw)}).encode()
     body = b"".join((_LENGTH.pack(len(text)), text, *raw.parts))
     if len(body) > local.MAX_FRAME_BYTES:
         raise FrameError(f"a frame of {len(body)} bytes: at most {local.MAX_FRAME_BYTES}")
@@ -401,7 +399,7 @@ def _frame(head: dict[str, Any], number: int | None, raw: _Raw) -> local.Frame:
 
 def _head(text: bytes) -> dict[str, Any]:
     try:
-        head = json.loads(text.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
+        head = _from_json(text.decode("utf-8"))
     except FrameError:
         raise
     # A deep nest of brackets exhausts the parser's recursion; UnicodeDecodeError is a ValueError.
@@ -421,6 +419,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise FrameError(f"{name} is not a number of this protocol")
+
+
+# Made once: `json.loads` and `json.dumps` with arguments make theirs anew each time.
+_from_json: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant).decode
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 __all__ = ["PREFIX_BYTES", "FrameError", "body_length", "decode", "encode"]

@@ -30,8 +30,8 @@ class KeeperClient(FrameProtocol):
         self._told = told
         self._number = 0
         self._waiting: dict[int, Callable[[Reply], None]] = {}
-        # What is asked in one turn of the loop goes out at once, and is begun at once: what kills begin takes
-        # all processors for milliseconds, in which the next would wait.
+        # What is asked in one turn of the loop goes out and is begun together: what kills begin takes all
+        # processors for milliseconds, in which the next would wait.
         self._unsent: list[bytes] = []
         self._why = ""
         self._failure: Exception | None = None  # of `told` or `answered`: no fault of the keeper's
@@ -68,8 +68,17 @@ class KeeperClient(FrameProtocol):
         self._number += 1
         self._waiting[self._number] = answered
         if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._unsent.append(frames.encode(RequestFrame(self._number, request)))
+
+    def flush(self) -> None:
+        """What was asked goes out now, rather than behind whatever else this turn of the loop has to do."""
+        if not self._unsent:
+            return
+        self.transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+        if self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
+            self._break("the keeper does not read")
 
     async def request(self, request: Request, timeout: float) -> Reply:
         """The keeper's answer, `Refused` included; raises KeeperGone, or TimeoutError after `timeout` s.
@@ -130,12 +139,6 @@ class KeeperClient(FrameProtocol):
             self._gone.set_result(KeeperGone(self._why or str(exc or "the keeper closed the connection")))
         else:
             self._gone.set_exception(self._failure)
-
-    def _flush(self) -> None:
-        self.transport.write(b"".join(self._unsent))
-        self._unsent.clear()
-        if self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
-            self._break("the keeper does not read")
 
     def _break(self, why: str) -> None:
         self._why = self._why or why

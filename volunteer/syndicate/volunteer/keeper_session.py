@@ -120,6 +120,11 @@ class KeeperSession:
         except KeeperGone:
             return  # KeeperLost tells
 
+    def flush(self) -> None:
+        """What was asked goes out now."""
+        if self._client is not None:
+            self._client.flush()
+
     async def read_log(self, request: local.ReadLog) -> local.Reply | None:
         """A piece of output; None while the keeper is away."""
         return await self._read(request)

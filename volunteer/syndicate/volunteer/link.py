@@ -83,9 +83,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class LinkEdges:
-    """What a link needs of the app. `log_acked` is told of LogAck; `came_up` once per Welcome."""
+    """What a link needs of the app.
+
+    `log_acked` is told of LogAck, `came_up` once per Welcome, `commanded` once per message of commands, when
+    all of them are dispatched.
+    """
 
     dispatch: Callable[[events.Event], None]
+    commanded: Callable[[], None]
     log_acked: Callable[[model.TaskRef, int], None]
     came_up: Callable[[ManagerLink, model.Welcome], None]
     went_down: Callable[[ManagerLink], None]
@@ -294,6 +299,7 @@ class ManagerLink:
             case "commands":
                 for command in message.commands.commands:
                     self._command(command)
+                self._edges.commanded()
             case "heartbeat_ack":
                 self._edges.dispatch(events.HeartbeatAcked(self.target, message.heartbeat_ack.sequence))
             case "log_ack":

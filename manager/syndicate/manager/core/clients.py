@@ -87,7 +87,7 @@ def members(world: World, event: MembersRequested) -> MembersReply:
                 Member(task.record.task, task.record.role, task.record.address),
                 task.record.state,
                 task.record.generation,
-                task.record.disconnected,
+                any(line.kind in CUTS for line in task.lines.values()),
                 any(line.kind is FaultKind.PAUSE for line in task.lines.values()),
                 tuple(line.fault_id for line in task.lines.values() if line.kind not in _SAID_APART),
             )

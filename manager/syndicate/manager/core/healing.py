@@ -8,7 +8,6 @@ of a machine everything. Each target has its lines in force at hand (`LiveTask.l
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from .desired import CUTS, LASTING, OF_TASK
@@ -48,7 +47,6 @@ def holds(world: World, job: LiveJob, task: LiveTask, line: FaultRecord) -> None
             KILL if killed else EXIT,
         )
     watch_lease(world, line)
-    _sync(world, job, task)
 
 
 def ends(
@@ -66,7 +64,6 @@ def ends(
         if line is not None:
             world.timers.cancel(("lease", line.job_id, fault_id))
             world.save_fault(job, changed(line, healed_at_manager=at, healed_error_ns=error_ns, healed_by=by))
-    _sync(world, job, task)
 
 
 def generation_ended(world: World, job: LiveJob, task: LiveTask, at: Stamp, killed: bool) -> None:
@@ -178,9 +175,3 @@ def next_fault_id(job: LiveJob) -> int:
 
 def _frozen_lives(task: LiveTask, line: FaultRecord) -> bool:
     return task.record.state is TaskState.RUNNING and task.record.generation == line.generation
-
-
-def _sync(world: World, job: LiveJob, task: LiveTask) -> None:
-    cut = any(line.kind in CUTS for line in task.lines.values())
-    if cut is not task.record.disconnected:
-        world.save_task(job, task, replace(task.record, disconnected=cut))

@@ -72,7 +72,6 @@ class TaskRecord:
     state: TaskState
     address: str = ""
     generation: int = 0
-    disconnected: bool = False
     exit: TaskExit | None = None
     result: Result | None = None
     finished_at: Stamp | None = None

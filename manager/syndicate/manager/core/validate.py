@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .desired import CUTS, LASTING
+from .desired import LASTING
 from .effects import Release
 from .errors import InvariantError
 from .healing import MAX_LEASE_TRIES, lease_tries
@@ -115,8 +115,6 @@ def _lines(world: World, job: LiveJob, task: LiveTask) -> None:
             ends = any(op.kind is FaultKind.HEAL for op in task.ops)
             ends = ends or world.timers.is_set(("lease", line.job_id, number))
             _require(ends or lease_tries(job, number) >= MAX_LEASE_TRIES, "nothing ends a lease", job)
-    cut = any(line.kind in CUTS for line in task.lines.values())
-    _require(cut is task.record.disconnected, f"{name}: its row says otherwise whether it is cut off", job)
     _require(not task.lines or state not in FINAL_TASK_STATES, f"{name} is gone, and lines are in force", job)
 
 

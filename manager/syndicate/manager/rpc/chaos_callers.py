@@ -122,7 +122,7 @@ class UsersChaosControl(ChaosControl):
         return effects.MembersReply(
             tuple(
                 effects.MemberView(
-                    Member(task.task, task.role, task.address), task.state, task.generation, task.disconnected
+                    Member(task.task, task.role, task.address), task.state, task.generation, False
                 )
                 for task in sorted(view.tasks, key=lambda task: (task.role, len(task.task), task.task))
             )

@@ -121,8 +121,6 @@ def _task(r: TaskRecord) -> Row:
         "address": r.address,
         "generation": r.generation,
     }
-    if r.disconnected:
-        doc["disconnected"] = True
     if r.exit is not None:
         doc["exit"] = exit_out(r.exit)
     if r.result is not None:
@@ -148,7 +146,6 @@ def _read_task(job_id: int, attempt: int, task: str, state: int, doc: Doc) -> Ta
         state=TaskState(state),
         address=doc["address"],
         generation=doc["generation"],
-        disconnected=doc.get("disconnected", False),
         exit=exit_in(doc.get("exit")),
         result=result_in(doc.get("result")),
         finished_at=stamp_or_none_in(doc.get("finished_at")),

@@ -27,7 +27,7 @@ from .errors import CommitFailed, StateDirBusy, StoreBroken, StoreError
 from .migrate import migrate
 from .protocol import Viewer
 from .removal import remove_job, trim_audit
-from .writer import GroupWriter
+from .writer import GroupWriter, Saved
 
 T = TypeVar("T")
 
@@ -132,18 +132,20 @@ class SqliteStore:
     def submit(self, records: Sequence[Record], patience_s: float = 0.0) -> int:
         """Queue records; see `Store.submit`."""
         assert self._group_writer is not None, "start() comes first"  # noqa: S101 - a caller's bug
+        # Here and not in the writer's thread, which would have to wait for the interpreter's lock before it
+        # begins, and whoever it wakes would wait for it again.
+        saved = [_saved(record) for record in records]
         self.submitted += 1
-        self._waiting += len(records)
-        self._group_writer.put(self.submitted, records, patience_s)
+        self._waiting += len(saved)
+        self._group_writer.put(self.submitted, saved, patience_s)
         return self.submitted
 
-    def _commit(self, group: list[Record]) -> None:
+    def _commit(self, group: list[Saved]) -> None:
         # The last save of a key wins, so one row per key is written. Tables do not refer to each other:
         # their order within a transaction is nobody's business.
         newest: dict[str, dict[tuple[Any, ...], str]] = {}
-        for record in group:
-            table, row = rows.to_row(record)
-            newest.setdefault(table, {})[tuple(row[: rows.KEY_LENGTH[table]])] = _encode(row)
+        for table, key, text in group:
+            newest.setdefault(table, {})[key] = text
         statements = [
             (schema.UPSERT[table], f"[{','.join(part)}]")
             for table, saved in newest.items()
@@ -357,6 +359,11 @@ class SqliteStore:
         table = query.get_final_froms()[0].name  # type: ignore[attr-defined]  # every query here is of one table
         for *columns, doc in self._reader.execute(query):
             yield rows.from_row(table, [*columns, json.loads(doc)])
+
+
+def _saved(record: Record) -> Saved:
+    table, row = rows.to_row(record)
+    return table, tuple(row[: rows.KEY_LENGTH[table]]), _encode(row)
 
 
 def _parts(encoded: list[str]) -> list[list[str]]:

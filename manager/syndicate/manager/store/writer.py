@@ -12,9 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
-
-from ..core.records import Record
+from typing import Any, Final
 
 # Where so many came within so short a time they come from many callers, and more are on their way: then the
 # next group is given this long to gather. It costs each of a crowd some milliseconds, and saves a third of
@@ -30,8 +28,11 @@ LONGEST_WAIT_S: Final = 0.003
 # Bounds one transaction, and so how long the first of a group waits for the last.
 GROUP_RECORDS: Final = 4096
 
+# A row that is to be saved: its table, its key, and all of it as JSON text.
+Saved = tuple[str, tuple[Any, ...], str]
+
 # A batch is one `submit`: its ticket, its records, and how long it can wait. None ends the thread.
-_Batch = tuple[int, Sequence[Record], float]
+_Batch = tuple[int, Sequence[Saved], float]
 
 
 class GroupWriter:
@@ -43,7 +44,7 @@ class GroupWriter:
 
     def __init__(
         self,
-        commit: Callable[[list[Record]], None],
+        commit: Callable[[list[Saved]], None],
         done: Callable[[int, int], None],
         failed: Callable[[BaseException], None],
         took: Callable[[float, int], None] | None = None,
@@ -57,7 +58,7 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def put(self, ticket: int, records: Sequence[Record], patience_s: float = 0.0) -> None:
+    def put(self, ticket: int, records: Sequence[Saved], patience_s: float = 0.0) -> None:
         """Queue one batch, which can wait so long for others. Costs about a microsecond."""
         self._queue.put((ticket, records, patience_s))
 
@@ -72,7 +73,7 @@ class GroupWriter:
         came: deque[float] = deque(maxlen=CROWD)
         while not last:
             batch = self._queue.get()
-            group: list[Record] = []
+            group: list[Saved] = []
             ticket = batches = 0
             until = began = time.monotonic()
             patient = True

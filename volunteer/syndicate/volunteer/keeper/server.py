@@ -71,7 +71,7 @@ class Connection(FrameProtocol):
         self._unsent.append(data)
 
     def _flush(self) -> None:
-        if self.transport.is_closing():
+        if not self._unsent or self.transport.is_closing():
             return
         self.transport.write(b"".join(self._unsent))
         self._unsent.clear()
@@ -143,6 +143,8 @@ class Connection(FrameProtocol):
         if _counts(frame.request):
             self._under_way -= 1
         self.send(ReplyFrame(frame.number, reply))
+        if not self._under_way:
+            self._flush()  # no other answer is on its way that could go with it
         if isinstance(frame.request, Sync):
             self.synced = True
         if self._under_way < self._most_at_once:
