@@ -249,7 +249,8 @@ def _revoke(office: Office, wish: argparse.Namespace) -> int:
     if cut is None:
         how = "no manager runs here; it is refused from its next start on"
     else:
-        how = "cut off" if cut else "it was not attached; refused from now on"
+        was_cut = wish.host in cut if wish.host else bool(cut)
+        how = "cut off" if was_cut else "it was not attached; refused from now on"
     _out(f"{wish.host or wish.serial}   revoked; {how}")
     for one in good:
         left = one.uses - len(one.used_by)

@@ -15,12 +15,12 @@ from .pki import (
     SOON_S,
     Authority,
     Certificate,
+    Damaged,
     Deed,
     Folder,
     Kind,
     Office,
     PkiError,
-    Register,
     day,
     read,
     renewal_due,
@@ -91,9 +91,9 @@ class Transport:
     async def reload(self) -> list[str]:
         """Read register and certificate again; the volunteers that were cut off."""
         async with self._reading:
-            register, pem = await off(self._files, self._read_again)
-            self._take_manager(pem)
-            cut = self.peers.update(register)
+            register = await off(self._files, self._folder.register)
+            cut = self.peers.update(register)  # what was revoked is, also where the rest cannot be read
+            self._take_manager(await off(self._files, self._folder.manager_pem))
             _log.info("certificates.reloaded", cut=cut)
             await self._tell_deeds(register.deeds)
         return cut
@@ -106,8 +106,13 @@ class Transport:
         except (PkiError, OSError) as error:  # they will be told again: rather twice than never
             _log.error("certificates.trouble", detail=str(error))
 
-    def _read_again(self) -> tuple[Register, bytes]:
-        return self._folder.register(), self._folder.manager_pem()
+    async def catch_up(self) -> None:
+        """Read what was changed since this was made and before anybody could be told of it.
+
+        Raises PkiError, OSError.
+        """
+        if await off(self._files, self._folder.register) != self.peers.register:
+            await self.reload()
 
     def sign(self, work: Callable[[], Certificate]) -> asyncio.Task[Certificate]:
         """Have the office sign, in a thread, and take the register that says so. Raises PkiError, OSError.
@@ -182,8 +187,11 @@ class Transport:
 
 
 def _certificates(pem: bytes) -> bytes:
-    """The certificates of a PEM text that holds a key too."""
-    return pem[pem.index(b"-----BEGIN CERTIFICATE-----") :]
+    """The certificates of a PEM text that holds a key too. Raises Damaged."""
+    at = pem.find(b"-----BEGIN CERTIFICATE-----")
+    if at < 0:
+        raise Damaged("manager.pem holds no certificate")
+    return pem[at:]
 
 
 def _utc() -> int:
