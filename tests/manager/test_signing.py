@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 from tests.manager import people
 from tests.manager.authorities import Pair, of_bundle, office, request
 from tests.manager.conftest import Start
-from tests.manager.scripted import WAIT_S, stamp
+from tests.manager.scripted import WAIT_S, stamp, tarball, upload
 from tests.manager.test_doors import knock_on
 from tests.manager.test_transport import Place, attach, running
 
@@ -67,6 +69,35 @@ async def test_who_renewed_and_who_was_denied_is_in_the_audit_log(start: Start, 
         ("node node-r", "127.0.0.1", False, "CERTIFICATE_REVOKED"),
         ("node node-a", "127.0.0.1", True, ""),
     ]
+
+
+async def test_what_is_answered_is_in_the_audit_log_already(start: Start, tmp_path: Path) -> None:
+    """On the disk: a manager that crashes right behind its answer has written down whom it let in."""
+    lines = 0
+
+    def more() -> list[str]:
+        nonlocal lines
+        with closing(sqlite3.connect(f"file:{tmp_path / 'state' / 'manager.db'}?mode=ro", uri=True)) as rows:
+            found = [str(doc) for (doc,) in rows.execute("SELECT doc FROM audit ORDER BY line")][lines:]
+        lines += len(found)
+        return found
+
+    async with running(start, tmp_path) as place, place.users() as channel:
+        key = ec.generate_private_key(ec.SECP256R1())
+        _, text = place.office.create_token(1, 3600)
+        said: dict[str, Any] = {"signing_request": request(key).decode(), "sent_at": stamp()}
+        wish = registry.JoinRequest(request_id=str(uuid.uuid4()), token=text, volunteer_id="node-j", **said)
+        answer = await registry_grpc.RegistryStub(channel).Join(wish, timeout=WAIT_S)
+        assert [doc for doc in more() if '"Join"' in doc]
+
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        async with place.volunteers(Pair(answer.certificate.encode(), secret)) as own:
+            again = registry.RenewRequest(request_id=str(uuid.uuid4()), **said)
+            await registry_grpc.RegistryStub(own).Renew(again, timeout=WAIT_S)
+        assert [doc for doc in more() if '"Renew"' in doc]
+
+        await upload(place.manager.scheduler, tarball(), place.manager.token)
+        assert [doc for doc in more() if '"UploadSource"' in doc]
 
 
 async def test_a_request_that_comes_twice_at_once_is_signed_once(start: Start, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from syndicate.v1 import scheduler_pb2_grpc as scheduler_grpc
 
 from tests.manager.authorities import DAY, Pair, manager_process, of_bundle, office, request, signed, stranger
 from tests.manager.conftest import Running, Start
-from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, reason, stamp
+from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, reason, stamp, tarball, upload
 
 LOCAL = [("grpc.use_local_subchannel_pool", 1)]
 # Of a certificate that runs out. The longer ones are for machines that stood still until a shorter one had.
@@ -348,6 +348,24 @@ async def test_a_revoked_volunteer_is_cut_off_at_once(place: Place) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as again:
         await attach(place, pair)
     assert reason(again) == "CERTIFICATE_REVOKED"
+
+
+async def test_a_revoked_volunteer_is_sent_no_more_of_a_source(place: Place) -> None:
+    """It may read slowly."""
+    pair = of_bundle(place.office.add("node-a", ()).identity)
+    await place.reload()
+    data = tarball(Makefile="run:\n", data="0" * (9 << 20))
+    sha256 = (await upload(place.manager.scheduler, data, place.manager.token)).sha256
+    async with place.volunteers(pair) as channel:
+        stub: Any = registry_grpc.RegistryStub(channel)
+        call = stub.FetchSource(registry.FetchSourceRequest(sha256=sha256), timeout=WAIT_S)
+        await call.read()
+        place.office.revoke("node-a")
+        await place.reload()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+    assert reason(caught) == "CERTIFICATE_REVOKED"
 
 
 async def test_a_stream_that_outlived_its_certificate_is_cut_off_at_once_too() -> None:

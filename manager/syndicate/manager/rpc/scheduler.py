@@ -59,7 +59,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         answer = await self._desk.uploads.take(context)
         if not answer.already_known:
             origin = callers.origin(context)
-            self._desk.audit.done(origin.caller, origin.peer, "UploadSource", f"source {answer.sha256}")
+            await self._desk.audit.done(origin.caller, origin.peer, "UploadSource", f"source {answer.sha256}")
         return answer
 
     # ---- jobs -------------------------------------------------------------------------------------------
