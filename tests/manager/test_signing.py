@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sqlite3
 import time
 import uuid
@@ -11,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -22,7 +24,7 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager import people
 from tests.manager.authorities import Pair, of_bundle, office, request
-from tests.manager.conftest import Start
+from tests.manager.conftest import Running, Start
 from tests.manager.scripted import WAIT_S, stamp, tarball, upload
 from tests.manager.test_doors import knock_on
 from tests.manager.test_transport import Place, attach, running
@@ -135,6 +137,36 @@ async def test_who_gives_up_before_the_answer_changes_nothing(start: Start, tmp_
         secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         await attach(place, Pair(answer.certificate.encode(), secret), "node-j")
     assert len([one for one in place.office.folder.register().issued if one.name == "node-j"]) == 1
+
+
+async def test_what_is_signed_while_the_manager_stops_is_not_answered(start: Start, tmp_path: Path) -> None:
+    """Its audit log is closed by then: whoever asked asks the next manager, whose log has it."""
+    state = tmp_path / "state"
+    at_work = office(state)
+    async with start(state_dir=state, insecure=False, stop_grace_s=WAIT_S) as manager:
+        place = Place(manager, at_work)
+        assert manager.serving is not None
+        async with place.users() as channel:
+            _, text = at_work.create_token(1, 3600)
+            wish = registry.JoinRequest(
+                request_id=str(uuid.uuid4()), token=text, volunteer_id="node-j",
+                signing_request=request().decode(), sent_at=stamp(),
+            )  # fmt: skip
+            with at_work.folder.locked():
+                asked = registry_grpc.RegistryStub(channel).Join(wish, timeout=WAIT_S)
+                await people.until(lambda: _is_signing(place))
+                os.kill(os.getpid(), signal.SIGTERM)
+                await people.until(lambda: _is_stopping(manager))
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await asked
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        async with asyncio.timeout(WAIT_S):
+            await manager.serving
+
+
+async def _is_stopping(manager: Running) -> bool:
+    """Whether it takes no more calls."""
+    return not (manager.state_dir / "manager.ready").exists()
 
 
 async def _is_signing(place: Place) -> bool:

@@ -68,6 +68,8 @@ class AuditLog:
 
         Raises Away.
         """
+        if (stopping := self._engine.stopping) is not None:
+            raise stopping  # nothing was written any more
         await self._engine.durable()
 
     def signed(self, volunteer_id: str, peer: str, method: str) -> None:
