@@ -415,6 +415,20 @@ async def test_a_renewal_that_fails_is_tried_again_and_leaves_the_files(
             await until(lambda: (way.folder / "identity.pem").read_bytes() != pair.key + pair.certificate)
 
 
+async def test_a_clock_that_is_ahead_makes_no_flood_of_renewals(tmp_path: Path, at_work: Office) -> None:
+    """Each is refused, and a line of the log; the stream stands meanwhile."""
+    way = MutualTls(put(tmp_path / "tls", ca_of(at_work), signed(at_work.folder)))
+    async with serving(at_work) as manager, linked(way, manager) as link:
+        manager.refuse = (grpc.StatusCode.FAILED_PRECONDITION, "the machine's clock is ahead")
+        ahead = asyncio.create_task(renewal.keep_renewed(link, way, Clock(), lambda: time.time() + 400 * DAY))
+        await until(lambda: manager.renewed == 1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):
+                await until(lambda: manager.renewed > 1)
+        ahead.cancel()
+        assert link.up.is_set()
+
+
 async def test_a_new_certificate_that_is_due_at_once_is_not_asked_for_on_and_on(
     tmp_path: Path, at_work: Office
 ) -> None:
