@@ -215,3 +215,34 @@ async def test_what_is_revoked_while_a_manager_starts_is_known_when_it_is_ready(
         async with volunteer.attached(), asyncio.timeout(WAIT_S):
             error = await volunteer.ended
     assert error is not None and "was revoked on" in (error.details() or "")
+
+
+async def test_an_authority_that_was_made_anew_beneath_is_not_taken_by_halves(tmp_path: Path) -> None:
+    """Until it is started again the manager is of the old one: it signs nothing, and cuts nobody off."""
+    at_work = office(tmp_path / "state")
+    serial, ended = at_work.add("node-a", ()).certificate, list[Any]()
+    deeds = list[Any]()
+
+    async def on_deeds(told: Any) -> bool:
+        deeds.extend(told)
+        return True
+
+    with capture_logs() as lines, ThreadPoolExecutor(2) as files:
+        transport, hours = Transport(at_work.folder, files, on_deeds), Hours()
+        keeping = asyncio.create_task(transport.keep_fresh(hours))
+        await hours.looked()
+        before = transport.peers.register
+        with transport.peers.attached(serial, ended.append):
+            at_work.folder.path.rename(tmp_path / "moved")
+            Office(at_work.folder, by="ann").init("c-other", ())
+            await hours.another()
+            with pytest.raises(Damaged, match="was replaced; restart the manager"):
+                await transport.reload()
+            with pytest.raises(Damaged, match="was replaced"):
+                await transport.sign(lambda: at_work.add("node-b", ()).certificate)
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+    assert transport.peers.register == before and not ended and not deeds
+    assert at_work.folder.register().live("node-b", 0) == []
+    assert ["replaced" in line["detail"] for line in told(lines, "certificates.trouble")] == [True]

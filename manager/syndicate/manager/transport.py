@@ -13,7 +13,6 @@ import structlog
 
 from .pki import (
     SOON_S,
-    Authority,
     Certificate,
     Damaged,
     Deed,
@@ -21,6 +20,7 @@ from .pki import (
     Kind,
     Office,
     PkiError,
+    Register,
     day,
     read,
     renewal_due,
@@ -91,7 +91,7 @@ class Transport:
     async def reload(self) -> list[str]:
         """Read register and certificate again; the volunteers that were cut off."""
         async with self._reading:
-            register = await off(self._files, self._folder.register)
+            register = await off(self._files, self._register)
             cut = self.peers.update(register)  # what was revoked is, also where the rest cannot be read
             self._take_manager(await off(self._files, self._folder.manager_pem))
             _log.info("certificates.reloaded", cut=cut)
@@ -111,7 +111,7 @@ class Transport:
 
         Raises PkiError, OSError.
         """
-        if await off(self._files, self._folder.register) != self.peers.register:
+        if await off(self._files, self._register) != self.peers.register:
             await self.reload()
 
     def sign(self, work: Callable[[], Certificate]) -> asyncio.Task[Certificate]:
@@ -126,9 +126,13 @@ class Transport:
         return task
 
     async def _sign(self, work: Callable[[], Certificate]) -> Certificate:
-        made = await off(self._files, work)
+        def ours() -> Certificate:
+            self._must_be_ours()
+            return work()
+
+        made = await off(self._files, ours)
         async with self._reading:
-            self.peers.update(await off(self._files, self._folder.register))
+            self.peers.update(await off(self._files, self._register))
         return made
 
     def _signed(self, task: asyncio.Task[Certificate]) -> None:
@@ -149,13 +153,13 @@ class Transport:
         told: set[str] = set()
         while True:
             try:
-                if self._on_deeds is not None and (await off(self._files, self._folder.register)).deeds:
+                if (await off(self._files, self._register)).deeds and self._on_deeds is not None:
                     await self.reload()
                 if renewal_due(self._folder.manager(), _utc()):
                     made = await off(self._files, self.office.renew_manager)
                     await self.reload()
                     _log.info("certificate.renewed", name="manager", expires=day(made.not_after))
-                await off(self._files, self._check_key)
+                await off(self._files, self._folder.authority)  # told where its key is gone
             except (PkiError, OSError) as error:
                 _log.error("certificates.trouble", detail=str(error))
             expiring = self._expiring(_utc())
@@ -165,10 +169,14 @@ class Transport:
             told = {name for name, _ in expiring}
             await pause(_LOOK_EVERY_S)
 
-    def _check_key(self) -> None:
-        authority: Authority = self._folder.authority()
-        if authority.certificate.fingerprint != self.authority.fingerprint:
-            _log.error("certificates.trouble", detail="ca.pem was replaced; restart the manager")
+    def _register(self) -> Register:
+        self._must_be_ours()
+        return self._folder.register()
+
+    def _must_be_ours(self) -> None:
+        """Raises Damaged: what lies beside another authority is of no machine that this manager knows."""
+        if self._folder.authority_certificate().fingerprint != self.authority.fingerprint:
+            raise Damaged(f"{self._folder.name / 'ca.pem'} was replaced; restart the manager")
 
     def ends(self) -> list[tuple[str, int]]:
         """When the certificates in use expire, by name, in seconds since 1970; the soonest first."""
