@@ -55,13 +55,9 @@ class AuditLog:
         denial = Audited(who, token_id, peer, method, subject, False, error.reason, job_id)
         self._write(self._denials.note(denial, self._now_ns()))
 
-    async def done(self, caller: Caller, peer: str, method: str, subject: str) -> None:
-        """A call that the machine knows nothing of changed something; it stands in the log when this returns.
-
-        Raises Away.
-        """
+    def done(self, caller: Caller, peer: str, method: str, subject: str) -> None:
+        """A call that the machine knows nothing of changed something."""
         self._write([Audited(caller.name, caller.token_id, peer, method, subject, True)])
-        await self.kept()
 
     async def kept(self) -> None:
         """Until all that was written would survive a crash: before that, who called is told of nothing.
