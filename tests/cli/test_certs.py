@@ -200,6 +200,19 @@ def test_revoke_and_renew(certs: Certs, tmp_path: Path) -> None:
     assert "10.0.0.5" in certs("certs", "renew", "--address", "mgr.lan").out
 
 
+def test_a_second_revoke_tells_the_manager_all_the_same(certs: Certs, tmp_path: Path) -> None:
+    """The first one may have been killed behind its write; it can be asked for by name or by token."""
+    certs("certs", "add", "node-a", "--out", str(tmp_path / "a"))
+    token_id = certs("join-token", "create", "--json").document["token_id"]
+    words = ("certs", "revoke", "node-a"), ("join-token", "revoke", token_id)
+    for each in words:
+        assert certs(*each).code == 0 and certs(*each).code == 66
+    with hanging_up(certs.state / "tls"):
+        for each in words:
+            ended = certs(*each)
+            assert ended.code == 70 and "the manager that runs did not read it" in ended.err
+
+
 def test_a_lost_key_is_told(certs: Certs) -> None:
     """71, with what still works and what helps."""
     (certs.state / "tls" / "ca.key").unlink()

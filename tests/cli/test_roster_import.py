@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import stat
 from pathlib import Path
 
 import pytest
+from syndicate.cli import roster_import
 from syndicate.client_api import SchedulerClient, SchedulerError
 from syndicate.v1 import scheduler_pb2 as scheduler
 
@@ -210,3 +213,34 @@ def test_what_stops_it_half_way_loses_no_token(
     rest = tmp_path / "rest.csv"
     assert ctl("user", "import", str(roster), "--tokens", str(rest)).code == 0
     assert list(read_tokens(rest)) == ["carl"]
+
+
+def test_a_token_that_cannot_be_written_down_is_revoked(
+    ctl: Ctl, manager: FakeManager, roster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: its user would have one that nobody knows, and get no other."""
+    path = tmp_path / "tokens.csv"
+    with monkeypatch.context() as patched:
+        patched.setattr(roster_import, "create_private", lambda path: os.open("/dev/full", os.O_WRONLY))
+        ended = ctl("user", "import", str(roster), "--tokens", str(path))
+    assert ended.code == 75 and "0 of 3 tokens were made" in ended.err and "No space left" in ended.err
+    assert ctl("user", "import", str(roster), "--tokens", str(path)).code == 0
+    assert list(read_tokens(path)) == ["ann", "bob", "carl"]
+
+
+def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in the file are whole tokens."""
+    path, left, write = tmp_path / "t", [3, 0], os.write
+
+    def short(descriptor: int, data: bytes) -> int:
+        if not (most := left.pop(0)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[:most])
+
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    roster_import._append(descriptor, "name,token\n")
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(OSError, match="No space left"):
+        roster_import._append(descriptor, "ann,syn_1\n")
+    os.close(descriptor)
+    assert path.read_text() == "name,token\n"

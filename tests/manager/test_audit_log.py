@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from typing import Any
+
 import grpc
 import pytest
+from syndicate.manager.rpc import upload as uploading
 from syndicate.v1 import scheduler_pb2 as pb
 
 from tests.manager.conftest import Running
@@ -15,8 +20,9 @@ from tests.manager.people import (
     publish,
     put,
     running_job,
+    until,
 )
-from tests.manager.scripted import WAIT_S, bearer
+from tests.manager.scripted import WAIT_S, bearer, tarball, upload
 
 ERROR = grpc.aio.AioRpcError
 
@@ -41,6 +47,34 @@ async def test_changes_are_in_the_audit_log(manager: Running) -> None:
     assert all(line.allowed and line.peer == "127.0.0.1" and line.token_id for line in lines)
     assert {"PutUsers", "CreateToken", "UploadSource"} <= {line.method for line in everything}
     assert not {"ListJobs", "WatchJob"} & {line.method for line in everything}
+
+
+async def test_a_source_is_in_the_audit_log_also_where_its_sender_has_gone(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept all the same: nobody stores what is written down nowhere."""
+    checking, go_on = threading.Event(), threading.Event()
+
+    def slow(path: Any) -> None:
+        checking.set()
+        go_on.wait(WAIT_S)
+
+    monkeypatch.setattr(uploading, "check_source", slow)
+    alice = await join(manager, "alice")
+    sending = asyncio.create_task(upload(alice.stub, tarball(), alice.token))
+    await asyncio.to_thread(checking.wait, WAIT_S)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await asyncio.sleep(0.1)  # until the manager has heard of it
+    go_on.set()
+
+    async def look() -> list[pb.AuditLine]:
+        return [line for line in await audit(manager) if line.method == "UploadSource"]
+
+    (line,) = await until(look)
+    assert (line.who, line.allowed) == ("alice", True)
+    assert (await upload(alice.stub, tarball(), alice.token)).already_known
 
 
 async def test_the_audit_log_comes_in_pages(manager: Running) -> None:

@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from syndicate.manager.pki import Certificate, Folder, Office, Register, day, renewal_due
+from syndicate.manager.control import Control, tell_manager
+from syndicate.manager.pki import Certificate, Damaged, Folder, Office, Register, day, renewal_due
 from syndicate.manager.pki import read as certificate_of
 from syndicate.manager.transport import Transport
 
-from tests.manager.authorities import DAY, office, signed
+from tests.manager.authorities import DAY, of_bundle, office, signed
+from tests.manager.conftest import Start
 from tests.manager.scripted import WAIT_S
+from tests.manager.test_transport import Place
 
 
 class Hours:
@@ -153,3 +156,93 @@ async def test_a_register_that_was_read_earlier_is_not_taken_later(
         await asyncio.gather(reloading, signing)
         line = transport.peers.register.find(one.serial)
     assert line is not None and line.revoked_at
+
+
+async def test_a_certificate_made_by_a_clock_that_was_ahead_is_replaced(tmp_path: Path) -> None:
+    """Nobody would talk to the manager until then, else."""
+    at_work = office(tmp_path / "state")
+    Office(at_work.folder, lambda: int(time.time()) + 400 * DAY).renew_manager()
+    async with kept(at_work.folder):
+        assert at_work.folder.manager().not_before < time.time()
+
+
+@pytest.mark.parametrize("damage", [b"", b"no certificate", b"\xff\xfe"])
+@pytest.mark.parametrize("name", ["manager.pem", "register.json"])
+async def test_a_damaged_file_is_told_and_ends_nothing(tmp_path: Path, name: str, damage: bytes) -> None:
+    """The manager goes on with what it read before."""
+    at_work = office(tmp_path / "state")
+    with capture_logs() as lines:
+        async with kept(at_work.folder) as (transport, hours):
+            Office(at_work.folder, by="ann").create_token(1, 3600)
+            transport._on_deeds = lambda deeds: asyncio.sleep(0, True)
+            (at_work.folder.path / name).write_bytes(damage)
+            await hours.another()
+            await hours.another()
+    trouble = told(lines, "certificates.trouble")
+    assert [line["log_level"] for line in trouble] == ["error", "error"]
+
+
+async def test_who_was_revoked_is_cut_off_whatever_else_is_damaged(tmp_path: Path) -> None:
+    """The command is told of the damage all the same."""
+    at_work = office(tmp_path / "state")
+    serial = at_work.add("node-a", ()).certificate.serial
+    async with kept(at_work.folder) as (transport, _):
+        at_work.revoke("node-a")
+        (at_work.folder.path / "manager.pem").write_bytes(b"nothing")
+        with pytest.raises(Damaged):
+            await transport.reload()
+        line = transport.peers.register.find(serial)
+    assert line is not None and line.revoked_at
+
+
+async def test_what_is_revoked_while_a_manager_starts_is_known_when_it_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    """It has read the register by then, and nobody could tell it of another one before it serves."""
+    at_work = office(tmp_path / "state")
+    pair = of_bundle(at_work.add("node-a", ()).identity)
+    begin = Control.start
+
+    async def late(control: Control) -> None:
+        at_work.revoke("node-a")
+        assert tell_manager(at_work.folder.path) is None
+        await begin(control)
+
+    monkeypatch.setattr(Control, "start", late)
+    async with start(state_dir=tmp_path / "state", insecure=False) as manager:
+        place = Place(manager, at_work)
+        volunteer = place.volunteer("node-a", pair)
+        async with volunteer.attached(), asyncio.timeout(WAIT_S):
+            error = await volunteer.ended
+    assert error is not None and "was revoked on" in (error.details() or "")
+
+
+async def test_an_authority_that_was_made_anew_beneath_is_not_taken_by_halves(tmp_path: Path) -> None:
+    """Until it is started again the manager is of the old one: it signs nothing, and cuts nobody off."""
+    at_work = office(tmp_path / "state")
+    serial, ended = at_work.add("node-a", ()).certificate, list[Any]()
+    deeds = list[Any]()
+
+    async def on_deeds(told: Any) -> bool:
+        deeds.extend(told)
+        return True
+
+    with capture_logs() as lines, ThreadPoolExecutor(2) as files:
+        transport, hours = Transport(at_work.folder, files, on_deeds), Hours()
+        keeping = asyncio.create_task(transport.keep_fresh(hours))
+        await hours.looked()
+        before = transport.peers.register
+        with transport.peers.attached(serial, ended.append):
+            at_work.folder.path.rename(tmp_path / "moved")
+            Office(at_work.folder, by="ann").init("c-other", ())
+            await hours.another()
+            with pytest.raises(Damaged, match="was replaced; restart the manager"):
+                await transport.reload()
+            with pytest.raises(Damaged, match="was replaced"):
+                await transport.sign(lambda: at_work.add("node-b", ()).certificate)
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+    assert transport.peers.register == before and not ended and not deeds
+    assert at_work.folder.register().live("node-b", 0) == []
+    assert ["replaced" in line["detail"] for line in told(lines, "certificates.trouble")] == [True]

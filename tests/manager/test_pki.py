@@ -215,6 +215,43 @@ def test_a_second_init_is_refused_and_changes_nothing(at_work: Office) -> None:
     assert [path.name for path in at_work.folder.path.parent.iterdir()] == ["tls"]
 
 
+def test_of_two_inits_at_once_one_is_refused_and_the_other_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one's certificate could lie there with the other's key, or with none."""
+    first_writes, go_on = threading.Event(), threading.Event()
+    write = Folder.write
+
+    def slow(folder: Folder, name: str, data: bytes, mode: int = 0o600) -> None:
+        if name == "ca.key" and not first_writes.is_set():
+            first_writes.set()
+            go_on.wait(60)
+        write(folder, name, data, mode)
+
+    monkeypatch.setattr(Folder, "write", slow)
+    outcomes: list[str] = []
+
+    def init(cluster: str) -> None:
+        try:
+            Office(Folder(tmp_path / "tls")).init(cluster, ())
+            outcomes.append(cluster)
+        except Exists:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=init, args=(cluster,)) for cluster in ("c-one", "c-two")]
+    threads[0].start()
+    assert first_writes.wait(60)
+    threads[1].start()
+    threads[1].join(0.3)  # long enough to be done, where nothing keeps it
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    folder = Folder(tmp_path / "tls")
+    assert sorted(outcomes) == ["c-one", "refused"]
+    assert folder.authority().certificate.cluster == folder.manager().cluster == "c-one"
+    assert folder.register().find(folder.manager().serial) is not None
+
+
 def test_an_init_with_a_bad_address_leaves_nothing(tmp_path: Path) -> None:
     """All is made before the first file is."""
     with pytest.raises(BadInput):
@@ -295,8 +332,9 @@ def test_commands_at_the_same_time_lose_nothing(at_work: Office) -> None:
 
 def test_a_damaged_register_lets_nobody_in(at_work: Office) -> None:
     """It is told, not taken for an empty one."""
-    for text in ("", "{}", '{"version": 2}', '{"version": 1, "issued": [{}], "tokens": []}', "\0"):
-        (at_work.folder.path / "register.json").write_text(text)
+    half = b'{"version": 1, "issued": [{}], "tokens": []}'
+    for text in (b"", b"{}", b'{"version": 2}', half, b"\0", b"\xff"):
+        (at_work.folder.path / "register.json").write_bytes(text)
         with pytest.raises(Damaged):
             at_work.folder.register()
 
@@ -323,6 +361,7 @@ def test_a_renewal_is_due_in_the_last_third() -> None:
     third = (one.not_after - one.not_before) // 3
     assert not renewal_due(one, one.not_after - third - 2)
     assert renewal_due(one, one.not_after - third + 2)
+    assert renewal_due(one, one.not_before - 1)  # made by a clock that was far ahead
 
 
 def test_a_revoked_machine_does_not_come_back_by_its_join_token(at_work: Office) -> None:
@@ -334,6 +373,43 @@ def test_a_revoked_machine_does_not_come_back_by_its_join_token(at_work: Office)
         at_work.join(text, "node-a", request())
     at_work.join(text, "node-b", request())
     assert at_work.folder.register().live("node-a", 0) == []
+
+
+def test_a_machine_whose_certificate_has_expired_can_be_revoked(at_work: Office) -> None:
+    """Its join token may be good for longer; also once its certificate is forgotten."""
+    _, text = at_work.create_token(3, 365 * DAY)
+    at_work.join(text, "node-a", request())
+    at_work.join(text, "node-b", request())
+    now = at_work.now()
+    later, long_after = (Office(at_work.folder, lambda at=at: now + at * DAY) for at in (100, 130))  # type: ignore[misc]
+    later.revoke("node-a")
+    later.add("node-c", ())
+    for name in ("node-d", "node-e"):
+        long_after.add(name, ())
+    known = {one.name for one in at_work.folder.register().issued}
+    assert known == {"manager", "node-c", "node-d", "node-e"}
+    long_after.revoke("node-b")
+    for name in ("node-a", "node-b"):
+        with pytest.raises(TokenRefused, match=f"{name} was revoked"):
+            long_after.join(text, name, request())
+        with pytest.raises(Unknown):
+            long_after.revoke(name)
+
+
+def test_all_of_a_machines_certificates_are_revoked_together(at_work: Office) -> None:
+    """Also one that has expired: a stream that began with it may stand, by the word of the newer one."""
+    first = at_work.add("node-a", ()).certificate
+    later = Office(at_work.folder, lambda: first.not_after + 5)
+    second = Office(at_work.folder, lambda: first.not_after - 5).renew("node-a", ()).certificate
+    assert later.revoke("node-a") == [first.serial, second.serial]
+
+
+def test_a_clock_that_is_ahead_for_once_forgets_nothing(at_work: Office) -> None:
+    """The manager renews its own certificate at a start with such a clock; all others are to stay known."""
+    there = at_work.add("node-a", ()).certificate
+    Office(at_work.folder, lambda: at_work.now() + 400 * DAY).renew_manager()
+    at_work.renew_manager()
+    assert at_work.folder.register().find(there.serial) is not None
 
 
 def test_a_certificate_that_was_revoked_meanwhile_is_not_renewed(at_work: Office) -> None:

@@ -142,3 +142,16 @@ async def test_the_oldest_lines_of_the_audit_log_are_removed(
 
     assert removed == [15, 0]
     assert [line.line for line in left] == [20, 19, 18, 17, 16]
+
+
+async def test_the_audit_line_of_the_newest_job_stays(tmp_path: Path) -> None:
+    """A start takes jobs behind it for ones whose lines a crash took, and writes them down once more."""
+    said = [AuditRecord(n, AT, "alice", "t", "::1", "Submit", f"job {n}", True, "", n) for n in range(1, 4)]
+    said += [AuditRecord(n, AT, "bob", "t", "::1", "WhoAmI", "", False, "BAD_TOKEN") for n in range(4, 21)]
+    async with opened(tmp_path) as (store, durable):
+        await durable.until(store.submit(said))
+        removed = [await store.trim_audit(5), await store.trim_audit(5)]
+        left = await store.list_audit(None, 100, "", 0, False)
+
+    assert removed == [14, 0]
+    assert [line.line for line in left] == [20, 19, 18, 17, 16, 3]

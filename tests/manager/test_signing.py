@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sqlite3
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -20,8 +24,8 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager import people
 from tests.manager.authorities import Pair, of_bundle, office, request
-from tests.manager.conftest import Start
-from tests.manager.scripted import WAIT_S, stamp
+from tests.manager.conftest import Running, Start
+from tests.manager.scripted import WAIT_S, stamp, tarball, upload
 from tests.manager.test_doors import knock_on
 from tests.manager.test_transport import Place, attach, running
 
@@ -69,6 +73,35 @@ async def test_who_renewed_and_who_was_denied_is_in_the_audit_log(start: Start, 
     ]
 
 
+async def test_what_is_answered_is_in_the_audit_log_already(start: Start, tmp_path: Path) -> None:
+    """On the disk: a manager that crashes right behind its answer has written down whom it let in."""
+    lines = 0
+
+    def more() -> list[str]:
+        nonlocal lines
+        with closing(sqlite3.connect(f"file:{tmp_path / 'state' / 'manager.db'}?mode=ro", uri=True)) as rows:
+            found = [str(doc) for (doc,) in rows.execute("SELECT doc FROM audit ORDER BY line")][lines:]
+        lines += len(found)
+        return found
+
+    async with running(start, tmp_path) as place, place.users() as channel:
+        key = ec.generate_private_key(ec.SECP256R1())
+        _, text = place.office.create_token(1, 3600)
+        said: dict[str, Any] = {"signing_request": request(key).decode(), "sent_at": stamp()}
+        wish = registry.JoinRequest(request_id=str(uuid.uuid4()), token=text, volunteer_id="node-j", **said)
+        answer = await registry_grpc.RegistryStub(channel).Join(wish, timeout=WAIT_S)
+        assert [doc for doc in more() if '"Join"' in doc]
+
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        async with place.volunteers(Pair(answer.certificate.encode(), secret)) as own:
+            again = registry.RenewRequest(request_id=str(uuid.uuid4()), **said)
+            await registry_grpc.RegistryStub(own).Renew(again, timeout=WAIT_S)
+        assert [doc for doc in more() if '"Renew"' in doc]
+
+        await upload(place.manager.scheduler, tarball(), place.manager.token)
+        assert [doc for doc in more() if '"UploadSource"' in doc]
+
+
 async def test_a_request_that_comes_twice_at_once_is_signed_once(start: Start, tmp_path: Path) -> None:
     """Else the second would revoke what the first was given."""
     async with running(start, tmp_path) as place, place.users() as channel:
@@ -104,6 +137,36 @@ async def test_who_gives_up_before_the_answer_changes_nothing(start: Start, tmp_
         secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         await attach(place, Pair(answer.certificate.encode(), secret), "node-j")
     assert len([one for one in place.office.folder.register().issued if one.name == "node-j"]) == 1
+
+
+async def test_what_is_signed_while_the_manager_stops_is_not_answered(start: Start, tmp_path: Path) -> None:
+    """Its audit log is closed by then: whoever asked asks the next manager, whose log has it."""
+    state = tmp_path / "state"
+    at_work = office(state)
+    async with start(state_dir=state, insecure=False, stop_grace_s=WAIT_S) as manager:
+        place = Place(manager, at_work)
+        assert manager.serving is not None
+        async with place.users() as channel:
+            _, text = at_work.create_token(1, 3600)
+            wish = registry.JoinRequest(
+                request_id=str(uuid.uuid4()), token=text, volunteer_id="node-j",
+                signing_request=request().decode(), sent_at=stamp(),
+            )  # fmt: skip
+            with at_work.folder.locked():
+                asked = registry_grpc.RegistryStub(channel).Join(wish, timeout=WAIT_S)
+                await people.until(lambda: _is_signing(place))
+                os.kill(os.getpid(), signal.SIGTERM)
+                await people.until(lambda: _is_stopping(manager))
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await asked
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        async with asyncio.timeout(WAIT_S):
+            await manager.serving
+
+
+async def _is_stopping(manager: Running) -> bool:
+    """Whether it takes no more calls."""
+    return not (manager.state_dir / "manager.ready").exists()
 
 
 async def _is_signing(place: Place) -> bool:

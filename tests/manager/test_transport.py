@@ -20,7 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from syndicate.manager.control import tell_manager
-from syndicate.manager.pki import Office, Unknown
+from syndicate.manager.pki import Certificate, Kind, Office, Register, Unknown
+from syndicate.manager.pki.register import Issued
+from syndicate.manager.rpc.peers import Peers
 from syndicate.manager.settings import BadSettings, load
 from syndicate.v1 import chaos_pb2 as chaos
 from syndicate.v1 import chaos_pb2_grpc as chaos_grpc
@@ -32,7 +34,7 @@ from syndicate.v1 import scheduler_pb2_grpc as scheduler_grpc
 
 from tests.manager.authorities import DAY, Pair, manager_process, of_bundle, office, request, signed, stranger
 from tests.manager.conftest import Running, Start
-from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, reason, stamp
+from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, reason, stamp, tarball, upload
 
 LOCAL = [("grpc.use_local_subchannel_pool", 1)]
 # Of a certificate that runs out. The longer ones are for machines that stood still until a shorter one had.
@@ -346,6 +348,46 @@ async def test_a_revoked_volunteer_is_cut_off_at_once(place: Place) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as again:
         await attach(place, pair)
     assert reason(again) == "CERTIFICATE_REVOKED"
+
+
+async def test_a_revoked_volunteer_is_sent_no_more_of_a_source(place: Place) -> None:
+    """It may read slowly."""
+    pair = of_bundle(place.office.add("node-a", ()).identity)
+    await place.reload()
+    data = tarball(Makefile="run:\n", data="0" * (9 << 20))
+    sha256 = (await upload(place.manager.scheduler, data, place.manager.token)).sha256
+    async with place.volunteers(pair) as channel:
+        stub: Any = registry_grpc.RegistryStub(channel)
+        call = stub.FetchSource(registry.FetchSourceRequest(sha256=sha256), timeout=WAIT_S)
+        await call.read()
+        place.office.revoke("node-a")
+        await place.reload()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await to_the_end(call)
+    assert reason(caught) == "CERTIFICATE_REVOKED"
+
+
+async def to_the_end(call: Any) -> None:
+    """Reads on, message by message."""
+    while await call.read() is not grpc.aio.EOF:
+        continue
+
+
+async def test_a_stream_that_outlived_its_certificate_is_cut_off_at_once_too() -> None:
+    """It stands by a newer one: when that is revoked, and not while its own line is merely forgotten."""
+    now, ended = 1000, list[Any]()
+    old = Issued("1", Kind.VOLUNTEER, "node-a", 0, 2000)
+    new = Issued("2", Kind.VOLUNTEER, "node-a", 900, 9000)
+    peers = Peers("c-test", Register((old, new)), lambda: now)
+    certificate = Certificate(Kind.VOLUNTEER, "c-test", "node-a", "1", 0, 2000, (), "", True, b"")
+    with peers.attached(certificate, ended.append):
+        now = 3000
+        assert peers.update(Register((new,))) == [] and not ended
+        assert peers.update(Register((replace(new, revoked_at=3000),))) == ["node-a"]
+        assert [error.reason for error in ended] == ["CERTIFICATE_REVOKED"]
+    with peers.attached(certificate, ended.append):
+        revoked, _ = Register((old, new)).without("node-a", now)
+        assert peers.update(revoked) == ["node-a"]
 
 
 @asynccontextmanager

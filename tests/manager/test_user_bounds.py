@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from syndicate.v1 import scheduler_pb2 as pb
 
 from tests.manager.conftest import Running, Start
@@ -54,6 +55,21 @@ async def test_a_stream_ends_with_what_opened_it(manager: Running, how: str) -> 
             "moved": (away, "MANAGER_AWAY"),
         }[how]
     )
+
+
+async def test_a_stream_of_reflection_ends_with_its_token_too(manager: Running) -> None:
+    """It is gRPC's own servicer, a generator; the manager goes on for all others."""
+    alice, bob = await join(manager, "alice"), await join(manager, "bob")
+    async with grpc.aio.insecure_channel(manager.users) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        stream = stub.ServerReflectionInfo(metadata=bearer(alice.token), timeout=WAIT_S)
+        await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        assert (await stream.read()).list_services_response.service
+        await revoke(manager, alice)
+        with pytest.raises(ERROR) as ended:
+            await stream.read()
+    assert code_and_reason(ended.value) == (grpc.StatusCode.UNAUTHENTICATED, "BAD_TOKEN")
+    assert (await who(bob)).user.name == "bob"
 
 
 async def test_calls_a_second_are_bounded(start: Start) -> None:

@@ -236,6 +236,20 @@ def test_a_user_has_so_many_tokens(people: People) -> None:
     assert len(people.cluster.machine.tokens()) <= MOST_TOKENS + MOST_ENDED_TOKENS + 1
 
 
+def test_the_first_token_stays_revoked_however_many_came_after_it(people: People) -> None:
+    """Its file is still there: a token that was forgotten would be taken for a new one at the next start."""
+    first = people.cluster.machine.token(FIRST_TOKEN)
+    assert first is not None
+    other = called("admin", ADMINS, people.token().token.token_id)
+    people.revoke(FIRST_TOKEN, by=other)
+    for _ in range(MOST_ENDED_TOKENS + 5):
+        people.revoke(people.token(by=other).token.token_id, by=other)
+    people.cluster.restart()
+    people.cluster.do(FirstToken(first))
+    kept = people.cluster.machine.token(FIRST_TOKEN)
+    assert kept is not None and kept.revoked_at is not None
+
+
 def test_revoking_lasts(people: People) -> None:
     """A second time changes nothing; a restart neither."""
     token_id = people.token(user="alice").token.token_id

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -28,7 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from syndicate.manager.pki import Office, read
 from syndicate.v1 import registry_pb2 as pb
 from syndicate.v1 import registry_pb2_grpc
-from syndicate.volunteer import enrol, identity, renewal
+from syndicate.volunteer import enrol, identity, joining, renewal
 from syndicate.volunteer.clock import Clock
 from syndicate.volunteer.link import LinkEdges, LinkSettings, ManagerLink
 from syndicate.volunteer.way import MutualTls, NoWay
@@ -328,6 +328,35 @@ async def test_a_refusal_and_an_absence_are_told_apart(tmp_path: Path, at_work: 
         await enrol.join(wish, "node-j", tmp_path / "tls", Clock())
 
 
+@pytest.mark.parametrize("after", range(1, 6))
+async def test_a_machine_that_crashes_while_it_moves_to_another_cluster_joins_again(
+    tmp_path: Path, at_work: Office, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Whichever file was replaced last: it has all of its new certificate, or asks for another one."""
+    other = office(tmp_path / "other")
+    folder = put(tmp_path / "tls", ca_of(other), signed(other.folder))
+    fingerprint = at_work.folder.authority_certificate().fingerprint
+    made = at_work.add("node-a", ())
+    key, at = identity.new_request("node-a"), made.identity.index(b"-----BEGIN CERTIFICATE-----")
+    request = identity.Request(made.identity[:at].decode(), key.csr)
+    replaced = 0
+    replace = os.replace
+
+    def crash(one: Path, to: Path) -> None:
+        nonlocal replaced
+        replaced += 1
+        if replaced == after:
+            raise KeyboardInterrupt
+        replace(one, to)
+
+    monkeypatch.setattr(os, "replace", crash)
+    with suppress(KeyboardInterrupt):
+        identity.save(folder, request, made.identity[at:].decode(), made.ca.decode())
+    monkeypatch.undo()
+    there = (folder / "identity.pem").read_bytes(), (folder / "ca.pem").read_bytes()
+    assert joining._is_good(folder, fingerprint, Clock()) == (there == (made.identity, made.ca))
+
+
 # ---- renewal ---------------------------------------------------------------------------------------------
 
 
@@ -386,6 +415,20 @@ async def test_a_renewal_that_fails_is_tried_again_and_leaves_the_files(
             assert (way.folder / "identity.pem").read_bytes() == pair.key + pair.certificate
             manager.refuse = None
             await until(lambda: (way.folder / "identity.pem").read_bytes() != pair.key + pair.certificate)
+
+
+async def test_a_clock_that_is_ahead_makes_no_flood_of_renewals(tmp_path: Path, at_work: Office) -> None:
+    """Each is refused, and a line of the log; the stream stands meanwhile."""
+    way = MutualTls(put(tmp_path / "tls", ca_of(at_work), signed(at_work.folder)))
+    async with serving(at_work) as manager, linked(way, manager) as link:
+        manager.refuse = (grpc.StatusCode.FAILED_PRECONDITION, "the machine's clock is ahead")
+        ahead = asyncio.create_task(renewal.keep_renewed(link, way, Clock(), lambda: time.time() + 400 * DAY))
+        await until(lambda: manager.renewed == 1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):
+                await until(lambda: manager.renewed > 1)
+        ahead.cancel()
+        assert link.up.is_set()
 
 
 async def test_a_new_certificate_that_is_due_at_once_is_not_asked_for_on_and_on(

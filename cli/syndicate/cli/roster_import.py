@@ -147,20 +147,30 @@ def _token_file(wish: ImportWish, terminal: Terminal) -> Iterator[Callable[[str,
     path = Path(wish.tokens_to)
     descriptor = create_private(path)
     try:
-        with os.fdopen(descriptor, "w", newline="") as file:
 
-            def write(name: str, secret: str) -> None:
-                nonlocal empty
-                file.write(_csv_line("name", "token") if empty else "")
-                file.write(_csv_line(name, secret))
-                file.flush()
-                empty = False
+        def write(name: str, secret: str) -> None:
+            nonlocal empty
+            _append(descriptor, (_csv_line("name", "token") if empty else "") + _csv_line(name, secret))
+            empty = False
 
-            yield write
-            os.fsync(descriptor)
+        yield write
+        os.fsync(descriptor)
     finally:
+        os.close(descriptor)
         if empty:
             path.unlink(missing_ok=True)
+
+
+def _append(descriptor: int, text: str) -> None:
+    """All of it, or nothing and raises OSError."""
+    there, data = os.fstat(descriptor).st_size, text.encode()
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        with contextlib.suppress(OSError):  # what failed first is told
+            os.ftruncate(descriptor, there)
+        raise
 
 
 def _csv_line(*cells: str) -> str:
@@ -175,9 +185,14 @@ def _make_tokens(
     made: list[tuple[str, str]] = []
     try:
         for name in plan.without_token:
-            secret = wish.token.make(client, name).secret
-            write(name, secret)
-            made.append((name, secret))
+            answer = wish.token.make(client, name)
+            try:
+                write(name, answer.secret)
+            except BaseException:
+                # Nobody would ever know it, and the next run would take this user for one who has a token.
+                client.revoke_token(answer.token.token_id)
+                raise
+            made.append((name, answer.secret))
     except (SyndicateError, OSError, KeyboardInterrupt) as error:
         where = ""
         if made and wish.tokens_to != TO_STDOUT:

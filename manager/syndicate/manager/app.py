@@ -188,8 +188,9 @@ async def _serve(
         if watching is not None:
             served = watching.serve(software_version(), audit, usage, logs, transport)
             metrics = await stack.enter_async_context(served)
-        if control is not None:
+        if control is not None and transport is not None:
             await control.start()
+            await transport.catch_up()
         # What was made so far lives as long as the process: looking through it again cost pauses of 140 ms.
         gc.collect()
         gc.freeze()

@@ -12,6 +12,7 @@ cannot be read or written; 75 another command works on it; 77 not allowed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pwd
@@ -19,7 +20,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -238,7 +239,8 @@ def _revoke(office: Office, wish: argparse.Namespace) -> int:
     if wish.serial:
         office.revoke_serial(wish.serial)
     elif wish.host is not None:
-        office.revoke(wish.host)
+        with _told_again(office):
+            office.revoke(wish.host)
     else:
         return _fail(EX_USAGE, "say whose certificate: HOST or --serial HEX")
     cut = tell_manager(office.folder.path)
@@ -249,13 +251,25 @@ def _revoke(office: Office, wish: argparse.Namespace) -> int:
     if cut is None:
         how = "no manager runs here; it is refused from its next start on"
     else:
-        how = "cut off" if cut else "it was not attached; refused from now on"
+        was_cut = wish.host in cut if wish.host else bool(cut)
+        how = "cut off" if was_cut else "it was not attached; refused from now on"
     _out(f"{wish.host or wish.serial}   revoked; {how}")
     for one in good:
         left = one.uses - len(one.used_by)
         _out(f"It joined by token {one.token_id}, which lets {left:,} more in; under another name, it too:")
         _out(f"  syndicatectl join-token revoke {one.token_id}")
     return 0
+
+
+@contextlib.contextmanager
+def _told_again(office: Office) -> Iterator[None]:
+    """Of what is revoked already the manager may not know: a command was ended before it could tell."""
+    try:
+        yield
+    except Unknown:
+        if office.folder.exists:
+            tell_manager(office.folder.path)
+        raise
 
 
 def _good_tokens(office: Office, host: str | None) -> list[JoinToken]:
@@ -298,7 +312,8 @@ def _token_list(office: Office, wish: argparse.Namespace) -> int:
 
 
 def _token_revoke(office: Office, wish: argparse.Namespace) -> int:
-    office.revoke_token(wish.token_id)
+    with _told_again(office):
+        office.revoke_token(wish.token_id)
     tell_manager(office.folder.path)
     return _document(token_id=wish.token_id) if wish.json else _out(f"{wish.token_id}   revoked")
 

@@ -13,8 +13,8 @@ import structlog
 
 from .pki import (
     SOON_S,
-    Authority,
     Certificate,
+    Damaged,
     Deed,
     Folder,
     Kind,
@@ -91,9 +91,9 @@ class Transport:
     async def reload(self) -> list[str]:
         """Read register and certificate again; the volunteers that were cut off."""
         async with self._reading:
-            register, pem = await off(self._files, self._read_again)
-            self._take_manager(pem)
-            cut = self.peers.update(register)
+            register = await off(self._files, self._register)
+            cut = self.peers.update(register)  # what was revoked is, also where the rest cannot be read
+            self._take_manager(await off(self._files, self._folder.manager_pem))
             _log.info("certificates.reloaded", cut=cut)
             await self._tell_deeds(register.deeds)
         return cut
@@ -106,8 +106,13 @@ class Transport:
         except (PkiError, OSError) as error:  # they will be told again: rather twice than never
             _log.error("certificates.trouble", detail=str(error))
 
-    def _read_again(self) -> tuple[Register, bytes]:
-        return self._folder.register(), self._folder.manager_pem()
+    async def catch_up(self) -> None:
+        """Read what was changed since this was made and before anybody could be told of it.
+
+        Raises PkiError, OSError.
+        """
+        if await off(self._files, self._register) != self.peers.register:
+            await self.reload()
 
     def sign(self, work: Callable[[], Certificate]) -> asyncio.Task[Certificate]:
         """Have the office sign, in a thread, and take the register that says so. Raises PkiError, OSError.
@@ -121,9 +126,13 @@ class Transport:
         return task
 
     async def _sign(self, work: Callable[[], Certificate]) -> Certificate:
-        made = await off(self._files, work)
+        def ours() -> Certificate:
+            self._must_be_ours()
+            return work()
+
+        made = await off(self._files, ours)
         async with self._reading:
-            self.peers.update(await off(self._files, self._folder.register))
+            self.peers.update(await off(self._files, self._register))
         return made
 
     def _signed(self, task: asyncio.Task[Certificate]) -> None:
@@ -144,13 +153,13 @@ class Transport:
         told: set[str] = set()
         while True:
             try:
-                if self._on_deeds is not None and (await off(self._files, self._folder.register)).deeds:
+                if (await off(self._files, self._register)).deeds and self._on_deeds is not None:
                     await self.reload()
                 if renewal_due(self._folder.manager(), _utc()):
                     made = await off(self._files, self.office.renew_manager)
                     await self.reload()
                     _log.info("certificate.renewed", name="manager", expires=day(made.not_after))
-                await off(self._files, self._check_key)
+                await off(self._files, self._folder.authority)  # told where its key is gone
             except (PkiError, OSError) as error:
                 _log.error("certificates.trouble", detail=str(error))
             expiring = self._expiring(_utc())
@@ -160,10 +169,14 @@ class Transport:
             told = {name for name, _ in expiring}
             await pause(_LOOK_EVERY_S)
 
-    def _check_key(self) -> None:
-        authority: Authority = self._folder.authority()
-        if authority.certificate.fingerprint != self.authority.fingerprint:
-            _log.error("certificates.trouble", detail="ca.pem was replaced; restart the manager")
+    def _register(self) -> Register:
+        self._must_be_ours()
+        return self._folder.register()
+
+    def _must_be_ours(self) -> None:
+        """Raises Damaged: what lies beside another authority is of no machine that this manager knows."""
+        if self._folder.authority_certificate().fingerprint != self.authority.fingerprint:
+            raise Damaged(f"{self._folder.name / 'ca.pem'} was replaced; restart the manager")
 
     def ends(self) -> list[tuple[str, int]]:
         """When the certificates in use expire, by name, in seconds since 1970; the soonest first."""
@@ -182,8 +195,11 @@ class Transport:
 
 
 def _certificates(pem: bytes) -> bytes:
-    """The certificates of a PEM text that holds a key too."""
-    return pem[pem.index(b"-----BEGIN CERTIFICATE-----") :]
+    """The certificates of a PEM text that holds a key too. Raises Damaged."""
+    at = pem.find(b"-----BEGIN CERTIFICATE-----")
+    if at < 0:
+        raise Damaged("manager.pem holds no certificate")
+    return pem[at:]
 
 
 def _utc() -> int:

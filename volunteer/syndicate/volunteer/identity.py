@@ -169,6 +169,10 @@ def save(folder: Path, request: Request, certificate: str, authority: str) -> Id
         candidate.unlink()
         text = f"the manager sent no certificate that could be used ({_reason(error)})"
         raise BadIdentity(text) from None
-    durable.replace(folder / "ca.pem", authority)
+    shown = folder / "candidate-ca.pem"
+    durable.replace(shown, authority)
+    # The authority last, by which `joining` knows that both came: where a crash leaves the one of before
+    # beside a new key, the machine joins again. The other way round it would never.
     durable.rename(candidate, folder / "identity.pem")
+    durable.rename(shown, folder / "ca.pem")
     return made

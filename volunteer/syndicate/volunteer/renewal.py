@@ -24,6 +24,9 @@ from .way import MutualTls, NoWay
 
 _LONGEST_PAUSE_S: Final = 3600.0
 _SHORTEST_PAUSE_S: Final = 1.0
+# Where it has expired by this machine's clock, and the stream stands all the same: the clock is ahead, and
+# each try is refused until somebody sets it.
+_CLOCK_PAUSE_S: Final = 60.0
 _CALL_S: Final = 30.0
 
 _log = structlog.get_logger()
@@ -55,6 +58,8 @@ async def keep_renewed(
 
 
 def _pause(expires_in_s: float) -> float:
+    if expires_in_s <= 0:
+        return _CLOCK_PAUSE_S
     return max(_SHORTEST_PAUSE_S, min(_LONGEST_PAUSE_S, expires_in_s / 20))
 
 

@@ -269,6 +269,8 @@ def _make_room(world: World, user: UserRecord) -> None:
         raise Exhausted(
             "TOO_MANY_TOKENS", f"{user.name} has {MOST_TOKENS} tokens; revoke some", most=str(MOST_TOKENS)
         )
+    # One that a file holds would be taken for a new one at the next start.
+    ended = [t for t in ended if t.token_id != FIRST_TOKEN]
     for token in sorted(ended, key=lambda t: t.created_at.utc_ns)[: len(ended) - MOST_ENDED_TOKENS + 1]:
         if len(ended) >= MOST_ENDED_TOKENS:
             world.save_token(replace(token, forgotten=True))

@@ -49,24 +49,26 @@ class Folder:
         return (self.path / "ca.pem").exists()
 
     def make(self, authority: Signed, manager: Signed, register: Register) -> None:
-        """Make it, all or nothing. Raises Exists, OSError."""
-        self.must_not_exist()
-        fresh = self.path.with_name(f".{self.path.name}.new")
-        if fresh.exists():
-            shutil.rmtree(fresh)  # of one that was interrupted
-        fresh.mkdir(mode=0o700)
-        half = Folder(fresh)
-        half.write("ca.pem", authority.certificate.pem, 0o644)
-        half.write("ca.key", authority.key)
-        half.write("manager.pem", manager.pem)
-        half.write("register.json", register.to_json().encode())
-        half.write("lock", b"")
+        """Make it, all or nothing. Raises Exists, Busy, OSError."""
+        around = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fresh.rename(self.path)
-        except OSError:  # another one was quicker: its folder is not empty
-            shutil.rmtree(fresh)
+            # Two at once would write into one folder: one's certificate with the other's key.
+            self._wait_for(around)
             self.must_not_exist()
-            raise
+            fresh = self.path.with_name(f".{self.path.name}.new")
+            if fresh.exists():
+                shutil.rmtree(fresh)  # of one that was interrupted
+            fresh.mkdir(mode=0o700)
+            half = Folder(fresh)
+            half.write("ca.pem", authority.certificate.pem, 0o644)
+            half.write("ca.key", authority.key)
+            half.write("manager.pem", manager.pem)
+            half.write("register.json", register.to_json().encode())
+            half.write("lock", b"")
+            fresh.rename(self.path)
+            os.fsync(around)
+        finally:
+            os.close(around)
 
     def must_not_exist(self) -> None:
         """Raises Exists."""
@@ -87,14 +89,18 @@ class Folder:
         self.must_exist()
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            until = time.monotonic() + _LOCK_S
-            while not _taken(descriptor):
-                if time.monotonic() > until:
-                    raise Busy(f"another command has held {self.name} for {_LOCK_S:g} s", "Try again.")
-                time.sleep(_POLL_S)  # flock tells nobody when it is free, and its waiting has no deadline
+            self._wait_for(descriptor)
             yield
         finally:
             os.close(descriptor)
+
+    def _wait_for(self, descriptor: int) -> None:
+        """Takes the lock on what is open there. Raises Busy."""
+        until = time.monotonic() + _LOCK_S
+        while not _taken(descriptor):
+            if time.monotonic() > until:
+                raise Busy(f"another command has held {self.name} for {_LOCK_S:g} s", "Try again.")
+            time.sleep(_POLL_S)  # flock tells nobody when it is free, and its waiting has no deadline
 
     def must_exist(self) -> None:
         """Raises Unknown."""
@@ -134,7 +140,7 @@ class Folder:
 
     def register(self) -> Register:
         """What was issued. Raises Damaged, OSError."""
-        return Register.from_json((self.path / "register.json").read_text())
+        return Register.from_json((self.path / "register.json").read_bytes())
 
     # ---- writing ----------------------------------------------------------------------------------------
 

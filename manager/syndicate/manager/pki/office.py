@@ -218,8 +218,9 @@ def without_secret(token: JoinToken) -> dict[str, object]:
 
 
 def renewal_due(certificate: Certificate, now: int) -> bool:
-    """Whether so much of its life is over that it should be replaced."""
-    return now >= certificate.not_before + RENEW_AFTER * (certificate.not_after - certificate.not_before)
+    """Whether so much of its life is over that it should be replaced, or it was made by a clock far ahead."""
+    begin, end = certificate.not_before, certificate.not_after
+    return now < begin or now >= begin + RENEW_AFTER * (end - begin)
 
 
 def _long(seconds: int) -> str:

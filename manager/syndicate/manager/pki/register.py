@@ -117,8 +117,11 @@ class Register:
         whose = (certificate.kind, certificate.name)
         mine = [one.serial for one in self.issued if (one.kind, one.name) == whose]
         over = frozenset(mine[: 1 - MOST_OF_ONE])
+        # What is forgotten is refused for good: a clock that is far ahead for once is not to empty the
+        # register, so the one that was signed before this must have been later, too.
+        sure = min(now, max((one.not_before for one in self.issued), default=now))
         kept = tuple(
-            one for one in self.issued if one.not_after + _REMEMBERED_S > now and one.serial not in over
+            one for one in self.issued if one.not_after + _REMEMBERED_S > sure and one.serial not in over
         )
         line = Issued(
             certificate.serial,
@@ -140,18 +143,25 @@ class Register:
             )
 
     def without(self, name: str, now: int) -> tuple[Register, list[str]]:
-        """A volunteer's certificates revoked, and their serial numbers. Raises Unknown."""
-        gone = [one.serial for one in self.live(name, now)]
-        if not gone:
+        """A volunteer's certificates revoked, and their serial numbers. Raises Unknown.
+
+        Also those that have expired: a stream that began with one may stand, by the word of a newer one.
+        Where all have, it is still not to join again.
+        """
+        gone = self._unrevoked(name)
+        tokens = tuple(_barring(one, name) for one in self.tokens)
+        if not gone and tokens == self.tokens:
             known = "is revoked already" if self._of(name) else "has no certificate here"
             raise Unknown(f"{name} {known}", "Which are there?  syndicatectl certs list")
-        tokens = tuple(_barring(one, name) for one in self.tokens)
         return replace(self.without_serials(gone, now), tokens=tokens), gone
 
     def without_serials(self, serials: list[str], now: int) -> Register:
         """These revoked."""
         issued = tuple(replace(one, revoked_at=now) if one.serial in serials else one for one in self.issued)
         return replace(self, issued=issued)
+
+    def _unrevoked(self, name: str) -> list[str]:
+        return [one.serial for one in self._of(name) if not one.revoked_at]
 
     def _of(self, name: str) -> list[Issued]:
         return [one for one in self.issued if one.kind is Kind.VOLUNTEER and one.name == name]
@@ -190,7 +200,7 @@ class Register:
         if any(one.token_id != found.token_id for one in live):
             self.must_be_new(name, now)
         if name in found.used_by:
-            return self.without_serials([one.serial for one in live], now), found.token_id
+            return self.without_serials(self._unrevoked(name), now), found.token_id
         if len(found.used_by) >= found.uses:
             raise TokenRefused(f"the join token {found.token_id} is used up: {found.uses} joined by it")
         used = replace(found, used_by=(*found.used_by, name))
@@ -236,9 +246,9 @@ class Register:
         )
 
     @classmethod
-    def from_json(cls, text: str) -> Register:
+    def from_json(cls, text: str | bytes) -> Register:
         """Raises Damaged."""
-        try:
+        try:  # bytes that are no UTF-8 are a ValueError too
             values: dict[str, Any] = json.loads(text)
             if values["version"] != _VERSION:
                 raise Damaged(f"the register is of version {values['version']}, known here is {_VERSION}")

@@ -59,6 +59,15 @@ class AuditLog:
         """A call that the machine knows nothing of changed something."""
         self._write([Audited(caller.name, caller.token_id, peer, method, subject, True)])
 
+    async def kept(self) -> None:
+        """Until all that was written would survive a crash: before that, who called is told of nothing.
+
+        Raises Away.
+        """
+        if (stopping := self._engine.stopping) is not None:
+            raise stopping  # nothing was written any more
+        await self._engine.durable()
+
     def signed(self, volunteer_id: str, peer: str, method: str) -> None:
         """A volunteer was given a certificate."""
         node = _node(volunteer_id)

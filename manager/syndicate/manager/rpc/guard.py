@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -169,6 +169,8 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
     assert behaviour is not None  # noqa: S101 - gRPC sets exactly one
+    if inspect.isasyncgenfunction(behaviour):
+        behaviour = _writing(behaviour)
 
     read: Callable[[Any], Any] = (
         (lambda request: request) if handler.request_streaming else _strict(handler.request_deserializer)
@@ -238,21 +240,6 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         except Exception as error:  # noqa: BLE001 - as above
             await unexpected(context, error, request)
 
-    async def stream(data: Any, context: Context) -> Any:
-        try:
-            admit(context)
-            with nullcontext() if usage is None else usage.stream(callers.current()):
-                async for response in behaviour(read(data), context):
-                    yield response
-        except CoreError as error:
-            if error.denied:
-                denied(error, context, None)
-            await abort(context, error)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as above
-            await unexpected(context, error, None)
-
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -260,17 +247,22 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[bool(handler.request_streaming), bool(handler.response_streaming)]
     streams = handler.request_streaming or handler.response_streaming
-    told = (
-        stream
-        if inspect.isasyncgenfunction(behaviour)
-        else counted
-        if streams and usage is not None
-        else call
-    )
+    told = counted if streams and usage is not None else call
     # One request is decoded in the call, where the error can be told; gRPC would answer UNKNOWN with its own
     # text. Messages of a stream are decoded where they are read.
     deserializer = _lenient(handler.request_deserializer) if handler.request_streaming else None
     return make(told, deserializer, handler.response_serializer)
+
+
+def _writing(generate: Callable[[Any, Context], AsyncGenerator[Any, None]]) -> Callable[..., Any]:
+    """The handler that writes what a generator gives: one coroutine, which can be ended from outside."""
+
+    async def write(request: Any, context: Context) -> None:
+        async with aclosing(generate(request, context)) as responses:
+            async for response in responses:
+                await context.write(response)
+
+    return write
 
 
 def _ids_of(request: object) -> dict[str, object]:

@@ -122,7 +122,9 @@ class Signing:
             task.add_done_callback(lambda done: self._done(key, done, signed))
             if len(self._answers) > _MOST_REMEMBERED:
                 self._answers.popitem(last=False)
-        return (await told(task)).pem.decode()
+        made = await told(task)
+        await self._audit.kept()
+        return made.pem.decode()
 
     def _must_have_turn(self, name: str) -> None:
         """Raises Exhausted (TOO_MANY_CALLS) where one volunteer asks for one certificate after another."""

@@ -30,6 +30,7 @@ Close = Callable[[CoreError | None], None]
 class _Attached:
     volunteer_id: str
     serial: str
+    not_after: int
     close: Close
     timer: asyncio.TimerHandle | None = None
 
@@ -85,7 +86,7 @@ class Peers:
     @contextlib.contextmanager
     def attached(self, certificate: Certificate, close: Close) -> Iterator[None]:
         """Ends a stream (`close`) when its certificate is revoked, or expires without a newer one."""
-        one = _Attached(certificate.name, certificate.serial, close)
+        one = _Attached(certificate.name, certificate.serial, certificate.not_after, close)
         self._attached.append(one)
         try:
             self._look(one)
@@ -100,12 +101,20 @@ class Peers:
         self._register = register
         cut = []
         for one in self._attached:
-            line = register.find(one.serial)
-            if line is None or line.revoked_at:
+            if self._is_refused(one):
                 text = f"the certificate of {one.volunteer_id} is revoked"
                 one.close(NotAllowed("CERTIFICATE_REVOKED", text))
                 cut.append(one.volunteer_id)
         return cut
+
+    def _is_refused(self, one: _Attached) -> bool:
+        line, now = self._register.find(one.serial), self._now()
+        if line is not None and line.revoked_at:
+            return True
+        if now < one.not_after:
+            return line is None
+        # It stands by the word of a newer one; its own is forgotten some time after it has expired.
+        return self._register.until(one.volunteer_id, now) <= now
 
     def _look(self, one: _Attached) -> None:
         # The clock of certificates can be set, so it is looked at again once in a while.

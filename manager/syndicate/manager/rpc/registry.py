@@ -141,6 +141,8 @@ class Registry(VolunteersDisks, registry_pb2_grpc.RegistryServicer):
         try:
             async with asyncio.timeout(silent_s) as deadline:
                 while (message := await context.read()) is not grpc.aio.EOF:
+                    if session.ended.done():
+                        return  # it was cut off: what it still says counts no more
                     self._take(session, message)
                     # While the disk is behind nothing more is read, and gRPC's flow control stops the
                     # volunteer: it is not silent then, it is not heard.
@@ -311,4 +313,6 @@ class Registry(VolunteersDisks, registry_pb2_grpc.RegistryServicer):
             # Held from within the thread: a call that is cancelled meanwhile gives the file back too.
             file = await off(self._files, lambda: held.enter_context(self._blobs.open(sha256)))
             while chunk := await off(self._files, functools.partial(file.read, _CHUNK)):
+                if self._transport is not None:
+                    self._transport.peers.admit(context)  # it may have been revoked meanwhile
                 await context.write(pb.FetchSourceResponse(chunk=chunk))

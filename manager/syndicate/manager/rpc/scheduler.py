@@ -56,10 +56,14 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
 
     async def UploadSource(self, request_iterator: object, context: Context) -> pb.UploadSourceResponse:
         """Take a source, unless it is known."""
-        answer = await self._desk.uploads.take(context)
+        origin, audit = callers.origin(context), self._desk.audit
+
+        def stored(sha256: str) -> None:
+            audit.done(origin.caller, origin.peer, "UploadSource", f"source {sha256}")
+
+        answer = await self._desk.uploads.take(context, stored)
         if not answer.already_known:
-            origin = callers.origin(context)
-            self._desk.audit.done(origin.caller, origin.peer, "UploadSource", f"source {answer.sha256}")
+            await audit.kept()
         return answer
 
     # ---- jobs -------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,7 @@ from syndicate.v1 import scheduler_pb2 as pb
 
 from ..blobs import BlobDirectory, check_source
 from ..core.errors import Away, BadRequest, Exhausted, TooLate
+from ..core.model import Source
 from . import caller as callers
 from . import convert
 from .limits import Usage
@@ -62,15 +64,18 @@ class Uploads:
         self._usage = usage
         self._under_way = 0
 
-    async def take(self, context: Context) -> pb.UploadSourceResponse:
-        """Take a source, unless it is known. Raises CoreError as UploadSource promises."""
+    async def take(self, context: Context, stored: Callable[[str], None]) -> pb.UploadSourceResponse:
+        """Take a source, unless it is known. Raises CoreError as UploadSource promises.
+
+        `stored` is told of one that was not, also where its sender has gone meanwhile.
+        """
         if self._under_way >= _MOST_AT_ONCE:
             raise Away("MANAGER_BUSY", f"{_MOST_AT_ONCE} sources are arriving already; try again shortly")
         self._under_way += 1
         try:
             with self._usage.upload(callers.current()):
                 async with asyncio.timeout(self._timeout_s):
-                    return await self._take(context)
+                    return await self._take(context, stored)
         except TimeoutError:
             raise TooLate(
                 "UPLOAD_TOO_SLOW", f"the source did not arrive within {self._timeout_s:g} s"
@@ -83,7 +88,7 @@ class Uploads:
         known = self._blobs.known_size(sha256)
         return known if known is not None else await off(self._files, lambda: self._blobs.size(sha256))
 
-    async def _take(self, context: Context) -> pb.UploadSourceResponse:
+    async def _take(self, context: Context, stored: Callable[[str], None]) -> pb.UploadSourceResponse:
         chunk_s = self._timeout_s * _CHUNK_SHARE
         first = await self._part(context, min(_HEADER_WITHIN_S, chunk_s))
         if first is grpc.aio.EOF or first.WhichOneof("part") != "header":
@@ -102,6 +107,13 @@ class Uploads:
             raise
         clock = asyncio.get_running_loop().time
         progress = _Progress(clock())
+        source: Source | None = None
+
+        def finish() -> Source:
+            nonlocal source
+            source = upload.finish(check_source)
+            return source
+
         try:
             while True:
                 message = await self._part(context, min(chunk_s, max(progress.due - clock(), 0.0)))
@@ -114,10 +126,12 @@ class Uploads:
                 await off(self._files, functools.partial(upload.add, message.chunk))
                 progress.received += len(message.chunk)
                 progress.slowed_s += await self._slow_down(len(message.chunk))
-            source = await off(self._checks, functools.partial(upload.finish, check_source))
+            made = await off(self._checks, finish)
         finally:
+            if source is not None:
+                stored(source.sha256)
             await off(self._files, upload.abandon)
-        return pb.UploadSourceResponse(sha256=source.sha256, size=source.size)
+        return pb.UploadSourceResponse(sha256=made.sha256, size=made.size)
 
     async def _slow_down(self, size: int) -> float:
         """Waits where the user's uploads come faster than they may, and says how long that was."""

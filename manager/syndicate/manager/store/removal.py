@@ -19,12 +19,17 @@ _PARTS: Final = {
 
 
 def trim_audit(connection: sqlite3.Connection, keep: int) -> int:
-    """All lines but the newest, a few at a time; says how many. Blocks."""
+    """All lines but the newest, a few at a time; says how many. Blocks.
+
+    That of the newest job stays whatever its age: by it a start knows which jobs have their lines.
+    """
     (last,) = connection.execute("SELECT coalesce(max(line), 0) FROM audit").fetchone()
     removed = 0
     while True:
         gone = connection.execute(
-            "DELETE FROM audit WHERE line IN (SELECT line FROM audit WHERE line <= ? ORDER BY line LIMIT ?)",
+            "DELETE FROM audit WHERE line IN (SELECT line FROM audit WHERE line <= ? AND line NOT IN (SELECT "
+            "line FROM audit WHERE job_id != 0 AND allowed = 1 ORDER BY job_id DESC LIMIT 1) "
+            "ORDER BY line LIMIT ?)",
             (last - keep, _ROWS_AT_A_TIME),
         ).rowcount
         removed += gone
