@@ -75,10 +75,15 @@ def state_dir(given: str | None) -> Path:
     return Path(context.directory) / "manager" if context is not None else Path(DEFAULT_STATE)
 
 
-def run_certs(words: Sequence[str], state: Path, as_json: bool, terminal: Terminal) -> int:
-    """Runs one command of ``syndicate-manager certs`` and prints what it says. Raises CliError."""
+def run_certs(
+    words: Sequence[str], state: Path, as_json: bool, terminal: Terminal, about: Sequence[str] = ()
+) -> int:
+    """Runs one command of ``syndicate-manager certs`` and prints what it says. Raises CliError.
+
+    ``about`` names machine or token. A machine that joins chooses its name, which may look like an option.
+    """
     more = ["--json"] if as_json else []
-    said = _certs([*words, *more], state)
+    said = _certs([*words, *more, *(["--", *about] if about else [])], state)
     terminal.say(document(json.loads(said)) if as_json else said.rstrip("\n").split("\n"))
     return exit_codes.OK
 
@@ -111,9 +116,9 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
             "Another folder:  --out DIR",
             code=exit_codes.REFUSED,
         )
-    words = [verb, wish.host, "--bundle", "--days", str(wish.days)]
-    words += [word for address in wish.addresses for word in ("--address", address)]
-    made: dict[str, Any] = json.loads(_certs(words, state))
+    words = [verb, "--bundle", "--days", str(wish.days)]
+    words += [f"--address={address}" for address in wish.addresses]
+    made: dict[str, Any] = json.loads(_certs([*words, "--", wish.host], state))
     try:
         where = _send(wish, made["files"]) if wish.ssh else _write(folder, made["files"])
     except KeyboardInterrupt:
@@ -201,7 +206,7 @@ def _archive(files: dict[str, str]) -> bytes:
 def _certs(words: Sequence[str], state: Path) -> str:
     """What ``syndicate-manager certs`` prints. Raises CliError where it fails, with its own words."""
     program = Path(sys.executable).parent / "syndicate-manager"
-    command = [str(program), "certs", words[0], "--state-dir", str(state), *words[1:]]
+    command = [str(program), "certs", words[0], f"--state-dir={state}", *words[1:]]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_WITHIN_S, check=False
