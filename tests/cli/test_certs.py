@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -267,3 +268,53 @@ def test_a_join_token_is_shown_once(certs: Certs) -> None:
     assert certs("join-token", "revoke", token_id).code == 0
     assert "revoked" in certs("join-token", "list").out
     assert certs("join-token", "revoke", token_id).code == 66
+
+
+@pytest.mark.parametrize("name", ["-x", "-h", "--help", "--json", "--serial"])
+def test_a_machine_whose_name_looks_like_an_option_is_revoked(
+    certs: Certs, bare_ctl: Ctl, tmp_path: Path, name: str
+) -> None:
+    """A machine that joins chooses its name; with this one it stayed, and `-h` looked like done."""
+    office = Office(Folder(certs.state / "tls"))
+    _, token = office.create_token(1, 3600)
+    office.join(token, name, request())
+
+    ended = bare_ctl("certs", "revoke", "--state-dir", str(certs.state), "--", name)
+    assert (ended.code, ended.out.split("   ")[0]) == (0, name), ended.err
+    assert not office.folder.register().live(name, int(time.time()))
+
+
+def test_add_and_renew_take_a_name_that_looks_like_an_option(
+    certs: Certs, bare_ctl: Ctl, tmp_path: Path
+) -> None:
+    """As other commands do, behind `--`."""
+    for verb in ("add", "renew"):
+        place = str(tmp_path / verb)
+        ended = bare_ctl("certs", verb, "--state-dir", str(certs.state), "--out", place, "--", "-h")
+        assert ended.code == 0, ended.err
+        assert (tmp_path / verb / "identity.pem").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "open", "foreign"])
+def test_no_key_goes_where_somebody_else_could_swap_the_authority(
+    certs: Certs, tmp_path: Path, kind: str
+) -> None:
+    """A folder that another user laid in the way is refused; what it leads to stays, and nothing is added."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "ca.pem").write_text("precious")
+    place = theirs
+    if kind == "link":
+        place = tmp_path / "node-a"
+        place.symlink_to(theirs)
+    elif kind == "open":
+        theirs.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(theirs, 65534, 65534)
+    else:
+        pytest.skip("only root can give a folder away")
+
+    ended = certs("certs", "add", "node-a", "--out", str(place))
+    assert ended.code in (65, 71) and "Nothing was added" in ended.err
+    assert [(path.name, path.read_text()) for path in theirs.iterdir()] == [("ca.pem", "precious")]
+    assert not Office(Folder(certs.state / "tls")).folder.register().live("node-a", int(time.time()))

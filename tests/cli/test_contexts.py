@@ -383,3 +383,14 @@ def test_a_uid_without_a_home_has_no_contexts(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Path, "expanduser", nobody)
     assert resolve(Given(), {}).manager == "127.0.0.1:7000"
     assert Contexts({}).names() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is let into anybody's file")
+def test_a_context_that_another_user_laid_there_is_refused(tmp_path: Path, folder: Path) -> None:
+    """It would say to whom root's token is sent; the files of the folder's owner are good for root, too."""
+    environ = environment(tmp_path)
+    os.chown(folder / "uni.toml", 65534, 65534)
+    with pytest.raises(CliError, match="it belongs to another user, uid 65534"):
+        Contexts(environ).get("uni")
+    os.chown(folder, 65534, 65534)
+    assert Contexts(environ).get("uni") is not None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -132,3 +134,25 @@ def test_a_clock_that_is_off_is_told_with_the_offset(
     finally:
         server.stop(0).wait()
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("found", "taken"),
+    [(("127.0.0.1", "::1"), True), (("10.9.9.9",), False), (("127.0.0.1", "10.9.9.9"), False), ((), True)],
+)
+def test_clear_text_follows_localhost_to_no_other_machine(
+    monkeypatch: pytest.MonkeyPatch, found: tuple[str, ...], taken: bool
+) -> None:
+    """Where /etc/hosts does not have the name, whoever answers for it would be sent the token."""
+
+    def lookup(*_words: Any, **_options: Any) -> list[Any]:
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    if taken:
+        SchedulerClient("localhost:1", "t", insecure=True).close()
+    else:
+        with pytest.raises(NotTrusted, match=r"10\.9\.9\.9"):
+            SchedulerClient("localhost:1", "t", insecure=True)

@@ -107,3 +107,32 @@ async def test_a_flood_of_denied_calls_makes_few_lines(manager: Running) -> None
         ("", "WhoAmI", "BAD_TOKEN"),
         ("alice", "ListAudit", "ROLE_TOO_LOW"),
     ]
+
+
+async def test_who_has_no_token_writes_nothing_of_his_own_into_the_log(manager: Running) -> None:
+    """Neither a method that there is not, nor the name of somebody whose token's id he knows."""
+    alice = await join(manager, "alice")
+    call = manager.channel.unary_unary("/x/admin-was-here", lambda data: data, lambda data: data)
+    for token in ("no-token", f"syn_{alice.token_id}_wrong"):
+        with pytest.raises(ERROR):
+            await call(b"", metadata=bearer(token), timeout=WAIT_S)
+        with pytest.raises(ERROR):
+            await alice.stub.WhoAmI(pb.WhoAmIRequest(), metadata=bearer(token), timeout=WAIT_S)
+
+    lines = await audit(manager, denied=True)
+    assert {(line.who, line.token_id, line.method) for line in lines} == {
+        ("", "", "unknown"),
+        ("", "", "WhoAmI"),
+    }
+
+
+async def test_of_a_revoked_token_the_log_tells_whose_it_was(manager: Running) -> None:
+    """Its secret was right, so its user, or whoever has it from there, did call."""
+    alice = await join(manager, "alice")
+    request = pb.RevokeTokenRequest(request_id=new_id(), token_id=alice.token_id)
+    await alice.stub.RevokeToken(request, **alice.says)
+    with pytest.raises(ERROR):
+        await alice.stub.WhoAmI(pb.WhoAmIRequest(), **alice.says)
+
+    (line,) = await audit(manager, denied=True)
+    assert (line.who, line.token_id, line.reason) == ("alice", alice.token_id, "BAD_TOKEN")

@@ -6,13 +6,19 @@ import re
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from syndicate.manager.core.audit import MOST_KINDS, WINDOW_NS, Denials
+from syndicate.manager.core.audit import KINDS_A_DAY, MOST_KINDS, WINDOW_NS, Denials
 from syndicate.manager.core.user_events import Audited
 
 
-def denial(peer: str = "10.0.0.9", subject: str = "", reason: str = "BAD_TOKEN") -> Audited:
+def denial(
+    peer: str = "10.0.0.9",
+    subject: str = "",
+    reason: str = "BAD_TOKEN",
+    who: str = "",
+    method: str = "Submit",
+) -> Audited:
     """One denied call."""
-    return Audited("", "", peer, "Submit", subject, False, reason)
+    return Audited(who, "", peer, method, subject, False, reason)
 
 
 def test_the_first_is_told_at_once_and_the_rest_in_one_line() -> None:
@@ -42,6 +48,35 @@ def test_what_is_left_is_told_at_the_end() -> None:
     denials.note(denial(), 1)
     assert [line.subject for line in denials.rest()] == ["1 more like this"]
     assert denials.rest() == []
+
+
+def test_nobody_hides_what_somebody_else_was_denied() -> None:
+    """Whoever has no credential makes as many kinds as he likes; a user's denial is told with the name."""
+    denials = Denials()
+    for host in range(2 * MOST_KINDS):
+        denials.note(denial(peer=f"host-{host}"), host)
+    theirs = denial(who="alice", reason="ROLE_TOO_LOW")
+    assert denials.note(theirs, 2 * MOST_KINDS) == [theirs]
+
+
+def test_what_is_of_too_many_kinds_still_tells_whose_it_is() -> None:
+    """The line has no method and no host, but the caller."""
+    denials = Denials()
+    for number in range(MOST_KINDS):
+        denials.note(denial(who="alice", method=f"m{number}"), 0)
+    (line,) = denials.note(denial(who="alice", method="another"), 1)
+    assert (line.who, line.peer, line.method, line.subject) == ("alice", "", "", "of many kinds")
+
+
+def test_nobody_pushes_others_out_of_the_log() -> None:
+    """Hosts without end, all day long: no more lines than a student's calls make, and two a minute."""
+    denials, lines, minutes = Denials(), 0, 24 * 60
+    for minute in range(minutes):
+        for host in range(MOST_KINDS + 1):
+            for _ in range(2):
+                lines += len(denials.note(denial(peer=f"{minute}-{host}"), minute * WINDOW_NS))
+    lines += len(denials.rest())
+    assert lines <= 2 * 2 * KINDS_A_DAY + 2 * minutes
 
 
 def calls_in(line: Audited) -> int:

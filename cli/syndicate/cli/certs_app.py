@@ -32,8 +32,8 @@ HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="The volunteer
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _run(words: list[str], state: str | None, as_json: bool) -> None:
-    raise typer.Exit(run_certs(words, state_dir(state), as_json, this_terminal()))
+def _run(words: list[str], state: str | None, as_json: bool, *about: str) -> None:
+    raise typer.Exit(run_certs(words, state_dir(state), as_json, this_terminal(), about))
 
 
 @certs_app.command()
@@ -47,7 +47,7 @@ def init(
 
     --address says by which names and addresses the manager is called, beside localhost.
     """
-    words = ["init", *_addresses(addresses), *(["--cluster", cluster] if cluster else [])]
+    words = ["init", *_addresses(addresses), *([f"--cluster={cluster}"] if cluster else [])]
     _run(words, state, json)
 
 
@@ -100,7 +100,7 @@ def list_certs(state: StateOption = None, json: JsonOption = False) -> None:
 @certs_app.command()
 def revoke(host: HostArgument, state: StateOption = None, json: JsonOption = False) -> None:
     """Refuses a volunteer from now on, and cuts it off."""
-    _run(["revoke", host], state, json)
+    _run(["revoke"], state, json, host)
 
 
 @join_app.command()
@@ -111,7 +111,7 @@ def create(
     json: JsonOption = False,
 ) -> None:
     """Makes a join token. It is shown once."""
-    _run(["token-create", "--uses", str(uses), "--ttl", ttl], state, json)
+    _run(["token-create", f"--uses={uses}", f"--ttl={ttl}"], state, json)
 
 
 @join_app.command("list")
@@ -127,8 +127,8 @@ def revoke_token(
     json: JsonOption = False,
 ) -> None:
     """Lets nobody join by it any more; who has joined stays."""
-    _run(["token-revoke", token_id], state, json)
+    _run(["token-revoke"], state, json, token_id)
 
 
 def _addresses(addresses: list[str] | None) -> list[str]:
-    return [word for address in addresses or () for word in ("--address", address)]
+    return [f"--address={address}" for address in addresses or ()]

@@ -13,9 +13,10 @@ import ipaddress
 import json
 import os
 import shlex
+import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,10 +76,15 @@ def state_dir(given: str | None) -> Path:
     return Path(context.directory) / "manager" if context is not None else Path(DEFAULT_STATE)
 
 
-def run_certs(words: Sequence[str], state: Path, as_json: bool, terminal: Terminal) -> int:
-    """Runs one command of ``syndicate-manager certs`` and prints what it says. Raises CliError."""
+def run_certs(
+    words: Sequence[str], state: Path, as_json: bool, terminal: Terminal, about: Sequence[str] = ()
+) -> int:
+    """Runs one command of ``syndicate-manager certs`` and prints what it says. Raises CliError.
+
+    ``about`` names machine or token. A machine that joins chooses its name, which may look like an option.
+    """
     more = ["--json"] if as_json else []
-    said = _certs([*words, *more], state)
+    said = _certs([*words, *more, *(["--", *about] if about else [])], state)
     terminal.say(document(json.loads(said)) if as_json else said.rstrip("\n").split("\n"))
     return exit_codes.OK
 
@@ -111,9 +117,9 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
             "Another folder:  --out DIR",
             code=exit_codes.REFUSED,
         )
-    words = [verb, wish.host, "--bundle", "--days", str(wish.days)]
-    words += [word for address in wish.addresses for word in ("--address", address)]
-    made: dict[str, Any] = json.loads(_certs(words, state))
+    words = [verb, "--bundle", "--days", str(wish.days)]
+    words += [f"--address={address}" for address in wish.addresses]
+    made: dict[str, Any] = json.loads(_certs([*words, "--", wish.host], state))
     try:
         where = _send(wish, made["files"]) if wish.ssh else _write(folder, made["files"])
     except KeyboardInterrupt:
@@ -145,25 +151,55 @@ def _next(wish: HostWish, where: str, expires_at: int) -> list[str]:
 
 def _write(folder: Path, files: dict[str, str]) -> str:
     """Both or none."""
-    made: list[Path] = []
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, text in files.items():
-            mode = 0o644 if name == "ca.pem" else 0o600
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            (folder / name).unlink(missing_ok=True)
-            made.append(folder / name)
-            with os.fdopen(os.open(folder / name, flags, mode), "w") as file:
-                file.write(text)
+        with _own(folder) as at:
+            _write_all(at, files)
     except OSError as error:
-        for path in made:
-            with contextlib.suppress(OSError):  # what failed is told; a half-written key is no use to anybody
-                path.unlink()
         raise CliError(
             f"{error.filename or folder} cannot be written ({(error.strerror or str(error)).lower()})",
             code=exit_codes.BAD_MACHINE,
         ) from None
     return str(folder)
+
+
+@contextlib.contextmanager
+def _own(folder: Path) -> Iterator[int]:
+    """The folder as a descriptor, never through a link. Raises CliError, OSError.
+
+    Whoever else could write to it could put another authority there, and the machine would obey that one.
+    """
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(at)
+        by_group = found.st_mode & stat.S_IWGRP and found.st_gid != os.getegid()
+        if found.st_uid != os.geteuid() or by_group or found.st_mode & stat.S_IWOTH:
+            raise CliError(
+                f"others can write to {folder}, and could replace what a machine is to trust",
+                "Another folder:  --out DIR",
+                code=exit_codes.REFUSED,
+            )
+        yield at
+    finally:
+        os.close(at)
+
+
+def _write_all(at: int, files: dict[str, str]) -> None:
+    made: list[str] = []
+    try:
+        for name, text in files.items():
+            mode = 0o644 if name == "ca.pem" else 0o600
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=at)
+            made.append(name)
+            with os.fdopen(os.open(name, flags, mode, dir_fd=at), "w") as file:
+                file.write(text)
+    except OSError:
+        for name in made:
+            with contextlib.suppress(OSError):  # what failed is told; a half-written key is no use to anybody
+                os.unlink(name, dir_fd=at)
+        raise
 
 
 def _send(wish: HostWish, files: dict[str, str]) -> str:
@@ -201,7 +237,7 @@ def _archive(files: dict[str, str]) -> bytes:
 def _certs(words: Sequence[str], state: Path) -> str:
     """What ``syndicate-manager certs`` prints. Raises CliError where it fails, with its own words."""
     program = Path(sys.executable).parent / "syndicate-manager"
-    command = [str(program), "certs", words[0], "--state-dir", str(state), *words[1:]]
+    command = [str(program), "certs", words[0], f"--state-dir={state}", *words[1:]]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_WITHIN_S, check=False

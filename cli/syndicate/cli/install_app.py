@@ -163,7 +163,7 @@ def _certify(addresses: Sequence[str], wish: ManagerWish, terminal: Terminal) ->
     else:
         verb, names = "init", list(addresses) or _own_names(wish)
     if names:
-        run_certs([verb, *(word for name in names for word in ("--address", name))], state, False, terminal)
+        run_certs([verb, *(f"--address={name}" for name in names)], state, False, terminal)
 
 
 def _own_names(wish: ManagerWish) -> list[str]:

@@ -37,6 +37,7 @@ class PrivateFolder:
         """The text of a file of its owner's alone; None for no file. Raises CliError for any other."""
         path = self.path / name
         try:
+            owner = os.stat(self.path).st_uid
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
@@ -46,6 +47,9 @@ class PrivateFolder:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise _unreadable(path, "it is no plain file")
+            # Root is let into anybody's file: one that was laid here would say whom a token is sent to.
+            if found.st_uid not in (os.geteuid(), owner):
+                raise _unreadable(path, f"it belongs to another user, uid {found.st_uid}")
             if found.st_mode & 0o077:
                 raise CliError(
                     f"{path} is open to others on this machine",

@@ -26,6 +26,7 @@ def open_channel(
     if insecure:
         if not is_loopback(address):
             raise NotTrusted(f"{address} is another machine: clear text is for this machine only")
+        _must_lead_here(address)
         return grpc.insecure_channel(address, options=options)
     roots = None if ca is None else read_ca(ca)
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options=options)
@@ -109,6 +110,20 @@ def is_loopback(address: str) -> bool:
         return address.startswith("unix:") or host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _must_lead_here(address: str) -> None:
+    """Raises NotTrusted where `localhost` is looked up as another machine: the token would be read there."""
+    if address.rpartition(":")[0] != "localhost":
+        return
+    try:
+        found = {str(one[4][0]) for one in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return  # nor does gRPC find one then
+    if far := sorted(one for one in found if not ipaddress.ip_address(one).is_loopback):
+        raise NotTrusted(
+            f"localhost is {', '.join(far)} here, another machine: clear text is for this machine only"
+        )
 
 
 def _shown(address: str) -> list[bytes]:

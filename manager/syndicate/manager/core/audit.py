@@ -1,8 +1,10 @@
-"""What goes into the audit log of calls that are denied: a flood of them makes few lines.
+"""What goes into the audit log of calls that are denied: a flood makes few lines, and hides no other's.
 
 Denials of one kind are those of one caller from one host to one method for one reason. The first is told at
 once; the others of the next minute are counted, and told in one line when it is over. So a kind makes two
-lines a minute at most. Beyond `MOST_KINDS` at a time, all further ones are one kind together.
+lines a minute at most. Beyond `MOST_KINDS` of one caller at a time, and beyond `KINDS_A_DAY`, all further
+ones of that caller are one kind together. All whom nobody knows are one caller: they choose their hosts and
+what they say, so they could push everything else out of a log that holds so many lines.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from .bucket import Bucket
 from .user_events import Audited
 
 WINDOW_NS: Final = 60 * 1_000_000_000
 MOST_KINDS: Final = 256
-_OTHERS: Final = Audited("", "", "", "", "", False, "")
+# As many lines, at two a kind, as a student's calls may make that change something.
+KINDS_A_DAY: Final = 2_500
+_DAY_S: Final = 86_400.0
 
 _Kind = tuple[str, str, str, str, str]
 
@@ -28,24 +33,33 @@ class _Seen:
     untold: int = 0
 
 
+@dataclass(slots=True)
+class _Share:
+    """What one caller has of the log: kinds that are open, and what it used of a day's."""
+
+    kinds: int
+    used: Bucket
+
+
 class Denials:
     """The denials of the last minute."""
 
     def __init__(self) -> None:
+        # In the order of their windows' ends, which are all as long.
         self._seen: dict[_Kind, _Seen] = {}
+        self._shares: dict[str, _Share] = {}
 
     def note(self, denial: Audited, now_ns: int) -> list[Audited]:
         """A call was denied; what is to be written now."""
         lines = self.due(now_ns)
         kind = (denial.who, denial.token_id, denial.peer, denial.method, denial.reason)
-        if kind not in self._seen and len(self._seen) >= MOST_KINDS:
-            kind, denial = (
-                ("", "", "", "", ""),
-                replace(_OTHERS, subject="of many kinds", reason=denial.reason),
-            )
+        if kind not in self._seen and not self._has_room(denial.who, now_ns):
+            kind = (denial.who, "", "", "", "")
+            denial = Audited(denial.who, "", "", "", "of many kinds", False, denial.reason)
         seen = self._seen.get(kind)
         if seen is None:
             self._seen[kind] = _Seen(now_ns + WINDOW_NS, denial)
+            self._shares[denial.who].kinds += 1
             return [*lines, denial]
         seen.untold += 1
         seen.last = denial
@@ -53,16 +67,30 @@ class Denials:
 
     def due(self, now_ns: int) -> list[Audited]:
         """What is to be written of kinds whose minute is over."""
-        return self._end([kind for kind, seen in self._seen.items() if seen.until_ns <= now_ns])
+        over = []
+        for kind, seen in self._seen.items():
+            if seen.until_ns > now_ns:
+                break
+            over.append(kind)
+        return self._end(over)
 
     def rest(self) -> list[Audited]:
         """What is to be written before the manager stops."""
         return self._end(list(self._seen))
 
+    def _has_room(self, who: str, now_ns: int) -> bool:
+        """Whether another kind of this caller is told by itself; it is counted then."""
+        # One of each user and volunteer that was ever denied: there are no more than there are of these.
+        share = self._shares.setdefault(who, _Share(0, Bucket()))
+        if share.kinds >= MOST_KINDS:
+            return False
+        return not share.used.take(now_ns, KINDS_A_DAY / _DAY_S, KINDS_A_DAY)
+
     def _end(self, over: list[_Kind]) -> list[Audited]:
         lines = []
         for kind in over:
             seen = self._seen.pop(kind)
+            self._shares[seen.last.who].kinds -= 1
             if seen.untold:
                 more = f"{seen.untold:,} more like this"
                 subject = f"{seen.last.subject}, and {more}" if seen.last.subject else more

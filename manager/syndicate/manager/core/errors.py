@@ -37,6 +37,8 @@ class NotKnown(CoreError):
     """Nobody is known by this credential, or nobody who may call now."""
 
     denied = True
+    # The token whose secret was right all the same; for the audit log alone.
+    token_id = ""
 
 
 class BadRequest(CoreError):

@@ -42,8 +42,9 @@ class AuditLog:
     ) -> None:
         """A call was denied.
 
-        `token_id` is of the token where that is known and its user is not let in, `named` the job that the
-        call names beside its request (0 for none), `volunteer` the name in the certificate that it came with.
+        `token_id` is of the token whose secret was sent, where its user is not let in, `named` the job that
+        the call names beside its request (0 for none), `volunteer` the name in the certificate that it came
+        with.
         """
         self.by_reason.add(error.reason)
         subject, job_id = subject_of(request)

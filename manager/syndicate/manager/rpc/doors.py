@@ -105,7 +105,11 @@ class UsersDoor:
         record = self._engine.machine.token(token_id)
         if record is None or not opens(record, secret):
             raise bad_token()
-        caller = self._caller(record)
+        try:
+            caller = self._caller(record)
+        except NotKnown as error:
+            error.token_id = token_id
+            raise
         self._used.add(token_id)
         return caller
 

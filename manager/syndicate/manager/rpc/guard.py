@@ -21,8 +21,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from ..core.access import Caller
-from ..core.errors import BadRequest, CoreError
-from ..core.users import parts_of
+from ..core.errors import BadRequest, CoreError, NotKnown
 from . import caller as callers
 from .audit import AuditLog
 from .doors import Door
@@ -36,6 +35,8 @@ _OPEN: Final = "/grpc.health.v1.Health/Check"
 _BEARER: Final = "Bearer "
 _FIRST_WORD_WITHIN_S: Final = 1.0
 _LONGEST_ID: Final = 64
+# What the audit log has in the place of a method that is none of the listener's.
+_NO_METHOD: Final = "unknown"
 
 _log = structlog.get_logger()
 
@@ -117,12 +118,15 @@ class Guard(grpc.GenericRpcHandler):
             if caller is not None:
                 callers.enter(caller, named)
         except CoreError as error:
-            return self._refusal(error, caller, token, method)
+            return self._refusal(error, caller, method)
         return handler
 
-    def _refusal(self, error: CoreError, caller: Caller | None, token: str, method: str) -> Handler:
-        # A token's id is no secret, and tells of a revoked one whose it was.
-        token_id = parts_of(token)[0] if caller is None else caller.token_id
+    def _refusal(self, error: CoreError, caller: Caller | None, method: str) -> Handler:
+        # A token's id is no secret: it tells whose a revoked one was, but only where the rest of it is right.
+        known = error.token_id if isinstance(error, NotKnown) else ""
+        token_id = known if caller is None else caller.token_id
+        # Callers without a credential choose the name, and it would stand in the audit log.
+        method = method if method in self._methods else _NO_METHOD
 
         def told(context: Context) -> None:
             _tell_denied(self._watch, error, caller, token_id, method, context, None)
