@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from syndicate.cli import certs_commands
 from syndicate.manager.pki import Folder, Office
 
 from tests.cli.conftest import Ctl, Outcome
@@ -154,6 +158,76 @@ def test_a_manager_that_does_not_answer_is_told_and_nothing_is_added(certs: Cert
     }
 
 
+@pytest.mark.parametrize("to", ["group", "command"])
+@pytest.mark.parametrize("verb", ["add", "renew"])
+def test_ctrl_c_leaves_no_certificate_without_its_key(
+    certs: Certs, tmp_path: Path, verb: str, to: str
+) -> None:
+    """While the manager is waited for, it is signed already: nobody gets its key, so it is refused."""
+    script = Path(sys.executable).with_name("syndicatectl")
+    words = [
+        str(script),
+        "certs",
+        verb,
+        "node-a",
+        "--out",
+        str(tmp_path / "a"),
+        "--state-dir",
+        str(certs.state),
+    ]
+    with saying_nothing(certs.state / "tls") as asked:
+        command = subprocess.Popen(
+            words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert asked.wait(60), "the manager was asked"
+        if to == "group":
+            os.killpg(command.pid, signal.SIGINT)
+        else:
+            command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=60)
+    assert (command.returncode, out) == (130, "") and "interrupted" in err and "Traceback" not in err
+    listed = certs("certs", "list", "--json").document["certificates"]
+    assert [one["state"] for one in listed if one["name"] == "node-a"] == ["revoked"]
+    assert not (tmp_path / "a").exists()
+    assert certs("certs", "add", "node-a", "--out", str(tmp_path / "b")).code == 0
+
+
+def test_what_is_waited_for_is_told(certs: Certs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, on standard error; what comes then is as it is without."""
+    monkeypatch.setattr(certs_commands, "_QUIET_S", 0.001)
+    ended = certs("certs", "list", "--json")
+    assert ended.document["cluster"] == "lab"
+    assert ended.err.count("waits for") == 1 and ended.err.count("\n") == 1
+
+
+@contextmanager
+def saying_nothing(folder: Path) -> Iterator[threading.Event]:
+    """A manager's socket behind which everybody is let in and nobody answered."""
+    asked, held = threading.Event(), []
+
+    def serve(listening: socket.socket) -> None:
+        with suppress(OSError):  # it is closed in the end
+            while True:
+                held.append(listening.accept()[0])
+                asked.set()
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(f"/proc/self/fd/{descriptor}/control")
+        listening.listen()
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield asked
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+            for one in held:
+                one.close()
+            (folder / "control").unlink()
+            os.close(descriptor)
+
+
 @contextmanager
 def hanging_up(folder: Path) -> Iterator[None]:
     """A manager's socket behind which nobody says a word."""
@@ -253,4 +327,22 @@ def test_a_join_token_is_shown_once(certs: Certs) -> None:
     assert secret not in json.dumps(certs("join-token", "list", "--json").document)
     assert certs("join-token", "revoke", token_id).code == 0
     assert "revoked" in certs("join-token", "list").out
-    assert certs("join-token", "revoke", token_id).code == 66
+    again = certs("join-token", "revoke", token_id)
+    assert again.code == 66 and f"{token_id} is revoked already" in again.err
+
+
+def test_a_whole_join_token_is_taken_for_its_id_and_repeated_nowhere(certs: Certs) -> None:
+    """Whoever has seen a token has all of it; also where it stands in a wrong place no error shows it."""
+    made = certs("join-token", "create", "--json").document
+    token_id, _, secret = made["token"].partition(".")
+    ended = certs("join-token", "revoke", made["token"])
+    assert (ended.code, ended.out) == (0, f"{token_id}   revoked\n")
+    stranger = f"0123abcd.{secret}"
+    for words in (
+        ("join-token", "revoke", stranger),
+        ("certs", "add", stranger),
+        ("certs", "revoke", stranger),
+    ):
+        refused = certs(*words)
+        assert refused.code in (65, 66) and "0123abcd" in refused.err
+        assert secret not in refused.err + refused.out

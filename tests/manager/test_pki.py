@@ -244,6 +244,7 @@ def test_a_lost_key_is_told_and_nothing_is_half_done(at_work: Office) -> None:
         lambda: at_work.renew_manager(),
         lambda: at_work.join(text, "node-j", request()),
         lambda: at_work.sign_again(holder, request()),
+        lambda: at_work.create_token(1, 3600),  # nobody could join by it
     ):
         with pytest.raises(KeyLost, match="is gone: nothing can be signed"):
             work()

@@ -127,7 +127,8 @@ def revoke_token(
     json: JsonOption = False,
 ) -> None:
     """Lets nobody join by it any more; who has joined stays."""
-    _run(["token-revoke", token_id], state, json)
+    # Of a whole token the secret goes onto no further command line.
+    _run(["token-revoke", token_id.partition(".")[0]], state, json)
 
 
 def _addresses(addresses: list[str] | None) -> list[str]:

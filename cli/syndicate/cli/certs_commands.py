@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,10 @@ from syndicate.cli.terminal import Terminal
 DEFAULT_STATE = "/var/lib/syndicate"
 REMOTE_FOLDER = "/var/lib/syndicate-volunteer/tls"
 _WITHIN_S = 60.0
+_QUIET_S = 2.0
+"""After so long it is told what is waited for."""
+_TAKE_BACK_S = 10.0
+"""Within it an interrupted command has taken back what it had begun."""
 _SSH_S = 120.0
 # Of syndicate-manager's exit codes the one that this command does not have.
 _CODES = {74: exit_codes.BAD_MACHINE}
@@ -78,7 +83,7 @@ def state_dir(given: str | None) -> Path:
 def run_certs(words: Sequence[str], state: Path, as_json: bool, terminal: Terminal) -> int:
     """Runs one command of ``syndicate-manager certs`` and prints what it says. Raises CliError."""
     more = ["--json"] if as_json else []
-    said = _certs([*words, *more], state)
+    said = _certs([*words, *more], state, terminal)
     terminal.say(document(json.loads(said)) if as_json else said.rstrip("\n").split("\n"))
     return exit_codes.OK
 
@@ -113,7 +118,11 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
         )
     words = [verb, wish.host, "--bundle", "--days", str(wish.days)]
     words += [word for address in wish.addresses for word in ("--address", address)]
-    made: dict[str, Any] = json.loads(_certs(words, state))
+    try:
+        made: dict[str, Any] = json.loads(_certs(words, state, terminal))
+    except _DoneAnyway as late:
+        _certs(["revoke", "--serial", json.loads(late.said)["serial"]], state)
+        raise KeyboardInterrupt from None
     try:
         where = _send(wish, made["files"]) if wish.ssh else _write(folder, made["files"])
     except KeyboardInterrupt:
@@ -198,14 +207,23 @@ def _archive(files: dict[str, str]) -> bytes:
     return packed.getvalue()
 
 
-def _certs(words: Sequence[str], state: Path) -> str:
-    """What ``syndicate-manager certs`` prints. Raises CliError where it fails, with its own words."""
+class _DoneAnyway(KeyboardInterrupt):
+    """Ctrl-C came when the command had done its work, and told it: ``said``."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self.said = said
+
+
+def _certs(words: Sequence[str], state: Path, terminal: Terminal | None = None) -> str:
+    """What ``syndicate-manager certs`` prints. Raises CliError where it fails, with its own words.
+
+    A terminal is told what is waited for. Ctrl-C is passed on, and what was begun is taken back first.
+    """
     program = Path(sys.executable).parent / "syndicate-manager"
     command = [str(program), "certs", words[0], "--state-dir", str(state), *words[1:]]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_WITHIN_S, check=False
-        )
+        done = _run(command, terminal)
     except FileNotFoundError:
         raise CliError(
             f"syndicate-manager is not installed beside {sys.executable}",
@@ -223,3 +241,36 @@ def _certs(words: Sequence[str], state: Path) -> str:
             code=code if code in exit_codes.MEANINGS else exit_codes.INTERNAL,
         )
     return done.stdout
+
+
+def _run(command: Sequence[str], terminal: Terminal | None) -> subprocess.CompletedProcess[str]:
+    # A session of its own: the terminal's Ctrl-C reaches this process alone, which passes it on and waits.
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            try:
+                out, err = process.communicate(timeout=_QUIET_S if terminal is not None else _WITHIN_S)
+            except subprocess.TimeoutExpired:
+                if terminal is None:
+                    raise
+                terminal.note(
+                    f"(waits for the manager, or another such command, for at most {_WITHIN_S:g} s)"
+                )
+                out, err = process.communicate(timeout=_WITHIN_S)
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, err = process.communicate(timeout=_TAKE_BACK_S)
+                if process.returncode == 0:
+                    raise _DoneAnyway(out) from None
+            raise
+        finally:
+            if process.poll() is None:
+                process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
