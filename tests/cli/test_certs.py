@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from syndicate.cli import certs_commands
+from syndicate.cli.terminal import Terminal
 from syndicate.manager.pki import Folder, Office
 
 from tests.cli.conftest import Ctl, Outcome
@@ -310,6 +311,40 @@ def test_bad_input_changes_nothing(
     assert (certs.state / "tls" / "register.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--out", "x"), ("--ssh", "root@node-a"), ("--days", "5"), ("--ssh-folder", "/x")],
+    ids=lambda w: w[0],
+)
+def test_renew_without_a_host_refuses_what_is_for_hosts(certs: Certs, words: tuple[str, ...]) -> None:
+    """Whoever forgot the host is not given another certificate of the manager's."""
+    before = (certs.state / "tls" / "manager.pem").read_bytes()
+    ended = certs("certs", "renew", *words)
+    assert (ended.code, ended.out) == (64, "")
+    assert f"{words[0]} is for a volunteer's certificate" in ended.err and "certs renew HOST" in ended.err
+    assert (certs.state / "tls" / "manager.pem").read_bytes() == before
+
+
+def test_lists_fit_the_terminal(certs: Certs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 80 columns nothing is broken, and what is needed is there; other outputs have all of it."""
+    certs("certs", "add", "a" * 63, "--out", str(tmp_path / "a"))
+    made = certs("join-token", "create", "--uses", "40", "--json").document
+    for number in range(12):
+        Office(Folder(certs.state / "tls")).join(made["token"], f"machine-{number}", request())
+    listed = certs("certs", "list", "--json").document
+    wide = certs("certs", "list").out
+    assert all(one["serial"] in wide and one["name"] in wide for one in listed["certificates"])
+    assert (
+        "machine-0, " in certs("join-token", "list").out and "machine-11\n" in certs("join-token", "list").out
+    )
+    monkeypatch.setattr(Terminal, "room", property(lambda self: 80))
+    for words in (("certs", "list"), ("join-token", "list")):
+        lines = certs(*words).out.splitlines()
+        assert max(map(len, lines)) <= 80, lines
+        assert "EXPIRES" in " ".join(lines) and "good" in lines[-1]
+    assert listed["fingerprint"] in certs("certs", "list").out, "whole, to be copied"
+
+
 def test_without_an_authority_the_first_step_is_named(bare_ctl: Ctl, tmp_path: Path) -> None:
     """66."""
     ended = Certs(bare_ctl, tmp_path)("certs", "add", "node-a")
@@ -318,7 +353,7 @@ def test_without_an_authority_the_first_step_is_named(bare_ctl: Ctl, tmp_path: P
 
 def test_a_join_token_is_shown_once(certs: Certs) -> None:
     """With the fingerprint beside it; lists have its id alone."""
-    made = certs("join-token", "create", "--uses", "3", "--ttl", "2h", "--json").document
+    made = certs("join-token", "create", "--uses", "3", "--ttl", "1h60m", "--json").document
     token_id, _, secret = made["token"].partition(".")
     assert made["ca_fingerprint"].startswith("sha256:") and made["uses"] == 3
     assert made["expires_at"] - made["made_at"] == 7200

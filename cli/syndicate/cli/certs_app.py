@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
+from syndicate.cli import exit_codes
 from syndicate.cli.certs_commands import REMOTE_FOLDER, HostWish, hand_over, run_certs, state_dir
+from syndicate.cli.failure import CliError
 from syndicate.cli.groups import Group
 from syndicate.cli.terminal import this_terminal
 
@@ -86,6 +89,9 @@ def renew(
     Both renew themselves while they run; this is for one that was away for too long, or got another name.
     """
     if not host:
+        _only_with_host(
+            {"--out": out, "--ssh": ssh, "--days": days != 90, "--ssh-folder": ssh_folder != REMOTE_FOLDER}
+        )
         _run(["renew", *_addresses(addresses)], state, json)
     wish = HostWish(host, addresses or (), days, out, ssh, ssh_folder, json)
     raise typer.Exit(hand_over("renew", wish, state_dir(state), this_terminal()))
@@ -106,7 +112,7 @@ def revoke(host: HostArgument, state: StateOption = None, json: JsonOption = Fal
 @join_app.command()
 def create(
     uses: Annotated[int, typer.Option("--uses", metavar="N", help="How many machines may join by it.")] = 1,
-    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="90s, 30m, 24h, 7d.")] = "24h",
+    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="90s, 1h30m, 24h, 7d.")] = "24h",
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -133,3 +139,13 @@ def revoke_token(
 
 def _addresses(addresses: list[str] | None) -> list[str]:
     return [word for address in addresses or () for word in ("--address", address)]
+
+
+def _only_with_host(given: Mapping[str, object]) -> None:
+    """Raises CliError for an option that means nothing for the manager's own certificate."""
+    for option in (name for name, value in given.items() if value):
+        raise CliError(
+            f"{option} is for a volunteer's certificate, and no HOST is named",
+            f"A volunteer's:  syndicatectl certs renew HOST {option} …     The manager's:  without it",
+            code=exit_codes.USAGE,
+        )

@@ -16,7 +16,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 from syndicate.cli import exit_codes
 from syndicate.cli.context import context_path, read_context
 from syndicate.cli.failure import CliError
+from syndicate.cli.render.certificates import certificates_list, join_tokens_list
 from syndicate.cli.render.plain import document
 from syndicate.cli.terminal import Terminal
 
@@ -38,6 +39,10 @@ _TAKE_BACK_S = 10.0
 _SSH_S = 120.0
 # Of syndicate-manager's exit codes the one that this command does not have.
 _CODES = {74: exit_codes.BAD_MACHINE}
+_LISTS: Mapping[str, Callable[[Mapping[str, Any], int, str], list[str]]] = {
+    "list": certificates_list,
+    "token-list": join_tokens_list,
+}
 # The folder and both files become those of the owner of the folder above, the volunteer's state. What was
 # there stays until all of it has come. Owner and mode are set where that owner cannot lay links.
 _INSTALL = """\
@@ -82,9 +87,14 @@ def state_dir(given: str | None) -> Path:
 
 def run_certs(words: Sequence[str], state: Path, as_json: bool, terminal: Terminal) -> int:
     """Runs one command of ``syndicate-manager certs`` and prints what it says. Raises CliError."""
-    more = ["--json"] if as_json else []
-    said = _certs([*words, *more], state, terminal)
-    terminal.say(document(json.loads(said)) if as_json else said.rstrip("\n").split("\n"))
+    drawn = _LISTS.get(words[0])
+    said = _certs([*words, *(["--json"] if as_json or drawn else [])], state, terminal)
+    if as_json:
+        terminal.say(document(json.loads(said)))
+    elif drawn:
+        terminal.say(drawn(json.loads(said), terminal.room, terminal.glyphs.more))
+    else:
+        terminal.say(said.rstrip("\n").split("\n"))
     return exit_codes.OK
 
 

@@ -94,7 +94,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     revoke.add_argument("--serial", default="", metavar="HEX", help="one certificate only")
     token = command("token-create", "a join token")
     token.add_argument("--uses", type=int, default=1, metavar="N", help="machines that may join; default 1")
-    token.add_argument("--ttl", type=_seconds, default=86_400, metavar="TIME", help="90s, 30m, 24h, 7d")
+    token.add_argument("--ttl", type=_seconds, default=86_400, metavar="TIME", help="90s, 1h30m, 24h, 7d")
     command("token-list", "join tokens")
     command("token-revoke", "let nobody join by it any more").add_argument("token_id", metavar="ID")
     return parser.parse_args(arguments)
@@ -374,10 +374,9 @@ def _write_bundle(folder: Path, files: dict[str, str]) -> None:
 
 
 def _seconds(text: str) -> int:
-    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: 90s, 30m, 24h, 7d")
-    return int(found[1]) * _UNITS[found[2]]
+    if not re.fullmatch(r"\d{1,9}|(\d{1,9}[smhd])+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: 90s, 30m, 1h30m, 24h, 7d")
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd]?)", text))
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:
