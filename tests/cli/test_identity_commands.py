@@ -68,6 +68,17 @@ def test_a_user_that_is_there_is_not_added(ctl: Ctl, manager: FakeManager) -> No
     assert manager.scheduler.users["eve"].team == "red" and len(manager.scheduler.tokens) == 2
 
 
+@pytest.mark.parametrize("words", [("user", "add"), ("team", "add")])
+def test_a_name_that_is_none_is_told_in_words(ctl: Ctl, words: tuple[str, ...]) -> None:
+    """As a roster tells it, and not by the protocol's field."""
+    ended = ctl(*words, "Bob Smith")
+    assert ended.code == 64
+    assert (
+        ended.err
+        == "error: 'Bob Smith' is no name\n  It is written with a-z, 0-9 and -, at most 63 of them.\n"
+    )
+
+
 def test_a_team_that_is_mistyped_is_none(ctl: Ctl, manager: FakeManager) -> None:
     """Nobody is put into a team that is not there; the command that makes it is told."""
     ended = ctl("user", "add", "eve", "--team", "rde")

@@ -24,7 +24,7 @@ from syndicate.v1.scheduler_pb2 import User, UserRole
 MOST_USERS = 10_000
 """As many as the manager takes at once."""
 MOST_BYTES = 8 << 20
-_NAME = re.compile(r"[a-z0-9-]{1,63}")
+NAME = re.compile(r"[a-z0-9-]{1,63}")
 _COLUMNS = ("name", "role", "team", *QUOTAS)
 _SHOWN = 20
 _ARCHIVE = b"PK\x03\x04"
@@ -161,7 +161,7 @@ def _header(line: int, header: Sequence[str], problems: list[str]) -> Sequence[s
 def _name_problem(name: str, before: int | None) -> str:
     if not name:
         return "it is empty"
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         return f"{name!r} is no name: it is written with a-z, 0-9 and -, at most 63 of them"
     return f"{name} is in line {before} already" if before is not None else ""
 
@@ -171,7 +171,7 @@ def _value(column: str, cell: str) -> str | int | UserRole.ValueType:
     if column == "role":
         return role_of(cell)
     if column == "team":
-        if cell and not _NAME.fullmatch(cell):
+        if cell and not NAME.fullmatch(cell):
             raise ValueError(f"{cell!r} is no name: it is written with a-z, 0-9 and -, at most 63 of them")
         return cell
     return quota_number(cell)
