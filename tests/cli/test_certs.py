@@ -106,6 +106,7 @@ def test_add_by_ssh_puts_the_files_there(certs: Certs, tmp_path: Path, ssh: Path
     assert stat.S_IMODE((there / "identity.pem").stat().st_mode) == 0o600
     assert "PRIVATE KEY" not in (tmp_path / "ssh.words").read_text()
     assert f"root@node-a:{there}" in ended.out
+    assert ended.err == "(copies key and certificate to root@node-a, by ssh)\n", "it may take a while"
 
 
 def test_where_ssh_fails_nothing_is_added(certs: Certs, tmp_path: Path, ssh: Path) -> None:

@@ -133,6 +133,8 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
     except _DoneAnyway as late:
         _certs(["revoke", "--serial", json.loads(late.said)["serial"]], state)
         raise KeyboardInterrupt from None
+    if wish.ssh:
+        terminal.note(f"(copies key and certificate to {wish.ssh}, by ssh)")
     try:
         where = _send(wish, made["files"]) if wish.ssh else _write(folder, made["files"])
     except KeyboardInterrupt:
