@@ -72,7 +72,7 @@ class FakeIdentity(scheduler_pb2_grpc.SchedulerServicer):
         answer.user.quota.queued_jobs = answer.user.quota.queued_jobs or 10
         answer.user.quota.submissions_per_day = answer.user.quota.submissions_per_day or 20
         answer.user.quota.machines = answer.user.quota.machines or 8
-        answer.usage.CopyFrom(scheduler.Usage(running_jobs=1, submissions_left=14.7, machines=3))
+        answer.usage.CopyFrom(scheduler.Usage(running_jobs=1, submissions_left=14.7, machines=1))
         if answer.user.team:
             answer.team_quota.CopyFrom(scheduler.Quota(running_jobs=4, machines=-1))
             answer.team_usage.CopyFrom(scheduler.Usage(running_jobs=1, submissions_left=float("inf")))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from syndicate.cli import certs_commands
+from syndicate.cli.terminal import Terminal
 from syndicate.manager.pki import Folder, Office
 
 from tests.cli.conftest import Ctl, Outcome
@@ -102,6 +107,7 @@ def test_add_by_ssh_puts_the_files_there(certs: Certs, tmp_path: Path, ssh: Path
     assert stat.S_IMODE((there / "identity.pem").stat().st_mode) == 0o600
     assert "PRIVATE KEY" not in (tmp_path / "ssh.words").read_text()
     assert f"root@node-a:{there}" in ended.out
+    assert ended.err == "(copies key and certificate to root@node-a, by ssh)\n", "it may take a while"
 
 
 def test_where_ssh_fails_nothing_is_added(certs: Certs, tmp_path: Path, ssh: Path) -> None:
@@ -153,6 +159,76 @@ def test_a_manager_that_does_not_answer_is_told_and_nothing_is_added(certs: Cert
         "node-a": "revoked",
         "node-b": "revoked",
     }
+
+
+@pytest.mark.parametrize("to", ["group", "command"])
+@pytest.mark.parametrize("verb", ["add", "renew"])
+def test_ctrl_c_leaves_no_certificate_without_its_key(
+    certs: Certs, tmp_path: Path, verb: str, to: str
+) -> None:
+    """While the manager is waited for, it is signed already: nobody gets its key, so it is refused."""
+    script = Path(sys.executable).with_name("syndicatectl")
+    words = [
+        str(script),
+        "certs",
+        verb,
+        "node-a",
+        "--out",
+        str(tmp_path / "a"),
+        "--state-dir",
+        str(certs.state),
+    ]
+    with saying_nothing(certs.state / "tls") as asked:
+        command = subprocess.Popen(
+            words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert asked.wait(60), "the manager was asked"
+        if to == "group":
+            os.killpg(command.pid, signal.SIGINT)
+        else:
+            command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=60)
+    assert (command.returncode, out) == (130, "") and "interrupted" in err and "Traceback" not in err
+    listed = certs("certs", "list", "--json").document["certificates"]
+    assert [one["state"] for one in listed if one["name"] == "node-a"] == ["revoked"]
+    assert not (tmp_path / "a").exists()
+    assert certs("certs", "add", "node-a", "--out", str(tmp_path / "b")).code == 0
+
+
+def test_what_is_waited_for_is_told(certs: Certs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, on standard error; what comes then is as it is without."""
+    monkeypatch.setattr(certs_commands, "_QUIET_S", 0.001)
+    ended = certs("certs", "list", "--json")
+    assert ended.document["cluster"] == "lab"
+    assert ended.err.count("waits for") == 1 and ended.err.count("\n") == 1
+
+
+@contextmanager
+def saying_nothing(folder: Path) -> Iterator[threading.Event]:
+    """A manager's socket behind which everybody is let in and nobody answered."""
+    asked, held = threading.Event(), []
+
+    def serve(listening: socket.socket) -> None:
+        with suppress(OSError):  # it is closed in the end
+            while True:
+                held.append(listening.accept()[0])
+                asked.set()
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(f"/proc/self/fd/{descriptor}/control")
+        listening.listen()
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            yield asked
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+            for one in held:
+                one.close()
+            (folder / "control").unlink()
+            os.close(descriptor)
 
 
 @contextmanager
@@ -250,6 +326,40 @@ def test_bad_input_changes_nothing(
     assert (certs.state / "tls" / "register.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--out", "x"), ("--ssh", "root@node-a"), ("--days", "5"), ("--ssh-folder", "/x")],
+    ids=lambda w: w[0],
+)
+def test_renew_without_a_host_refuses_what_is_for_hosts(certs: Certs, words: tuple[str, ...]) -> None:
+    """Whoever forgot the host is not given another certificate of the manager's."""
+    before = (certs.state / "tls" / "manager.pem").read_bytes()
+    ended = certs("certs", "renew", *words)
+    assert (ended.code, ended.out) == (64, "")
+    assert f"{words[0]} is for a volunteer's certificate" in ended.err and "certs renew HOST" in ended.err
+    assert (certs.state / "tls" / "manager.pem").read_bytes() == before
+
+
+def test_lists_fit_the_terminal(certs: Certs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 80 columns nothing is broken, and what is needed is there; other outputs have all of it."""
+    certs("certs", "add", "a" * 63, "--out", str(tmp_path / "a"))
+    made = certs("join-token", "create", "--uses", "40", "--json").document
+    for number in range(12):
+        Office(Folder(certs.state / "tls")).join(made["token"], f"machine-{number}", request())
+    listed = certs("certs", "list", "--json").document
+    wide = certs("certs", "list").out
+    assert all(one["serial"] in wide and one["name"] in wide for one in listed["certificates"])
+    assert (
+        "machine-0, " in certs("join-token", "list").out and "machine-11\n" in certs("join-token", "list").out
+    )
+    monkeypatch.setattr(Terminal, "room", property(lambda self: 80))
+    for words in (("certs", "list"), ("join-token", "list")):
+        lines = certs(*words).out.splitlines()
+        assert max(map(len, lines)) <= 80, lines
+        assert "EXPIRES" in " ".join(lines) and "good" in lines[-1]
+    assert listed["fingerprint"] in certs("certs", "list").out, "whole, to be copied"
+
+
 def test_without_an_authority_the_first_step_is_named(bare_ctl: Ctl, tmp_path: Path) -> None:
     """66."""
     ended = Certs(bare_ctl, tmp_path)("certs", "add", "node-a")
@@ -258,7 +368,7 @@ def test_without_an_authority_the_first_step_is_named(bare_ctl: Ctl, tmp_path: P
 
 def test_a_join_token_is_shown_once(certs: Certs) -> None:
     """With the fingerprint beside it; lists have its id alone."""
-    made = certs("join-token", "create", "--uses", "3", "--ttl", "2h", "--json").document
+    made = certs("join-token", "create", "--uses", "3", "--ttl", "1h60m", "--json").document
     token_id, _, secret = made["token"].partition(".")
     assert made["ca_fingerprint"].startswith("sha256:") and made["uses"] == 3
     assert made["expires_at"] - made["made_at"] == 7200
@@ -267,7 +377,8 @@ def test_a_join_token_is_shown_once(certs: Certs) -> None:
     assert secret not in json.dumps(certs("join-token", "list", "--json").document)
     assert certs("join-token", "revoke", token_id).code == 0
     assert "revoked" in certs("join-token", "list").out
-    assert certs("join-token", "revoke", token_id).code == 66
+    again = certs("join-token", "revoke", token_id)
+    assert again.code == 66 and f"{token_id} is revoked already" in again.err
 
 
 @pytest.mark.parametrize("name", ["-x", "-h", "--help", "--json", "--serial"])
@@ -295,7 +406,7 @@ def test_add_and_renew_take_a_name_that_looks_like_an_option(
         assert (tmp_path / verb / "identity.pem").exists()
 
 
-@pytest.mark.parametrize("kind", ["link", "open", "foreign"])
+@pytest.mark.parametrize("kind", ["link", "open", *(["foreign"] if os.geteuid() == 0 else [])])
 def test_no_key_goes_where_somebody_else_could_swap_the_authority(
     certs: Certs, tmp_path: Path, kind: str
 ) -> None:
@@ -309,12 +420,27 @@ def test_no_key_goes_where_somebody_else_could_swap_the_authority(
         place.symlink_to(theirs)
     elif kind == "open":
         theirs.chmod(0o777)
-    elif os.geteuid() == 0:
-        os.chown(theirs, 65534, 65534)
     else:
-        pytest.skip("only root can give a folder away")
+        os.chown(theirs, 65534, 65534)
 
     ended = certs("certs", "add", "node-a", "--out", str(place))
     assert ended.code in (65, 71) and "Nothing was added" in ended.err
     assert [(path.name, path.read_text()) for path in theirs.iterdir()] == [("ca.pem", "precious")]
     assert not Office(Folder(certs.state / "tls")).folder.register().live("node-a", int(time.time()))
+
+
+def test_a_whole_join_token_is_taken_for_its_id_and_repeated_nowhere(certs: Certs) -> None:
+    """Whoever has seen a token has all of it; also where it stands in a wrong place no error shows it."""
+    made = certs("join-token", "create", "--json").document
+    token_id, _, secret = made["token"].partition(".")
+    ended = certs("join-token", "revoke", made["token"])
+    assert (ended.code, ended.out) == (0, f"{token_id}   revoked\n")
+    stranger = f"0123abcd.{secret}"
+    for words in (
+        ("join-token", "revoke", stranger),
+        ("certs", "add", stranger),
+        ("certs", "revoke", stranger),
+    ):
+        refused = certs(*words)
+        assert refused.code in (65, 66) and "0123abcd" in refused.err
+        assert secret not in refused.err + refused.out

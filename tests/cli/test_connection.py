@@ -48,6 +48,19 @@ def test_a_manager_on_another_host_that_is_away() -> None:
     assert "Does `syndicate-manager` run there?" in Target("10.0.0.5:7000", "").explain(error).text()
 
 
+@pytest.mark.parametrize(("insecure", "says"), [(True, "without --insecure"), (False, "the users' port")])
+def test_something_that_hangs_up_is_no_manager_that_is_away(insecure: bool, says: str) -> None:
+    """Clear text to a manager with certificates, or the port for volunteers: nothing is to be started."""
+    from syndicate.cli.context import Target
+    from syndicate.client_api import Unreachable
+
+    for manager in ("127.0.0.1:7001", "10.0.0.5:7001"):
+        error = Unreachable(manager, "connection lost", 5.0)
+        told = Target(manager, "", insecure=insecure).explain(error)
+        assert told.code == 69 and "Something listens there" in told.text() and says in told.text()
+        assert "syndicatectl up" not in told.text()
+
+
 def _impatient(address: str, token: str, **_: object) -> object:
     from syndicate.client_api import SchedulerClient
 

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from syndicate.cli.context import Context, Given, resolve, write_context
@@ -165,6 +166,36 @@ def test_a_fingerprint_that_is_none_is_told_with_who_knows_it(bare_ctl: Ctl, tex
     ended = bare_ctl("login", "127.0.0.1:1", "--fingerprint", text)
     assert ended.code == 64 and "is no SHA-256 fingerprint" in ended.err
     assert "syndicatectl certs list" in ended.err
+
+
+def test_a_login_by_fingerprint_without_a_manager_says_what_to_do(bare_ctl: Ctl) -> None:
+    """As one without a fingerprint does."""
+    ended = bare_ctl("login", "127.0.0.1:1", "--fingerprint", "ab" * 32)
+    assert ended.code == 69 and ended.err.startswith("error: no manager at 127.0.0.1:1 (connection refused)")
+    assert "--manager HOST:PORT" in ended.err and "Nothing was kept." in ended.err
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:7000", "a/b:7000", "a b:7000"])
+def test_an_address_that_is_none_is_refused_before_it_is_tried(bare_ctl: Ctl, address: str) -> None:
+    """64, at once."""
+    ended = bare_ctl("login", address, "--token-file", "t")
+    assert ended.code == 64 and "It is written HOST:PORT." in ended.err
+
+
+def test_ctrl_c_at_the_question_for_the_token_begins_a_line(
+    bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error does not stand behind the question."""
+
+    def interrupted(prompt: str, stream: TextIO) -> str:
+        stream.write(prompt)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", interrupted)
+    ended = bare_ctl("login", "127.0.0.1:1")
+    assert ended.code == 130 and ended.err.endswith("Token: \nerror: interrupted\n")
 
 
 def test_a_login_that_fails_keeps_nothing(

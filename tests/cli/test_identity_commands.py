@@ -68,6 +68,17 @@ def test_a_user_that_is_there_is_not_added(ctl: Ctl, manager: FakeManager) -> No
     assert manager.scheduler.users["eve"].team == "red" and len(manager.scheduler.tokens) == 2
 
 
+@pytest.mark.parametrize("words", [("user", "add"), ("team", "add")])
+def test_a_name_that_is_none_is_told_in_words(ctl: Ctl, words: tuple[str, ...]) -> None:
+    """As a roster tells it, and not by the protocol's field."""
+    ended = ctl(*words, "Bob Smith")
+    assert ended.code == 64
+    assert (
+        ended.err
+        == "error: 'Bob Smith' is no name\n  It is written with a-z, 0-9 and -, at most 63 of them.\n"
+    )
+
+
 def test_a_team_that_is_mistyped_is_none(ctl: Ctl, manager: FakeManager) -> None:
     """Nobody is put into a team that is not there; the command that makes it is told."""
     ended = ctl("user", "add", "eve", "--team", "rde")
@@ -199,6 +210,31 @@ def test_tokens_are_listed_without_secrets(ctl: Ctl, manager: FakeManager) -> No
     assert secret not in listed.out
 
 
+def test_tokens_of_nobody_are_told_as_such(ctl: Ctl, manager: FakeManager) -> None:
+    """A name that is mistyped is none, and `--all` is not one user's."""
+    manager.scheduler.add_user("eve")
+    manager.scheduler.tokens.pop("t-2")
+    assert ctl("token", "list", "--user", "eve").out == "no tokens\n"
+    nobody = ctl("token", "list", "--user", "evee", "--json")
+    assert (nobody.code, nobody.out) == (66, "") and "syndicatectl user list" in nobody.err
+    both = ctl("token", "list", "--user", "eve", "--all")
+    assert both.code == 64 and "--all and --user at once" in both.err
+
+
+@pytest.mark.parametrize("option", [("--expires", "3d"), ("--scope", "read"), ("--note", "first")])
+def test_options_of_a_token_that_is_not_made_are_refused(
+    ctl: Ctl, manager: FakeManager, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    """Nobody believes that a token has an end which was left out."""
+    roster = tmp_path / "r.csv"
+    roster.write_text("name\neve\n")
+    added = ctl("user", "add", "eve", *option)
+    assert added.code == 64 and f"{option[0]} is a token's" in added.err and "--with-token" in added.err
+    imported = ctl("user", "import", str(roster), *option)
+    assert imported.code == 64 and f"{option[0]} is a token's" in imported.err
+    assert "--tokens FILE" in imported.err and "eve" not in manager.scheduler.users
+
+
 def test_a_token_is_revoked(ctl: Ctl, manager: FakeManager) -> None:
     """By its id; a whole token in its place is taken for its id, and not passed on."""
     manager.scheduler.add_user("eve")
@@ -255,7 +291,7 @@ def test_whoami(ctl: Ctl, manager: FakeManager, monkeypatch: pytest.MonkeyPatch)
         "user       eve, student, team red",
         f"manager    {manager.address}, of SYNDICATE_MANAGER",
         "token      t-2, scope all, expires in 2d",
-        "quota      1 running of 2, 0 queued of 10, 3 machines in use of 8, 14 of 20 submissions a day left",
+        "quota      1 running of 2, 0 queued of 10, 1 machine in use of 8, 14 of 20 submissions a day left",
         "team       1 running of 4, 0 queued, 0 machines in use, any number of submissions",
     ]
     assert ended.err == "(the token expires in 2d: ask for another one in time)\n"

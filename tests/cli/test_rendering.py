@@ -390,6 +390,23 @@ def test_follow_of_a_requeued_job_begins_anew() -> None:
     assert any("killed    slave-1" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("waits_for", "told"),
+    [
+        ("alice has 1 of 1 running job (job 1 ends in at most 9 min)", "alice has 1 of 1 running job (job 1"),
+        ("team red has 8 of 8 slots at once", "team red has 8 of 8 slots at once"),
+        ("2 of 4 slots", "waits for 2 of 4 slots"),
+        ("its turn: job 3 goes first", "waits for its turn: job 3 goes first"),
+        ("its slots are about to be asked", "its slots are about to be asked"),
+    ],
+)
+def test_what_a_job_waits_for_is_a_sentence(waits_for: str, told: str) -> None:
+    """Whatever it is."""
+    job = queued_job()
+    job.waits_for = waits_for
+    assert FollowView(width=120).see(job)[0].startswith(f"job 12     queued, place 2 of 3: {told}")
+
+
 def test_follow_does_not_count_the_seconds_of_a_wait() -> None:
     """A queued job is told again when its place or what it lacks changes, not as time runs."""
     view = FollowView(width=120)

@@ -50,11 +50,12 @@ def test_what_has_no_column_stays() -> None:
         PLAIN.replace(b"\n", b"\r\n"),
         PLAIN.replace(b"\n", b"\r"),
         PLAIN.replace(b"alice", b'"alice"').replace(b"red", b'" red "'),
+        PLAIN.replace(b"alice", b' "alice"').replace(b"red", b'  "red"'),
         PLAIN.replace(b"bob", b"\n\n , ,\t,\n  bob "),
         PLAIN.rstrip(),
         PLAIN + b"\n\r\n",
     ],
-    ids=["mark", "crlf", "cr", "quotes", "empty lines", "no end", "empty end"],
+    ids=["mark", "crlf", "cr", "quotes", "blanks around quotes", "empty lines", "no end", "empty end"],
 )
 def test_habits_of_spreadsheets_are_taken(data: bytes) -> None:
     """None of them changes what the roster says."""
@@ -90,6 +91,9 @@ def test_habits_of_spreadsheets_are_taken(data: bytes) -> None:
         (b'name\n"bob"x\n', "line 2: "),
         (b"name\nbob\nM\xfcller\n", "line 3, byte 2: it is no UTF-8; save it as UTF-8"),
         (codecs.BOM_UTF16_LE + "name\nbob\n".encode("utf-16-le"), "line 1: it is written in UTF-16"),
+        ("name\nbob\n".encode("utf-16-le"), "line 1: it is written in UTF-16 or UTF-32; save it as UTF-8"),
+        ("name\nbob\n".encode("utf-16-be"), "line 1: it is written in UTF-16 or UTF-32; save it as UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00\xff", "it is a spreadsheet's own file; save it as CSV"),
         (b"name\nbo\x00b\n", "line 2"),
         (b"name\n\x1b[2Jbob\n", "line 2, column name: '\\x1b[2Jbob' is no name"),
         (b"name\n" + b"x\n" * (5 << 20), "it is larger than 8 MiB"),

@@ -149,6 +149,14 @@ def test_the_docs_hold_the_same_exit_codes() -> None:
         assert f"| {code} | {meaning} |" in text
 
 
+def test_the_codes_of_certs_are_in_the_table() -> None:
+    """A lost key, a clock that is off, a certificate that there is not: each is told where people look."""
+    from syndicate.cli.exit_codes import BAD_MACHINE, MEANINGS, NOT_FOUND, REFUSED
+
+    assert "authority's key" in MEANINGS[BAD_MACHINE] and "clock" in MEANINGS[BAD_MACHINE]
+    assert "certificate" in MEANINGS[NOT_FOUND] and "certificate" in MEANINGS[REFUSED]
+
+
 def test_ctrl_c_while_the_command_is_being_loaded() -> None:
     """One line and 130, no traceback, however early it comes."""
     code = (

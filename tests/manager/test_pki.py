@@ -281,6 +281,7 @@ def test_a_lost_key_is_told_and_nothing_is_half_done(at_work: Office) -> None:
         lambda: at_work.renew_manager(),
         lambda: at_work.join(text, "node-j", request()),
         lambda: at_work.sign_again(holder, request()),
+        lambda: at_work.create_token(1, 3600),  # nobody could join by it
     ):
         with pytest.raises(KeyLost, match="is gone: nothing can be signed"):
             work()
@@ -337,6 +338,29 @@ def test_a_damaged_register_lets_nobody_in(at_work: Office) -> None:
         (at_work.folder.path / "register.json").write_bytes(text)
         with pytest.raises(Damaged):
             at_work.folder.register()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("register.json", "{", r"/tls/register\.json: the register cannot be read"),
+        ("ca.key", "garbage", r"/tls/ca\.key: it is no key \(PEM\)"),
+        ("ca.key", None, r"/tls/ca\.key: the authority's key is that of another certificate"),
+        ("ca.pem", "garbage", r"/tls/ca\.pem: not a certificate"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_helps(
+    at_work: Office, tmp_path: Path, name: str, text: str | None, says: str
+) -> None:
+    """Nobody has to guess which file it is, or read a library's words."""
+    other = Office(Folder(tmp_path / "other"))
+    other.init("c-other", ())
+    there = at_work.folder.path / name
+    there.write_text((other.folder.path / name).read_text() if text is None else text)
+    with pytest.raises(Damaged, match=says) as caught:
+        at_work.add("node-a", ())
+    assert any("copy" in line for line in caught.value.lines)
+    assert "cryptography.io" not in str(caught.value)
 
 
 def test_the_register_survives_being_written() -> None:

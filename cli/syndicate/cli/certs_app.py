@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
+from syndicate.cli import exit_codes
 from syndicate.cli.certs_commands import REMOTE_FOLDER, HostWish, hand_over, run_certs, state_dir
+from syndicate.cli.failure import CliError
 from syndicate.cli.groups import Group
 from syndicate.cli.terminal import this_terminal
 
@@ -86,6 +89,9 @@ def renew(
     Both renew themselves while they run; this is for one that was away for too long, or got another name.
     """
     if not host:
+        _only_with_host(
+            {"--out": out, "--ssh": ssh, "--days": days != 90, "--ssh-folder": ssh_folder != REMOTE_FOLDER}
+        )
         _run(["renew", *_addresses(addresses)], state, json)
     wish = HostWish(host, addresses or (), days, out, ssh, ssh_folder, json)
     raise typer.Exit(hand_over("renew", wish, state_dir(state), this_terminal()))
@@ -106,7 +112,7 @@ def revoke(host: HostArgument, state: StateOption = None, json: JsonOption = Fal
 @join_app.command()
 def create(
     uses: Annotated[int, typer.Option("--uses", metavar="N", help="How many machines may join by it.")] = 1,
-    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="90s, 30m, 24h, 7d.")] = "24h",
+    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="90s, 1h30m, 24h, 7d.")] = "24h",
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -127,8 +133,19 @@ def revoke_token(
     json: JsonOption = False,
 ) -> None:
     """Lets nobody join by it any more; who has joined stays."""
-    _run(["token-revoke"], state, json, token_id)
+    # Of a whole token the secret goes onto no further command line.
+    _run(["token-revoke"], state, json, token_id.partition(".")[0])
 
 
 def _addresses(addresses: list[str] | None) -> list[str]:
     return [f"--address={address}" for address in addresses or ()]
+
+
+def _only_with_host(given: Mapping[str, object]) -> None:
+    """Raises CliError for an option that means nothing for the manager's own certificate."""
+    for option in (name for name, value in given.items() if value):
+        raise CliError(
+            f"{option} is for a volunteer's certificate, and no HOST is named",
+            f"A volunteer's:  syndicatectl certs renew HOST {option} …     The manager's:  without it",
+            code=exit_codes.USAGE,
+        )

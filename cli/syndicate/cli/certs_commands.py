@@ -13,10 +13,11 @@ import ipaddress
 import json
 import os
 import shlex
+import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,15 +26,24 @@ from typing import Any
 from syndicate.cli import exit_codes
 from syndicate.cli.context import context_path, read_context
 from syndicate.cli.failure import CliError
+from syndicate.cli.render.certificates import certificates_list, join_tokens_list
 from syndicate.cli.render.plain import document
 from syndicate.cli.terminal import Terminal
 
 DEFAULT_STATE = "/var/lib/syndicate"
 REMOTE_FOLDER = "/var/lib/syndicate-volunteer/tls"
 _WITHIN_S = 60.0
+_QUIET_S = 2.0
+"""After so long it is told what is waited for."""
+_TAKE_BACK_S = 10.0
+"""Within it an interrupted command has taken back what it had begun."""
 _SSH_S = 120.0
 # Of syndicate-manager's exit codes the one that this command does not have.
 _CODES = {74: exit_codes.BAD_MACHINE}
+_LISTS: Mapping[str, Callable[[Mapping[str, Any], int, str], list[str]]] = {
+    "list": certificates_list,
+    "token-list": join_tokens_list,
+}
 # The folder and both files become those of the owner of the folder above, the volunteer's state. What was
 # there stays until all of it has come. Owner and mode are set where that owner cannot lay links.
 _INSTALL = """\
@@ -83,9 +93,15 @@ def run_certs(
 
     ``about`` names machine or token. A machine that joins chooses its name, which may look like an option.
     """
-    more = ["--json"] if as_json else []
-    said = _certs([*words, *more, *(["--", *about] if about else [])], state)
-    terminal.say(document(json.loads(said)) if as_json else said.rstrip("\n").split("\n"))
+    drawn = _LISTS.get(words[0])
+    more = ["--json"] if as_json or drawn else []
+    said = _certs([*words, *more, *(["--", *about] if about else [])], state, terminal)
+    if as_json:
+        terminal.say(document(json.loads(said)))
+    elif drawn:
+        terminal.say(drawn(json.loads(said), terminal.room, terminal.glyphs.more))
+    else:
+        terminal.say(said.rstrip("\n").split("\n"))
     return exit_codes.OK
 
 
@@ -119,7 +135,13 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
         )
     words = [verb, "--bundle", "--days", str(wish.days)]
     words += [f"--address={address}" for address in wish.addresses]
-    made: dict[str, Any] = json.loads(_certs([*words, "--", wish.host], state))
+    try:
+        made: dict[str, Any] = json.loads(_certs([*words, "--", wish.host], state, terminal))
+    except _DoneAnyway as late:
+        _certs(["revoke", "--serial", json.loads(late.said)["serial"]], state)
+        raise KeyboardInterrupt from None
+    if wish.ssh:
+        terminal.note(f"(copies key and certificate to {wish.ssh}, by ssh)")
     try:
         where = _send(wish, made["files"]) if wish.ssh else _write(folder, made["files"])
     except KeyboardInterrupt:
@@ -234,14 +256,23 @@ def _archive(files: dict[str, str]) -> bytes:
     return packed.getvalue()
 
 
-def _certs(words: Sequence[str], state: Path) -> str:
-    """What ``syndicate-manager certs`` prints. Raises CliError where it fails, with its own words."""
+class _DoneAnyway(KeyboardInterrupt):
+    """Ctrl-C came when the command had done its work, and told it: ``said``."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self.said = said
+
+
+def _certs(words: Sequence[str], state: Path, terminal: Terminal | None = None) -> str:
+    """What ``syndicate-manager certs`` prints. Raises CliError where it fails, with its own words.
+
+    A terminal is told what is waited for. Ctrl-C is passed on, and what was begun is taken back first.
+    """
     program = Path(sys.executable).parent / "syndicate-manager"
     command = [str(program), "certs", words[0], f"--state-dir={state}", *words[1:]]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_WITHIN_S, check=False
-        )
+        done = _run(command, terminal)
     except FileNotFoundError:
         raise CliError(
             f"syndicate-manager is not installed beside {sys.executable}",
@@ -259,3 +290,36 @@ def _certs(words: Sequence[str], state: Path) -> str:
             code=code if code in exit_codes.MEANINGS else exit_codes.INTERNAL,
         )
     return done.stdout
+
+
+def _run(command: Sequence[str], terminal: Terminal | None) -> subprocess.CompletedProcess[str]:
+    # A session of its own: the terminal's Ctrl-C reaches this process alone, which passes it on and waits.
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            try:
+                out, err = process.communicate(timeout=_QUIET_S if terminal is not None else _WITHIN_S)
+            except subprocess.TimeoutExpired:
+                if terminal is None:
+                    raise
+                terminal.note(
+                    f"(waits for the manager, or another such command, for at most {_WITHIN_S:g} s)"
+                )
+                out, err = process.communicate(timeout=_WITHIN_S)
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                out, err = process.communicate(timeout=_TAKE_BACK_S)
+                if process.returncode == 0:
+                    raise _DoneAnyway(out) from None
+            raise
+        finally:
+            if process.poll() is None:
+                process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

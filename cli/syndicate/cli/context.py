@@ -104,6 +104,19 @@ class Target:
         """What to do about a manager that is away, or that does not accept this token."""
         if isinstance(error, NotAuthenticated):
             return self._refused(error)
+        # What is there and hangs up is not to be started.
+        if error.cause == "connection lost" and not (self.local and _same(self.local, self.manager)):
+            what = (
+                "A manager with certificates is called without --insecure and SYNDICATE_INSECURE."
+                if self.insecure
+                else "Is it the users' port? Volunteers have another one."
+            )
+            return CliError(
+                str(error),
+                f"Something listens there. {what}",
+                "Another one?  --manager HOST:PORT or SYNDICATE_MANAGER",
+                code=exit_codes.MANAGER_AWAY,
+            )
         if not _is_loopback(self.manager):
             return explain(error)
         here = "Start one here:  syndicatectl up"
@@ -262,7 +275,7 @@ def _trust(given: Given, environ: Mapping[str, str], cluster: ClusterContext | N
 def check_address(manager: str) -> str:
     """The address. Raises CliError for what is none; it is shown only where no token can have slipped in."""
     host, colon, port = manager.rpartition(":")
-    if not (host and colon and port.isdigit()):
+    if not (host and colon and port.isdigit()) or re.search(r"[\s/]", host):
         what = f"{manager} is" if len(manager) < _SHORTEST_SECRET else "that is"
         raise CliError(f"{what} no address of a manager", "It is written HOST:PORT.", code=exit_codes.USAGE)
     return manager

@@ -51,7 +51,8 @@ from syndicate.client_api import (
 )
 
 NOTHING = "Nothing was submitted."
-_TOKEN = re.compile(r"\b(syn_[a-z0-9-]+_)[A-Za-z0-9]+")
+_TOKEN = re.compile(r"\b(syn_[a-z0-9-]+_)[A-Za-z0-9]+|\b([0-9a-f]{8}\.)[A-Za-z0-9_-]{40,}")
+"""A user's token, and one by which machines join."""
 
 
 class CliError(Exception):
@@ -73,7 +74,7 @@ class CliError(Exception):
 
 def without_tokens(text: str) -> str:
     """A text in which no token can be read: errors repeat what stood where it should not."""
-    return _TOKEN.sub(r"\1…", text)
+    return _TOKEN.sub(r"\1\2…", text)
 
 
 _WHERE_TO_LOOK: dict[type[SyndicateError], str] = {

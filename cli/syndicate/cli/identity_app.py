@@ -13,7 +13,7 @@ from syndicate.cli.quotas import QuotaWish
 from syndicate.cli.roster import ROLES
 from syndicate.cli.roster_import import ImportWish, import_roster
 from syndicate.cli.terminal import Terminal
-from syndicate.cli.tokens import SCOPES, token_wish
+from syndicate.cli.tokens import SCOPES, only_with_a_token, token_wish
 from syndicate.cli.user_commands import UserWish
 from syndicate.client_api import SchedulerClient
 
@@ -99,6 +99,8 @@ def user_add(
     """
     quota = QuotaWish(running_jobs, queued_jobs, submissions_per_day, machines)
     token = token_wish(note, scope, expires)
+    if not with_token:
+        only_with_a_token(token, "Make one:  --with-token")
     return user_commands.add(
         client, terminal, name, UserWish(role, team, quota), token if with_token else None, json
     )
@@ -158,6 +160,8 @@ def user_import(
 
     Example:  syndicatectl user import roster.csv --tokens tokens.csv
     """
+    if not tokens:
+        only_with_a_token(token_wish(note, scope, expires), "Make some:  --tokens FILE")
     wish = ImportWish(roster, dry_run, only_new, tokens, token_wish(note, scope, expires), json)
     return import_roster(client, terminal, wish)
 

@@ -272,7 +272,9 @@ def _trusted(given: Given, fingerprint: str, context: ClusterContext) -> tuple[s
             raise CliError(str(error), _WHOSE_FINGERPRINT, code=exit_codes.NOT_ALLOWED) from None
         except OSError as error:
             why = (error.strerror or str(error)).lower()
-            raise CliError(f"no manager at {context.manager} ({why})", code=exit_codes.MANAGER_AWAY) from None
+            away = Target(context.manager, "").explain(Unreachable(context.manager, why, 0.0))
+            told = CliError(f"no manager at {context.manager} ({why})", *away.lines, code=away.code)
+            raise _not_logged_in(told) from None
     if named:
         ca_fingerprint(named)  # raises NotTrusted for what is none
         return Path(named).read_text(), replace(context, insecure=False)
@@ -301,6 +303,9 @@ def _token_for(given: Given, terminal: Terminal, manager: str) -> tuple[str, str
             return _checked(getpass.getpass("Token: ", stream=terminal.err)), "that was typed"
         except EOFError:
             return _checked(""), ""
+        except KeyboardInterrupt:
+            terminal.note("")  # ends the line of the question
+            raise
     return _checked(sys.stdin.readline(_MOST_LETTERS)), "standard input"
 
 

@@ -24,9 +24,11 @@ from syndicate.v1.scheduler_pb2 import User, UserRole
 MOST_USERS = 10_000
 """As many as the manager takes at once."""
 MOST_BYTES = 8 << 20
-_NAME = re.compile(r"[a-z0-9-]{1,63}")
+NAME = re.compile(r"[a-z0-9-]{1,63}")
 _COLUMNS = ("name", "role", "team", *QUOTAS)
 _SHOWN = 20
+_ARCHIVE = b"PK\x03\x04"
+"""How files of Excel and LibreOffice begin."""
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 ROLES: Mapping[str, UserRole.ValueType] = {
     "student": scheduler_pb2.USER_ROLE_STUDENT,
@@ -75,7 +77,9 @@ def read_roster(data: bytes, source: str) -> list[Entry]:
 def _decoded(data: bytes, problems: list[str]) -> str:
     if len(data) > MOST_BYTES:
         problems.append(f"it is larger than {MOST_BYTES >> 20} MiB")
-    elif data.startswith(_WIDE_MARKS):
+    elif data.startswith(_ARCHIVE):
+        problems.append("it is a spreadsheet's own file; save it as CSV")
+    elif data.startswith(_WIDE_MARKS) or 0 in data[:2]:  # in text of such a kind, without a mark
         problems.append("line 1: it is written in UTF-16 or UTF-32; save it as UTF-8")
     else:
         try:
@@ -117,7 +121,7 @@ def _entries(text: str, problems: list[str]) -> Iterator[Entry]:
 
 def _rows(text: str, problems: list[str]) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not blank, each with the line that it begins in and its values without blanks."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     begin = 1
     try:
         for row in reader:
@@ -157,7 +161,7 @@ def _header(line: int, header: Sequence[str], problems: list[str]) -> Sequence[s
 def _name_problem(name: str, before: int | None) -> str:
     if not name:
         return "it is empty"
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         return f"{name!r} is no name: it is written with a-z, 0-9 and -, at most 63 of them"
     return f"{name} is in line {before} already" if before is not None else ""
 
@@ -167,7 +171,7 @@ def _value(column: str, cell: str) -> str | int | UserRole.ValueType:
     if column == "role":
         return role_of(cell)
     if column == "team":
-        if cell and not _NAME.fullmatch(cell):
+        if cell and not NAME.fullmatch(cell):
             raise ValueError(f"{cell!r} is no name: it is written with a-z, 0-9 and -, at most 63 of them")
         return cell
     return quota_number(cell)

@@ -64,7 +64,11 @@ def list_tokens(
     client: SchedulerClient, terminal: Terminal, user: str, everybody: bool, as_json: bool
 ) -> int:
     """One's own tokens, another user's, or everybody's."""
+    if user and everybody:
+        raise CliError("--all and --user at once", "One of them says whose.", code=exit_codes.USAGE)
     tokens = list(client.tokens(user=user, everybody=everybody))
+    if user and not tokens and client.whoami().user.name != user:
+        client.user(user)  # raises NoSuchUser: a name that is mistyped has no tokens either
     if as_json:
         terminal.say(document({"tokens": [as_plain(token) for token in tokens]}))
     else:

@@ -42,6 +42,13 @@ def token_id_of(text: str) -> str:
     return whole[1] if whole else text
 
 
+def only_with_a_token(wish: TokenWish, remedy: str) -> None:
+    """Raises CliError for what is asked of a token where none is to be made."""
+    asked = {"--note": wish.note, "--scope": wish.scope, "--expires": wish.expires_in_s}
+    for option in (name for name, value in asked.items() if value):
+        raise CliError(f"{option} is a token's, and none is asked for", remedy, code=exit_codes.USAGE)
+
+
 def token_wish(note: str, scope: str, expires: str) -> TokenWish:
     """The wish of these options. Raises CliError."""
     if len(note) > MOST_NOTE or not note.isprintable():

@@ -19,7 +19,7 @@ from syndicate.cli.render.identity import (
 )
 from syndicate.cli.render.job_lines import labelled, labelled_text
 from syndicate.cli.render.plain import as_plain, document
-from syndicate.cli.roster import role_of
+from syndicate.cli.roster import NAME, role_of
 from syndicate.cli.terminal import Terminal
 from syndicate.cli.tokens import TokenWish
 from syndicate.client_api import SchedulerClient
@@ -57,6 +57,7 @@ def add(
     as_json: bool,
 ) -> int:
     """Adds one user, with a token if asked to."""
+    _check_name(name)
     user = User(name=name, role=role_of(""))
     wish.apply_to(user)
     _check_team(client, user.team)
@@ -147,6 +148,7 @@ def set_disabled(
 
 def add_team(client: SchedulerClient, terminal: Terminal, name: str, quota: QuotaWish, as_json: bool) -> int:
     """Adds a team, or changes what is given of its quota."""
+    _check_name(name)
     there = next((team for team in client.teams(page_size=PAGE) if team.name == name), None)
     team = Team(name=name)
     if there is not None:
@@ -180,6 +182,12 @@ def read_file(path: str) -> bytes:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise CliError(f"{path} cannot be read ({why})", code=exit_codes.REFUSED) from None
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name):
+        text = "It is written with a-z, 0-9 and -, at most 63 of them."
+        raise CliError(f"{name!r} is no name", text, code=exit_codes.USAGE)
 
 
 def _check_team(client: SchedulerClient, name: str) -> None:

@@ -6,7 +6,7 @@ Run as root it becomes the folder's owner first, so that what it writes is the m
 
 Exit status: 0 done; 64 wrong usage; 65 refused, nothing was changed; 66 no such certificate; 70 a file is
 damaged, or the manager did not answer; 71 the authority's key is gone, or the clock is off; 74 the folder
-cannot be read or written; 75 another command works on it; 77 not allowed.
+cannot be read or written; 75 another command works on it; 77 not allowed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import pwd
 import re
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ _STATUS: Final[dict[type[PkiError], int]] = {
 _STUCK: Final = 70
 _IO: Final = 74
 _DENIED: Final = 77
+_INTERRUPTED: Final = 130
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 Say = Callable[[str], object]
@@ -93,7 +95,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     revoke.add_argument("--serial", default="", metavar="HEX", help="one certificate only")
     token = command("token-create", "a join token")
     token.add_argument("--uses", type=int, default=1, metavar="N", help="machines that may join; default 1")
-    token.add_argument("--ttl", type=_seconds, default=86_400, metavar="TIME", help="90s, 30m, 24h, 7d")
+    token.add_argument("--ttl", type=_seconds, default=86_400, metavar="TIME", help="90s, 1h30m, 24h, 7d")
     command("token-list", "join tokens")
     command("token-revoke", "let nobody join by it any more").add_argument("token_id", metavar="ID")
     return parser.parse_args(arguments)
@@ -107,6 +109,8 @@ def main(arguments: list[str]) -> int:
         reached = _become_owner(wish.state_dir)
         office = Office(Folder(reached / "tls", wish.state_dir / "tls"), by=by)
         return _COMMANDS[wish.command](office, wish)
+    except KeyboardInterrupt:
+        return _fail(_INTERRUPTED, "interrupted")
     except PkiError as error:
         return _fail(_STATUS[type(error)], str(error), *error.lines)
     except ManagerStuck as error:
@@ -145,14 +149,14 @@ def _init(office: Office, wish: argparse.Namespace) -> int:
 def _add(office: Office, wish: argparse.Namespace) -> int:
     if (refused := _nowhere(wish)) is not None:
         return refused
-    return _hand_over(office, wish, office.add(wish.host, wish.address, wish.days * 86_400))
+    return _hand_over(office, wish, lambda: office.add(wish.host, wish.address, wish.days * 86_400))
 
 
 def _renew(office: Office, wish: argparse.Namespace) -> int:
     if wish.host is not None:
         if (refused := _nowhere(wish)) is not None:
             return refused
-        return _hand_over(office, wish, office.renew(wish.host, wish.address, wish.days * 86_400))
+        return _hand_over(office, wish, lambda: office.renew(wish.host, wish.address, wish.days * 86_400))
     made = office.renew_manager(wish.address)
     running = tell_manager(office.folder.path)
     if wish.json:
@@ -171,22 +175,32 @@ def _nowhere(wish: argparse.Namespace) -> int | None:
     return None
 
 
-def _hand_over(office: Office, wish: argparse.Namespace, bundle: Bundle) -> int:
-    made = bundle.certificate
+def _hand_over(office: Office, wish: argparse.Namespace, sign: Callable[[], Bundle]) -> int:
+    # Ctrl-C is kept for the moment in which it can be taken back.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        tell_manager(office.folder.path)
+        bundle = sign()
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            return _deliver(office, wish, bundle)
+        except BaseException:
+            office.revoke_serial(bundle.certificate.serial)  # nobody has its key
+            raise
     except ManagerStuck as error:
-        office.revoke_serial(made.serial)  # nobody gets its key
         text = f"the manager that runs does not read what is changed ({error.why})"
         return _fail(_STUCK, text, "Nothing was added. Restart it, then try again.")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _deliver(office: Office, wish: argparse.Namespace, bundle: Bundle) -> int:
+    """Raises ManagerStuck and OSError."""
+    made = bundle.certificate
+    tell_manager(office.folder.path)
     files = {"ca.pem": bundle.ca.decode(), "identity.pem": bundle.identity.decode()}
     if wish.bundle:
         return _document(name=made.name, serial=made.serial, expires_at=made.not_after, files=files)
-    try:
-        _write_bundle(wish.out, files)
-    except OSError:
-        office.revoke_serial(made.serial)  # nobody has its key
-        raise
+    _write_bundle(wish.out, files)
     if wish.json:
         return _document(name=made.name, serial=made.serial, expires_at=made.not_after, out=str(wish.out))
     _out(f"{made.name}   key and certificate in {wish.out}, good until {day(made.not_after)}")
@@ -312,10 +326,12 @@ def _token_list(office: Office, wish: argparse.Namespace) -> int:
 
 
 def _token_revoke(office: Office, wish: argparse.Namespace) -> int:
+    # Whoever has seen a token has all of it: what is behind the dot is secret, and written nowhere.
+    token_id = wish.token_id.partition(".")[0]
     with _told_again(office):
-        office.revoke_token(wish.token_id)
+        office.revoke_token(token_id)
     tell_manager(office.folder.path)
-    return _document(token_id=wish.token_id) if wish.json else _out(f"{wish.token_id}   revoked")
+    return _document(token_id=token_id) if wish.json else _out(f"{token_id}   revoked")
 
 
 _COMMANDS: Final = {
@@ -373,10 +389,9 @@ def _write_bundle(folder: Path, files: dict[str, str]) -> None:
 
 
 def _seconds(text: str) -> int:
-    found = re.fullmatch(r"(\d{1,9})([smhd]?)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: 90s, 30m, 24h, 7d")
-    return int(found[1]) * _UNITS[found[2]]
+    if not re.fullmatch(r"\d{1,9}|(\d{1,9}[smhd])+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: 90s, 30m, 1h30m, 24h, 7d")
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd]?)", text))
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:

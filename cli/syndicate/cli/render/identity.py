@@ -10,7 +10,7 @@ from syndicate.cli.render import words
 from syndicate.cli.render.fit import UNLIMITED
 from syndicate.cli.render.job_lines import labelled, labelled_text
 from syndicate.cli.render.neutralise import neutralise_text
-from syndicate.cli.render.quantities import age_text, seconds_between
+from syndicate.cli.render.quantities import age_text, plural, seconds_between
 from syndicate.cli.render.tables import Fit, table
 from syndicate.v1.common_pb2 import Stamp
 from syndicate.v1.scheduler_pb2 import AuditLine, Quota, Team, Token, Usage, User, WhoAmIResponse
@@ -182,7 +182,7 @@ def usage_text(usage: Usage, quota: Quota) -> str:
         (
             f"{usage.running_jobs:,} running{_of(quota.running_jobs)}",
             f"{usage.queued_jobs:,} queued{_of(quota.queued_jobs)}",
-            f"{usage.machines:,} machines in use{_of(quota.machines)}",
+            f"{plural(usage.machines, 'machine')} in use{_of(quota.machines)}",
             submissions,
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, tzinfo
 
 from syndicate.cli.render import words
@@ -13,6 +14,7 @@ from syndicate.cli.render.timeline import in_order
 from syndicate.v1.common_pb2 import JobState, Outcome, Reason, Result, Stamp
 from syndicate.v1.scheduler_pb2 import Job
 
+_HAS = re.compile(r"(team )?[a-z0-9-]+ has \d")
 LABEL = 11
 """Columns of the first word of a line (``job 12     ``)."""
 _GOOD = (JobState.JOB_STATE_SUCCEEDED,)
@@ -67,7 +69,9 @@ def queue_text(job: Job) -> str:
         text += f", place {job.queue_place} of {max(job.queue_place, job.queue_length)}"
     if not job.waits_for:
         return text
-    waits = "" if job.waits_for.startswith("its slots are") else "waits for "
+    # Of a quota that is used up the manager tells who has how much of it.
+    told = job.waits_for.startswith("its slots are") or _HAS.match(job.waits_for)
+    waits = "" if told else "waits for "
     return f"{text}: {waits}{neutralise_text(job.waits_for)}"
 
 

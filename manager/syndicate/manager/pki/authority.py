@@ -83,9 +83,12 @@ class Authority:
         """Raises Damaged where they are not an authority and its key."""
         try:
             self._certificate = x509.load_pem_x509_certificate(certificate)
+        except MALFORMED:
+            raise Damaged("the authority is no certificate (PEM)") from None
+        try:
             loaded = load_pem_private_key(key, None)
-        except (TypeError, *MALFORMED) as error:
-            raise Damaged(f"not a certificate and its key ({str(error).splitlines()[0][:120]})") from None
+        except (TypeError, *MALFORMED):  # TypeError: it has a password
+            raise Damaged("it is no key (PEM), or has a password") from None
         if not isinstance(loaded, ec.EllipticCurvePrivateKey):
             raise Damaged("the authority's key is not an ECDSA key")
         if loaded.public_key() != self._certificate.public_key():

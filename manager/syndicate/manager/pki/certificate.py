@@ -146,4 +146,5 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 def _short(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    # The first sentence: what follows sends the reader to the library's own pages.
+    return str(error).splitlines()[0].split(". ")[0][:120] if str(error) else type(error).__name__

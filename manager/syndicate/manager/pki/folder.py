@@ -114,7 +114,8 @@ class Folder:
 
     def authority_certificate(self) -> Certificate:
         """The authority, without its key. Raises Damaged, OSError."""
-        return _told(self.name / "ca.pem", (self.path / "ca.pem").read_bytes())
+        with self._naming("ca.pem"):
+            return read((self.path / "ca.pem").read_bytes())
 
     def authority(self) -> Authority:
         """The authority with its key. Raises KeyLost, Damaged, OSError."""
@@ -128,7 +129,8 @@ class Folder:
                 "Put the key back from its copy. Without one: move the folder away, make another authority",
                 "(syndicatectl certs init), and add every machine again.",
             ) from None
-        return Authority((self.path / "ca.pem").read_bytes(), text)
+        with self._naming("ca.key"):
+            return Authority((self.path / "ca.pem").read_bytes(), text)
 
     def manager_pem(self) -> bytes:
         """The manager's key and certificate. Raises OSError."""
@@ -136,11 +138,21 @@ class Folder:
 
     def manager(self) -> Certificate:
         """The manager's certificate. Raises Damaged, OSError."""
-        return _told(self.name / "manager.pem", self.manager_pem())
+        with self._naming("manager.pem"):
+            return read(self.manager_pem())
 
     def register(self) -> Register:
         """What was issued. Raises Damaged, OSError."""
-        return Register.from_json((self.path / "register.json").read_bytes())
+        with self._naming("register.json"):
+            return Register.from_json((self.path / "register.json").read_bytes())
+
+    @contextlib.contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Damaged names the file, and what helps."""
+        try:
+            yield
+        except Damaged as error:
+            raise Damaged(f"{self.name / name}: {error}", "Put the file back from a copy.") from None
 
     # ---- writing ----------------------------------------------------------------------------------------
 
@@ -172,10 +184,3 @@ def _taken(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _told(path: Path, pem: bytes) -> Certificate:
-    try:
-        return read(pem)
-    except Damaged as error:
-        raise Damaged(f"{path}: {error}") from None

@@ -153,14 +153,19 @@ class Office:
     # ---- join tokens -------------------------------------------------------------------------------------
 
     def create_token(self, uses: int, ttl_s: int) -> tuple[JoinToken, str]:
-        """A join token and its text, `ID.SECRET`, which is kept nowhere. Raises BadInput."""
+        """A join token and its text, `ID.SECRET`, which is kept nowhere.
+
+        Raises BadInput, and KeyLost or ClockOff where nobody could join by it.
+        """
         if not 1 <= uses <= MOST_USES:
             raise BadInput(f"{uses} uses asked for; it is from 1 to {MOST_USES:,}")
         if not 60 <= ttl_s <= LONGEST_TOKEN_S:
             raise BadInput(f"a life of {ttl_s} s asked for; it is from 60 s to 365 days")
-        now, secret = self.now(), secrets.token_urlsafe(32)
-        token = JoinToken(secrets.token_hex(4), secret_digest(secret), uses, now, now + ttl_s)
+        secret = secrets.token_urlsafe(32)
         with self.folder.locked():
+            now = self._checked_now()
+            self.folder.authority()
+            token = JoinToken(secrets.token_hex(4), secret_digest(secret), uses, now, now + ttl_s)
             register = self.folder.register().with_token(token, now)
             self._write(register, "join-token create", f"join token {token.token_id}")
         return token, f"{token.token_id}.{secret}"

@@ -175,9 +175,11 @@ class Register:
 
     def without_token(self, token_id: str, now: int) -> Register:
         """A join token revoked. Raises Unknown."""
-        if not any(one.token_id == token_id and not one.revoked_at for one in self.tokens):
+        found = [one for one in self.tokens if one.token_id == token_id]
+        if not any(not one.revoked_at for one in found):
             which = "Which are there?  syndicatectl join-token list"
-            raise Unknown(f"there is no join token {token_id}", which)
+            gone = f"the join token {token_id} is revoked already"
+            raise Unknown(gone if found else f"there is no join token {token_id}", which)
         return replace(
             self,
             tokens=tuple(
