@@ -380,12 +380,14 @@ async def test_a_stream_that_outlived_its_certificate_is_cut_off_at_once_too() -
     new = Issued("2", Kind.VOLUNTEER, "node-a", 900, 9000)
     peers = Peers("c-test", Register((old, new)), lambda: now)
     certificate = Certificate(Kind.VOLUNTEER, "c-test", "node-a", "1", 0, 2000, (), "", True, b"")
+    renewed = replace(certificate, serial="2", not_after=9000)
     with peers.attached(certificate, ended.append):
+        peers.renewed(renewed)
         now = 3000
         assert peers.update(Register((new,))) == [] and not ended
         assert peers.update(Register((replace(new, revoked_at=3000),))) == ["node-a"]
         assert [error.reason for error in ended] == ["CERTIFICATE_REVOKED"]
-    with peers.attached(certificate, ended.append):
+    with peers.attached(renewed, ended.append):
         revoked, _ = Register((old, new)).without("node-a", now)
         assert peers.update(revoked) == ["node-a"]
 
@@ -445,6 +447,27 @@ async def test_a_stream_goes_on_where_its_volunteer_has_renewed(place: Place) ->
                 await asyncio.shield(volunteer.ended)
     issued = place.office.folder.register().live("node-a", int(time.time()))
     assert len(issued) == 1 and issued[0].not_after > time.time() + 80 * DAY
+
+
+async def test_what_a_volunteer_has_is_told_and_not_what_lies_elsewhere(place: Place) -> None:
+    """By its stream while it is attached, and what it was given for that; else by the newest of its name."""
+
+    async def expires() -> float:
+        asked = scheduler.ListNodesRequest()
+        (node,) = (await place.manager.scheduler.ListNodes(asked, **place.manager.credentials)).nodes
+        return float(node.certificate_expires_at.utc_ns / 1e9)
+
+    async def elsewhere(_: Pair) -> bool:
+        place.office.renew("node-a", ())
+        await place.reload()
+        return True
+
+    async with attached_briefly(place, elsewhere) as (volunteer, life_s):
+        assert await expires() <= time.time() + life_s
+        async with asyncio.timeout(WAIT_S):
+            error = await volunteer.ended
+        assert error is not None and "has expired" in (error.details() or "")
+    assert await expires() > time.time() + 80 * DAY
 
 
 async def test_new_handshakes_show_the_managers_new_certificate(place: Place) -> None:

@@ -76,7 +76,7 @@ class Transport:
 
     def expires(self, volunteer_id: str) -> int:
         """When a volunteer's certificate does, in seconds since 1970; 0 where it has none."""
-        return self.peers.register.until(volunteer_id, _utc())
+        return self.peers.until(volunteer_id)
 
     def _take_manager(self, pem: bytes) -> None:
         # The chain has the authority too: a machine that knows its fingerprint alone finds it there.
@@ -181,7 +181,9 @@ class Transport:
     def ends(self) -> list[tuple[str, int]]:
         """When the certificates in use expire, by name, in seconds since 1970; the soonest first."""
         # Also those that have expired: what watches them must not fall silent then.
-        ends = [(f"volunteer/{name}", until) for name, until in self.peers.register.ends().items()]
+        # Of one that is attached, what it has: see `Peers.until`.
+        newest = self.peers.register.ends()
+        ends = [(f"volunteer/{name}", self.peers.until(name) or until) for name, until in newest.items()]
         ends += [("authority", self.authority.not_after), ("manager", self._manager_until)]
         return sorted(ends, key=lambda end: (end[1], end[0]))
 
@@ -189,7 +191,7 @@ class Transport:
         """What expires within two weeks, though it should have been renewed before."""
         register = self.peers.register
         names = {one.name for one in register.issued if one.kind is Kind.VOLUNTEER and one.is_live(now)}
-        ends = [(name, register.until(name, now)) for name in sorted(names)]
+        ends = [(name, self.peers.until(name)) for name in sorted(names)]
         ends.append(("authority", self.authority.not_after))
         return [(name, until) for name, until in ends if until < now + SOON_S]
 

@@ -62,7 +62,7 @@ class Signing:
         log = _log.bind(volunteer_id=name, peer=context.peer(), token_id=token_id[:16] if dot else "")
         host = host_of(context)
 
-        def signed() -> None:
+        def signed(_: Certificate) -> None:
             self._owe(name)  # only now: who has no token uses no other's turns up
             log.info("join.signed")
             self._audit.signed(name, host, "Join")
@@ -83,7 +83,8 @@ class Signing:
         holder = self._transport.peers.caller(context)
         host = host_of(context)
 
-        def signed() -> None:
+        def signed(made: Certificate) -> None:
+            self._transport.peers.renewed(made)
             _log.info("certificate.renewed", volunteer_id=holder.name)
             self._audit.signed(holder.name, host, "Renew")
 
@@ -111,7 +112,7 @@ class Signing:
         request: pb.JoinRequest | pb.RenewRequest,
         begin: Callable[[], None],
         work: Callable[[], Certificate],
-        signed: Callable[[], None],
+        signed: Callable[[Certificate], None],
     ) -> str:
         key = (who, convert.request_id(request.request_id))
         task = self._answers.get(key)
@@ -147,13 +148,13 @@ class Signing:
             self._signed.popitem(last=False)
 
     def _done(
-        self, key: tuple[str, str], task: asyncio.Task[Certificate], signed: Callable[[], None]
+        self, key: tuple[str, str], task: asyncio.Task[Certificate], signed: Callable[[Certificate], None]
     ) -> None:
         """Also where nobody waits for the answer any more: it was signed all the same."""
         if task.cancelled() or task.exception() is not None:
             self._answers.pop(key, None)
         else:
-            signed()
+            signed(task.result())
 
 
 def _now_ns() -> int:

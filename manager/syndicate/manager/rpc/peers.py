@@ -31,6 +31,7 @@ class _Attached:
     volunteer_id: str
     serial: str
     not_after: int
+    good_until: int
     close: Close
     timer: asyncio.TimerHandle | None = None
 
@@ -43,7 +44,7 @@ class Peers:
         self._register = register
         self._now = now
         self._read: dict[bytes, Certificate] = {}
-        self._attached: list[_Attached] = []
+        self._attached: dict[str, list[_Attached]] = {}
 
     @property
     def register(self) -> Register:
@@ -85,22 +86,42 @@ class Peers:
 
     @contextlib.contextmanager
     def attached(self, certificate: Certificate, close: Close) -> Iterator[None]:
-        """Ends a stream (`close`) when its certificate is revoked, or expires without a newer one."""
-        one = _Attached(certificate.name, certificate.serial, certificate.not_after, close)
-        self._attached.append(one)
+        """Ends a stream (`close`) when its certificate is revoked, or expires and was not renewed by it."""
+        name, until = certificate.name, certificate.not_after
+        one = _Attached(name, certificate.serial, until, until, close)
+        streams = self._attached.setdefault(name, [])
+        streams.append(one)
         try:
             self._look(one)
             yield
         finally:
-            self._attached.remove(one)
+            streams.remove(one)
+            if not streams:
+                del self._attached[name]
             if one.timer is not None:
                 one.timer.cancel()
+
+    def renewed(self, made: Certificate) -> None:
+        """A volunteer that showed its certificate was given this one: a stream of its goes on as long."""
+        for one in self._attached.get(made.name, ()):
+            one.good_until = made.not_after
+
+    def until(self, volunteer_id: str) -> int:
+        """When a volunteer's certificate expires, in seconds since 1970; 0 where it has none.
+
+        Of one that is attached it is what it came with, or was given for that: what an operator has made for
+        its name may lie elsewhere. Of others it is the newest that was issued.
+        """
+        streams = self._attached.get(volunteer_id)
+        if streams:
+            return max(one.good_until for one in streams)
+        return self._register.until(volunteer_id, self._now())
 
     def update(self, register: Register) -> list[str]:
         """Take a newer register; ends streams of those that were revoked, and returns their ids."""
         self._register = register
         cut = []
-        for one in self._attached:
+        for one in [one for streams in self._attached.values() for one in streams]:
             if self._is_refused(one):
                 text = f"the certificate of {one.volunteer_id} is revoked"
                 one.close(NotAllowed("CERTIFICATE_REVOKED", text))
@@ -114,11 +135,11 @@ class Peers:
         if now < one.not_after:
             return line is None
         # It stands by the word of a newer one; its own is forgotten some time after it has expired.
-        return self._register.until(one.volunteer_id, now) <= now
+        return now < one.good_until and self._register.until(one.volunteer_id, now) <= now
 
     def _look(self, one: _Attached) -> None:
         # The clock of certificates can be set, so it is looked at again once in a while.
-        left = self._register.until(one.volunteer_id, self._now()) - self._now()
+        left = one.good_until - self._now()
         if left <= 0:
             text = f"the certificate of {one.volunteer_id} has expired"
             one.close(NotAllowed("CERTIFICATE_EXPIRED", text))
