@@ -277,6 +277,23 @@ def test_revoke_and_renew(certs: Certs, tmp_path: Path) -> None:
     assert "10.0.0.5" in certs("certs", "renew", "--address", "mgr.lan").out
 
 
+def test_renew_of_a_name_that_is_not_known_says_so(certs: Certs, tmp_path: Path) -> None:
+    """It is made, and may be a slip of the pen."""
+    certs("certs", "add", "node-a", "--out", str(tmp_path / "a"))
+    slip = certs("certs", "renew", "nobody", "--out", str(tmp_path / "b"))
+    assert slip.code == 0 and "nobody had no certificate before" in slip.out
+    assert "syndicatectl certs revoke nobody" in slip.out
+    for verb, name, first in (("renew", "nobody", False), ("renew", "node-x", True), ("add", "node-y", True)):
+        words = ("--out", str(tmp_path / f"{name}{first}"), "--json")
+        assert certs("certs", verb, name, *words).document["first"] is first
+    certs("certs", "revoke", "node-a")
+    for ended in (
+        certs("certs", "renew", "node-a", "--out", str(tmp_path / "c")),
+        certs("certs", "add", "node-z", "--out", str(tmp_path / "d")),
+    ):
+        assert ended.code == 0 and "before" not in ended.out
+
+
 def test_a_second_revoke_tells_the_manager_all_the_same(certs: Certs, tmp_path: Path) -> None:
     """The first one may have been killed behind its write; it can be asked for by name or by token."""
     certs("certs", "add", "node-a", "--out", str(tmp_path / "a"))

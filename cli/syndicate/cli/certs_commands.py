@@ -155,8 +155,13 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
         "serial": made["serial"],
         "expires_at": made["expires_at"],
         "where": where,
+        "first": made["first"],
     }
-    terminal.say(document(values) if wish.as_json else _next(wish, where, made["expires_at"]))
+    lines = _next(wish, where, made["expires_at"])
+    if verb == "renew" and made["first"]:
+        undo = f"Another was meant?  syndicatectl certs revoke {wish.host}"
+        lines.append(f"{wish.host} had no certificate before. {undo}")
+    terminal.say(document(values) if wish.as_json else lines)
     return exit_codes.OK
 
 
