@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
+import socket
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +39,7 @@ from syndicate.manager.pki import (
     renewal_due,
     requested_key,
 )
+from syndicate.manager.pki import folder as folder_module
 from syndicate.manager.pki.register import MOST_DEEDS, Issued
 
 from tests.manager.authorities import DAY, office, request
@@ -361,6 +366,61 @@ def test_a_damaged_file_is_named_with_what_helps(
         at_work.add("node-a", ())
     assert any("copy" in line for line in caught.value.lines)
     assert "cryptography.io" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["register.json", "ca.pem", "ca.key", "manager.pem"])
+@pytest.mark.parametrize("what", ["pipe", "socket", "folder", "device", "endless"])
+def test_what_is_no_plain_file_is_refused_and_not_waited_for(
+    at_work: Office, monkeypatch: pytest.MonkeyPatch, name: str, what: str
+) -> None:
+    """The manager's user owns the folder: whoever reads there is not held up by what it lays."""
+    there = at_work.folder.path / name
+    there.unlink()
+    if what == "pipe":
+        os.mkfifo(there)
+    elif what == "socket":
+        descriptor = os.open(at_work.folder.path, os.O_RDONLY | os.O_DIRECTORY)
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(f"/proc/self/fd/{descriptor}/{name}")
+        os.close(descriptor)
+    elif what == "folder":
+        there.mkdir()
+    elif what == "device":
+        there.symlink_to("/dev/zero")
+    else:
+        monkeypatch.setattr(folder_module, "_MOST_BYTES", 1 << 20)
+        there.write_bytes(b" " * ((1 << 20) + 1))
+    reads: dict[str, Callable[[], object]] = {
+        "register.json": at_work.folder.register,
+        "ca.pem": at_work.folder.authority_certificate,
+        "ca.key": at_work.folder.authority,
+        "manager.pem": at_work.folder.manager,
+    }
+    says = "it is larger than 1 MiB" if what == "endless" else "it is no plain file"
+    with pytest.raises(Damaged, match=rf"/tls/{name}: {says}"), no_longer_than(10):
+        reads[name]()
+    if name == "manager.pem":
+        with pytest.raises(Damaged, match=rf"/tls/{name}: {says}"), no_longer_than(10):
+            at_work.folder.manager_pem()
+    if name == "ca.pem":
+        with pytest.raises(Damaged, match=rf"/tls/{name}: {says}"), no_longer_than(10):
+            at_work.folder.authority()
+
+
+@contextmanager
+def no_longer_than(seconds: int) -> Iterator[None]:
+    """What waits in this thread is interrupted by a TimeoutError."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_the_register_survives_being_written() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,41 @@ def test_both_daemons_have_the_same_text_for_it() -> None:
     texts = [Path(str(part.__file__)).with_name("toml_lines.py").read_text() for part in (manager, volunteer)]
 
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (("127.0.0.1", "::1"), ""),
+        (("10.9.9.9",), "10.9.9.9"),
+        (("127.0.0.1", "10.9.9.9"), "10.9.9.9"),
+        ((), ""),
+    ],
+)
+def test_clear_text_follows_localhost_to_no_other_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: tuple[str, ...], told: str
+) -> None:
+    """Where /etc/hosts does not have the name, others would hear the token, or reach the listener."""
+
+    def lookup(*_words: Any, **_options: Any) -> list[Any]:
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    of_volunteer = {
+        "manager": ["localhost:7001"],
+        "insecure": True,
+        "token_file": tmp_path / "token",
+        "state_dir": tmp_path,
+    }
+    of_manager = {"state_dir": tmp_path, "insecure": True, "listen_users": "localhost:7000"}
+    assert volunteer.is_loopback("localhost:7001") is manager.is_loopback("localhost:7000") is (not told)
+    if not told:
+        volunteer.load(of_volunteer, None)
+        manager.load(of_manager, None)
+        return
+    with pytest.raises(volunteer.BadSettings, match=rf"machine only, not localhost:7001 \({told} here\)"):
+        volunteer.load(of_volunteer, None)
+    with pytest.raises(manager.BadSettings, match=rf"listen_users is localhost:7000 \({told} here\): "):
+        manager.load(of_manager, None)

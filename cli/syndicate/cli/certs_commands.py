@@ -38,6 +38,10 @@ _QUIET_S = 2.0
 _TAKE_BACK_S = 10.0
 """Within it an interrupted command has taken back what it had begun."""
 _SSH_S = 120.0
+_SSH_LOST = 255
+"""ssh's own failure: no connection, or one that broke."""
+_KILLED = 128
+"""From here on a shell tells of a program that a signal ended, which may have done its work."""
 # Of syndicate-manager's exit codes the one that this command does not have.
 _CODES = {74: exit_codes.BAD_MACHINE}
 _LISTS: Mapping[str, Callable[[Mapping[str, Any], int, str], list[str]]] = {
@@ -45,7 +49,10 @@ _LISTS: Mapping[str, Callable[[Mapping[str, Any], int, str], list[str]]] = {
     "token-list": join_tokens_list,
 }
 # The folder and both files become those of the owner of the folder above, the volunteer's state. What was
-# there stays until all of it has come. Owner and mode are set where that owner cannot lay links.
+# there stays until all of it has come. Owner and mode of the files are set where that owner cannot lay links.
+# The key and certificate come last: a script that fails has not replaced them, and one that says that all is
+# laid has, whatever becomes of the connection then.
+_LAID = "syndicate: all is laid"
 _INSTALL = """\
 set -eu
 umask 077
@@ -59,9 +66,10 @@ cd "$new"
 tar --no-same-owner -xf -
 chmod 0644 ca.pem
 chown -h "$owner" ca.pem identity.pem
+chown -h "$owner" "$here"
 mv -fT ca.pem ../ca.pem
 mv -fT identity.pem ../identity.pem
-chown -h "$owner" "$here"
+printf '\\n%s\\n' '{laid}'
 """
 
 
@@ -122,7 +130,8 @@ def canonical(name: str) -> str:
 def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int:
     """Makes a machine's certificate (``add`` or ``renew``) and brings it there. Raises CliError.
 
-    Where it does not arrive it is revoked again: nothing is half-done.
+    Where it does not arrive it is revoked again: nothing is half-done. Where that is not known, one that was
+    added is revoked too, and another one is not: its machine may hold no other by now.
     """
     if wish.out and wish.ssh:
         raise CliError("--out and --ssh at once", "One of them says where it goes.", code=exit_codes.USAGE)
@@ -144,6 +153,12 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
         terminal.note(f"(copies key and certificate to {wish.ssh}, by ssh)")
     try:
         where = _send(wish, made["files"]) if wish.ssh else _write(folder, made["files"])
+    except _PerhapsThere as error:
+        if verb == "renew":
+            raise _kept(wish, made["expires_at"], error) from None
+        _certs(["revoke", "--serial", made["serial"]], state)
+        worth = "Nothing was added: what arrived there is worth nothing, it is revoked."
+        raise CliError(error.message, worth, code=error.code) from None
     except KeyboardInterrupt:
         _certs(["revoke", "--serial", made["serial"]], state)
         raise
@@ -155,9 +170,25 @@ def hand_over(verb: str, wish: HostWish, state: Path, terminal: Terminal) -> int
         "serial": made["serial"],
         "expires_at": made["expires_at"],
         "where": where,
+        "first": made["first"],
     }
-    terminal.say(document(values) if wish.as_json else _next(wish, where, made["expires_at"]))
+    lines = _next(wish, where, made["expires_at"])
+    if verb == "renew" and made["first"]:
+        undo = f"Another was meant?  syndicatectl certs revoke {wish.host}"
+        lines.append(f"{wish.host} had no certificate before. {undo}")
+    terminal.say(document(values) if wish.as_json else lines)
     return exit_codes.OK
+
+
+def _kept(wish: HostWish, expires_at: int, why: CliError) -> CliError:
+    until = datetime.fromtimestamp(expires_at, UTC)
+    return CliError(
+        f"it is not known whether the new certificate arrived on {wish.ssh}: {why.message}",
+        f"It may have, so it stays good, until {until:%Y-%m-%d}; what {wish.host} had before is not revoked "
+        "either.",
+        "Run the command again.",
+        code=why.code,
+    )
 
 
 def _next(wish: HostWish, where: str, expires_at: int) -> list[str]:
@@ -224,23 +255,35 @@ def _write_all(at: int, files: dict[str, str]) -> None:
         raise
 
 
+class _PerhapsThere(CliError):
+    """Whether it was laid on the machine is not known."""
+
+
 def _send(wish: HostWish, files: dict[str, str]) -> str:
-    """Into a folder of another machine, through ssh's standard input: no command line has it."""
-    script = _INSTALL.format(folder=shlex.quote(wish.ssh_folder))
+    """Into a folder of another machine, through ssh's standard input: no command line has it.
+
+    Raises CliError where nothing was laid there, _PerhapsThere where that is not known.
+    """
+    script = _INSTALL.format(folder=shlex.quote(wish.ssh_folder), laid=_LAID)
     command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "--", wish.ssh, script]
     try:
         done = subprocess.run(
             command, input=_archive(files), capture_output=True, timeout=_SSH_S, check=False
         )
+        code, out, err = done.returncode, done.stdout, done.stderr
     except FileNotFoundError:
         raise CliError("ssh is not installed", code=exit_codes.BAD_MACHINE) from None
-    except subprocess.TimeoutExpired:
-        raise CliError(f"{wish.ssh} did not answer in {_SSH_S:g} s", code=exit_codes.BAD_MACHINE) from None
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        why = said[-1] if said else f"ssh ended with {done.returncode}"
+    except subprocess.TimeoutExpired as late:
+        code, out, err = _SSH_LOST, late.stdout or b"", f"no end after {_SSH_S:g} s".encode()
+    except KeyboardInterrupt:
+        raise _PerhapsThere("interrupted", code=exit_codes.INTERRUPTED) from None
+    if _LAID.encode() in out.splitlines():
+        return f"{wish.ssh}:{wish.ssh_folder}"
+    said = err.decode(errors="replace").strip().splitlines()
+    why = said[-1] if said else f"ssh ended with {code}"
+    if 0 < code < _KILLED:  # the script's own
         raise CliError(f"nothing could be copied to {wish.ssh}: {why}", code=exit_codes.BAD_MACHINE)
-    return f"{wish.ssh}:{wish.ssh_folder}"
+    raise _PerhapsThere(f"{wish.ssh} did not say that it has it ({why})", code=exit_codes.BAD_MACHINE)
 
 
 def _archive(files: dict[str, str]) -> bytes:

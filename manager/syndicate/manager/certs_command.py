@@ -198,12 +198,17 @@ def _deliver(office: Office, wish: argparse.Namespace, bundle: Bundle) -> int:
     made = bundle.certificate
     tell_manager(office.folder.path)
     files = {"ca.pem": bundle.ca.decode(), "identity.pem": bundle.identity.decode()}
+    told = {
+        "name": made.name, "serial": made.serial, "expires_at": made.not_after, "first": bundle.first,
+    }  # fmt: skip
     if wish.bundle:
-        return _document(name=made.name, serial=made.serial, expires_at=made.not_after, files=files)
+        return _document(**told, files=files)
     _write_bundle(wish.out, files)
     if wish.json:
-        return _document(name=made.name, serial=made.serial, expires_at=made.not_after, out=str(wish.out))
+        return _document(**told, out=str(wish.out))
     _out(f"{made.name}   key and certificate in {wish.out}, good until {day(made.not_after)}")
+    if bundle.first and wish.command == "renew":
+        _out(f"{made.name} had no certificate before.")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -217,9 +218,9 @@ class Settings(BaseSettings):
             )
         if self.insecure:
             for name in ("listen_users", "listen_volunteers"):
-                if not is_loopback(getattr(self, name)):
+                if told := elsewhere(getattr(self, name)):
                     raise ValueError(
-                        f"{name} is {getattr(self, name)}: insecure is clear text, and for loopback only "
+                        f"{name} is {told}: insecure is clear text, and for loopback only "
                         "(127.0.0.1, localhost, [::1])"
                     )
         if self.clients and self.client is None:
@@ -312,11 +313,25 @@ class Settings(BaseSettings):
 
 def is_loopback(address: str) -> bool:
     """Whether what listens on HOST:PORT can be reached from this machine alone."""
+    return not elsewhere(address)
+
+
+def elsewhere(address: str) -> str:
+    """HOST:PORT where others reach it, for messages; else empty.
+
+    `localhost` is looked up: where /etc/hosts does not have it, it may lead anywhere.
+    """
     host = address.rpartition(":")[0].strip("[]")
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        if host != "localhost":
+            return "" if ipaddress.ip_address(host).is_loopback else address
+        found = {str(one[4][0]) for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except ValueError:
-        return False
+        return address
+    except OSError:
+        return ""  # nor does gRPC find one then
+    far = sorted(one for one in found if not ipaddress.ip_address(one).is_loopback)
+    return f"{address} ({', '.join(far)} here)" if far else ""
 
 
 def _line(mistake: ErrorDetails, flags: Collection[str], file: Path | None) -> str:

@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _transport(self) -> Self:
         if self.insecure:
-            far = [target for target in self.manager if not is_loopback(target)]
+            far = [told for target in self.manager if (told := elsewhere(target))]
             if far:
                 raise ValueError(f"insecure is clear text, for managers on this machine only, not {far[0]}")
             if self.token_file is None:
@@ -220,11 +220,25 @@ def _target(target: str) -> None:
 
 def is_loopback(target: str) -> bool:
     """Whether what listens on HOST:PORT is on this machine."""
+    return not elsewhere(target)
+
+
+def elsewhere(target: str) -> str:
+    """HOST:PORT where it is on another machine, for messages; else empty.
+
+    `localhost` is looked up: where /etc/hosts does not have it, it may lead anywhere.
+    """
     host = target.rpartition(":")[0].strip("[]")
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        if host != "localhost":
+            return "" if ip_address(host).is_loopback else target
+        found = {str(one[4][0]) for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except ValueError:
-        return False
+        return target
+    except OSError:
+        return ""  # nor does gRPC find one then
+    far = sorted(one for one in found if not ip_address(one).is_loopback)
+    return f"{target} ({', '.join(far)} here)" if far else ""
 
 
 def load(flags: dict[str, Any], file: Path | None) -> Settings:

@@ -12,9 +12,11 @@ The folder is its owner's alone (0700), and so is every file but ca.pem. Each is
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ from .register import Register, day
 
 _LOCK_S: Final = 10.0
 _POLL_S: Final = 0.02
+_MOST_BYTES: Final = 64 << 20
+"""Of a file: a register of very many machines has less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +119,13 @@ class Folder:
     def authority_certificate(self) -> Certificate:
         """The authority, without its key. Raises Damaged, OSError."""
         with self._naming("ca.pem"):
-            return read((self.path / "ca.pem").read_bytes())
+            return read(self._bytes("ca.pem"))
 
     def authority(self) -> Authority:
         """The authority with its key. Raises KeyLost, Damaged, OSError."""
-        key = self.path / "ca.key"
         try:
-            text = key.read_bytes()
+            with self._naming("ca.key"):
+                key = self._bytes("ca.key")
         except FileNotFoundError:
             raise KeyLost(
                 f"the authority's key {self.name / 'ca.key'} is gone: nothing can be signed or renewed",
@@ -129,22 +133,48 @@ class Folder:
                 "Put the key back from its copy. Without one: move the folder away, make another authority",
                 "(syndicatectl certs init), and add every machine again.",
             ) from None
+        with self._naming("ca.pem"):
+            certificate = self._bytes("ca.pem")
         with self._naming("ca.key"):
-            return Authority((self.path / "ca.pem").read_bytes(), text)
+            return Authority(certificate, key)
 
     def manager_pem(self) -> bytes:
-        """The manager's key and certificate. Raises OSError."""
-        return (self.path / "manager.pem").read_bytes()
+        """The manager's key and certificate. Raises Damaged, OSError."""
+        with self._naming("manager.pem"):
+            return self._bytes("manager.pem")
 
     def manager(self) -> Certificate:
         """The manager's certificate. Raises Damaged, OSError."""
         with self._naming("manager.pem"):
-            return read(self.manager_pem())
+            return read(self._bytes("manager.pem"))
 
     def register(self) -> Register:
         """What was issued. Raises Damaged, OSError."""
         with self._naming("register.json"):
-            return Register.from_json((self.path / "register.json").read_bytes())
+            return Register.from_json(self._bytes("register.json"))
+
+    def _bytes(self, name: str) -> bytes:
+        """A file's, where it is one. Raises Damaged, OSError.
+
+        Operators read what the manager's user has laid here: a pipe would have them wait for ever.
+        """
+        try:
+            descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a socket
+                raise Damaged("it is no plain file") from None
+            raise
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Damaged("it is no plain file")
+            # Not by its size: a file of the kernel's has none, and one may grow meanwhile.
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                found = file.read(_MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
+        if len(found) > _MOST_BYTES:
+            raise Damaged(f"it is larger than {_MOST_BYTES >> 20} MiB")
+        return found
 
     @contextlib.contextmanager
     def _naming(self, name: str) -> Iterator[None]:

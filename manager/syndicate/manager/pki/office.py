@@ -42,6 +42,8 @@ class Bundle:
     ca: bytes
     identity: bytes
     """Key and certificate."""
+    first: bool
+    """Whether nothing was known of the name: it may be a slip of the pen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,12 @@ class Office:
             register, now = self.folder.register(), self._checked_now()
             if must_be_new:
                 register.must_be_new(name, now)
+            first = not register.knows(name)
             authority, key = self.folder.authority(), _key()
             made = authority.volunteer(name, addresses, key.public_key(), _serial(), now, lifetime_s)
             method = "certs add" if must_be_new else "certs renew"
             self._write(register.with_issued(made, now), method, f"node {name}")
-        return Bundle(made, authority.certificate.pem, Signed(made, key_pem(key)).pem)
+        return Bundle(made, authority.certificate.pem, Signed(made, key_pem(key)).pem, first)
 
     def revoke(self, name: str) -> list[str]:
         """A volunteer's certificates are refused from now on; their serial numbers. Raises Unknown."""

@@ -100,6 +100,10 @@ class Register:
         """A volunteer's certificates that let it in."""
         return [one for one in self._of(name) if one.is_live(now)]
 
+    def knows(self, name: str) -> bool:
+        """Whether a volunteer of this name has a certificate, or had one that is not forgotten yet."""
+        return bool(self._of(name))
+
     def until(self, name: str, now: int) -> int:
         """When the last of a volunteer's certificates expires; 0 where it has none."""
         return max((one.not_after for one in self.live(name, now)), default=0)
