@@ -269,15 +269,15 @@ def _optional(inner: _Codec) -> _Codec:
 def _record(owner: type) -> _Codec:
     hints = get_type_hints(owner)
     names = tuple(field.name for field in fields(owner))
-    codecs = tuple(_codec_of(hints[name], _rule(owner, name), f"{owner.__name__}.{name}") for name in names)
+    codecs = [_codec_of(hints[name], _rule(owner, name), f"{owner.__name__}.{name}") for name in names]
+    encoders = tuple((name, codec.encode) for name, codec in zip(names, codecs, strict=True))
+    decoders = tuple((name, codec.decode) for name, codec in zip(names, codecs, strict=True))
     expected = frozenset(names)
 
     def encode(value: Any, raw: _Raw) -> dict[str, Any]:
         if type(value) is not owner:
             raise FrameError(f"{owner.__name__} expected, got {type(value).__name__}")
-        return {
-            name: codec.encode(getattr(value, name), raw) for name, codec in zip(names, codecs, strict=True)
-        }
+        return {name: encode_field(getattr(value, name), raw) for name, encode_field in encoders}
 
     def decode(value: Any, raw: _Raw) -> Any:
         if type(value) is not dict:
@@ -285,8 +285,7 @@ def _record(owner: type) -> _Codec:
         if value.keys() != expected:
             odd = sorted(value.keys() ^ expected)
             raise FrameError(f"{owner.__name__}: missing or unknown fields: {', '.join(odd)[:200]}")
-        pairs = zip(names, codecs, strict=True)
-        return owner(**{name: codec.decode(value[name], raw) for name, codec in pairs})
+        return owner(*[decode_field(value[name], raw) for name, decode_field in decoders])
 
     return _Codec(encode, decode)
 
@@ -327,6 +326,10 @@ _CODECS: Final = {
 
 
 # ---- frames ---------------------------------------------------------------------------------------------
+
+
+_EVENT_FIELDS: Final = frozenset({"frame", "kind", "value"})
+_NUMBERED_FIELDS: Final = _EVENT_FIELDS | {"number"}
 
 
 def encode(frame: local.Frame) -> bytes:
@@ -381,7 +384,7 @@ def _frame(head: dict[str, Any], number: int | None, raw: _Raw) -> local.Frame:
     codecs = _CODECS.get(sort) if isinstance(sort, str) else None
     if codecs is None:
         raise FrameError("frame: neither request, reply nor event")
-    expected = {"frame", "kind", "value"} | ({"number"} if sort != "event" else set())
+    expected = _EVENT_FIELDS if sort == "event" else _NUMBERED_FIELDS
     if head.keys() != expected:
         raise FrameError(f"missing or unknown fields: {', '.join(sorted(head.keys() ^ expected))[:200]}")
     codec = codecs.get(kind) if isinstance(kind, str) else None
