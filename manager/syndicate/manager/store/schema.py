@@ -145,17 +145,29 @@ def _upsert(table: Table) -> str:
     to a switch interval to have it again. One `executemany` of 64 rows took 115 ms so; one statement takes
     one wait.
     """
+    # `WHERE true` keeps SQLite's parser from reading ON CONFLICT as a join constraint.
+    return _saving(table, f"SELECT {_columns(table, 'value')} FROM json_each(?) WHERE true")  # noqa: S608 - names from the tables above
+
+
+def _upsert_one(table: Table) -> str:
+    """The same for one row, given as its array alone: in half the time, which somebody waits for."""
+    return _saving(table, f"VALUES ({_columns(table, '?1')})")
+
+
+def _columns(table: Table, row: str) -> str:
+    return ", ".join(f"json_extract({row}, '$[{i}]')" for i in range(len(table.columns)))
+
+
+def _saving(table: Table, source: str) -> str:
     names = [c.name for c in table.columns]
     keys = [c.name for c in table.primary_key]
-    values = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(len(names)))
     updates = ", ".join(f"{n} = excluded.{n}" for n in names if n not in keys)
-    # `WHERE true` keeps SQLite's parser from reading ON CONFLICT as a join constraint.
     return (
-        f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {values} FROM json_each(?) WHERE true "  # noqa: S608 - names from the tables above
+        f"INSERT INTO {table.name} ({', '.join(names)}) {source} "
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {updates}"
     )
 
 
-UPSERT: Final = {
-    t.name: _upsert(t) for t in (meta, job, task, run, fault, plan, story, node, user, team, token, audit)
-}
+_SAVED: Final = (meta, job, task, run, fault, plan, story, node, user, team, token, audit)
+UPSERT: Final = {t.name: _upsert(t) for t in _SAVED}
+UPSERT_ONE: Final = {t.name: _upsert_one(t) for t in _SAVED}

@@ -147,7 +147,9 @@ class SqliteStore:
         for table, key, text in group:
             newest.setdefault(table, {})[key] = text
         statements = [
-            (schema.UPSERT[table], f"[{','.join(part)}]")
+            (schema.UPSERT_ONE[table], part[0])
+            if len(part) == 1
+            else (schema.UPSERT[table], f"[{','.join(part)}]")
             for table, saved in newest.items()
             for part in _parts(list(saved.values()))
         ]
