@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import select
 import socket
 import struct
 import threading
@@ -90,6 +91,8 @@ class NetlinkSocket:
         except OSError as error:
             raise NetworkError.refused(f"open netlink socket {protocol}", error.errno or 0) from error
         try:
+            # The kernel has most answers ready when it has taken the request: nothing is waited for then.
+            self._socket.setblocking(False)
             self._socket.bind((0, 0))
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
@@ -173,8 +176,12 @@ class _Exchange:
             struct.pack_into("=I", packet, start + _SEQUENCE_OFFSET, sequence)
         link._sequence = first + len(messages)
         try:
-            link._socket.settimeout(link._timeout)
-            link._socket.send(packet)
+            while True:
+                try:
+                    link._socket.send(packet)
+                    break
+                except BlockingIOError:
+                    self._await(select.POLLOUT)
         except OSError as error:
             raise NetworkError.refused(messages[0].what, error.errno or errno.ETIMEDOUT) from error
         return first
@@ -222,10 +229,13 @@ class _Exchange:
     def _receive(self, what: str) -> Iterator[_Answer]:
         """The answers of one datagram."""
         link = self._link
-        remaining = self._deadline - time.monotonic()
         try:
-            link._socket.settimeout(max(remaining, 0.001))  # 0 would mean not to wait at all
-            size, _, flags, sender = link._socket.recvmsg_into([link._buffer])
+            while True:
+                try:
+                    size, _, flags, sender = link._socket.recvmsg_into([link._buffer])
+                    break
+                except BlockingIOError:
+                    self._await(select.POLLIN)
         except TimeoutError:
             late = f"{what}: the kernel did not answer within {link._timeout:g} s"
             raise NetworkError(late, errno.ETIMEDOUT) from None
@@ -239,9 +249,15 @@ class _Exchange:
             return  # another process wrote to our port; only port 0 is the kernel
         yield from _split(bytes(memoryview(link._buffer)[:size]))
 
+    def _await(self, event: int) -> None:
+        """Wait until the socket can go on; raises TimeoutError at the deadline."""
+        poll = select.poll()
+        poll.register(self._link._socket, event)
+        if not poll.poll(max(self._deadline - time.monotonic(), 0.0) * 1e3):
+            raise TimeoutError
+
     def _drain(self) -> None:
         """Throw away what waits to be read: the kernel adds nothing to an overflown socket before that."""
-        self._link._socket.setblocking(False)
         while True:
             try:
                 self._link._socket.recv_into(self._link._buffer)
