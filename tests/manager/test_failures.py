@@ -69,7 +69,7 @@ async def test_a_disk_that_fails_stops_the_manager(start: Start, monkeypatch: py
     commit = SqliteStore._commit
 
     def failing(self: SqliteStore, group: Any) -> None:
-        if any(type(record).__name__ == "JobRecord" for record in group):
+        if any(table == "job" for table, _, _ in group):
             raise OSError("no space left on device")
         commit(self, group)
 
