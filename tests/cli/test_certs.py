@@ -225,6 +225,36 @@ def test_ctrl_c_while_it_is_copied(certs: Certs, tmp_path: Path, ssh: Path, verb
     assert says in err and [one["state"] for one in volunteers(certs)] == [state]
 
 
+LATE = """
+import os, signal, sys
+from syndicate.manager import certs_command
+deliver, mask = certs_command._deliver, signal.pthread_sigmask
+
+def delivered(wish, bundle):
+    status = deliver(wish, bundle)
+    signal.pthread_sigmask = late
+    return status
+
+def late(how, signals):
+    before = mask(how, signals)
+    os.kill(os.getpid(), signal.SIGINT)
+    return before
+
+certs_command._deliver = delivered
+sys.exit(certs_command.main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_behind_the_handing_over_is_too_late(certs: Certs) -> None:
+    """All is told: what it ends with and what is written down say the same."""
+    words = ["add", f"--state-dir={certs.state}", "--bundle", "node-a"]
+    command = [sys.executable, "-c", LATE, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["name"] == "node-a"
+    assert [one["state"] for one in volunteers(certs)] == ["good"]
+
+
 def volunteers(certs: Certs) -> list[Any]:
     """The volunteers' lines of the list."""
     listed = certs("certs", "list", "--json").document["certificates"]

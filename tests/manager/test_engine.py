@@ -199,6 +199,8 @@ async def test_what_cannot_be_saved_is_not_told() -> None:
     await asyncio.sleep(0)
 
     assert bench.engine.failed.result() is bench.disk.trouble
+    with pytest.raises(Away):
+        await bench.engine.durable()
     assert (bench.wire.prepared, bench.wire.pushed) == ([], [])
 
 

@@ -246,3 +246,26 @@ async def test_an_authority_that_was_made_anew_beneath_is_not_taken_by_halves(tm
     assert transport.peers.register == before and not ended and not deeds
     assert at_work.folder.register().live("node-b", 0) == []
     assert ["replaced" in line["detail"] for line in told(lines, "certificates.trouble")] == [True]
+
+
+async def test_an_authority_that_is_made_anew_while_it_is_read_is_not_taken_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is replaced behind any look at it, and before the register is read."""
+    at_work = office(tmp_path / "state")
+    certificate, ended = at_work.add("node-a", ()).certificate, list[Any]()
+    register = Folder.register
+
+    def late(folder: Folder) -> Register:
+        folder.path.rename(tmp_path / "moved")
+        monkeypatch.undo()
+        Office(at_work.folder).init("c-other", ())
+        return register(folder)
+
+    with ThreadPoolExecutor(2) as files:
+        transport = Transport(at_work.folder, files)
+        with transport.peers.attached(certificate, ended.append):
+            monkeypatch.setattr(Folder, "register", late)
+            with pytest.raises(Damaged, match="was replaced"):
+                await transport.reload()
+    assert not ended and transport.peers.register.find(certificate.serial) is not None

@@ -35,7 +35,7 @@ REMOTE_FOLDER = "/var/lib/syndicate-volunteer/tls"
 _WITHIN_S = 60.0
 _QUIET_S = 2.0
 """After so long it is told what is waited for."""
-_TAKE_BACK_S = 10.0
+_TAKE_BACK_S = 30.0
 """Within it an interrupted command has taken back what it had begun."""
 _SSH_S = 120.0
 _SSH_LOST = 255

@@ -162,12 +162,12 @@ def _token_file(wish: ImportWish, terminal: Terminal) -> Iterator[Callable[[str,
 
 
 def _append(descriptor: int, text: str) -> None:
-    """All of it, or nothing and raises OSError."""
+    """All of it, or nothing. Raises OSError."""
     there, data = os.fstat(descriptor).st_size, text.encode()
     try:
         while data:
             data = data[os.write(descriptor, data) :]
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):  # what failed first is told
             os.ftruncate(descriptor, there)
         raise

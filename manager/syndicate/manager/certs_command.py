@@ -176,27 +176,31 @@ def _nowhere(wish: argparse.Namespace) -> int | None:
 
 
 def _hand_over(office: Office, wish: argparse.Namespace, sign: Callable[[], Bundle]) -> int:
-    # Ctrl-C is kept for the moment in which it can be taken back.
+    # Ctrl-C is let in while it can be taken back, and not any more: the process ends with what follows.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    bundle, is_told = sign(), False
     try:
-        bundle = sign()
-        try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            return _deliver(office, wish, bundle)
-        except BaseException:
-            office.revoke_serial(bundle.certificate.serial)  # nobody has its key
-            raise
-    except ManagerStuck as error:
-        text = f"the manager that runs does not read what is changed ({error.why})"
-        return _fail(_STUCK, text, "Nothing was added. Restart it, then try again.")
-    finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        tell_manager(office.folder.path)
+        is_told = True
+        status = _deliver(wish, bundle)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    except BaseException as error:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        office.revoke_serial(bundle.certificate.serial)  # nobody has its key
+        if isinstance(error, ManagerStuck):
+            text = f"the manager that runs does not read what is changed ({error.why})"
+            return _fail(_STUCK, text, "Nothing was added. Restart it, then try again.")
+        if is_told:  # it may lie in its folder already
+            with contextlib.suppress(ManagerStuck):
+                tell_manager(office.folder.path)
+        raise
+    return status
 
 
-def _deliver(office: Office, wish: argparse.Namespace, bundle: Bundle) -> int:
-    """Raises ManagerStuck and OSError."""
+def _deliver(wish: argparse.Namespace, bundle: Bundle) -> int:
+    """Raises OSError."""
     made = bundle.certificate
-    tell_manager(office.folder.path)
     files = {"ca.pem": bundle.ca.decode(), "identity.pem": bundle.identity.decode()}
     told = {
         "name": made.name, "serial": made.serial, "expires_at": made.not_after, "first": bundle.first,

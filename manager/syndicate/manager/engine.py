@@ -184,6 +184,8 @@ class Engine:
     async def durable(self) -> None:
         """Wait until what the machine knows now would survive a crash: readers see nothing else."""
         self._write_gathered()
+        if self._stopping is not None and self.failed.done():
+            raise self._stopping  # what could not be handed to the store has no ticket
         ticket = self._ticket
         if ticket <= self._store.durable:
             return

@@ -79,6 +79,11 @@ class Transport:
         return self.peers.until(volunteer_id)
 
     def _take_manager(self, pem: bytes) -> None:
+        try:
+            until = read(_certificates(pem)).not_after
+        except Damaged as error:
+            name = self._folder.name / "manager.pem"
+            raise Damaged(f"{name}: {error}", "Put the file back from a copy.") from None
         # The chain has the authority too: a machine that knows its fingerprint alone finds it there.
         shown = [(pem, _certificates(pem) + self.authority.pem)]
         self._configurations = {
@@ -86,14 +91,14 @@ class Transport:
             "volunteers": grpc.ssl_server_certificate_configuration(shown, self.authority.pem),
         }
         self._fresh = {"users", "volunteers"}
-        self._manager_until = read(_certificates(pem)).not_after
+        self._manager_until = until
 
     async def reload(self) -> list[str]:
         """Read register and certificate again; the volunteers that were cut off."""
         async with self._reading:
             register = await off(self._files, self._register)
             cut = self.peers.update(register)  # what was revoked is, also where the rest cannot be read
-            self._take_manager(await off(self._files, self._folder.manager_pem))
+            self._take_manager(await off(self._files, self._manager_pem))
             _log.info("certificates.reloaded", cut=cut)
             await self._tell_deeds(register.deeds)
         return cut
@@ -170,8 +175,14 @@ class Transport:
             await pause(_LOOK_EVERY_S)
 
     def _register(self) -> Register:
+        found = self._folder.register()
+        self._must_be_ours()  # behind it: what was read before the folder was replaced is ours
+        return found
+
+    def _manager_pem(self) -> bytes:
+        found = self._folder.manager_pem()
         self._must_be_ours()
-        return self._folder.register()
+        return found
 
     def _must_be_ours(self) -> None:
         """Raises Damaged: what lies beside another authority is of no machine that this manager knows."""
@@ -180,8 +191,8 @@ class Transport:
 
     def ends(self) -> list[tuple[str, int]]:
         """When the certificates in use expire, by name, in seconds since 1970; the soonest first."""
-        # Also those that have expired: what watches them must not fall silent then.
-        # Of one that is attached, what it has: see `Peers.until`.
+        # Also those that have expired: what watches them must not fall silent then. Of one that is attached,
+        # what it has: see `Peers.until`.
         newest = self.peers.register.ends()
         ends = [(f"volunteer/{name}", self.peers.until(name) or until) for name, until in newest.items()]
         ends += [("authority", self.authority.not_after), ("manager", self._manager_until)]
@@ -200,7 +211,7 @@ def _certificates(pem: bytes) -> bytes:
     """The certificates of a PEM text that holds a key too. Raises Damaged."""
     at = pem.find(b"-----BEGIN CERTIFICATE-----")
     if at < 0:
-        raise Damaged("manager.pem holds no certificate")
+        raise Damaged("it holds no certificate")
     return pem[at:]
 
 

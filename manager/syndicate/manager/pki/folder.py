@@ -135,6 +135,7 @@ class Folder:
             ) from None
         with self._naming("ca.pem"):
             certificate = self._bytes("ca.pem")
+            read(certificate)  # a damaged one is not to be told as the key
         with self._naming("ca.key"):
             return Authority(certificate, key)
 

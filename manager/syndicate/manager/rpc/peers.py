@@ -31,9 +31,11 @@ class _Attached:
     volunteer_id: str
     serial: str
     not_after: int
-    good_until: int
     close: Close
     timer: asyncio.TimerHandle | None = None
+    # What it was given since.
+    newer: str = ""
+    newer_until: int = 0
 
 
 class Peers:
@@ -87,8 +89,8 @@ class Peers:
     @contextlib.contextmanager
     def attached(self, certificate: Certificate, close: Close) -> Iterator[None]:
         """Ends a stream (`close`) when its certificate is revoked, or expires and was not renewed by it."""
-        name, until = certificate.name, certificate.not_after
-        one = _Attached(name, certificate.serial, until, until, close)
+        name = certificate.name
+        one = _Attached(name, certificate.serial, certificate.not_after, close)
         streams = self._attached.setdefault(name, [])
         streams.append(one)
         try:
@@ -104,7 +106,7 @@ class Peers:
     def renewed(self, made: Certificate) -> None:
         """A volunteer that showed its certificate was given this one: a stream of its goes on as long."""
         for one in self._attached.get(made.name, ()):
-            one.good_until = made.not_after
+            one.newer, one.newer_until = made.serial, made.not_after
 
     def until(self, volunteer_id: str) -> int:
         """When a volunteer's certificate expires, in seconds since 1970; 0 where it has none.
@@ -114,7 +116,7 @@ class Peers:
         """
         streams = self._attached.get(volunteer_id)
         if streams:
-            return max(one.good_until for one in streams)
+            return max(self._good_until(one) for one in streams)
         return self._register.until(volunteer_id, self._now())
 
     def update(self, register: Register) -> list[str]:
@@ -134,18 +136,28 @@ class Peers:
             return True
         if now < one.not_after:
             return line is None
-        # It stands by the word of a newer one; its own is forgotten some time after it has expired.
-        return now < one.good_until and self._register.until(one.volunteer_id, now) <= now
+        # It stands by the newer one; its own is forgotten some time after it has expired.
+        return now < one.newer_until and self._good_until(one) <= now
+
+    def _good_until(self, one: _Attached) -> int:
+        """Its own end, or that of what it was given since, unless that one was revoked."""
+        line = self._register.find(one.newer) if one.newer else None
+        if line is None or line.revoked_at:
+            return one.not_after
+        return max(one.not_after, one.newer_until)
 
     def _look(self, one: _Attached) -> None:
         # The clock of certificates can be set, so it is looked at again once in a while.
-        left = one.good_until - self._now()
+        now = self._now()
+        left = self._good_until(one) - now
         if left <= 0:
             text = f"the certificate of {one.volunteer_id} has expired"
             one.close(NotAllowed("CERTIFICATE_EXPIRED", text))
             return
         loop = asyncio.get_running_loop()
-        one.timer = loop.call_later(min(left, _LONGEST_SLEEP_S), self._look, one)
+        # From its own end on it stands by the newer one, which may have been revoked by then.
+        own = one.not_after - now
+        one.timer = loop.call_later(min(left, own if own > 0 else left, _LONGEST_SLEEP_S), self._look, one)
 
     def _certificate(self, context: Context) -> Certificate:
         shown = context.auth_context().get("x509_pem_cert")

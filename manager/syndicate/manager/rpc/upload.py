@@ -105,14 +105,14 @@ class Uploads:
         except Exhausted:
             await off(self._files, upload.abandon)
             raise
-        clock = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        clock = loop.time
         progress = _Progress(clock())
-        source: Source | None = None
 
         def finish() -> Source:
-            nonlocal source
-            source = upload.finish(check_source)
-            return source
+            made = upload.finish(check_source)
+            loop.call_soon_threadsafe(stored, made.sha256)  # told before whoever waits for this goes on
+            return made
 
         try:
             while True:
@@ -128,8 +128,6 @@ class Uploads:
                 progress.slowed_s += await self._slow_down(len(message.chunk))
             made = await off(self._checks, finish)
         finally:
-            if source is not None:
-                stored(source.sha256)
             await off(self._files, upload.abandon)
         return pb.UploadSourceResponse(sha256=made.sha256, size=made.size)
 
