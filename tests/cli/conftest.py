@@ -48,6 +48,22 @@ class Ctl:
         return Outcome(code, seen.out, seen.err)
 
 
+class Certs:
+    """`certs` and `join-token` on one state folder."""
+
+    def __init__(self, ctl: Ctl, state: Path) -> None:
+        self._ctl = ctl
+        self.state = state
+
+    def __call__(self, *words: str) -> Outcome:
+        return self._ctl(*words, "--state-dir", str(self.state))
+
+    def volunteers(self) -> list[Any]:
+        """The volunteers' lines of the list."""
+        listed = self("certs", "list", "--json").document["certificates"]
+        return [one for one in listed if one["kind"] == "volunteer"]
+
+
 @pytest.fixture
 def manager() -> Iterator[FakeManager]:
     with FakeManager() as fake:
@@ -101,3 +117,11 @@ def cluster(tmp_path: Path, daemons: Path, bare_ctl: Ctl) -> Iterator[Path]:
     """A folder for a cluster, which is taken down in the end whatever happened."""
     yield tmp_path / "cluster"
     bare_ctl("down", "--dir", str(tmp_path / "cluster"))
+
+
+@pytest.fixture
+def certs(bare_ctl: Ctl, tmp_path: Path) -> Certs:
+    """With an authority."""
+    made = Certs(bare_ctl, tmp_path / "manager")
+    assert made("certs", "init", "--cluster", "lab", "--address", "10.0.0.5").code == 0
+    return made

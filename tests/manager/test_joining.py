@@ -18,9 +18,9 @@ from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import registry_pb2_grpc as registry_grpc
 
 from tests.manager.authorities import of_bundle, request
+from tests.manager.certified import Place, running
 from tests.manager.conftest import Start
 from tests.manager.scripted import WAIT_S, reason, stamp, trailer
-from tests.manager.test_transport import Place, running
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from syndicate.manager.pki import read as certificate_of
 from syndicate.manager.transport import Transport
 
 from tests.manager.authorities import DAY, of_bundle, office, signed
+from tests.manager.certified import Place
 from tests.manager.conftest import Start
 from tests.manager.scripted import WAIT_S
-from tests.manager.test_transport import Place
 
 
 class Hours:

@@ -18,11 +18,11 @@ from syndicate.v1 import registry_pb2 as registry
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager.authorities import Pair, of_bundle, request
+from tests.manager.certified import LOCAL, Place, running
 from tests.manager.conftest import Start
 from tests.manager.people import code_and_reason
 from tests.manager.scripted import ScriptedVolunteer, bearer, stamp, tarball, upload
 from tests.manager.test_doors import knock_on, methods
-from tests.manager.test_transport import LOCAL, Place, running
 
 SCHEDULER = scheduler.DESCRIPTOR.services_by_name["Scheduler"]
 REGISTRY = registry.DESCRIPTOR.services_by_name["Registry"]

@@ -24,10 +24,10 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.manager import people
 from tests.manager.authorities import Pair, of_bundle, office, request
+from tests.manager.certified import Place, attach, running
 from tests.manager.conftest import Running, Start
 from tests.manager.scripted import WAIT_S, stamp, tarball, upload
 from tests.manager.test_doors import knock_on
-from tests.manager.test_transport import Place, attach, running
 
 REGISTRY = registry.DESCRIPTOR.services_by_name["Registry"]
 

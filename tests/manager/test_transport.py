@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from syndicate.manager.control import tell_manager
-from syndicate.manager.pki import Certificate, Kind, Office, Register, Unknown
-from syndicate.manager.pki.register import Issued
-from syndicate.manager.rpc.peers import Peers
+from syndicate.manager.pki import Unknown
 from syndicate.manager.settings import BadSettings, load
 from syndicate.v1 import chaos_pb2 as chaos
 from syndicate.v1 import chaos_pb2_grpc as chaos_grpc
@@ -32,45 +26,10 @@ from syndicate.v1 import registry_pb2_grpc as registry_grpc
 from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1 import scheduler_pb2_grpc as scheduler_grpc
 
-from tests.manager.authorities import DAY, Pair, manager_process, of_bundle, office, request, signed, stranger
-from tests.manager.conftest import Running, Start
-from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, reason, stamp, tarball, upload
-
-LOCAL = [("grpc.use_local_subchannel_pool", 1)]
-# Of a certificate that runs out. The longer ones are for machines that stood still until a shorter one had.
-SHORT_LIVES_S = (6, 12, 24, 48)
-
-
-class Place:
-    """A manager with TLS, and its authority."""
-
-    def __init__(self, manager: Running, at_work: Office) -> None:
-        self.manager = manager
-        self.office = at_work
-        self.ca = (at_work.folder.path / "ca.pem").read_bytes()
-
-    def users(self) -> grpc.aio.Channel:
-        """As a user connects."""
-        return grpc.aio.secure_channel(
-            self.manager.users, grpc.ssl_channel_credentials(self.ca), options=LOCAL
-        )
-
-    def volunteers(self, pair: Pair) -> grpc.aio.Channel:
-        """As a volunteer connects."""
-        return grpc.aio.secure_channel(self.manager.volunteers, pair.channel(self.ca), options=LOCAL)
-
-    def volunteer(self, name: str, pair: Pair | None = None) -> ScriptedVolunteer:
-        """A scripted volunteer with a certificate; with its own one unless another is given."""
-        pair = pair or of_bundle(self.office.renew(name, ()).identity)
-        made = ScriptedVolunteer("", self.manager.volunteers, volunteer_id=name)
-        made.credentials = pair.channel(self.ca)
-        return made
-
-    async def reload(self) -> list[str]:
-        """What `certs` commands do at their end."""
-        cut = await asyncio.to_thread(tell_manager, self.office.folder.path)
-        assert cut is not None
-        return cut
+from tests.manager.authorities import manager_process, of_bundle, office, signed, stranger
+from tests.manager.certified import LOCAL, Place, attach, running
+from tests.manager.conftest import Start
+from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, reason
 
 
 @pytest.fixture
@@ -78,28 +37,6 @@ async def place(start: Start, tmp_path: Path) -> AsyncIterator[Place]:
     """A manager with TLS on an empty state directory."""
     async with running(start, tmp_path) as made:
         yield made
-
-
-@asynccontextmanager
-async def running(start: Start, tmp_path: Path) -> AsyncIterator[Place]:
-    """It, with an authority of its own."""
-    state = tmp_path / "state"
-    at_work = office(state)
-    async with start(state_dir=state, insecure=False) as manager:
-        yield Place(manager, at_work)
-
-
-async def attach(place: Place, pair: Pair, name: str = "node-a") -> None:
-    """Attaches and is welcomed. Raises AioRpcError."""
-    await place.reload()
-    volunteer = place.volunteer(name, pair)
-    async with volunteer.attached():
-        ended = volunteer.ended
-    # Its own leaving ends it too, without an error.
-    if not volunteer.welcome.session:
-        error = ended.result()
-        assert error is not None
-        raise error
 
 
 # ---- who gets in -----------------------------------------------------------------------------------------
@@ -320,166 +257,6 @@ def test_any_bytes_at_either_door_are_no_harm(process: dict[str, str], junk: byt
         context.wrap_socket(raw) as stream,
     ):
         assert stream.version() == "TLSv1.3"
-
-
-# ---- what is cut off -------------------------------------------------------------------------------------
-
-
-async def test_a_revoked_volunteer_is_cut_off_at_once(place: Place) -> None:
-    """Its stream ends, its next one is refused, and so is any other call on the connection that stands."""
-    pair = of_bundle(place.office.add("node-a", ()).identity)
-    await place.reload()
-    volunteer = place.volunteer("node-a", pair)
-    async with volunteer.attached(), place.volunteers(pair) as channel:
-        stub: Any = registry_grpc.RegistryStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as known:
-            await read_all(stub.FetchSource(registry.FetchSourceRequest(sha256="0" * 64), timeout=WAIT_S))
-        assert reason(known) == "NO_SUCH_BLOB"
-
-        place.office.revoke("node-a")
-        assert await place.reload() == ["node-a"]
-
-        async with asyncio.timeout(WAIT_S):
-            error = await volunteer.ended
-        assert error is not None and error.code() is grpc.StatusCode.PERMISSION_DENIED
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await read_all(stub.FetchSource(registry.FetchSourceRequest(sha256="0" * 64), timeout=WAIT_S))
-        assert reason(caught) == "CERTIFICATE_REVOKED"
-    with pytest.raises(grpc.aio.AioRpcError) as again:
-        await attach(place, pair)
-    assert reason(again) == "CERTIFICATE_REVOKED"
-
-
-async def test_a_revoked_volunteer_is_sent_no_more_of_a_source(place: Place) -> None:
-    """It may read slowly."""
-    pair = of_bundle(place.office.add("node-a", ()).identity)
-    await place.reload()
-    data = tarball(Makefile="run:\n", data="0" * (9 << 20))
-    sha256 = (await upload(place.manager.scheduler, data, place.manager.token)).sha256
-    async with place.volunteers(pair) as channel:
-        stub: Any = registry_grpc.RegistryStub(channel)
-        call = stub.FetchSource(registry.FetchSourceRequest(sha256=sha256), timeout=WAIT_S)
-        await call.read()
-        place.office.revoke("node-a")
-        await place.reload()
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await to_the_end(call)
-    assert reason(caught) == "CERTIFICATE_REVOKED"
-
-
-async def to_the_end(call: Any) -> None:
-    """Reads on, message by message."""
-    while await call.read() is not grpc.aio.EOF:
-        continue
-
-
-async def test_a_stream_that_outlived_its_certificate_is_cut_off_at_once_too() -> None:
-    """It stands by a newer one: when that is revoked, and not while its own line is merely forgotten."""
-    now, ended = 1000, list[Any]()
-    old = Issued("1", Kind.VOLUNTEER, "node-a", 0, 2000)
-    new = Issued("2", Kind.VOLUNTEER, "node-a", 900, 9000)
-    peers = Peers("c-test", Register((old, new)), lambda: now)
-    certificate = Certificate(Kind.VOLUNTEER, "c-test", "node-a", "1", 0, 2000, (), "", True, b"")
-    renewed = replace(certificate, serial="2", not_after=9000)
-    with peers.attached(certificate, ended.append):
-        peers.renewed(renewed)
-        now = 3000
-        assert peers.update(Register((new,))) == [] and not ended
-        assert peers.update(Register((replace(new, revoked_at=3000),))) == ["node-a"]
-        assert [error.reason for error in ended] == ["CERTIFICATE_REVOKED"]
-    now, ended[:] = 1000, []
-    with peers.attached(certificate, ended.append):
-        peers.renewed(renewed)
-        gone = Register((old, replace(new, revoked_at=1000)))
-        assert peers.update(gone) == [] and peers.until("node-a") == 2000
-        third = Issued(
-            "3", Kind.VOLUNTEER, "node-a", 900, 9500
-        )  # made by an operator, and nobody has it here
-        now = 2000
-        assert peers.update(Register((*gone.issued, third))) == ["node-a"]
-    now = 3000
-    peers.update(Register((old, new)))
-    with peers.attached(renewed, ended.append):
-        revoked, _ = Register((old, new)).without("node-a", now)
-        assert peers.update(revoked) == ["node-a"]
-
-
-@asynccontextmanager
-async def attached_briefly(
-    place: Place, in_time: Callable[[Pair], Awaitable[bool]]
-) -> AsyncIterator[tuple[ScriptedVolunteer, float]]:
-    """Attached by a certificate that runs out soon, and in how many seconds it does.
-
-    Before it has `in_time` does what it must do, and says whether that was so.
-    """
-    for life_s in SHORT_LIVES_S:
-        pair = signed(place.office.folder, end=life_s)
-        await place.reload()
-        volunteer = place.volunteer("node-a", pair)
-        async with volunteer.attached():
-            if volunteer.welcome.session and await in_time(pair):
-                yield volunteer, life_s
-                return
-    raise AssertionError("every one of them had run out before")
-
-
-async def test_a_stream_ends_when_its_certificate_does(place: Place) -> None:
-    """A connection that stands is no way around the date."""
-
-    async def nothing(_: Pair) -> bool:
-        return True
-
-    async with attached_briefly(place, nothing) as (volunteer, _), asyncio.timeout(WAIT_S):
-        error = await volunteer.ended
-    assert error is not None and "has expired" in (error.details() or "")
-
-
-async def test_a_stream_goes_on_where_its_volunteer_has_renewed(place: Place) -> None:
-    """The manager has signed for it: the stream outlives the certificate that it began with."""
-    asked = registry.RenewRequest(
-        request_id=str(uuid.uuid4()), signing_request=request().decode(), sent_at=stamp()
-    )
-
-    async def renew(pair: Pair) -> bool:
-        async with place.volunteers(pair) as channel:
-            stub: Any = registry_grpc.RegistryStub(channel)
-            try:
-                answer = await stub.Renew(asked, timeout=WAIT_S)
-                assert (await stub.Renew(asked, timeout=WAIT_S)) == answer
-            except grpc.aio.AioRpcError as error:
-                # Once it has run out it is refused, by the manager or by the handshake.
-                if error.code() is not grpc.StatusCode.UNAVAILABLE and "expired" not in str(error.details()):
-                    raise
-                return False
-            return True
-
-    async with attached_briefly(place, renew) as (volunteer, life_s):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(life_s + 1.0):
-                await asyncio.shield(volunteer.ended)
-    issued = place.office.folder.register().live("node-a", int(time.time()))
-    assert len(issued) == 1 and issued[0].not_after > time.time() + 80 * DAY
-
-
-async def test_what_a_volunteer_has_is_told_and_not_what_lies_elsewhere(place: Place) -> None:
-    """By its stream while it is attached, and what it was given for that; else by the newest of its name."""
-
-    async def expires() -> float:
-        asked = scheduler.ListNodesRequest()
-        (node,) = (await place.manager.scheduler.ListNodes(asked, **place.manager.credentials)).nodes
-        return float(node.certificate_expires_at.utc_ns / 1e9)
-
-    async def elsewhere(_: Pair) -> bool:
-        place.office.renew("node-a", ())
-        await place.reload()
-        # Once it has run out its stream is over, and the newest is told.
-        return await expires() <= time.time() + max(SHORT_LIVES_S)
-
-    async with attached_briefly(place, elsewhere) as (volunteer, _):
-        async with asyncio.timeout(WAIT_S):
-            error = await volunteer.ended
-        assert error is not None and "has expired" in (error.details() or "")
-    assert await expires() > time.time() + 80 * DAY
 
 
 async def test_new_handshakes_show_the_managers_new_certificate(place: Place) -> None:
