@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -162,39 +162,35 @@ def test_what_is_waited_for_is_told(certs: Certs, tmp_path: Path, monkeypatch: p
 @contextmanager
 def saying_nothing(folder: Path) -> Iterator[threading.Event]:
     """A manager's socket behind which everybody is let in and nobody answered."""
-    asked, held = threading.Event(), []
+    asked, held = threading.Event(), list[socket.socket]()
 
-    def serve(listening: socket.socket) -> None:
-        with suppress(OSError):  # it is closed in the end
-            while True:
-                held.append(listening.accept()[0])
-                asked.set()
+    def hold(one: socket.socket) -> None:
+        held.append(one)
+        asked.set()
 
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        listening.bind(f"/proc/self/fd/{descriptor}/control")
-        listening.listen()
-        thread = threading.Thread(target=serve, args=(listening,))
-        thread.start()
-        try:
+    try:
+        with behind_the_socket(folder, hold):
             yield asked
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
-            for one in held:
-                one.close()
-            (folder / "control").unlink()
-            os.close(descriptor)
+    finally:
+        for one in held:
+            one.close()
 
 
 @contextmanager
 def hanging_up(folder: Path) -> Iterator[None]:
-    """A manager's socket behind which nobody says a word."""
+    """A manager's socket behind which everybody is let in and put out again."""
+    with behind_the_socket(folder, socket.socket.close):
+        yield
+
+
+@contextmanager
+def behind_the_socket(folder: Path, came: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Has each connection to the manager's socket dealt with so, in a thread."""
 
     def serve(listening: socket.socket) -> None:
         with suppress(OSError):  # it is closed in the end
             while True:
-                listening.accept()[0].close()
+                came(listening.accept()[0])
 
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
@@ -350,6 +346,7 @@ def test_a_join_token_is_shown_once(certs: Certs) -> None:
     assert secret not in json.dumps(certs("join-token", "list", "--json").document)
     assert certs("join-token", "revoke", token_id).code == 0
     assert "revoked" in certs("join-token", "list").out
+    assert [one["state"] for one in certs("join-token", "list", "--json").document["tokens"]] == ["revoked"]
     again = certs("join-token", "revoke", token_id)
     assert again.code == 66 and f"{token_id} is revoked already" in again.err
 

@@ -324,14 +324,19 @@ def _token_list(office: Office, wish: argparse.Namespace) -> int:
     office.folder.must_exist()
     now, tokens = int(time.time()), office.folder.register().tokens
     if wish.json:
-        return _document(tokens=[without_secret(one) for one in tokens])
+        return _document(tokens=[{**without_secret(one), "state": _token_state(one, now)} for one in tokens])
     rows: list[tuple[str, ...]] = [("ID", "USED", "EXPIRES", "STATE", "BY")]
     for one in tokens:
-        state = "revoked" if one.revoked_at else "expired" if now >= one.expires_at else "good"
-        used = f"{len(one.used_by)} of {one.uses}"
+        used, state = f"{len(one.used_by)} of {one.uses}", _token_state(one, now)
         rows.append((one.token_id, used, day(one.expires_at), state, ", ".join(one.used_by)))
     _table(rows)
     return 0
+
+
+def _token_state(one: JoinToken, now: int) -> str:
+    if one.revoked_at:
+        return "revoked"
+    return "expired" if now >= one.expires_at else "good"
 
 
 def _token_revoke(office: Office, wish: argparse.Namespace) -> int:
