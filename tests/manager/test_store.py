@@ -51,7 +51,7 @@ from syndicate.manager.core.records import (
     TokenRecord,
     UserRecord,
 )
-from syndicate.manager.store import CommitFailed, SqliteStore, StateDirBusy, StoreTooNew, rows, schema, sqlite
+from syndicate.manager.store import CommitFailed, SqliteStore, StateDirBusy, StoreTooNew, rows, schema
 from syndicate.manager.store.migrate import alembic_config
 
 AT = Stamp("boot", 1, 2)
@@ -155,13 +155,13 @@ async def test_the_last_save_of_a_key_wins(tmp_path: Path) -> None:
 async def test_a_group_larger_than_a_statement_is_one_transaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand long results that end in one step are saved all the same."""
-    monkeypatch.setattr(sqlite, "_LONGEST_VALUE", 1000)
+    """Rows of a group that is no power of two, in several statements, are each saved once."""
+    monkeypatch.setattr(schema, "MOST_ROWS", 32)
     async with opened(tmp_path) as (store, durable):
-        await durable.until(store.submit([job(number) for number in range(1, 101)]))
+        await durable.until(store.submit([job(number) for number in range(1, 104)]))
 
     assert durable.tickets == [1]
-    assert len(await restored(tmp_path)) == 100
+    assert [r.job_id for r in await restored(tmp_path) if isinstance(r, JobRecord)] == [*range(1, 104)]
 
 
 async def test_what_gathers_during_a_commit_is_one_group(tmp_path: Path) -> None:

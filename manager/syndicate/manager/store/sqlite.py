@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import functools
+import itertools
 import json
 import os
 import secrets
@@ -27,7 +28,7 @@ from .errors import CommitFailed, StateDirBusy, StoreBroken, StoreError
 from .migrate import migrate
 from .protocol import Viewer
 from .removal import remove_job, trim_audit
-from .writer import GroupWriter, Saved
+from .writer import GroupWriter, Row, Saved
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ T = TypeVar("T")
 _WAL_PAGES: Final = 2000
 _PAGE_AND_FRAME: Final = 4096 + 24
 
-_LONGEST_VALUE: Final = 64 << 20
+_STATEMENTS: Final = 256  # that stay prepared: of each table's about ten lengths, all that occur
 
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -143,24 +144,22 @@ class SqliteStore:
     def _commit(self, group: list[Saved]) -> None:
         # The last save of a key wins, so one row per key is written. Tables do not refer to each other:
         # their order within a transaction is nobody's business.
-        newest: dict[str, dict[tuple[Any, ...], str]] = {}
-        for table, key, text in group:
-            newest.setdefault(table, {})[key] = text
+        newest: dict[str, dict[Row, Row]] = {}
+        for table, key, values in group:
+            newest.setdefault(table, {})[key] = values
         statements = [
-            (schema.UPSERT_ONE[table], part[0])
-            if len(part) == 1
-            else (schema.UPSERT[table], f"[{','.join(part)}]")
+            (schema.upsert(table, len(part)), [*itertools.chain.from_iterable(part)])
             for table, saved in newest.items()
             for part in _parts(list(saved.values()))
         ]
         # Past SQLAlchemy, which takes longer for one statement than SQLite for ten rows; and each statement
         # less is a wait for the interpreter less: one alone is a transaction by itself.
         if len(statements) == 1:
-            self._raw.execute(statements[0][0], (statements[0][1],))
+            self._raw.execute(*statements[0])
             return
         self._raw.execute("BEGIN IMMEDIATE")
-        for statement, values in statements:
-            self._raw.execute(statement, (values,))
+        for statement, parameters in statements:
+            self._raw.execute(statement, parameters)
         self._raw.execute("COMMIT")
 
     async def close(self) -> None:
@@ -364,16 +363,17 @@ class SqliteStore:
 
 
 def _saved(record: Record) -> Saved:
-    table, row = rows.to_row(record)
-    return table, tuple(row[: rows.KEY_LENGTH[table]]), _encode(row)
+    table, (*columns, last) = rows.to_row(record)
+    text = last if table == "meta" else _encode(last)  # there it is a word, elsewhere the document
+    return table, tuple(columns[: rows.KEY_LENGTH[table]]), (*columns, text)
 
 
-def _parts(encoded: list[str]) -> list[list[str]]:
-    """Rows that fit into one statement's value; SQLite takes none above a billion bytes."""
-    if len(encoded) == 1 or sum(map(len, encoded)) <= _LONGEST_VALUE:
-        return [encoded]
-    middle = len(encoded) // 2
-    return _parts(encoded[:middle]) + _parts(encoded[middle:])
+def _parts(saved: list[Row]) -> Iterator[list[Row]]:
+    """Rows for one statement each, of so few lengths that the statements of all of them stay prepared."""
+    for first in range(0, len(saved), schema.MOST_ROWS):
+        part = saved[first : first + schema.MOST_ROWS]
+        # Up to a power of two; a row that is saved again is no other.
+        yield part + part[-1:] * ((1 << (len(part) - 1).bit_length()) - len(part))
 
 
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: object) -> None:
@@ -410,9 +410,8 @@ def _keep_private(database: Path) -> None:
 
 def _engine(path: Path) -> sa.Engine:
     # Each connection is used by one thread at a time, but made by another than the one that uses it.
-    engine = sa.create_engine(
-        f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False}
-    )
+    arguments = {"check_same_thread": False, "cached_statements": _STATEMENTS}
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args=arguments)
 
     @sa.event.listens_for(engine, "connect")
     def connect(dbapi: Any, _record: Any) -> None:

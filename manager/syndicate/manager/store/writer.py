@@ -28,8 +28,10 @@ LONGEST_WAIT_S: Final = 0.003
 # Bounds one transaction, and so how long the first of a group waits for the last.
 GROUP_RECORDS: Final = 4096
 
-# A row that is to be saved: its table, its key, and all of it as JSON text.
-Saved = tuple[str, tuple[Any, ...], str]
+Row = tuple[Any, ...]
+
+# A row that is to be saved: its table, its key, and all its values.
+Saved = tuple[str, Row, Row]
 
 # A batch is one `submit`: its ticket, its records, and how long it can wait. None ends the thread.
 _Batch = tuple[int, Sequence[Saved], float]
