@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+import uvloop
 from syndicate.manager import control
 from syndicate.manager.app import serve
 from syndicate.manager.pki import folder
@@ -20,6 +21,11 @@ from syndicate.v1 import scheduler_pb2 as scheduler
 from syndicate.v1 import scheduler_pb2_grpc as scheduler_grpc
 
 from tests.manager.scripted import WAIT_S, ScriptedVolunteer, bearer, tarball, upload
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the manager runs on: see its `__main__`."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @dataclass

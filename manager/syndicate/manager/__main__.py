@@ -79,6 +79,8 @@ def main() -> NoReturn:
 
 
 def _run(flags: dict[str, object]) -> int:
+    import uvloop
+
     from .app import BadClient, serve
     from .log_setup import configure
     from .pki import PkiError
@@ -93,7 +95,9 @@ def _run(flags: dict[str, object]) -> int:
         return _say(error, EX_CONFIG)
     ids = configure(settings.log_format)
     try:
-        asyncio.run(serve(settings, _announce, ids.bind))
+        # gRPC's Python wakes the loop several times in a call, and this one costs a tenth of the call less.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, _announce, ids.bind))
     except BadClient as error:
         return _say(error, EX_DATAERR)
     except PortInUse as error:

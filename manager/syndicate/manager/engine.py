@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -290,8 +291,9 @@ class Engine:
         self._timer_for = self.machine.next_wake()
         if self._timer_for is None or self._stopping is not None:
             return
-        wait_s = (self._timer_for - self.clock.now().monotonic_ns) / 1e9
-        wait_s = min(max(wait_s, 0.0), _LONGEST_SLEEP_S)
+        # Loops count milliseconds, and one that rounds down would come too early, and again until it is time.
+        wait_ms = math.ceil((self._timer_for - self.clock.now().monotonic_ns) / 1e6)
+        wait_s = min(max(wait_ms / 1e3, 0.0), _LONGEST_SLEEP_S)
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._on_timer)
 
     def _on_timer(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -202,12 +203,11 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         """
         if len(view.faults) + len(view.story) <= pictures.SLICE_LINES:
             return
-        loop = asyncio.get_running_loop()
         async with self._drawing:
-            began = loop.time()
+            began = time.monotonic()
             for _ in pictures.draw_ahead(view, drawn):
                 await asyncio.sleep(0)
-            await asyncio.sleep(loop.time() - began)
+            await asyncio.sleep(time.monotonic() - began)
 
     def _fresh(self, view: JobView, sent: pb.Job | None, drawn: pictures.Drawn) -> pb.WatchJobResponse | None:
         """What a watcher is told; None where it was told the same already."""
