@@ -6,11 +6,12 @@ import contextlib
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from keeper.network_helpers import Slot, add_slot, exchange, pending, slots_of_a_job, until
 from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError
+from syndicate.volunteer.keeper.network._netlink import Message
 from syndicate.volunteer.local import WHOLE, Degradation, LinkState, NetworkState
 
 A, B, C = "10.77.0.1", "10.77.0.2", "10.77.0.3"
@@ -209,6 +210,28 @@ def test_refusal_by_the_kernel_leaves_all_as_they_were(job: tuple[FabricNetwork,
     one.network.set_state(slow)
     one.udp().sendto(b"lost", three.udp().getsockname())
     until("it is cut now", lambda: one.cut_out() == 1)
+
+
+def test_change_of_unknown_outcome_does_not_stay(
+    job: tuple[FabricNetwork, list[Slot]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel took without an answer, it holds only until the next change."""
+    fabric, (one, two, three) = job
+    transaction = fabric.chains.transaction
+
+    def unanswered(messages: Sequence[Message]) -> None:
+        transaction(messages)
+        raise NetworkError("the kernel did not answer", errno.ETIMEDOUT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fabric.chains, "transaction", unanswered)
+        with pytest.raises(NetworkError, match="did not answer"):
+            one.network.set_state(NetworkState(cut=(C,)))
+    one.network.set_state(NetworkState(cut=(B,)))
+
+    assert exchange(one.udp(), three.udp()) == b"hello"
+    one.udp().sendto(b"lost", two.udp().getsockname())
+    until("it was dropped", lambda: one.cut_out() == 1)
 
 
 @pytest.mark.parametrize(

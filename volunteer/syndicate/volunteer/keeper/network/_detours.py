@@ -182,6 +182,8 @@ class Shaper:
         Those that cannot be removed limit nothing, for no rule leads to them; they are tried again at the
         next call, and told by `leftovers` until they are gone.
         """
+        if not (drafts or self._stuck):
+            return
         with self._lock:
             # What is below another goes first.
             doomed = self._stuck + [one for draft in drafts for one in reversed(draft.made)]

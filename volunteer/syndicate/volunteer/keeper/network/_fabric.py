@@ -10,13 +10,11 @@ seconds, and a heal would wait for the next try to resolve the address.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 from ...local import NetworkState
@@ -226,23 +224,26 @@ class FabricNetwork:
             raise TypeError("a fabric changes its own slots only")
         if len({slot.number for slot, _ in own}) != len(own):
             raise ValueError("a slot has one state")
-        with contextlib.ExitStack() as locks:
+        held: list[threading.Lock] = []
+        try:
             for slot, _ in sorted(own, key=lambda change: change[0].number):
-                locks.enter_context(slot.lock)
-            carry_out([partial(slot.plan, state) for slot, state in own], self.chains, self.means)
+                slot.lock.acquire()
+                held.append(slot.lock)
+            carry_out((slot.plan(state) for slot, state in own), self.chains, self.means)
+        finally:
+            for lock in held:
+                lock.release()
 
     def is_brief(self, changes: Sequence[tuple[SlotNetwork, NetworkState]]) -> bool:
         """See Network: some elements of sets, and nobody else talks to the kernel about chains."""
-        elements = sum(
-            2 * len(state.cut) + len(state.cut_out) + len(state.cut_in) + len(state.reset)
-            for _, state in changes
-        )
-        return (
-            elements <= _BRIEF_ELEMENTS
-            and len(changes) <= _BRIEF_SLOTS
-            and not self.chains.link.busy
-            and all(isinstance(slot, FabricSlot) and slot.is_brief(state) for slot, state in changes)
-        )
+        if len(changes) > _BRIEF_SLOTS or self.chains.link.busy:
+            return False
+        elements = 0
+        for slot, state in changes:
+            if not (isinstance(slot, FabricSlot) and slot.is_brief(state)):
+                return False
+            elements += 2 * len(state.cut) + len(state.cut_out) + len(state.cut_in) + len(state.reset)
+        return elements <= _BRIEF_ELEMENTS
 
     def close(self) -> None:
         """See Network. The namespace itself ends in the kernel soon after the return."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -84,8 +84,13 @@ class SlotFaults:
         """What is to be done; `carry_out` does it or gives it up. Nothing of what stays as it is."""
         known = self._suffered
         sets = self._wanted_sets(state)
-        changed = [name for name in FAULT_SETS if not self._certain or sets[name] != known.sets[name]]
-        messages = [message for name in changed for message in self._fillings[name].exactly(sets[name])]
+        messages: list[Message] = []
+        for name, elements in sets.items():
+            held = known.sets[name] if self._certain else None
+            if elements != held:
+                filling = self._fillings[name]
+                # What is known to be empty need not be emptied first.
+                messages += filling.more(elements) if held == [] else filling.exactly(elements)
         if self._certain and state.links == known.links:
             wanted = Suffered(sets, known.links, known.classes, known.late)
             return Plan(self, known, wanted, messages, [], [])
@@ -130,23 +135,23 @@ class SlotFaults:
             self._means.line.set(number, self.mac, {})
 
     def _wanted_sets(self, state: NetworkState) -> dict[str, list[bytes]]:
-        for asked, capability in (((*state.cut_out, *state.cut_in), "one-way"), (state.reset, "reset")):
+        for asked, capability in ((state.cut_out or state.cut_in, "one-way"), (state.reset, "reset")):
             if asked and self._findings[capability] != OK:
                 raise NetworkError(f"slot {self._name}: {self._findings[capability]}", errno.EOPNOTSUPP)
-        addresses = {
-            "cut_out": [*state.cut, *state.cut_out],
-            "cut_in": [*state.cut, *state.cut_in],
-            "reset": state.reset,
+        cut = packed_addresses(state.cut)
+        return {
+            "cut_out": packed_addresses([*state.cut, *state.cut_out]) if state.cut_out else cut,
+            "cut_in": packed_addresses([*state.cut, *state.cut_in]) if state.cut_in else cut,
+            "reset": packed_addresses(state.reset) if state.reset else [],
         }
-        return {name: packed_addresses(listed) for name, listed in addresses.items()}
 
 
-def carry_out(planners: Sequence[Callable[[], Plan]], chains: nft.NftSocket, means: Means) -> None:
-    """Plan and do it all, or none of it. Raises NetworkError."""
+def carry_out(planned: Iterable[Plan], chains: nft.NftSocket, means: Means) -> None:
+    """Do it all, or none of it; `planned` plans as it goes, and may refuse. Raises NetworkError."""
     plans: list[Plan] = []
     try:
-        for planner in planners:
-            plans.append(planner())
+        for plan in planned:
+            plans.append(plan)  # one by one: those before a refusal are given up
         means.shaper.make([one for plan in plans for one in plan.added])
         _delay(plans, means.line)
         _commit(plans, chains)
@@ -158,10 +163,7 @@ def carry_out(planners: Sequence[Callable[[], Plan]], chains: nft.NftSocket, mea
     for plan in plans:
         plan.faults.note(plan.wanted)
     means.shaper.remove([one for plan in plans for one in plan.dropped])
-    with contextlib.suppress(NetworkError):  # no packet comes to it any more
-        for plan in plans:
-            for number in plan.known.late.keys() - plan.wanted.late.keys():
-                means.line.set(number, plan.faults.mac, {})
+    _end_delays(plans, means.line)
 
 
 def _delay(plans: Sequence[Plan], line: DelayLine) -> None:
@@ -174,6 +176,15 @@ def _undo_delays(plans: Sequence[Plan], line: DelayLine) -> None:
     for plan in plans:
         for number in plan.wanted.late:
             line.set(number, plan.faults.mac, plan.known.late.get(number, {}))
+
+
+def _end_delays(plans: Sequence[Plan], line: DelayLine) -> None:
+    """Of what is not delayed any more."""
+    for plan in plans:
+        for number in plan.known.late:
+            if number not in plan.wanted.late:
+                with contextlib.suppress(NetworkError):  # no packet comes to it any more
+                    line.set(number, plan.faults.mac, {})
 
 
 def _commit(plans: Sequence[Plan], chains: nft.NftSocket) -> None:

@@ -1,7 +1,8 @@
 """Netlink requests over one own socket: pyroute2 encodes and decodes, the conversation is ours.
 
-Each message asks for its own acknowledgement, answers are matched by sequence number, and every wait has a
-deadline. A socket belongs to the namespace of the thread that opened it and may be used from any thread.
+Each message asks for its own acknowledgement, but in a transaction, of which only the last does. Answers are
+matched by sequence number, and every wait has a deadline. A socket belongs to the namespace of the thread
+that opened it and may be used from any thread.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,9 @@ _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
-_FLAGS, _FLAGS_OFFSET, _SEQUENCE_OFFSET = struct.Struct("=H"), 6, 8
+_STATUS = struct.Struct("=i")
+_FLAGS, _FLAGS_OFFSET = struct.Struct("=H"), 6
+_SEQUENCE, _SEQUENCE_OFFSET = struct.Struct("=I"), 8
 _MAX_SEQUENCE = 0x7FFFFFFF
 _DUMP_ATTEMPTS = 20
 _AT_ONCE = 64  # messages whose answers may wait to be read
@@ -55,18 +58,18 @@ class _Answer:
     data: bytes  # with the header
 
 
-def encode(what: str, message: Any, kind: int, flags: int = 0) -> Message:
-    """Encode a pyroute2 message as a request that asks for an acknowledgement."""
+def encode(what: str, message: Any, kind: int, flags: int = 0, *, acknowledged: bool = True) -> Message:
+    """Encode a pyroute2 message as a request that asks for an acknowledgement, or as one that does not."""
     message["header"]["type"] = kind
-    message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | flags
+    message["header"]["flags"] = NLM_F_REQUEST | (NLM_F_ACK if acknowledged else 0) | flags
     message.encode()
     return Message(what, bytes(message.data))
 
 
-def _unacknowledged(message: Message) -> Message:
+def _acknowledged(message: Message) -> Message:
     data = bytearray(message.data)
     (flags,) = _FLAGS.unpack_from(data, _FLAGS_OFFSET)
-    _FLAGS.pack_into(data, _FLAGS_OFFSET, flags & ~NLM_F_ACK)
+    _FLAGS.pack_into(data, _FLAGS_OFFSET, flags | NLM_F_ACK)
     return Message(message.what, bytes(data))
 
 
@@ -124,14 +127,14 @@ class NetlinkSocket:
     def transaction(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
         """Have all messages done or none.
 
-        The kernel tells of each refusal whether it was asked or not, in the order of the messages; so only
-        the last is to be acknowledged, which is much less to read.
+        The kernel tells of each refusal whether it was asked or not, in the order of the messages; so they
+        are encoded as not acknowledged, and only the last is made to be, which is much less to read.
         """
         if not messages:
             return
         *others, last = messages
         with _Exchange(self) as exchange:
-            first = exchange.send([begin, *map(_unacknowledged, others), last, end])
+            first = exchange.send([begin, *others, _acknowledged(last), end])
             exchange.collect(messages, first + 1, bracket=first)
 
     def dump(self, message: Message) -> list[bytes]:
@@ -173,7 +176,7 @@ class _Exchange:
         for sequence, message in enumerate(messages, first):
             start = len(packet)
             packet += message.data
-            struct.pack_into("=I", packet, start + _SEQUENCE_OFFSET, sequence)
+            _SEQUENCE.pack_into(packet, start + _SEQUENCE_OFFSET, sequence)
         link._sequence = first + len(messages)
         try:
             while True:
@@ -196,17 +199,15 @@ class _Exchange:
         refusals: dict[int, NetworkError] = {}
         while outstanding:
             for answer in self._receive(messages[-1].what):
-                known = first <= answer.sequence < end or answer.sequence == bracket
-                if answer.kind != NLMSG_ERROR or not known:
-                    continue  # an answer to an exchange that was given up earlier
                 whole = answer.sequence == bracket
-                what = f"commit “{messages[-1].what}”" if whole else messages[answer.sequence - first].what
-                refusal = _refusal(what, answer)
-                if refusal is not None:
-                    refusals[answer.sequence] = refusal
-                if whole and refusal is not None:
-                    raise refusal
+                if answer.kind != NLMSG_ERROR or not (whole or first <= answer.sequence < end):
+                    continue  # an answer to an exchange that was given up earlier
                 outstanding.discard(answer.sequence)
+                if _code(answer) == 0:
+                    continue
+                if whole:
+                    raise _refusal(f"commit “{messages[-1].what}”", answer)
+                refusals[answer.sequence] = _refusal(messages[answer.sequence - first].what, answer)
         if refusals:
             raise refusals[min(refusals)]
 
@@ -220,13 +221,12 @@ class _Exchange:
                     continue
                 interrupted |= bool(answer.flags & _NLM_F_DUMP_INTR)
                 if answer.kind in (NLMSG_ERROR, NLMSG_DONE):
-                    refusal = _refusal(message.what, answer)
-                    if refusal is not None:
-                        raise refusal
+                    if _code(answer) != 0:
+                        raise _refusal(message.what, answer)
                     return None if interrupted else parts
                 parts.append(answer.data)
 
-    def _receive(self, what: str) -> Iterator[_Answer]:
+    def _receive(self, what: str) -> list[_Answer]:
         """The answers of one datagram."""
         link = self._link
         try:
@@ -246,8 +246,8 @@ class _Exchange:
         if flags & socket.MSG_TRUNC:
             raise NetworkError(f"{what}: the kernel's answer is over {_BUFFER_SIZE} bytes", errno.EMSGSIZE)
         if sender[0] != 0:
-            return  # another process wrote to our port; only port 0 is the kernel
-        yield from _split(bytes(memoryview(link._buffer)[:size]))
+            return []  # another process wrote to our port; only port 0 is the kernel
+        return _split(bytes(memoryview(link._buffer)[:size]))
 
     def _await(self, event: int) -> None:
         """Wait until the socket can go on; raises TimeoutError at the deadline."""
@@ -268,24 +268,29 @@ class _Exchange:
                     raise NetworkError.refused("netlink: read on", error.errno or 0) from error
 
 
-def _split(datagram: bytes) -> Iterator[_Answer]:
+def _split(datagram: bytes) -> list[_Answer]:
+    answers = []
     offset = 0
     while offset + _HEADER.size <= len(datagram):
         length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, offset)
         if length < _HEADER.size or offset + length > len(datagram):
             raise NetworkError("netlink: an answer of impossible length", errno.EBADMSG)
-        yield _Answer(kind, flags, sequence, datagram[offset : offset + length])
+        answers.append(_Answer(kind, flags, sequence, datagram[offset : offset + length]))
         offset += (length + 3) & ~3
+    return answers
 
 
-def _refusal(what: str, answer: _Answer) -> NetworkError | None:
-    """The error that an acknowledgement or the end of a dump carries, None for success."""
-    if len(answer.data) < _HEADER.size + 4:
-        return None  # the end of a dump without a status
-    (code,) = struct.unpack_from("=i", answer.data, _HEADER.size)
-    if code == 0:
-        return None
-    return NetworkError.refused(what, -code, _explanation(answer))
+def _code(answer: _Answer) -> int:
+    """The status that an acknowledgement or the end of a dump carries, 0 for success."""
+    if len(answer.data) < _HEADER.size + _STATUS.size:
+        return 0  # the end of a dump without a status
+    (code,) = _STATUS.unpack_from(answer.data, _HEADER.size)
+    return int(code)
+
+
+def _refusal(what: str, answer: _Answer) -> NetworkError:
+    """The error of an answer with a status."""
+    return NetworkError.refused(what, -_code(answer), _explanation(answer))
 
 
 def _explanation(answer: _Answer) -> str:

@@ -30,6 +30,7 @@ NETLINK_NETFILTER = 12
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _ELEMENT_BYTES, _ELEMENT_SIZE = 4, 16  # of the key alone, and with its attributes
 _ELEMENTS_PER_MESSAGE = 1024  # an attribute holds at most 64 KiB
+_MESSAGE_LENGTH, _LIST_LENGTH = struct.Struct("=I"), struct.Struct("=H")
 _DROP, _ACCEPT = 0, 1
 
 
@@ -226,10 +227,9 @@ class Filling:
     def _message(self, elements: Sequence[bytes]) -> Message:
         data = self.add.data
         stem, frame = data[:-_ELEMENT_SIZE], data[-_ELEMENT_SIZE:-_ELEMENT_BYTES]
-        packed = b"".join(frame + element for element in elements)
-        filled = bytearray(stem + packed)
-        struct.pack_into("=I", filled, 0, len(filled))  # the length of the message
-        struct.pack_into("=H", filled, len(stem) - 4, len(packed) + 4)  # and of its list
+        filled = bytearray(stem + frame + frame.join(elements))
+        _MESSAGE_LENGTH.pack_into(filled, 0, len(filled))
+        _LIST_LENGTH.pack_into(filled, len(stem) - 4, len(filled) - len(stem) + 4)
         return Message(self.add.what, bytes(filled))
 
 
@@ -344,7 +344,8 @@ class Table:
         message = shape()
         message["nfgen_family"] = self.family
         message["attrs"] = attributes
-        return encode(f"{what} table {self.name}", message, NFNL_SUBSYS_NFTABLES << 8 | kind, flags)
+        what, kind = f"{what} table {self.name}", NFNL_SUBSYS_NFTABLES << 8 | kind
+        return encode(what, message, kind, flags, acknowledged=False)  # it is one of a transaction
 
 
 def _named(kind: str, table: Table) -> tuple[str, str]:
