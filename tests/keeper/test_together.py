@@ -17,6 +17,7 @@ from syndicate.volunteer.keeper.worker import Worker
 from syndicate.volunteer.local import WHOLE, Kill, NetworkState, Release, Role, SetNetwork, TaskId
 
 _CUT = NetworkState(cut=("10.88.0.9",))
+_THREE = [(cast(SlotNetwork, f"slot-{number}"), _CUT) for number in range(3)]
 _SOURCE = {"Makefile": makefile("@exec sleep 1000") + "slave:\n\t@exec sleep 1000\n"}
 
 
@@ -85,6 +86,25 @@ async def test_what_is_brief_is_made_on_the_loop(workers: list[Worker]) -> None:
     assert kernel.asked == [["slot-0", "slot-1", "slot-2"], ["slot-0"], ["slot-1"], ["slot-2"]]
     assert told == ["", "slot-1 is refused", ""]
     assert kernel.threads == {threading.get_ident()}
+
+
+def test_what_is_brief_is_made_without_waiting() -> None:
+    """All in one change; where one is refused each is made by itself."""
+    kernel = Kernel(refused=["slot-1"], brief=True)
+
+    outcomes = Together(cast(Network, kernel)).set_at_once(_THREE)
+
+    assert outcomes is not None
+    assert [error.detail if error else "" for error in outcomes] == ["", "slot-1 is refused", ""]
+    assert kernel.asked == [["slot-0", "slot-1", "slot-2"], ["slot-0"], ["slot-1"], ["slot-2"]]
+
+
+def test_what_is_not_brief_is_left_alone_by_who_does_not_wait() -> None:
+    """Nothing is made; it is to be asked for by who can wait."""
+    kernel = Kernel(brief=False)
+
+    assert Together(cast(Network, kernel)).set_at_once(_THREE) is None
+    assert kernel.asked == []
 
 
 async def test_one_that_is_refused_stops_no_other(workers: list[Worker]) -> None:

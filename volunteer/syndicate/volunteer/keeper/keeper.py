@@ -8,7 +8,7 @@ import os
 import pwd
 import resource
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -184,16 +184,23 @@ class Keeper:
         self._stack.callback(calm.close)
         self._syncs = SyncProcesses(base, launcher, limiter, places.sync_root)
         self._stack.callback(self._syncs.close)
+        self._networks = Together(network)
         company = Company(
             *(self._clock, pump, self._epochs, self._leases, calm),
-            *(Together(network), self._syncs, self._tell, self._spawn),
+            *(self._networks, self._syncs, self._tell, self._spawn),
             lambda slot, what: self._log.warning("slot.trouble", slot=slot, detail=what),
         )
         for number in range(settings.slots):
             self._add_slot(number, shared, company)
         gid = _gid_of(settings.volunteer_uid)
         self._server = Server(
-            places.socket, settings.volunteer_uid, gid, settings.slots, self.answer, self._log
+            places.socket,
+            settings.volunteer_uid,
+            gid,
+            settings.slots,
+            self.answer,
+            self.answer_at_once,
+            self._log,
         )
 
     def _mount_point(self) -> None:
@@ -393,6 +400,22 @@ class Keeper:
                 return await self._slot(request.slot).read_disk(request)
             case _:
                 assert_never(request)
+
+    def answer_at_once(self, requests: Sequence[SetNetwork]) -> list[Reply] | None:
+        """`answer` of changes that wait for nobody; None, with nothing done, where one would wait."""
+        if self._closing or any(request.slot >= len(self._slots) for request in requests):
+            return None
+        slots = [self._slots[request.slot] for request in requests]
+        asked = list(zip(slots, requests, strict=True))
+        if len(set(slots)) < len(slots) or not all(slot.may_suffer_at_once(each) for slot, each in asked):
+            return None
+        began = self._clock.now_ns()
+        refusals = self._networks.set_at_once([(slot.change_network(), each.network) for slot, each in asked])
+        if refusals is None:
+            return None
+        return [
+            slot.suffered(each, refusal, began) for (slot, each), refusal in zip(asked, refusals, strict=True)
+        ]
 
     def _slot(self, number: int) -> Slot:
         if number >= len(self._slots):

@@ -13,6 +13,7 @@ from .errors import KeeperError, failed
 from .freezing import frozen
 from .generation import Generation
 from .ground import Ground
+from .network import SlotNetwork
 from .runs import Runs
 from .together import Together
 from .worker import Worker
@@ -66,12 +67,24 @@ class Ordeal:
             case Signal():
                 return await self._signal(request)
 
-    async def _set_network(self, wanted: NetworkState) -> Undergone:
-        if wanted == self.network and self._network_is_sure:
-            return Undergone(already=True)
+    def has_network(self, wanted: NetworkState) -> bool:
+        """Whether it is known to suffer exactly this."""
+        return self._network_is_sure and wanted == self.network
+
+    def change_network(self) -> SlotNetwork:
+        """The network, which is to be changed; until that is noted it is not known what holds."""
         self._network_is_sure = False  # an error may come after the kernel took it
-        await self._networks.set_state(self._worker, self._ground.network, wanted)
-        self.network, self._network_is_sure = wanted, True
+        return self._ground.network
+
+    def note_network(self, state: NetworkState) -> None:
+        """The network was changed, and suffers this."""
+        self.network, self._network_is_sure = state, True
+
+    async def _set_network(self, wanted: NetworkState) -> Undergone:
+        if self.has_network(wanted):
+            return Undergone(already=True)
+        await self._networks.set_state(self._worker, self.change_network(), wanted)
+        self.note_network(wanted)
         return Undergone(already=False)
 
     async def _set_task(self, paused: bool, disk_full: bool) -> Undergone:

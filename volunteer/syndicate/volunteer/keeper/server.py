@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from .. import frames
@@ -23,6 +23,7 @@ from ..local import (
     ReplyFrame,
     Request,
     RequestFrame,
+    SetNetwork,
     Sync,
 )
 from .errors import KeeperError, one_line
@@ -40,6 +41,7 @@ _LONGEST_FIRST = 4096  # Sync, Audit: before it a connection is anybody's who ma
 _CREDENTIALS = struct.Struct("3i")
 
 Answer = Callable[[Request], Awaitable[Reply]]
+AtOnce = Callable[[Sequence[SetNetwork]], list[Reply] | None]
 
 
 class Connection(FrameProtocol):
@@ -51,6 +53,7 @@ class Connection(FrameProtocol):
         self._tasks = tasks
         self._is_volunteer = False
         self._under_way = 0
+        self._changes: list[tuple[int, SetNetwork]] = []  # of this read, by their numbers
         self._unsent: list[bytes] = []  # of this turn of the loop: it goes out in one write
         self.synced = False  # events are told after the first Synced only: it tells what was before
 
@@ -66,9 +69,11 @@ class Connection(FrameProtocol):
             self._server.log.error("reply.not_sent", detail=str(error))
             detail = one_line(f"the answer cannot be told: {error}")
             data = frames.encode(ReplyFrame(frame.number, Refused(ErrorCode.FAILED, detail)))
-        if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(data)
+        if isinstance(frame, ReplyFrame) and not self._under_way:
+            self._flush()  # no other answer is on its way that could go with it
+        elif len(self._unsent) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         if not self._unsent or self.transport.is_closing():
@@ -114,7 +119,7 @@ class Connection(FrameProtocol):
             self._tasks.create_task(_raise(exc))  # one of this code's own: the keeper ends with it, loudly
 
     def took(self, frame: Frame) -> None:
-        """Have a request answered in a task of its own."""
+        """Have a request answered in a task of its own; changes of networks wait for the end of the read."""
         if not isinstance(frame, RequestFrame):
             raise frames.FrameError("only requests are taken here")
         if isinstance(frame.request, Sync):
@@ -122,11 +127,42 @@ class Connection(FrameProtocol):
             self._server.activate(self)
         elif not self._is_volunteer and not isinstance(frame.request, Audit):
             raise frames.FrameError("the first request must be Sync, or Audit")
+        if not isinstance(frame.request, SetNetwork):
+            self._change_networks()  # those before it
         if _counts(frame.request):
             self._under_way += 1
         if self._under_way >= self._most_at_once:
             self.pause()
-        self._tasks.create_task(self._handle(frame))
+        if isinstance(frame.request, SetNetwork):
+            self._changes.append((frame.number, frame.request))
+        else:
+            self._tasks.create_task(self._handle(frame.number, frame.request))
+
+    def _split(self) -> None:
+        super()._split()
+        self._change_networks()
+
+    def _change_networks(self) -> None:
+        """Have the networks changed as this read asks: at once where nothing is before that, else in tasks.
+
+        Who asks for a cut waits for every step, and a task takes several.
+        """
+        if not self._changes:
+            return
+        changes, self._changes = self._changes, []
+        replies = None
+        if self._under_way == len(changes):
+            try:
+                replies = self._server.at_once([request for _, request in changes])
+            except Exception as error:  # noqa: BLE001 - this code's own: the keeper ends with it, as of a task
+                self._tasks.create_task(_raise(error))
+                return
+        if replies is None:
+            for number, request in changes:
+                self._tasks.create_task(self._handle(number, request))
+        else:
+            for (number, request), reply in zip(changes, replies, strict=True):
+                self._answered(number, request, reply)
 
     def malformed(self, error: frames.FrameError) -> None:
         """Say what is wrong, and end the connection."""
@@ -135,17 +171,18 @@ class Connection(FrameProtocol):
         self._flush()
         self.transport.close()
 
-    async def _handle(self, frame: RequestFrame) -> None:
+    async def _handle(self, number: int, request: Request) -> None:
         try:
-            reply = await self._server.answer(frame.request)
+            reply = await self._server.answer(request)
         except KeeperError as error:
             reply = error.refused()
-        if _counts(frame.request):
+        self._answered(number, request, reply)
+
+    def _answered(self, number: int, request: Request, reply: Reply) -> None:
+        if _counts(request):
             self._under_way -= 1
-        self.send(ReplyFrame(frame.number, reply))
-        if not self._under_way:
-            self._flush()  # no other answer is on its way that could go with it
-        if isinstance(frame.request, Sync):
+        self.send(ReplyFrame(number, reply))
+        if isinstance(request, Sync):
             self.synced = True
         if self._under_way < self._most_at_once:
             self.resume()
@@ -154,13 +191,22 @@ class Connection(FrameProtocol):
 class Server:
     """Listens at `path`; the newest connection that syncs gets the events and replaces an older one.
 
-    A connection that only audits, as a person's command does, disturbs nobody.
+    A connection that only audits, as a person's command does, disturbs nobody. What `at_once` answers needs
+    no task; it says None where anything has to be waited for, and then has done nothing.
     """
 
     def __init__(
-        self, path: Path, volunteer_uid: int, volunteer_gid: int, slots: int, answer: Answer, log: Log
+        self,
+        path: Path,
+        volunteer_uid: int,
+        volunteer_gid: int,
+        slots: int,
+        answer: Answer,
+        at_once: AtOnce,
+        log: Log,
     ) -> None:
         self.answer = answer
+        self.at_once = at_once
         self.log = log
         self.most_at_once = _MAX_AT_ONCE + _MAX_AT_ONCE_PER_SLOT * slots
         self._path = path

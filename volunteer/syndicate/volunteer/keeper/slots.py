@@ -20,6 +20,7 @@ from ..local import (
     ReadDisk,
     ReadLog,
     Release,
+    Reply,
     Revive,
     SetNetwork,
     SetTask,
@@ -40,6 +41,7 @@ from .generation import Generation
 from .ground import Ground, Prepared
 from .limits import Limiter
 from .logs import LogStore
+from .network import SlotNetwork
 from .oom import OomWatch
 from .ordeal import Ordeal
 from .runs import Runs, expected
@@ -274,6 +276,27 @@ class Slot:
                 undergone = await self._ordeal.undergo(request)
             done = self._done(began)
             return Done(done.at, done.took_ns, undergone.processes, undergone.already)
+
+    def may_suffer_at_once(self, request: SetNetwork) -> bool:
+        """Whether `suffer` would change the network now: nothing is before it, and it would not refuse."""
+        held = self._request
+        return (
+            held is not None
+            and held.task == request.task
+            and not (self._closing or self._order.locked())
+            and not self._ordeal.has_network(request.network)
+        )
+
+    def change_network(self) -> SlotNetwork:
+        """The network that is changed at once; see Ordeal."""
+        return self._ordeal.change_network()
+
+    def suffered(self, request: SetNetwork, refusal: KeeperError | None, began: int) -> Reply:
+        """The answer to what was made at once, or refused."""
+        if refusal is not None:
+            return refusal.refused()
+        self._ordeal.note_network(request.network)
+        return self._done(began)
 
     async def drop_barriers(self, request: DropBarriers) -> Done:
         """See local.DropBarriers; not in order with the others, which a barrier is no part of."""

@@ -1,9 +1,9 @@
 """Networks of several slots changed at once: what is asked for in one turn of the loop is done together.
 
 Nothing waits for more to come: a call about many slots brings its requests in one read, and they reach this
-in one turn. One transaction of the kernel for all of them takes little longer than one for a single slot.
-What takes the kernel some tenths of a millisecond is made on the loop: to hand it to a thread and back takes
-as long, and longer where both processors are busy.
+in one call, or in one turn where they have to wait for their slots. One transaction of the kernel for all of
+them takes little longer than one for a single slot. What takes the kernel some tenths of a millisecond is
+made on the loop: to hand it to a thread and back takes as long, and longer where both processors are busy.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from ..local import NetworkState
 from .errors import KeeperError, failed
 from .network import Network, NetworkError, SlotNetwork
 from .worker import Worker
+
+_State = tuple[SlotNetwork, NetworkState]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,29 +50,38 @@ class Together:
             loop.call_soon(self._begin)
         await change.made
 
+    def set_at_once(self, states: Sequence[_State]) -> list[KeeperError | None] | None:
+        """`set_state` of several without waiting, and what came of each; None if they are not brief.
+
+        To be called while nothing uses these slots' networks.
+        """
+        if not self._network.is_brief(states):
+            return None
+        return self._make(states)
+
     def _begin(self) -> None:
         changes, self._asked = self._asked, []
+        states = [(change.network, change.state) for change in changes]
         try:
-            brief = self._network.is_brief([(change.network, change.state) for change in changes])
-            outcomes = self._make(changes) if brief else None
+            outcomes = self.set_at_once(states)
         except Exception as error:  # noqa: BLE001 - one of this code's own: it goes on in each who waits
             _tell(changes, [error] * len(changes))
             return
         if outcomes is not None:
             _tell(changes, outcomes)
             return
-        made = changes[0].worker.submit(lambda: self._make(changes))
+        made = changes[0].worker.submit(lambda: self._make(states))
         made.add_done_callback(lambda done: _tell_when(changes, done))
 
-    def _make(self, changes: Sequence[_Change]) -> list[KeeperError | None]:
+    def _make(self, states: Sequence[_State]) -> list[KeeperError | None]:
         """What came of each. Where not all can be made each is made by itself: one refused stops no other."""
         try:
-            self._network.set_states([(change.network, change.state) for change in changes])
-        except NetworkError as error:
-            if len(changes) == 1:
+            self._network.set_states(states)
+        except (NetworkError, OSError) as error:
+            if len(states) == 1:
                 return [failed(str(error))]
-            return [self._make([change])[0] for change in changes]
-        return [None] * len(changes)
+            return [self._make([state])[0] for state in states]
+        return [None] * len(states)
 
 
 def _tell_when(changes: Sequence[_Change], done: asyncio.Future[list[KeeperError | None]]) -> None:
