@@ -403,18 +403,23 @@ class Keeper:
 
     def answer_at_once(self, requests: Sequence[SetNetwork]) -> list[Reply] | None:
         """`answer` of changes that wait for nobody; None, with nothing done, where one would wait."""
-        if self._closing or any(request.slot >= len(self._slots) for request in requests):
-            return None
-        slots = [self._slots[request.slot] for request in requests]
-        asked = list(zip(slots, requests, strict=True))
-        if len(set(slots)) < len(slots) or not all(slot.may_suffer_at_once(each) for slot, each in asked):
+        if self._closing:
             return None
         began = self._clock.now_ns()
-        refusals = self._networks.set_at_once([(slot.change_network(), each.network) for slot, each in asked])
+        slots: dict[int, Slot] = {}
+        for request in requests:
+            if request.slot >= len(self._slots) or request.slot in slots:  # a slot has one state
+                return None
+            slot = slots[request.slot] = self._slots[request.slot]
+            if not slot.may_suffer_at_once(request):
+                return None
+        states = [(slots[each.slot].change_network(), each.network) for each in requests]
+        refusals = self._networks.set_at_once(states)
         if refusals is None:
             return None
         return [
-            slot.suffered(each, refusal, began) for (slot, each), refusal in zip(asked, refusals, strict=True)
+            slots[each.slot].suffered(each, refusal, began)
+            for each, refusal in zip(requests, refusals, strict=True)
         ]
 
     def _slot(self, number: int) -> Slot:

@@ -114,12 +114,12 @@ class FabricNetwork:
     @property
     def links(self) -> NetlinkSocket:
         """Devices of the fabric."""
-        return self._open_sockets()[0]
+        return self._opened(self._sockets)[0]
 
     @property
     def chains(self) -> nft.NftSocket:
         """Chains of the fabric."""
-        return self._open_sockets()[1]
+        return self._opened(self._sockets)[1]
 
     @property
     def means(self) -> Means:
@@ -134,9 +134,6 @@ class FabricNetwork:
     def faults(self) -> dict[str, str]:
         """See Network."""
         return dict(self._findings)
-
-    def _open_sockets(self) -> tuple[NetlinkSocket, nft.NftSocket]:
-        return self._opened(self._sockets)
 
     def open(self) -> None:
         """Make the fabric's namespace and bridge, once the kernel has shown that it can do all of this."""
@@ -201,7 +198,7 @@ class FabricNetwork:
     def make_slot(self, name: str) -> FabricSlot:
         """See Network. Slots may be made at once from several threads; at most 1,000 are open at a time."""
         with self._lock:
-            self._open_sockets()
+            self._opened(self._sockets)
             if len(self._slots) >= _MAX_SLOTS:
                 raise NetworkError(
                     f"slot {name}: {_MAX_SLOTS} are open, a bridge has no more ports", errno.EXFULL
