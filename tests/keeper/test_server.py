@@ -130,6 +130,22 @@ async def test_changes_of_one_read_are_asked_for_at_once(folder: Path) -> None:
     assert slots.asked == [[_FIRST, _SECOND]]
 
 
+@pytest.mark.parametrize("waits", [False, True])
+async def test_changes_beyond_what_may_be_under_way_are_made_after_it(folder: Path, waits: bool) -> None:
+    """However many come in one write, each is asked for once, and answered."""
+    slots = Slots(waits)
+    asked = [SetNetwork(number % _SLOTS, _TASK, WHOLE) for number in range(40 * _SLOTS)]
+
+    async with _connected(slots, folder) as peer:
+        assert await peer.ask(*asked) == set(range(len(asked)))
+
+    if waits:
+        made = [each for each in slots.asked if isinstance(each, SetNetwork)]
+    else:
+        made = [change for each in slots.asked if isinstance(each, list) for change in each]
+    assert made == asked
+
+
 async def test_changes_pass_nothing_that_was_asked_before_them(folder: Path) -> None:
     """Those before a kill are made before it, and those behind it in a task as the kill itself."""
     slots = Slots()

@@ -407,18 +407,20 @@ class Keeper:
             return None
         began = self._clock.now_ns()
         slots: dict[int, Slot] = {}
+        states = []
         for request in requests:
             if request.slot >= len(self._slots) or request.slot in slots:  # a slot has one state
                 return None
             slot = slots[request.slot] = self._slots[request.slot]
-            if not slot.may_suffer_at_once(request):
+            network = slot.change_at_once(request)
+            if network is None:
                 return None
-        states = [(slots[each.slot].change_network(), each.network) for each in requests]
+            states.append((network, request.network))
         refusals = self._networks.set_at_once(states)
         if refusals is None:
             return None
         return [
-            slots[each.slot].suffered(each, refusal, began)
+            slots[each.slot].changed(each, refusal, began)
             for each, refusal in zip(requests, refusals, strict=True)
         ]
 

@@ -67,12 +67,10 @@ class Ordeal:
             case Signal():
                 return await self._signal(request)
 
-    def has_network(self, wanted: NetworkState) -> bool:
-        """Whether it is known to suffer exactly this."""
-        return self._network_is_sure and wanted == self.network
-
-    def change_network(self) -> SlotNetwork:
-        """The network, which is to be changed; until that is noted it is not known what holds."""
+    def change_network(self, wanted: NetworkState) -> SlotNetwork | None:
+        """The network, which is to be changed to this, and then noted; None if it is known to suffer this."""
+        if self._network_is_sure and wanted == self.network:
+            return None
         self._network_is_sure = False  # an error may come after the kernel took it
         return self._ground.network
 
@@ -81,9 +79,10 @@ class Ordeal:
         self.network, self._network_is_sure = state, True
 
     async def _set_network(self, wanted: NetworkState) -> Undergone:
-        if self.has_network(wanted):
+        network = self.change_network(wanted)
+        if network is None:
             return Undergone(already=True)
-        await self._networks.set_state(self._worker, self.change_network(), wanted)
+        await self._networks.set_state(self._worker, network, wanted)
         self.note_network(wanted)
         return Undergone(already=False)
 

@@ -138,7 +138,12 @@ class Connection(FrameProtocol):
         else:
             self._tasks.create_task(self._handle(frame.number, frame.request))
 
-    def _split(self) -> None:
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        super().data_received(data)
+        self._change_networks()
+
+    def _split(self) -> None:  # also what waited while it was paused
         super()._split()
         self._change_networks()
 

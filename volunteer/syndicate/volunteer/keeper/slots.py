@@ -277,22 +277,15 @@ class Slot:
             done = self._done(began)
             return Done(done.at, done.took_ns, undergone.processes, undergone.already)
 
-    def may_suffer_at_once(self, request: SetNetwork) -> bool:
-        """Whether `suffer` would change the network now: nothing is before it, and it would not refuse."""
+    def change_at_once(self, request: SetNetwork) -> SlotNetwork | None:
+        """The network, if nothing is before its change; None if `suffer` would wait, refuse or do nothing."""
         held = self._request
-        return (
-            held is not None
-            and held.task == request.task
-            and not (self._closing or self._order.locked())
-            and not self._ordeal.has_network(request.network)
-        )
+        if held is None or held.task != request.task or self._closing or self._order.locked():
+            return None
+        return self._ordeal.change_network(request.network)
 
-    def change_network(self) -> SlotNetwork:
-        """The network that is changed at once; see Ordeal."""
-        return self._ordeal.change_network()
-
-    def suffered(self, request: SetNetwork, refusal: KeeperError | None, began: int) -> Reply:
-        """The answer to what was made at once, or refused."""
+    def changed(self, request: SetNetwork, refusal: KeeperError | None, began: int) -> Reply:
+        """The answer to what was to be changed at once."""
         if refusal is not None:
             return refusal.refused()
         self._ordeal.note_network(request.network)

@@ -216,17 +216,20 @@ class FabricNetwork:
 
     def set_states(self, changes: Sequence[tuple[SlotNetwork, NetworkState]]) -> None:
         """See Network; one transaction for all, so that several slots cost little more than one."""
-        own = [(slot, state) for slot, state in changes if isinstance(slot, FabricSlot)]
-        if len(own) != len(changes):
-            raise TypeError("a fabric changes its own slots only")
-        if len({slot.number for slot, _ in own}) != len(own):
-            raise ValueError("a slot has one state")
+        own: dict[int, tuple[FabricSlot, NetworkState]] = {}
+        for slot, state in changes:
+            if not isinstance(slot, FabricSlot):
+                raise TypeError("a fabric changes its own slots only")
+            if slot.number in own:
+                raise ValueError("a slot has one state")
+            own[slot.number] = slot, state
         held: list[threading.Lock] = []
         try:
-            for slot, _ in sorted(own, key=lambda change: change[0].number):
-                slot.lock.acquire()
-                held.append(slot.lock)
-            carry_out((slot.plan(state) for slot, state in own), self.chains, self.means)
+            for number in sorted(own):
+                lock = own[number][0].lock
+                lock.acquire()
+                held.append(lock)
+            carry_out((slot.plan(state) for slot, state in own.values()), self.chains, self.means)
         finally:
             for lock in held:
                 lock.release()

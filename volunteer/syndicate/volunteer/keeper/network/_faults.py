@@ -12,6 +12,7 @@ import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from ...local import LinkState, NetworkState
 from . import _links as links
@@ -39,8 +40,7 @@ class Suffered:
     late: dict[int, Profile] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What makes a slot suffer what is wanted."""
 
     faults: SlotFaults
@@ -135,15 +135,20 @@ class SlotFaults:
             self._means.line.set(number, self.mac, {})
 
     def _wanted_sets(self, state: NetworkState) -> dict[str, list[bytes]]:
-        for asked, capability in ((state.cut_out or state.cut_in, "one-way"), (state.reset, "reset")):
-            if asked and self._findings[capability] != OK:
-                raise NetworkError(f"slot {self._name}: {self._findings[capability]}", errno.EOPNOTSUPP)
+        if state.cut_out or state.cut_in:
+            self._require("one-way")
+        if state.reset:
+            self._require("reset")
         cut = packed_addresses(state.cut)
         return {
             "cut_out": packed_addresses([*state.cut, *state.cut_out]) if state.cut_out else cut,
             "cut_in": packed_addresses([*state.cut, *state.cut_in]) if state.cut_in else cut,
             "reset": packed_addresses(state.reset) if state.reset else [],
         }
+
+    def _require(self, capability: str) -> None:
+        if self._findings[capability] != OK:
+            raise NetworkError(f"slot {self._name}: {self._findings[capability]}", errno.EOPNOTSUPP)
 
 
 def carry_out(planned: Iterable[Plan], chains: nft.NftSocket, means: Means) -> None:

@@ -29,6 +29,7 @@ NETLINK_NETFILTER = 12
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _ELEMENT_BYTES, _ELEMENT_SIZE = 4, 16  # of the key alone, and with its attributes
+_FRAME_SIZE = _ELEMENT_SIZE - _ELEMENT_BYTES
 _ELEMENTS_PER_MESSAGE = 1024  # an attribute holds at most 64 KiB
 _MESSAGE_LENGTH, _LIST_LENGTH = struct.Struct("=I"), struct.Struct("=H")
 _DROP, _ACCEPT = 0, 1
@@ -225,11 +226,10 @@ class Filling:
         ]
 
     def _message(self, elements: Sequence[bytes]) -> Message:
-        data = self.add.data
-        stem, frame = data[:-_ELEMENT_SIZE], data[-_ELEMENT_SIZE:-_ELEMENT_BYTES]
-        filled = bytearray(stem + frame + frame.join(elements))
+        stem = self.add.data[:-_ELEMENT_BYTES]  # up to where the elements lie
+        filled = bytearray(stem + stem[-_FRAME_SIZE:].join(elements))
         _MESSAGE_LENGTH.pack_into(filled, 0, len(filled))
-        _LIST_LENGTH.pack_into(filled, len(stem) - 4, len(filled) - len(stem) + 4)
+        _LIST_LENGTH.pack_into(filled, len(stem) - _FRAME_SIZE - 4, len(elements) * _ELEMENT_SIZE + 4)
         return Message(self.add.what, bytes(filled))
 
 
