@@ -67,13 +67,6 @@ def encode(what: str, message: Any, kind: int, flags: int = 0, *, acknowledged: 
     return Message(what, bytes(message.data))
 
 
-def _acknowledged(message: Message) -> Message:
-    data = bytearray(message.data)
-    (flags,) = _FLAGS.unpack_from(data, _FLAGS_OFFSET)
-    _FLAGS.pack_into(data, _FLAGS_OFFSET, flags | NLM_F_ACK)
-    return Message(message.what, bytes(data))
-
-
 class NetlinkSocket:
     """A conversation with the kernel, in the namespace of the thread that makes it.
 
@@ -129,13 +122,12 @@ class NetlinkSocket:
         """Have all messages done or none.
 
         The kernel tells of each refusal whether it was asked or not, in the order of the messages; so they
-        are encoded as not acknowledged, and only the last is made to be, which is much less to read.
+        are encoded as not acknowledged, and the last is sent as one that is, which is much less to read.
         """
         if not messages:
             return
-        *others, last = messages
         with _Exchange(self) as exchange:
-            first = exchange.send([begin, *others, _acknowledged(last), end])
+            first = exchange.send([begin, *messages, end], acknowledged=messages[-1])
             exchange.collect(messages, first + 1, bracket=first)
 
     def dump(self, message: Message) -> list[bytes]:
@@ -167,8 +159,11 @@ class _Exchange:
     def __exit__(self, *_: object) -> None:
         self._link._lock.release()
 
-    def send(self, messages: Sequence[Message]) -> int:
-        """Send the messages as one datagram and return the sequence number of the first."""
+    def send(self, messages: Sequence[Message], acknowledged: Message | None = None) -> int:
+        """Send the messages as one datagram and return the sequence number of the first.
+
+        `acknowledged` is one of them that asks for it, whether it was encoded so or not.
+        """
         link = self._link
         if link._sequence + len(messages) > _MAX_SEQUENCE:
             link._sequence = 1
@@ -178,6 +173,9 @@ class _Exchange:
             start = len(packet)
             packet += message.data
             _SEQUENCE.pack_into(packet, start + _SEQUENCE_OFFSET, sequence)
+            if message is acknowledged:
+                (flags,) = _FLAGS.unpack_from(packet, start + _FLAGS_OFFSET)
+                _FLAGS.pack_into(packet, start + _FLAGS_OFFSET, flags | NLM_F_ACK)
         link._sequence = first + len(messages)
         try:
             while True:
