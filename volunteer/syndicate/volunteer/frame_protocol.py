@@ -17,17 +17,13 @@ class FrameProtocol(asyncio.Protocol):
     """One end of a connection. A subclass says what becomes of frames, in `took` and `malformed`."""
 
     def __init__(self) -> None:
+        self.longest = MAX_FRAME_BYTES  # of the next frame, which is read whole before anything looks at it
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()  # at most a frame and a read: what is whole is taken, unless it is paused
         self._paused = False
         self._broken = False
 
     # ---- for subclasses
-
-    @property
-    def longest(self) -> int:
-        """How many bytes the next frame may have; it is read whole before anything looks at it."""
-        return MAX_FRAME_BYTES
 
     def took(self, frame: Frame) -> None:
         """Handle a frame; what is raised ends the connection. A FrameError is told to `malformed`."""
@@ -67,8 +63,21 @@ class FrameProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        self._buffer += data
-        self._split()
+        length = len(data) - frames.PREFIX_BYTES
+        waits = self._buffer or self._paused or self._broken
+        if (
+            waits
+            or not 0 < length <= self.longest
+            or int.from_bytes(data[: frames.PREFIX_BYTES], "big") != length
+        ):
+            self._buffer += data
+            self._split()
+            return
+        # Nearly every read is one whole frame, which needs no buffer.
+        try:
+            self.took(frames.decode(data[frames.PREFIX_BYTES :]))
+        except frames.FrameError as error:
+            self._refuse(error)
 
     def _split(self) -> None:
         buffer, prefix = self._buffer, frames.PREFIX_BYTES
@@ -81,10 +90,13 @@ class FrameProtocol(asyncio.Protocol):
                 del buffer[:end]
                 self.took(frames.decode(body))
         except frames.FrameError as error:
-            # What follows a frame that is not understood cannot be trusted to be one.
-            self._broken = True
-            buffer.clear()
-            self.malformed(error)
+            self._refuse(error)
+
+    def _refuse(self, error: frames.FrameError) -> None:
+        # What follows a frame that is not understood cannot be trusted to be one.
+        self._broken = True
+        self._buffer.clear()
+        self.malformed(error)
 
 
 __all__ = ["FrameProtocol"]

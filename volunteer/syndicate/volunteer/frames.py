@@ -14,16 +14,21 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from socket import AF_INET, inet_ntop, inet_pton
+from functools import cache
+from io import BytesIO
+from itertools import repeat
+from json.encoder import encode_basestring_ascii
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Final, cast, get_args, get_origin, get_type_hints
 
 from . import local
 
 _LENGTH: Final = struct.Struct(">I")
+_LENGTHS: Final = struct.Struct(">II")
 PREFIX_BYTES: Final = _LENGTH.size
 _MAX_ITEMS: Final = 65_536
 _MAX_INTEGER: Final = (1 << 63) - 1
@@ -43,21 +48,15 @@ class FrameError(ValueError):
 
 # ---- what a field may hold ------------------------------------------------------------------------------
 
-
-def _matching(pattern: str) -> Callable[[Any], bool]:
-    compiled = re.compile(pattern)
-    return lambda text: compiled.fullmatch(text) is not None
+_Rule = Callable[[Any], Any]  # true where the value may be
 
 
-def _between(low: int, high: int) -> Callable[[Any], bool]:
+def _matching(pattern: str) -> _Rule:
+    return re.compile(pattern).fullmatch
+
+
+def _between(low: int, high: int) -> _Rule:
     return lambda number: low <= number <= high
-
-
-def _is_address(text: str) -> bool:
-    try:  # a tenth of the time that ipaddress takes; a network may have thousands
-        return inet_ntop(AF_INET, inet_pton(AF_INET, text)) == text
-    except (OSError, ValueError):  # ValueError: a zero byte in it, or what no encoding has
-        return False
 
 
 def _is_line(text: str) -> bool:
@@ -68,20 +67,22 @@ def _is_name(text: str) -> bool:
     return 0 < len(text) <= 255 and text.isprintable()
 
 
-def _is_server(text: str) -> bool:
-    host, _, port = text.partition(":")
-    return text == "" or (_is_address(host) and port.isascii() and port.isdecimal() and len(port) <= 5)
-
-
 def _is_barrier(text: str) -> bool:
     return len(text) <= local.LONGEST_BARRIER and text.isprintable()
 
 
-def _is_address_or_all(text: str) -> bool:
-    return text == "" or _is_address(text)
-
+_TASK_FORM: Final = r"master|(?:slave|client)-(?:0|[1-9][0-9]{0,5})"
+_BYTE_FORM: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_ADDRESS_FORM: Final = (
+    rf"(?:{_BYTE_FORM}\.){{3}}{_BYTE_FORM}"  # as the kernel writes it, so without zeros before
+)
 
 _ID: Final = _matching(r"[a-z0-9-]{1,63}")
+_CAPABILITY: Final = _matching(r"[a-z0-9_.-]{1,63}")
+_BOOT_ID: Final = _matching(r"[0-9a-f-]{1,36}")
+_TASK: Final = _matching(_TASK_FORM)
+_ADDRESS: Final = _matching(_ADDRESS_FORM)
+_ADDRESS_OR_ALL: Final = _matching(f"|{_ADDRESS_FORM}")
 _NATURAL: Final = _between(0, _MAX_INTEGER)
 _POSITIVE: Final = _between(1, _MAX_INTEGER)
 # What is no number, or is infinite, lies between no two.
@@ -89,20 +90,20 @@ _PERCENT: Final = _between(0, 100)
 _MILLISECONDS: Final = _between(0, 600_000)
 _FINITE: Final = _between(-_MAX_INTEGER, _MAX_INTEGER)
 _ERROR: Final = _between(0, 255)
-_TASK: Final = _matching(r"master|(slave|client)-(0|[1-9][0-9]{0,5})")
+_SIZE: Final = _between(0, local.MAX_FRAME_BYTES)
 
 # Fields that are narrower than their type; for tuples and dicts the rule is about each item or key.
-_RULES: Final[dict[str, Callable[[Any], bool]]] = {
+_RULES: Final[dict[str, _Rule]] = {
     "TaskId.task": _TASK,
     "TaskId.job_id": _POSITIVE,
     "Member.task": _TASK,
-    "Member.address": _is_address,
-    "Prepare.address": _is_address,
+    "Member.address": _ADDRESS,
+    "Prepare.address": _ADDRESS,
     "Prepare.prefix_length": _between(1, 32),
     "Prepare.source": _matching(r"[0-9a-f]{64}"),
     "Prepare.job_name": lambda text: len(text) <= 255 and text.isprintable(),
-    "Prepare.sync_server": _is_server,
-    "BarrierTask.task": lambda text: _TASK(text) or _is_address(text),
+    "Prepare.sync_server": _matching(f"|{_ADDRESS_FORM}:[0-9]{{1,5}}"),
+    "BarrierTask.task": _matching(f"{_TASK_FORM}|{_ADDRESS_FORM}"),
     "BarrierRound.barrier": _is_barrier,
     "BarrierRound.error": _ERROR,
     "OpenBarrier.barrier": _is_barrier,
@@ -115,11 +116,11 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "ReadLog.generation": _POSITIVE,
     "ReadLog.limit": _between(1, local.MAX_LOG_READ_BYTES),
     "ReadDisk.limit": _between(1, local.MAX_LOG_READ_BYTES),
-    "NetworkState.cut": _is_address,
-    "NetworkState.cut_out": _is_address,
-    "NetworkState.cut_in": _is_address,
-    "NetworkState.reset": _is_address,
-    "LinkState.peer": _is_address_or_all,
+    "NetworkState.cut": _ADDRESS,
+    "NetworkState.cut_out": _ADDRESS,
+    "NetworkState.cut_in": _ADDRESS,
+    "NetworkState.reset": _ADDRESS,
+    "LinkState.peer": _ADDRESS_OR_ALL,
     "Degradation.loss_percent": _PERCENT,
     "Degradation.delay_ms": _MILLISECONDS,
     "Degradation.jitter_ms": _MILLISECONDS,
@@ -131,16 +132,16 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
     "Signal.generation": _POSITIVE,
     "Signal.number": _between(1, 64),
     "Signal.id": _is_name,
-    "SlotInfo.address": _is_address_or_all,
-    "Synced.fixed_address": _is_address_or_all,
+    "SlotInfo.address": _ADDRESS_OR_ALL,
+    "Synced.fixed_address": _ADDRESS_OR_ALL,
     "Synced.network": _matching("fabric|host"),
-    "Synced.capabilities": _matching(r"[a-z0-9_.-]{1,63}"),
-    "Synced.unsafe": _matching(r"[a-z0-9_.-]{1,63}"),
+    "Synced.capabilities": _CAPABILITY,
+    "Synced.unsafe": _CAPABILITY,
     "Synced.epochs": _ID,
-    "Incapability.capability": _matching(r"[a-z0-9_.-]{1,63}"),
+    "Incapability.capability": _CAPABILITY,
     "Incapability.why": lambda text: len(text) <= local.MAX_WHY and text.isprintable(),
-    "Synced.boot_id": _matching(r"[0-9a-f-]{1,36}"),
-    "Stamp.boot_id": _matching(r"[0-9a-f-]{1,36}"),
+    "Synced.boot_id": _BOOT_ID,
+    "Stamp.boot_id": _BOOT_ID,
     "Exit.status": _between(0, 255),
     "Exit.cause": _matching("|kill|release|lease|memory|host-memory"),
     "Refused.detail": _is_line,
@@ -150,158 +151,201 @@ _RULES: Final[dict[str, Callable[[Any], bool]]] = {
 }
 
 
-def _rule(owner: type, name: str) -> Callable[[Any], bool] | None:
-    return _RULES.get(f"{owner.__name__}.{name}")
+# ---- codecs ---------------------------------------------------------------------------------------------
 
+# What a frame costs is above all code that no cache holds: most come to a process that has just slept. So
+# there are tables of steps and two loops that go through them, one for each direction, and not a function for
+# each type. The parser gives an object as a tuple of pairs: so doubled names are seen without a hook.
 
-# ---- codecs: one pair of functions for each type --------------------------------------------------------
+_Pairs = tuple[tuple[str, Any], ...]
+_Text = Callable[[Any], str]
+_ToJson = Callable[[Any, list[bytes]], str]  # puts raw bytes into the list
+_FromJson = Callable[[Any, BytesIO], Any]  # takes raw bytes from the file
 
-
-class _Raw:
-    """The raw part of a frame while it is written or read."""
-
-    def __init__(self, data: memoryview | None = None) -> None:
-        self.parts: list[bytes] = []
-        self._data = data if data is not None else memoryview(b"")
-        self._at = 0
-
-    def take(self, count: int, where: str) -> bytes:
-        if count > len(self._data) - self._at:
-            raise FrameError(f"{where}: the frame holds fewer bytes than it says")
-        self._at += count
-        return bytes(self._data[self._at - count : self._at])
-
-    @property
-    def left(self) -> int:
-        return len(self._data) - self._at
+# What is done with one value: its type, whether None does as well, its rule, what makes JSON of it (or what
+# JSON it is), and the field's name for errors.
+_Writing = tuple[type, bool, _Rule | None, bool, Callable[..., str], str]
+_Reading = tuple[type, bool, _Rule | None, _FromJson | None, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """How one type goes into the head of a frame and comes out of it."""
+    """How the values of one field go into the head of a frame, and come out of it."""
 
-    encode: Callable[[Any, _Raw], Any]
-    decode: Callable[[Any, _Raw], Any]
-
-
-_Rule = Callable[[Any], bool] | None
+    write: _Writing
+    read: _Reading
 
 
-def _scalar(expected: type, rule: _Rule, where: str) -> _Codec:
-    def check(value: Any, _raw: _Raw) -> Any:
+def _written(values: Iterable[Any], steps: Iterable[_Writing], raw: list[bytes]) -> list[str]:
+    """Each value as JSON, by the step at its place."""
+    texts = []
+    for value, (kind, optional, rule, nested, to_json, where) in zip(values, steps):  # noqa: B905 - one may be endless
         # bool is an int to isinstance, and must not pass for one.
-        if type(value) is not expected:
-            raise FrameError(f"{where}: {expected.__name__} expected, got {type(value).__name__}")
+        if type(value) is not kind:
+            if value is None and optional:
+                texts.append("null")
+                continue
+            raise _unexpected(where, kind, value)
         if rule is not None and not rule(value):
-            raise FrameError(f"{where}: not allowed: {str(value)[:80]!r}")
-        return value
+            raise _not_allowed(where, value)
+        texts.append(to_json(value, raw) if nested else to_json(value))
+    return texts
 
-    return _Codec(check, check)
+
+def _read(values: Iterable[Any], steps: Iterable[_Reading], raw: BytesIO) -> list[Any]:
+    """What each value of JSON stands for, by the step at its place."""
+    found: list[Any] = []
+    for value, (kind, optional, rule, from_json, where) in zip(values, steps):  # noqa: B905 - one may be endless
+        if type(value) is not kind:
+            if value is None and optional:
+                found.append(None)
+                continue
+            raise _unexpected(where, kind, value)
+        if rule is not None and not rule(value):
+            raise _not_allowed(where, value)
+        found.append(value if from_json is None else from_json(value, raw))
+    return found
 
 
-def _enumeration(expected: type[StrEnum], where: str) -> _Codec:
-    def encode(value: Any, _raw: _Raw) -> str:
-        if type(value) is not expected:
-            raise FrameError(f"{where}: {expected.__name__} expected, got {type(value).__name__}")
-        return value.value
+def _unexpected(where: str, kind: type, value: Any) -> FrameError:
+    return FrameError(f"{where}: {kind.__name__} expected, got {type(value).__name__}")
 
-    def decode(value: Any, _raw: _Raw) -> StrEnum:
-        if type(value) is not str:
-            raise FrameError(f"{where}: str expected, got {type(value).__name__}")
-        try:
-            return expected(value)
-        except ValueError:
-            raise FrameError(f"{where}: unknown value {value[:80]!r}") from None
 
-    return _Codec(encode, decode)
+def _not_allowed(where: str, value: Any) -> FrameError:
+    return FrameError(f"{where}: not allowed: {str(value)[:80]!r}")
+
+
+def _too_many(where: str) -> FrameError:
+    return FrameError(f"{where}: more than {_MAX_ITEMS} items")
+
+
+_USUAL: Final[dict[type, _Rule | None]] = {int: _NATURAL, str: _ID, float: _FINITE, bool: None}
+_TEXTS: Final[dict[type, _Text]] = {
+    int: str,
+    float: repr,
+    str: encode_basestring_ascii,
+    bool: {False: "false", True: "true"}.__getitem__,
+}
+
+
+def _scalar(kind: type, rule: _Rule | None, where: str) -> _Codec:
+    return _Codec((kind, False, rule, False, _TEXTS[kind], where), (kind, False, rule, None, where))
+
+
+def _enumeration(kind: type[StrEnum], where: str) -> _Codec:
+    members = {each.value: each for each in kind}
+
+    def from_json(value: str, _raw: BytesIO) -> StrEnum:
+        found = members.get(value)
+        if found is None:
+            raise FrameError(f"{where}: unknown value {value[:80]!r}")
+        return found
+
+    return _Codec(
+        (kind, False, None, False, encode_basestring_ascii, where), (str, False, None, from_json, where)
+    )
 
 
 def _raw_bytes(where: str) -> _Codec:
-    def encode(value: Any, raw: _Raw) -> int:
-        if type(value) is not bytes:
-            raise FrameError(f"{where}: bytes expected, got {type(value).__name__}")
-        raw.parts.append(value)
-        return len(value)
+    def to_json(value: bytes, raw: list[bytes]) -> str:
+        raw.append(value)
+        return str(len(value))
 
-    def decode(value: Any, raw: _Raw) -> bytes:
-        if type(value) is not int or value < 0:
-            raise FrameError(f"{where}: a length expected")
-        return raw.take(value, where)
+    def from_json(value: int, raw: BytesIO) -> bytes:
+        found = raw.read(value)
+        if len(found) != value:
+            raise FrameError(f"{where}: the frame holds fewer bytes than it says")
+        return found
 
-    return _Codec(encode, decode)
+    return _Codec((bytes, False, None, True, to_json, where), (int, False, _SIZE, from_json, where))
 
 
 def _sequence(item: _Codec, where: str) -> _Codec:
-    def run(value: Any, step: Callable[[Any, _Raw], Any], raw: _Raw, expected: Any) -> list[Any]:
-        if type(value) is not expected:
-            raise FrameError(f"{where}: {expected.__name__} expected, got {type(value).__name__}")
+    def to_json(value: tuple[Any, ...], raw: list[bytes]) -> str:
+        if not value:
+            return "[]"
         if len(value) > _MAX_ITEMS:
-            raise FrameError(f"{where}: more than {_MAX_ITEMS} items")
-        return [step(each, raw) for each in value]
+            raise _too_many(where)
+        return f"[{','.join(_written(value, repeat(item.write), raw))}]"
 
-    return _Codec(
-        lambda value, raw: run(value, item.encode, raw, tuple),
-        lambda value, raw: tuple(run(value, item.decode, raw, list)),
-    )
+    def from_json(value: list[Any], raw: BytesIO) -> tuple[Any, ...]:
+        if not value:
+            return ()
+        if len(value) > _MAX_ITEMS:
+            raise _too_many(where)
+        return tuple(_read(value, repeat(item.read), raw))
+
+    return _Codec((tuple, False, None, True, to_json, where), (list, False, None, from_json, where))
 
 
 def _mapping(key: _Codec, item: _Codec, where: str) -> _Codec:
-    def run(value: Any, step: Callable[[Any, _Raw], Any], raw: _Raw) -> dict[Any, Any]:
-        if type(value) is not dict:
-            raise FrameError(f"{where}: dict expected, got {type(value).__name__}")
+    def to_json(value: dict[str, Any], raw: list[bytes]) -> str:
         if len(value) > _MAX_ITEMS:
-            raise FrameError(f"{where}: more than {_MAX_ITEMS} items")
-        return {key.decode(name, raw): step(each, raw) for name, each in value.items()}
+            raise _too_many(where)
+        names = _written(value, repeat(key.write), raw)
+        values = _written(value.values(), repeat(item.write), raw)
+        return f"{{{','.join(map(':'.join, zip(names, values, strict=True)))}}}"
 
-    return _Codec(
-        lambda value, raw: run(value, item.encode, raw),
-        lambda value, raw: run(value, item.decode, raw),
-    )
+    def from_json(value: _Pairs, raw: BytesIO) -> dict[str, Any]:
+        if len(value) > _MAX_ITEMS:
+            raise _too_many(where)
+        found = _object(value)
+        names = _read(found, repeat(key.read), raw)
+        return dict(zip(names, _read(found.values(), repeat(item.read), raw), strict=True))
+
+    return _Codec((dict, False, None, True, to_json, where), (tuple, False, None, from_json, where))
 
 
 def _optional(inner: _Codec) -> _Codec:
-    return _Codec(
-        lambda value, raw: None if value is None else inner.encode(value, raw),
-        lambda value, raw: None if value is None else inner.decode(value, raw),
-    )
+    kind, _, *writing = inner.write
+    json_kind, _, *reading = inner.read
+    return _Codec(cast(_Writing, (kind, True, *writing)), cast(_Reading, (json_kind, True, *reading)))
 
 
-def _record(owner: type) -> _Codec:
-    hints = get_type_hints(owner)
-    names = tuple(field.name for field in fields(owner))
-    codecs = [_codec_of(hints[name], _rule(owner, name), f"{owner.__name__}.{name}") for name in names]
-    encoders = tuple((name, codec.encode) for name, codec in zip(names, codecs, strict=True))
-    decoders = tuple((name, codec.decode) for name, codec in zip(names, codecs, strict=True))
-    expected = frozenset(names)
+@cache
+def _record(owner: type) -> tuple[_ToJson, _FromJson]:
+    hints, expected = get_type_hints(owner), tuple(field.name for field in fields(owner))
+    wheres = {name: f"{owner.__name__}.{name}" for name in expected}
+    codecs = [_codec_of(hints[name], _RULES.get(where), where) for name, where in wheres.items()]
+    writing, reading = [codec.write for codec in codecs], [codec.read for codec in codecs]
+    # A getter of one name would give no tuple; all records but those without fields have several.
+    values_of = attrgetter(*expected) if expected else lambda value: ()
+    template = "{" + ",".join(f'"{name}":%s' for name in expected) + "}"
 
-    def encode(value: Any, raw: _Raw) -> dict[str, Any]:
-        if type(value) is not owner:
-            raise FrameError(f"{owner.__name__} expected, got {type(value).__name__}")
-        return {name: encode_field(getattr(value, name), raw) for name, encode_field in encoders}
+    def to_json(value: Any, raw: list[bytes]) -> str:
+        return template % tuple(_written(values_of(value), writing, raw))
 
-    def decode(value: Any, raw: _Raw) -> Any:
-        if type(value) is not dict:
-            raise FrameError(f"{owner.__name__}: an object expected, got {type(value).__name__}")
-        if value.keys() != expected:
-            odd = sorted(value.keys() ^ expected)
-            raise FrameError(f"{owner.__name__}: missing or unknown fields: {', '.join(odd)[:200]}")
-        return owner(*[decode_field(value[name], raw) for name, decode_field in decoders])
+    def from_json(pairs: _Pairs, raw: BytesIO) -> Any:
+        names, values = zip(*pairs) if pairs else ((), ())  # noqa: B905 - pairs are of two
+        if names != expected:
+            values = _sorted_out(pairs, expected, f"{owner.__name__}: ")
+        return owner(*_read(values, reading, raw))
 
-    return _Codec(encode, decode)
+    return to_json, from_json
 
 
-def _codec_of(hint: Any, rule: _Rule, where: str) -> _Codec:
+def _object(pairs: _Pairs) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise FrameError("a field is given twice")
+    return found
+
+
+def _sorted_out(pairs: _Pairs, expected: tuple[str, ...], where: str = "") -> tuple[Any, ...]:
+    """The values in the order of `expected`: an object may have its fields in any."""
+    found = _object(pairs)
+    odd = found.keys() ^ set(expected)
+    if odd:
+        raise FrameError(f"{where}missing or unknown fields: {', '.join(sorted(odd))[:200]}")
+    return tuple(found[name] for name in expected)
+
+
+def _codec_of(hint: Any, rule: _Rule | None, where: str) -> _Codec:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is bytes:
         return _raw_bytes(where)
-    if hint is int:
-        return _scalar(int, rule or _NATURAL, where)
-    if hint is str:
-        return _scalar(str, rule or _ID, where)
-    if hint is bool:
-        return _scalar(bool, None, where)
-    if hint is float:
-        return _scalar(float, rule or _FINITE, where)
+    if hint in _TEXTS:
+        return _scalar(hint, rule or _USUAL[hint], where)
     if origin is tuple:
         return _sequence(_codec_of(arguments[0], rule, where), where)
     if origin is dict:
@@ -311,18 +355,8 @@ def _codec_of(hint: Any, rule: _Rule, where: str) -> _Codec:
         return _optional(_codec_of(inner, rule, where))
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enumeration(hint, where)
-    return _record(hint)
-
-
-def _kinds(union: Any) -> dict[str, _Codec]:
-    return {kind.__name__: _record(kind) for kind in get_args(union)}
-
-
-_CODECS: Final = {
-    "request": _kinds(local.Request),
-    "reply": _kinds(local.Reply),
-    "event": _kinds(local.Event),
-}
+    to_json, from_json = _record(hint)
+    return _Codec((hint, False, None, True, to_json, where), (tuple, False, None, from_json, where))
 
 
 # ---- frames ---------------------------------------------------------------------------------------------
@@ -332,27 +366,50 @@ _EVENT_FIELDS: Final = frozenset({"frame", "kind", "value"})
 _NUMBERED_FIELDS: Final = _EVENT_FIELDS | {"number"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How frames of one kind are made and read: `head` has room for the number and for the value's JSON."""
+
+    sort: str
+    fields: int
+    head: str
+    to_json: _ToJson
+    from_json: _FromJson
+
+
+def _kind(sort: str, owner: type) -> _Kind:
+    fields, number = (_EVENT_FIELDS, "") if sort == "event" else (_NUMBERED_FIELDS, '"number":%s,')
+    head = f'{{"frame":"{sort}",{number}"kind":"{owner.__name__}","value":%s}}'
+    return _Kind(sort, len(fields), head, *_record(owner))
+
+
+_SORTS: Final = {"request": local.Request, "reply": local.Reply, "event": local.Event}
+_KINDS: Final = {kind: _kind(sort, kind) for sort, union in _SORTS.items() for kind in get_args(union)}
+_KINDS_BY_NAME: Final = {kind.__name__: found for kind, found in _KINDS.items()}
+
+
 def encode(frame: local.Frame) -> bytes:
     """All bytes of a frame, its length included; raises FrameError for what the protocol cannot carry."""
-    head: dict[str, Any]
     value: object
-    match frame:
-        case local.RequestFrame(number, request):
-            head, value = {"frame": "request", "number": number}, request
-        case local.ReplyFrame(number, reply):
-            head, value = {"frame": "reply", "number": number}, reply
-        case local.EventFrame(event):
-            head, value = {"frame": "event"}, event
-    kind = type(value).__name__
-    codec = _CODECS[head["frame"]].get(kind)
-    if codec is None:
-        raise FrameError(f"a {head['frame']} cannot be a {kind}")
-    raw = _Raw()
-    text = _to_json(head | {"kind": kind, "value": codec.encode(value, raw)}).encode()
-    body = b"".join((_LENGTH.pack(len(text)), text, *raw.parts))
-    if len(body) > local.MAX_FRAME_BYTES:
-        raise FrameError(f"a frame of {len(body)} bytes: at most {local.MAX_FRAME_BYTES}")
-    return _LENGTH.pack(len(body)) + body
+    number: int | None
+    if isinstance(frame, local.RequestFrame):
+        sort, value, number = "request", frame.request, frame.number
+    elif isinstance(frame, local.ReplyFrame):
+        sort, value, number = "reply", frame.reply, frame.number
+    else:
+        sort, value, number = "event", frame.event, None
+    kind = _KINDS.get(type(value))
+    if kind is None or kind.sort != sort:
+        raise FrameError(f"a {sort} cannot be a {type(value).__name__}")
+    raw: list[bytes] = []
+    text = kind.to_json(value, raw)
+    head = (kind.head % (text if number is None else (number, text))).encode()
+    length = PREFIX_BYTES + len(head)
+    if raw:
+        length += sum(map(len, raw))
+    if length > local.MAX_FRAME_BYTES:
+        raise FrameError(f"a frame of {length} bytes: at most {local.MAX_FRAME_BYTES}")
+    return b"".join((_LENGTHS.pack(length, len(head)), head, *raw))
 
 
 def body_length(prefix: bytes, longest: int = local.MAX_FRAME_BYTES) -> int:
@@ -370,63 +427,79 @@ def decode(body: bytes) -> local.Frame:
     end = PREFIX_BYTES + _LENGTH.unpack_from(body)[0]
     if end > len(body):
         raise FrameError("the frame ends within its head")
-    head = _head(body[PREFIX_BYTES:end])
+    pairs = _parsed(body[PREFIX_BYTES:end])
+    head = dict(pairs)
     number = head.get("number")
-    known = number if type(number) is int and _NATURAL(number) else None
+    known = number if type(number) is int and 0 <= number <= _MAX_INTEGER else None
     try:
-        return _frame(head, known, _Raw(memoryview(body)[end:]))
+        name, given = head.get("kind"), head.get("value")
+        kind = _KINDS_BY_NAME.get(name) if type(name) is str else None
+        if (
+            kind is None
+            or kind.sort != head.get("frame")
+            or type(given) is not tuple
+            or len(pairs) != kind.fields  # those looked at and the number below, so none twice and no other
+        ):
+            raise _odd_head(head, pairs)
+        raw = _NO_BYTES
+        if end < len(body):
+            raw = BytesIO(body)  # which copies nothing
+            raw.seek(end)
+        value = kind.from_json(given, raw)
+        left = raw.read()
+        if left:
+            raise FrameError(f"{len(left)} bytes after the end of the frame")
+        if kind.sort == "event":
+            return local.EventFrame(value)
+        if known is None:
+            raise _odd_head(head, pairs)
+        return local.RequestFrame(known, value) if kind.sort == "request" else local.ReplyFrame(known, value)
     except FrameError as error:
         raise FrameError(str(error), known) from None
 
 
-def _frame(head: dict[str, Any], number: int | None, raw: _Raw) -> local.Frame:
-    sort, kind = head.get("frame"), head.get("kind")
-    codecs = _CODECS.get(sort) if isinstance(sort, str) else None
-    if codecs is None:
-        raise FrameError("frame: neither request, reply nor event")
-    expected = _EVENT_FIELDS if sort == "event" else _NUMBERED_FIELDS
-    if head.keys() != expected:
-        raise FrameError(f"missing or unknown fields: {', '.join(sorted(head.keys() ^ expected))[:200]}")
-    codec = codecs.get(kind) if isinstance(kind, str) else None
-    if codec is None:
-        raise FrameError(f"kind: unknown {sort} {str(kind)[:80]!r}")
-    value = codec.decode(head["value"], raw)
-    if raw.left:
-        raise FrameError(f"{raw.left} bytes after the end of the frame")
-    if sort == "event":
-        return local.EventFrame(value)
-    if number is None:
-        raise FrameError("number: a natural number expected")
-    return local.RequestFrame(number, value) if sort == "request" else local.ReplyFrame(number, value)
+def _odd_head(head: dict[str, Any], pairs: _Pairs) -> FrameError:
+    """What is wrong with the head of a frame, but for its value and number."""
+    sort = head.get("frame")
+    if type(sort) is not str or sort not in _SORTS:
+        return FrameError("frame: neither request, reply nor event")
+    odd = head.keys() ^ (_EVENT_FIELDS if sort == "event" else _NUMBERED_FIELDS)
+    if odd:
+        return FrameError(f"missing or unknown fields: {', '.join(sorted(odd))[:200]}")
+    if len(head) != len(pairs):
+        return FrameError("a field is given twice")
+    kind = head["kind"]
+    if type(kind) is not str or kind not in _KINDS_BY_NAME or _KINDS_BY_NAME[kind].sort != sort:
+        return FrameError(f"kind: unknown {sort} {str(kind)[:80]!r}")
+    if type(head["value"]) is not tuple:
+        return _unexpected("value", tuple, head["value"])
+    return FrameError("number: a natural number expected")
 
 
-def _head(text: bytes) -> dict[str, Any]:
+def _parsed(data: bytes) -> _Pairs:
     try:
-        head = _from_json(text.decode("utf-8"))
+        text = str(data, "utf-8")
+        pairs, end = _from_json(text)
     except FrameError:
         raise
     # A deep nest of brackets exhausts the parser's recursion; UnicodeDecodeError is a ValueError.
     except (ValueError, RecursionError) as error:
         raise FrameError(f"the head is not JSON: {str(error)[:120]}") from None
-    if type(head) is not dict:
+    if end != len(text):
+        raise FrameError("the head is not JSON: it goes on after its end")
+    if type(pairs) is not tuple:
         raise FrameError("the head is not an object")
-    return head
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise FrameError("a field is given twice")
-    return found
+    return cast(_Pairs, pairs)
 
 
 def _no_constant(name: str) -> Any:
     raise FrameError(f"{name} is not a number of this protocol")
 
 
-# Made once: `json.loads` and `json.dumps` with arguments make theirs anew each time.
-_from_json: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant).decode
-_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+# Made once: `json.loads` with arguments makes its own anew each time.
+_from_json: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant).raw_decode
+
+_NO_BYTES: Final = BytesIO()  # the raw part of most frames
 
 
 __all__ = ["PREFIX_BYTES", "FrameError", "body_length", "decode", "encode"]

@@ -49,6 +49,7 @@ class Connection(FrameProtocol):
 
     def __init__(self, server: Server, tasks: asyncio.TaskGroup) -> None:
         super().__init__()
+        self.longest = _LONGEST_FIRST
         self._server = server
         self._tasks = tasks
         self._is_volunteer = False
@@ -85,11 +86,6 @@ class Connection(FrameProtocol):
             self.drop()
 
     @property
-    def longest(self) -> int:
-        """See FrameProtocol."""
-        return _LONGEST_REQUEST if self._is_volunteer else _LONGEST_FIRST
-
-    @property
     def idle(self) -> bool:
         """Whether nobody would miss it: not the volunteer's, and nothing is under way."""
         return not self._is_volunteer and not self._under_way
@@ -124,6 +120,7 @@ class Connection(FrameProtocol):
             raise frames.FrameError("only requests are taken here")
         if isinstance(frame.request, Sync):
             self._is_volunteer = True
+            self.longest = _LONGEST_REQUEST
             self._server.activate(self)
         elif not self._is_volunteer and not isinstance(frame.request, Audit):
             raise frames.FrameError("the first request must be Sync, or Audit")
