@@ -162,24 +162,19 @@ _Text = Callable[[Any], str]
 _ToJson = Callable[[Any, list[bytes]], str]  # puts raw bytes into the list
 _FromJson = Callable[[Any, BytesIO], Any]  # takes raw bytes from the file
 
-# What is done with one value: its type, whether None does as well, its rule, what makes JSON of it (or what
-# JSON it is), and the field's name for errors.
+# What is done with a value: its type, whether it may be None instead, its rule, the function that makes JSON
+# of it (and whether that wants the list), or what JSON stands for, and the field's name for errors.
 _Writing = tuple[type, bool, _Rule | None, bool, Callable[..., str], str]
 _Reading = tuple[type, bool, _Rule | None, _FromJson | None, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Codec:
-    """How the values of one field go into the head of a frame, and come out of it."""
-
-    write: _Writing
-    read: _Reading
+_Codec = tuple[_Writing, _Reading]  # how the values of one field go into the head of a frame and come out
 
 
 def _written(values: Iterable[Any], steps: Iterable[_Writing], raw: list[bytes]) -> list[str]:
     """Each value as JSON, by the step at its place."""
     texts = []
-    for value, (kind, optional, rule, nested, to_json, where) in zip(values, steps):  # noqa: B905 - one may be endless
+    for value, (kind, optional, rule, nested, to_json, where) in zip(values, steps):  # noqa: B905 - of a sequence there are endless steps
         # bool is an int to isinstance, and must not pass for one.
         if type(value) is not kind:
             if value is None and optional:
@@ -195,12 +190,12 @@ def _written(values: Iterable[Any], steps: Iterable[_Writing], raw: list[bytes])
 def _read(values: Iterable[Any], steps: Iterable[_Reading], raw: BytesIO) -> list[Any]:
     """What each value of JSON stands for, by the step at its place."""
     found: list[Any] = []
-    for value, (kind, optional, rule, from_json, where) in zip(values, steps):  # noqa: B905 - one may be endless
+    for value, (kind, optional, rule, from_json, where) in zip(values, steps):  # noqa: B905 - of a sequence there are endless steps
         if type(value) is not kind:
             if value is None and optional:
                 found.append(None)
                 continue
-            raise _unexpected(where, kind, value)
+            raise _other_json(where, kind, value)
         if rule is not None and not rule(value):
             raise _not_allowed(where, value)
         found.append(value if from_json is None else from_json(value, raw))
@@ -209,6 +204,11 @@ def _read(values: Iterable[Any], steps: Iterable[_Reading], raw: BytesIO) -> lis
 
 def _unexpected(where: str, kind: type, value: Any) -> FrameError:
     return FrameError(f"{where}: {kind.__name__} expected, got {type(value).__name__}")
+
+
+def _other_json(where: str, kind: type, value: Any) -> FrameError:
+    expected, got = ("object" if each is tuple else each.__name__ for each in (kind, type(value)))
+    return FrameError(f"{where}: {expected} expected, got {got}")
 
 
 def _not_allowed(where: str, value: Any) -> FrameError:
@@ -229,7 +229,7 @@ _TEXTS: Final[dict[type, _Text]] = {
 
 
 def _scalar(kind: type, rule: _Rule | None, where: str) -> _Codec:
-    return _Codec((kind, False, rule, False, _TEXTS[kind], where), (kind, False, rule, None, where))
+    return ((kind, False, rule, False, _TEXTS[kind], where), (kind, False, rule, None, where))
 
 
 def _enumeration(kind: type[StrEnum], where: str) -> _Codec:
@@ -241,9 +241,7 @@ def _enumeration(kind: type[StrEnum], where: str) -> _Codec:
             raise FrameError(f"{where}: unknown value {value[:80]!r}")
         return found
 
-    return _Codec(
-        (kind, False, None, False, encode_basestring_ascii, where), (str, False, None, from_json, where)
-    )
+    return ((kind, False, None, False, encode_basestring_ascii, where), (str, False, None, from_json, where))
 
 
 def _raw_bytes(where: str) -> _Codec:
@@ -257,49 +255,52 @@ def _raw_bytes(where: str) -> _Codec:
             raise FrameError(f"{where}: the frame holds fewer bytes than it says")
         return found
 
-    return _Codec((bytes, False, None, True, to_json, where), (int, False, _SIZE, from_json, where))
+    return ((bytes, False, None, True, to_json, where), (int, False, _SIZE, from_json, where))
 
 
 def _sequence(item: _Codec, where: str) -> _Codec:
+    writing, reading = repeat(item[0]), repeat(item[1])
+
     def to_json(value: tuple[Any, ...], raw: list[bytes]) -> str:
         if not value:
             return "[]"
         if len(value) > _MAX_ITEMS:
             raise _too_many(where)
-        return f"[{','.join(_written(value, repeat(item.write), raw))}]"
+        return f"[{','.join(_written(value, writing, raw))}]"
 
     def from_json(value: list[Any], raw: BytesIO) -> tuple[Any, ...]:
         if not value:
             return ()
         if len(value) > _MAX_ITEMS:
             raise _too_many(where)
-        return tuple(_read(value, repeat(item.read), raw))
+        return tuple(_read(value, reading, raw))
 
-    return _Codec((tuple, False, None, True, to_json, where), (list, False, None, from_json, where))
+    return ((tuple, False, None, True, to_json, where), (list, False, None, from_json, where))
 
 
 def _mapping(key: _Codec, item: _Codec, where: str) -> _Codec:
+    (write_key, read_key), (write_item, read_item) = key, item
+
     def to_json(value: dict[str, Any], raw: list[bytes]) -> str:
         if len(value) > _MAX_ITEMS:
             raise _too_many(where)
-        names = _written(value, repeat(key.write), raw)
-        values = _written(value.values(), repeat(item.write), raw)
+        names = _written(value, repeat(write_key), raw)
+        values = _written(value.values(), repeat(write_item), raw)
         return f"{{{','.join(map(':'.join, zip(names, values, strict=True)))}}}"
 
     def from_json(value: _Pairs, raw: BytesIO) -> dict[str, Any]:
         if len(value) > _MAX_ITEMS:
             raise _too_many(where)
         found = _object(value)
-        names = _read(found, repeat(key.read), raw)
-        return dict(zip(names, _read(found.values(), repeat(item.read), raw), strict=True))
+        names = _read(found, repeat(read_key), raw)
+        return dict(zip(names, _read(found.values(), repeat(read_item), raw), strict=True))
 
-    return _Codec((dict, False, None, True, to_json, where), (tuple, False, None, from_json, where))
+    return ((dict, False, None, True, to_json, where), (tuple, False, None, from_json, where))
 
 
 def _optional(inner: _Codec) -> _Codec:
-    kind, _, *writing = inner.write
-    json_kind, _, *reading = inner.read
-    return _Codec(cast(_Writing, (kind, True, *writing)), cast(_Reading, (json_kind, True, *reading)))
+    (kind, _, *writing), (json_kind, _, *reading) = inner
+    return cast(_Writing, (kind, True, *writing)), cast(_Reading, (json_kind, True, *reading))
 
 
 @cache
@@ -307,7 +308,7 @@ def _record(owner: type) -> tuple[_ToJson, _FromJson]:
     hints, expected = get_type_hints(owner), tuple(field.name for field in fields(owner))
     wheres = {name: f"{owner.__name__}.{name}" for name in expected}
     codecs = [_codec_of(hints[name], _RULES.get(where), where) for name, where in wheres.items()]
-    writing, reading = [codec.write for codec in codecs], [codec.read for codec in codecs]
+    writing, reading = [write for write, _ in codecs], [read for _, read in codecs]
     # A getter of one name would give no tuple; all records but those without fields have several.
     values_of = attrgetter(*expected) if expected else lambda value: ()
     template = "{" + ",".join(f'"{name}":%s' for name in expected) + "}"
@@ -356,7 +357,7 @@ def _codec_of(hint: Any, rule: _Rule | None, where: str) -> _Codec:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enumeration(hint, where)
     to_json, from_json = _record(hint)
-    return _Codec((hint, False, None, True, to_json, where), (tuple, False, None, from_json, where))
+    return ((hint, False, None, True, to_json, where), (tuple, False, None, from_json, where))
 
 
 # ---- frames ---------------------------------------------------------------------------------------------
@@ -472,7 +473,7 @@ def _odd_head(head: dict[str, Any], pairs: _Pairs) -> FrameError:
     if type(kind) is not str or kind not in _KINDS_BY_NAME or _KINDS_BY_NAME[kind].sort != sort:
         return FrameError(f"kind: unknown {sort} {str(kind)[:80]!r}")
     if type(head["value"]) is not tuple:
-        return _unexpected("value", tuple, head["value"])
+        return _other_json("value", tuple, head["value"])
     return FrameError("number: a natural number expected")
 
 
