@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import struct
 from typing import Any, get_args
@@ -119,6 +120,10 @@ _frames = st.one_of(
 
 _TASK = local.TaskId("c1", 7, 1, "slave-0")
 _KILL = local.RequestFrame(3, local.Kill(0, _TASK, 1))
+_SYNCED = local.ReplyFrame(
+    3, local.Synced("i0", "b0", "host", "", (), {"c1": 1}, (local.SlotInfo(0, local.SlotState.EMPTY),))
+)
+_READ = local.ReplyFrame(3, local.DiskRead(b"abc", True))
 
 
 def _body(head: object, raw: bytes = b"") -> bytes:
@@ -282,6 +287,105 @@ def test_source_is_a_digest(digest: str) -> None:
 
     with pytest.raises(FrameError):
         decode(_body(head))
+
+
+@given(st.ip_addresses(v=4).map(str) | st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,4}){2,4}\n?", fullmatch=True))
+def test_addresses_are_those_that_a_library_knows(address: str) -> None:
+    """What is an address here is one for the standard library, and the other way round."""
+    request = local.RequestFrame(1, local.SetNetwork(0, _TASK, local.NetworkState(cut=(address,))))
+    try:
+        known = str(ipaddress.IPv4Address(address)) == address
+    except ValueError:
+        known = False
+
+    if known:
+        assert decode(encode(request)[frames.PREFIX_BYTES :]) == request
+    else:
+        with pytest.raises(FrameError, match=r"NetworkState\.cut: not allowed"):
+            encode(request)
+
+
+def _turned(value: Any) -> Any:
+    if type(value) is list:
+        return [_turned(each) for each in value]
+    return {name: _turned(value[name]) for name in reversed(value)} if type(value) is dict else value
+
+
+@given(st.builds(local.RequestFrame, _NATURAL, REQUESTS))
+def test_fields_may_come_in_any_order(frame: local.RequestFrame) -> None:
+    """An object of JSON has no order."""
+    assert decode(_body(_turned(_head_of(frame)))) == frame
+
+
+@pytest.mark.parametrize("place", ['{"frame"', '{"slot"', '{"cluster_id"'])
+@pytest.mark.parametrize("doubled", ['"frame":"request",', '"slot":0,', '"task":"slave-0",'])
+def test_doubled_field_is_refused(place: str, doubled: str) -> None:
+    """A field that is given twice, or one too many, is refused at each depth."""
+    text = json.dumps(_head_of(_KILL), separators=(",", ":"))
+    assert text.count(place) == 1
+    damaged = text.replace(place, "{" + doubled + place[1:]).encode()
+
+    with pytest.raises(FrameError, match=r"twice|unknown fields"):
+        decode(struct.pack(">I", len(damaged)) + damaged)
+
+
+@pytest.mark.parametrize(
+    ("frame", "old", "new", "detail"),
+    [
+        (_KILL, '"slot":0', '"slot":"0"', "Kill.slot: int expected, got str"),
+        (_KILL, '"slot":0', '"slot":true', "Kill.slot: int expected, got bool"),
+        (_KILL, '"slot":0', '"slot":{}', "Kill.slot: int expected, got object"),
+        (_KILL, '"c1"', '"C1"', "TaskId.cluster_id: not allowed: 'C1'"),
+        (_KILL, '"slot":0', '"slots":0', "Kill: missing or unknown fields: slot, slots"),
+        (_KILL, '"kind":"Kill"', '"kind":"Done"', "kind: unknown request 'Done'"),
+        (_KILL, '"number":3', '"number":-3', "number: a natural number expected"),
+        (_KILL, '"number":3,', "", "missing or unknown fields: number"),
+        (
+            _KILL,
+            '{"cluster_id":"c1","job_id":7,"attempt":1,"task":"slave-0"}',
+            "[]",
+            "Kill.task: object expected",
+        ),
+        (_SYNCED, '"epochs":{"c1":1}', '"epochs":{"c1":1,"c1":2}', "a field is given twice"),
+        (_SYNCED, '"epochs":{"c1":1}', '"epochs":{"C1":1}', "Synced.epochs: not allowed: 'C1'"),
+        (_SYNCED, '"epochs":{"c1":1}', '"epochs":{"c1":-1}', "Synced.epochs: not allowed: '-1'"),
+        (_SYNCED, '"state":"empty"', '"state":"gone"', "SlotInfo.state: unknown value 'gone'"),
+        (_SYNCED, '"task":null', '"task":0', "SlotInfo.task: object expected, got int"),
+        (_SYNCED, '"slot":0', '"slot":null', "SlotInfo.slot: int expected, got NoneType"),
+        (_READ, '"data":3', '"data":4', "DiskRead.data: the frame holds fewer bytes than it says"),
+        (_READ, '"data":3', '"data":-1', "DiskRead.data: not allowed: '-1'"),
+        (_READ, '"data":3', '"data":2', "1 bytes after the end of the frame"),
+    ],
+)
+def test_error_names_the_field(frame: local.Frame, old: str, new: str, detail: str) -> None:
+    """One line tells what is wrong where."""
+    body = encode(frame)[frames.PREFIX_BYTES :]
+    length = struct.unpack_from(">I", body)[0]
+    text = body[4 : 4 + length].decode()
+    assert text.count(old) == 1
+    damaged = text.replace(old, new).encode()
+
+    with pytest.raises(FrameError) as caught:
+        decode(struct.pack(">I", len(damaged)) + damaged + body[4 + length :])
+
+    assert str(caught.value).startswith(detail)
+
+
+@pytest.mark.parametrize(
+    ("request_", "detail"),
+    [
+        (local.Kill(True, _TASK, 1), "Kill.slot: int expected, got bool"),
+        (local.Kill(0, None, 1), "Kill.task: TaskId expected, got NoneType"),  # type: ignore[arg-type]
+        (local.Kill(0, _TASK, 0), "Kill.generation: not allowed: '0'"),
+        (local.Done(local.Stamp("b0", 1, 2), 1), "a request cannot be a Done"),
+    ],
+)
+def test_nothing_that_would_be_refused_is_made(request_: Any, detail: str) -> None:
+    """What the other side would not take is told by the side that has made it."""
+    with pytest.raises(FrameError) as caught:
+        encode(local.RequestFrame(1, request_))
+
+    assert str(caught.value) == detail
 
 
 def test_raw_part_must_fit_exactly() -> None:
