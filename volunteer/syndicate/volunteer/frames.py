@@ -153,28 +153,26 @@ _RULES: Final[dict[str, _Rule]] = {
 
 # ---- codecs ---------------------------------------------------------------------------------------------
 
-# What a frame costs is above all code that no cache holds: most come to a process that has just slept. So
-# there are tables of steps and two loops that go through them, one for each direction, and not a function for
-# each type. The parser gives an object as a tuple of pairs: so doubled names are seen without a hook.
+# Most frames come to a process that has just slept, and find none of their code in a cache. So there are
+# tables of steps, gone through by two loops, and not a function for each field. The parser gives an object as
+# a tuple of pairs: so its names are compared with those of a class at once, and doubled ones are seen.
 
 _Pairs = tuple[tuple[str, Any], ...]
-_Text = Callable[[Any], str]
 _ToJson = Callable[[Any, list[bytes]], str]  # puts raw bytes into the list
 _FromJson = Callable[[Any, BytesIO], Any]  # takes raw bytes from the file
 
-# What is done with a value: its type, whether it may be None instead, its rule, the function that makes JSON
-# of it (and whether that wants the list), or what JSON stands for, and the field's name for errors.
-_Writing = tuple[type, bool, _Rule | None, bool, Callable[..., str], str]
+# What is done with a value: the type that it has to have, whether it may be None instead, its rule, then what
+# makes JSON of it, and whether that wants the list; or what makes a value of JSON that is none yet. Last is
+# the name of the field, for errors.
+_Writing = tuple[type, bool, _Rule | None, Callable[..., str], bool, str]
 _Reading = tuple[type, bool, _Rule | None, _FromJson | None, str]
-
-
-_Codec = tuple[_Writing, _Reading]  # how the values of one field go into the head of a frame and come out
+_Codec = tuple[_Writing, _Reading]
 
 
 def _written(values: Iterable[Any], steps: Iterable[_Writing], raw: list[bytes]) -> list[str]:
-    """Each value as JSON, by the step at its place."""
+    """Each value as JSON, by the step at its place; the steps may go on without end."""
     texts = []
-    for value, (kind, optional, rule, nested, to_json, where) in zip(values, steps):  # noqa: B905 - of a sequence there are endless steps
+    for value, (kind, optional, rule, to_json, nested, where) in zip(values, steps):  # noqa: B905
         # bool is an int to isinstance, and must not pass for one.
         if type(value) is not kind:
             if value is None and optional:
@@ -188,9 +186,9 @@ def _written(values: Iterable[Any], steps: Iterable[_Writing], raw: list[bytes])
 
 
 def _read(values: Iterable[Any], steps: Iterable[_Reading], raw: BytesIO) -> list[Any]:
-    """What each value of JSON stands for, by the step at its place."""
+    """What each value of JSON stands for, by the step at its place; the steps may go on without end."""
     found: list[Any] = []
-    for value, (kind, optional, rule, from_json, where) in zip(values, steps):  # noqa: B905 - of a sequence there are endless steps
+    for value, (kind, optional, rule, from_json, where) in zip(values, steps):  # noqa: B905
         if type(value) is not kind:
             if value is None and optional:
                 found.append(None)
@@ -220,7 +218,7 @@ def _too_many(where: str) -> FrameError:
 
 
 _USUAL: Final[dict[type, _Rule | None]] = {int: _NATURAL, str: _ID, float: _FINITE, bool: None}
-_TEXTS: Final[dict[type, _Text]] = {
+_TEXTS: Final[dict[type, Callable[[Any], str]]] = {
     int: str,
     float: repr,
     str: encode_basestring_ascii,
@@ -229,7 +227,7 @@ _TEXTS: Final[dict[type, _Text]] = {
 
 
 def _scalar(kind: type, rule: _Rule | None, where: str) -> _Codec:
-    return ((kind, False, rule, False, _TEXTS[kind], where), (kind, False, rule, None, where))
+    return ((kind, False, rule, _TEXTS[kind], False, where), (kind, False, rule, None, where))
 
 
 def _enumeration(kind: type[StrEnum], where: str) -> _Codec:
@@ -241,7 +239,7 @@ def _enumeration(kind: type[StrEnum], where: str) -> _Codec:
             raise FrameError(f"{where}: unknown value {value[:80]!r}")
         return found
 
-    return ((kind, False, None, False, encode_basestring_ascii, where), (str, False, None, from_json, where))
+    return ((kind, False, None, encode_basestring_ascii, False, where), (str, False, None, from_json, where))
 
 
 def _raw_bytes(where: str) -> _Codec:
@@ -255,7 +253,7 @@ def _raw_bytes(where: str) -> _Codec:
             raise FrameError(f"{where}: the frame holds fewer bytes than it says")
         return found
 
-    return ((bytes, False, None, True, to_json, where), (int, False, _SIZE, from_json, where))
+    return ((bytes, False, None, to_json, True, where), (int, False, _SIZE, from_json, where))
 
 
 def _sequence(item: _Codec, where: str) -> _Codec:
@@ -275,7 +273,7 @@ def _sequence(item: _Codec, where: str) -> _Codec:
             raise _too_many(where)
         return tuple(_read(value, reading, raw))
 
-    return ((tuple, False, None, True, to_json, where), (list, False, None, from_json, where))
+    return ((tuple, False, None, to_json, True, where), (list, False, None, from_json, where))
 
 
 def _mapping(key: _Codec, item: _Codec, where: str) -> _Codec:
@@ -295,7 +293,7 @@ def _mapping(key: _Codec, item: _Codec, where: str) -> _Codec:
         names = _read(found, repeat(read_key), raw)
         return dict(zip(names, _read(found.values(), repeat(read_item), raw), strict=True))
 
-    return ((dict, False, None, True, to_json, where), (tuple, False, None, from_json, where))
+    return ((dict, False, None, to_json, True, where), (tuple, False, None, from_json, where))
 
 
 def _optional(inner: _Codec) -> _Codec:
@@ -319,7 +317,7 @@ def _record(owner: type) -> tuple[_ToJson, _FromJson]:
     def from_json(pairs: _Pairs, raw: BytesIO) -> Any:
         names, values = zip(*pairs) if pairs else ((), ())  # noqa: B905 - pairs are of two
         if names != expected:
-            values = _sorted_out(pairs, expected, f"{owner.__name__}: ")
+            values = _sorted_out(pairs, expected, owner.__name__)
         return owner(*_read(values, reading, raw))
 
     return to_json, from_json
@@ -332,12 +330,12 @@ def _object(pairs: _Pairs) -> dict[str, Any]:
     return found
 
 
-def _sorted_out(pairs: _Pairs, expected: tuple[str, ...], where: str = "") -> tuple[Any, ...]:
-    """The values in the order of `expected`: an object may have its fields in any."""
+def _sorted_out(pairs: _Pairs, expected: tuple[str, ...], owner: str) -> tuple[Any, ...]:
+    """The values in the order of `expected`; in an object they may stand in any."""
     found = _object(pairs)
     odd = found.keys() ^ set(expected)
     if odd:
-        raise FrameError(f"{where}missing or unknown fields: {', '.join(sorted(odd))[:200]}")
+        raise FrameError(f"{owner}: missing or unknown fields: {', '.join(sorted(odd))[:200]}")
     return tuple(found[name] for name in expected)
 
 
@@ -357,7 +355,7 @@ def _codec_of(hint: Any, rule: _Rule | None, where: str) -> _Codec:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enumeration(hint, where)
     to_json, from_json = _record(hint)
-    return ((hint, False, None, True, to_json, where), (tuple, False, None, from_json, where))
+    return ((hint, False, None, to_json, True, where), (tuple, False, None, from_json, where))
 
 
 # ---- frames ---------------------------------------------------------------------------------------------
