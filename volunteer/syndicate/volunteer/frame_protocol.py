@@ -63,19 +63,15 @@ class FrameProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        length = len(data) - frames.PREFIX_BYTES
-        waits = self._buffer or self._paused or self._broken
-        if (
-            waits
-            or not 0 < length <= self.longest
-            or int.from_bytes(data[: frames.PREFIX_BYTES], "big") != length
-        ):
+        prefix, waits = frames.PREFIX_BYTES, self._buffer or self._paused or self._broken
+        length = len(data) - prefix
+        if waits or not prefix < length <= self.longest or data[:prefix] != length.to_bytes(prefix, "big"):
             self._buffer += data
             self._split()
             return
         # Nearly every read is one whole frame, which needs no buffer.
         try:
-            self.took(frames.decode(data[frames.PREFIX_BYTES :]))
+            self.took(frames.decode(data[prefix:]))
         except frames.FrameError as error:
             self._refuse(error)
 
