@@ -29,6 +29,9 @@ class FrameProtocol(asyncio.Protocol):
         """Handle a frame; what is raised ends the connection. A FrameError is told to `malformed`."""
         raise NotImplementedError
 
+    def read(self) -> None:
+        """A read is over: what came whole was taken, or waits until `resume`."""
+
     def malformed(self, error: frames.FrameError) -> None:
         """What came is no frame; nothing that follows it is read."""
         raise NotImplementedError
@@ -74,6 +77,7 @@ class FrameProtocol(asyncio.Protocol):
             self.took(frames.decode(data[prefix:]))
         except frames.FrameError as error:
             self._refuse(error)
+        self.read()
 
     def _split(self) -> None:
         buffer, prefix = self._buffer, frames.PREFIX_BYTES
@@ -81,12 +85,13 @@ class FrameProtocol(asyncio.Protocol):
             while len(buffer) >= prefix and not (self._paused or self._broken or self.transport.is_closing()):
                 end = prefix + frames.body_length(bytes(buffer[:prefix]), self.longest)
                 if len(buffer) < end:
-                    return
+                    break
                 body = bytes(memoryview(buffer)[prefix:end])
                 del buffer[:end]
                 self.took(frames.decode(body))
         except frames.FrameError as error:
             self._refuse(error)
+        self.read()
 
     def _refuse(self, error: frames.FrameError) -> None:
         # What follows a frame that is not understood cannot be trusted to be one.

@@ -135,13 +135,8 @@ class Connection(FrameProtocol):
         else:
             self._tasks.create_task(self._handle(frame.number, frame.request))
 
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        super().data_received(data)
-        self._change_networks()
-
-    def _split(self) -> None:  # also what waited while it was paused
-        super()._split()
+    def read(self) -> None:
+        """See FrameProtocol."""
         self._change_networks()
 
     def _change_networks(self) -> None:
