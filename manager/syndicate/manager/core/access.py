@@ -6,11 +6,11 @@ be: what one may not see does not exist for one (NOT_FOUND), what one sees and m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from .errors import NotAllowed, NotFound, Refused
+from .frozen import frozen
 from .model import JobSpec, Source, TokenScope, UserRole
 from .records import JobRecord
 
@@ -23,7 +23,7 @@ class Whose(Enum):
     OWN = "one's own"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """What a method needs. `changes` where its calls go into the audit log."""
 
@@ -33,7 +33,7 @@ class Rule:
     whose: Whose = Whose.NONE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
     """Who calls: a user, through one of its tokens."""
 
@@ -49,7 +49,7 @@ class Caller:
         return self.role >= UserRole.STAFF
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """Where a call comes from: the caller, and the address that the manager saw."""
 
@@ -57,7 +57,7 @@ class Origin:
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UserLimits:
     """What one student may do at once."""
 

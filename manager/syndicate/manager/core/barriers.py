@@ -7,13 +7,14 @@ the story; what comes after them is counted.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from . import commands, events
 from .effects import DropBarriers, DropReply
 from .errors import Away, BadRequest, CoreError, Ended, Exhausted, FaultFailed, NotFound, Refused, TooLate
 from .events import BarriersTold
+from .frozen import frozen
 from .model import (
     NO_SYNC,
     SYNC_PORT,
@@ -52,7 +53,7 @@ _ENDED: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Barriers:
     """The open barriers of a job, as of `as_of` on the manager's clock; None where nothing was told yet.
 

@@ -8,8 +8,7 @@ have; a new exchange is intersected with it, so the tightest recent one rules un
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .frozen import frozen
 from .model import ClockBound, Stamp
 
 # Two crystals of ±100 ppm each, the worst that computers are sold with.
@@ -18,7 +17,7 @@ DRIFT_PPM = 200
 _LARGEST_NS = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Interval:
     """The other clock minus the manager's lies in [low_ns, high_ns], as of the manager's `at_ns`."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .errors import CoreError
+from .frozen import frozen
 from .model import (
     UNDEGRADED,
     ClockBound,
@@ -31,14 +32,14 @@ from .records import FaultRecord, Record, TokenRecord
 # ---- commands to a volunteer ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reserve:
     """Lock the slot; the lock lapses after `ttl_s` seconds without a Prepare."""
 
     ttl_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prepare:
     """Fetch, unpack, mount, connect. `sync_server` is the job's (`HOST:PORT`); `serve_sync`: on this slot."""
 
@@ -52,24 +53,24 @@ class Prepare:
     serve_sync: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Start:
     """Exec make."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kill:
     """End every process of the task."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Revive:
     """Start the generation of the command's task."""
 
     with_disk: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinkState:
     """What packets suffer that a slot sends to `peer` and hears from it; "" for all members together."""
 
@@ -78,7 +79,7 @@ class LinkState:
     heard: Degradation = UNDEGRADED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetNetwork:
     """All that the slot's network suffers: addresses, each tuple in ascending order of its texts.
 
@@ -94,7 +95,7 @@ class SetNetwork:
     links: tuple[LinkState, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SetTask:
     """All that a task suffers beside its network."""
 
@@ -102,21 +103,21 @@ class SetTask:
     disk_full: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signal:
     """Send a signal to the task's processes."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DropBarriers:
     """Have the slot's sync server drop a barrier, or all ("")."""
 
     barrier: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Release:
     """Leave nothing of the task and unlock the slot; with `keep_disk` its disk is handed over first."""
 
@@ -126,7 +127,7 @@ class Release:
 Action = Reserve | Prepare | Start | Kill | Revive | SetNetwork | SetTask | Signal | DropBarriers | Release
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Command:
     """One command; sent again under the same id until it is answered."""
 
@@ -140,28 +141,28 @@ class Command:
 # ---- answers to callers ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubmitReply:
     """It is queued."""
 
     job_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelReply:
     """Its state now."""
 
     state: JobState
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DrainReply:
     """Its state now."""
 
     state: NodeState
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FaultReply:
     """It holds; `fault_id` 0 and `already` True where nothing had to be done.
 
@@ -179,7 +180,7 @@ class FaultReply:
     taken_back: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FaultsReply:
     """It holds at each of several members; in the order in which they were named.
 
@@ -191,7 +192,7 @@ class FaultsReply:
     groups: tuple[tuple[str, ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FinishReply:
     """It is written down."""
 
@@ -199,7 +200,7 @@ class FinishReply:
     clients_left: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberView:
     """A member and its state."""
 
@@ -211,14 +212,14 @@ class MemberView:
     faults: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MembersReply:
     """master, slaves, clients, in this order."""
 
     members: tuple[MemberView, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClientView:
     """A client: its latest generation, and whether nothing more will come of that."""
 
@@ -227,14 +228,14 @@ class ClientView:
     over: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClientsReply:
     """The clients of a job, in their order."""
 
     clients: tuple[ClientView, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinesReply:
     """Lines of the ledger, in the order of their ids, and whether there are more."""
 
@@ -242,7 +243,7 @@ class LinesReply:
     more: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutUsersReply:
     """They are so."""
 
@@ -250,14 +251,14 @@ class PutUsersReply:
     changed: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutTeamReply:
     """It is so."""
 
     added: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TokenReply:
     """The token as it is now; `again` where the request was answered before."""
 
@@ -265,14 +266,14 @@ class TokenReply:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DropReply:
     """The sync server has dropped so many barriers; None where its volunteer cannot say."""
 
     dropped: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublishReply:
     """It is so."""
 
@@ -300,7 +301,7 @@ Answer = (
 # ---- effects --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Send:
     """Push a command to a volunteer's stream."""
 
@@ -310,7 +311,7 @@ class Send:
     together: bool = False  # others of this moment should take effect at the same time: worth a millisecond
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendWelcome:
     """Accept a volunteer."""
 
@@ -319,7 +320,7 @@ class SendWelcome:
     warm: tuple[Source, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendDrain:
     """Tell a volunteer to take no new reservation, or to take them again."""
 
@@ -327,7 +328,7 @@ class SendDrain:
     draining: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AckEvent:
     """An event is written down."""
 
@@ -335,7 +336,7 @@ class AckEvent:
     event_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Close:
     """End a stream, with its reason."""
 
@@ -343,7 +344,7 @@ class Close:
     error: CoreError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """Answer an RPC."""
 
@@ -352,14 +353,14 @@ class Reply:
     before_commit: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Changed:
     """Something of a job changed: wake those who watch it."""
 
     job_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AccessChanged:
     """Users or tokens changed: streams that would not be let in any more end."""
 

@@ -7,9 +7,8 @@ of `handle`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .access import Origin
+from .frozen import frozen
 from .model import (
     NO_LIMITS,
     AnswerCode,
@@ -28,7 +27,7 @@ from .user_events import UserEvent
 from .views import JobView
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubmitJob:
     """A user submits. Reply: SubmitReply.
 
@@ -60,7 +59,7 @@ class SubmitJob:
     lose_unsynced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelJob:
     """A user cancels. Reply: CancelReply. Errors: NotFound."""
 
@@ -71,7 +70,7 @@ class CancelJob:
     origin: Origin | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DropBarriers:
     """Have a job's sync server drop a barrier, or all (""). Reply: DropReply, once it was asked for it.
 
@@ -87,7 +86,7 @@ class DropBarriers:
     origin: Origin | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DrainNode:
     """Take a volunteer out of use, or back. Reply: DrainReply. Errors: NotFound."""
 
@@ -98,7 +97,7 @@ class DrainNode:
     origin: Origin | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VolunteerAttached:
     """A stream's Hello came. Effects: Welcome, or Close with a Conflict/Refused."""
 
@@ -106,14 +105,14 @@ class VolunteerAttached:
     hello: Hello
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VolunteerDetached:
     """A stream ended. The volunteer is lost only when `lost_after_s` have passed without another."""
 
     session: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeartbeatReceived:
     """A volunteer lives. The edge has acknowledged it already, with its own stamps.
 
@@ -128,7 +127,7 @@ class HeartbeatReceived:
     worn: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnswerReceived:
     """A volunteer answers a command."""
 
@@ -143,7 +142,7 @@ class AnswerReceived:
     dropped: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskExited:
     """A generation ended by itself or by the keeper. Repeated until acknowledged (AckEvent)."""
 
@@ -154,7 +153,7 @@ class TaskExited:
     exit: TaskExit
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BarriersTold:
     """Something happened at the barriers that a task's slot serves. Repeated until acknowledged."""
 
@@ -165,7 +164,7 @@ class BarriersTold:
     news: BarrierNews
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChaosCaller:
     """The client task that calls, as its volunteer attests; the core checks that the volunteer holds it."""
 
@@ -173,7 +172,7 @@ class ChaosCaller:
     ref: TaskRef
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UserCaller:
     """A user who may do this to the job, as the edge has found; `origin` for the audit log."""
 
@@ -185,7 +184,7 @@ class UserCaller:
 WhoCalls = ChaosCaller | UserCaller
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OnMembers:
     """A call of ChaosControl about members, named by their addresses.
 
@@ -198,41 +197,41 @@ class OnMembers:
     ips: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lasting(OnMembers):
     """One whose effect lasts; `lease_s` is None for no end, here and below."""
 
     lease_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KillRequested(OnMembers):
     """ChaosControl.Kill."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReviveRequested(OnMembers):
     """ChaosControl.Revive."""
 
     with_disk: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DisconnectRequested(Lasting):
     """ChaosControl.Disconnect."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReconnectRequested(OnMembers):
     """ChaosControl.Reconnect."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResetRequested(Lasting):
     """ChaosControl.Reset."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartitionRequested:
     """ChaosControl.Partition, by groups or by a shape's number (0 for none). Reply: FaultsReply."""
 
@@ -247,7 +246,7 @@ class PartitionRequested:
     lease_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DegradeRequested(OnMembers):
     """ChaosControl.Degrade."""
 
@@ -257,29 +256,29 @@ class DegradeRequested(OnMembers):
     lease_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PauseRequested(Lasting):
     """ChaosControl.Pause."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResumeRequested(OnMembers):
     """ChaosControl.Resume."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DiskFullRequested(Lasting):
     """ChaosControl.DiskFull."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignalRequested(OnMembers):
     """ChaosControl.Signal."""
 
     signal: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HealRequested:
     """ChaosControl.Heal: everything, or what the calls of these lines did. Reply: FaultsReply."""
 
@@ -289,7 +288,7 @@ class HealRequested:
     fault_ids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinesRequested:
     """ChaosControl.ListFaults: at most `most` lines, 1 or more, above the line `after`. Reply: LinesReply."""
 
@@ -300,7 +299,7 @@ class LinesRequested:
     most: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FinishRequested:
     """ChaosControl.Finish. Reply: FinishReply."""
 
@@ -310,7 +309,7 @@ class FinishRequested:
     result: Result
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MembersRequested:
     """ChaosControl.ListMembers. Reply: MembersReply."""
 
@@ -318,7 +317,7 @@ class MembersRequested:
     caller: WhoCalls
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClientsRequested:
     """What calls about histories ask: who the clients of the caller's job are. Reply: ClientsReply.
 
@@ -332,14 +331,14 @@ class ClientsRequested:
     everybody: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallGone:
     """The caller of an RPC went away or its deadline passed: no Reply is wanted any more."""
 
     call: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tick:
     """Time has come to `Machine.next_wake`, or passes."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from . import nodes
+from .frozen import frozen
 from .model import JobState, NodeState, Stamp
 from .quota import Gate
 from .state import Node, Slot
@@ -20,7 +20,7 @@ SLOT_STATES = ("free", "used", "resting", "drained", "unsafe", "away")
 REASONS = ("slots", "turn", "quota")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Figures:
     """`waiting` and `longest_wait_s` are by reason, the others by state; each label is there, if with 0."""
 

@@ -6,9 +6,10 @@ by number and the core needs no protobuf.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
+
+from .frozen import frozen
 
 
 class Role(IntEnum):
@@ -166,7 +167,7 @@ class TokenScope(IntEnum):
     ALL = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stamp:
     """One instant on one machine: boot id, CLOCK_BOOTTIME and UTC in nanoseconds."""
 
@@ -175,7 +176,7 @@ class Stamp:
     utc_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClockBound:
     """Another machine's monotonic clock minus the manager's, in nanoseconds, right to ± `error_ns`."""
 
@@ -184,7 +185,7 @@ class ClockBound:
     error_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskRef:
     """One run of one member. `task` is `master`, `slave-0`, `client-0`; `generation` counts from 1."""
 
@@ -195,7 +196,7 @@ class TaskRef:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """A source tarball: SHA-256 in hexadecimal, and its size in bytes."""
 
@@ -203,7 +204,7 @@ class Source:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """Bounds of one task; 0 means no bound for those that may be 0."""
 
@@ -242,7 +243,7 @@ SYNC_PORT: Final = 16534
 """Of every job's sync server, TCP and UDP: the default of emulab's."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobSpec:
     """What to run, with every default filled in.
 
@@ -272,7 +273,7 @@ class JobSpec:
         return self.machines + self.clients
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskExit:
     """How a task ended: reason, make's status, the failed recipe's status, one line for people.
 
@@ -286,7 +287,7 @@ class TaskExit:
     annotations: tuple[Annotation, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BarrierRound:
     """What became of a barrier: one round, or `rounds` that ended alike, of which the last is told.
 
@@ -306,7 +307,7 @@ class BarrierRound:
     rounds: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenBarrier:
     """A barrier at which somebody waits. `remaining` is below 0 where more came than were initialised.
 
@@ -325,7 +326,7 @@ class OpenBarrier:
     held: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BarrierNews:
     """What a sync server tells. `total` counts all rounds so far, `trouble` says that it failed itself."""
 
@@ -337,7 +338,7 @@ class BarrierNews:
     last: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Degradation:
     """What packets suffer; 0 where it is left as it is. Percentages are of packets, 0 to 100.
 
@@ -357,7 +358,7 @@ class Degradation:
 UNDEGRADED: Final = Degradation()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """What a client said when it finished."""
 
@@ -367,7 +368,7 @@ class Result:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Member:
     """One member of a job as the others know it."""
 
@@ -376,7 +377,7 @@ class Member:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resources:
     """What a machine has, or has left: processors, bytes of memory, bytes of disk."""
 
@@ -385,7 +386,7 @@ class Resources:
     disk_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeldTask:
     """A task that a volunteer says it holds."""
 
@@ -396,7 +397,7 @@ class HeldTask:
     exit: TaskExit | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hello:
     """What a volunteer says of itself first. `slots` maps slot number to fixed address ("" for none)."""
 
@@ -418,7 +419,7 @@ class Hello:
     cannot: tuple[tuple[str, str], ...] = ()  # capabilities that it does not have, and why
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quota:
     """The most that a user or a team has at once; 0 for the manager's default, -1 for no bound.
 
@@ -436,7 +437,7 @@ UNBOUNDED: Final = Quota(-1, -1, -1, -1)
 STUDENT_QUOTA: Final = Quota(running_jobs=-1, queued_jobs=20, submissions_per_day=500, machines=-1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Config:
     """What the operator decides; built once by the edges.
 

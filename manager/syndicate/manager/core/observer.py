@@ -7,8 +7,8 @@ there only where somebody asks for figures. What it saw before a restart is gone
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from .frozen import frozen
 from .model import FaultKind, JobState, Stamp
 from .records import FaultRecord, JobRecord, Record, StoryRecord
 from .tally import Count, Histogram
@@ -20,7 +20,7 @@ _FAULTS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 PHASES = ("reserve", "start", "release")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Phase:
     state: JobState
     since_ns: int

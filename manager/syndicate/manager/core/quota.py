@@ -10,11 +10,11 @@ An owner who is no user, for instance of a job that an admin submitted in somebo
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final
 
 from .bucket import Bucket
 from .errors import Exhausted
+from .frozen import frozen
 from .model import UNBOUNDED, Config, Quota, UserRole
 from .records import UserRecord
 from .words import count
@@ -24,7 +24,7 @@ _DAY_S: Final = 86_400.0
 _UNSAID: Final = Quota()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """What is in use of a quota; `submissions_left` is infinite where they are not counted."""
 
@@ -34,7 +34,7 @@ class Usage:
     machines: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Party:
     """A user or a team, with its bounds. `key` is its name among all parties."""
 

@@ -6,10 +6,10 @@ the line "queued" of a story comes from its job's row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
+from .frozen import frozen
 from .model import (
     Degradation,
     FaultKind,
@@ -28,7 +28,7 @@ from .model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobRecord:
     """A job. Key: job_id. No other job of now has its request_id, but one of long ago may.
 
@@ -58,7 +58,7 @@ class JobRecord:
     submitter: tuple[str, str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskRecord:
     """A member in one attempt. Key: job_id, attempt, task."""
 
@@ -79,7 +79,7 @@ class TaskRecord:
     barriers_told: int = 0  # the last event whose lines are in the story
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRecord:
     """One generation of a task, on the manager's clock. Key: job_id, attempt, task, generation."""
 
@@ -92,7 +92,7 @@ class RunRecord:
     exit: TaskExit | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FaultRecord:
     """One line of the ledger. Key: job_id, fault_id. Saved with intent before, again when it holds or failed.
 
@@ -146,7 +146,7 @@ def changed(line: FaultRecord, **changes: Any) -> FaultRecord:
     return FaultRecord(**{**dict(zip(_FAULT_FIELDS, _fault_values(line), strict=True)), **changes})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlannedPart:
     """What a planned call does at one member; `held_ns` after the start it held there in the replayed job."""
 
@@ -157,7 +157,7 @@ class PlannedPart:
     peers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanRecord:
     """A call that a replay makes again, `offset_ns` after the start. Key: job_id, number.
 
@@ -188,7 +188,7 @@ class PlanRecord:
     claimed_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoryRecord:
     """One line of a job's story. Key: job_id, sequence. Never changed once written."""
 
@@ -201,7 +201,7 @@ class StoryRecord:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeRecord:
     """A volunteer that was seen. Key: volunteer_id. One that is `forgotten` is as if it had never been."""
 
@@ -221,14 +221,14 @@ class NodeRecord:
     cannot: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EpochRecord:
     """The highest epoch of this cluster that anybody has seen: the next start takes a higher one. No key."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UserRecord:
     """Somebody who may call. Key: name. The tokens of one that is `disabled` are refused."""
 
@@ -240,7 +240,7 @@ class UserRecord:
     created_at: Stamp
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TeamRecord:
     """Users that share a quota and see each other's jobs. Key: name."""
 
@@ -248,7 +248,7 @@ class TeamRecord:
     quota: Quota
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TokenRecord:
     """A credential: `digest` is the SHA-256 of its secret, in hexadecimal. Key: token_id.
 
@@ -267,7 +267,7 @@ class TokenRecord:
     forgotten: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuditRecord:
     """One line of the audit log. Key: line. Never changed once written."""
 

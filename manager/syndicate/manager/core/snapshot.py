@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from .frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FreeNode:
     """A volunteer that can take work: its free slots. `domain`: slots reach each other only inside one."""
 
@@ -14,7 +14,7 @@ class FreeNode:
     slots: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Running:
     """A job that gives `slots` usable slots back to its domain by `ends_ns`, None where that is not known."""
 
@@ -24,7 +24,7 @@ class Running:
     ends_ns: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Waiting:
     """A job that waits for `slots` slots in one domain, to use them for at most `limit_ns`."""
 
@@ -33,7 +33,7 @@ class Waiting:
     limit_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """The cluster at one instant. `waiting` is in the order in which jobs have their turn."""
 
@@ -42,7 +42,7 @@ class Snapshot:
     waiting: tuple[Waiting, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Placement:
     """Slots for a job, master's first, as (volunteer id, slot)."""
 
@@ -51,7 +51,7 @@ class Placement:
     slots: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shadow:
     """When the first job that does not fit can start at the latest, where, and how many slots are over then.
 

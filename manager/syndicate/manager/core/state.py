@@ -10,6 +10,7 @@ from typing import Any
 from .clock import Interval
 from .effects import Command, FaultReply, FinishReply
 from .errors import CoreError
+from .frozen import frozen
 from .model import Degradation, FaultKind, OpenBarrier, Resources, Stamp, TaskRef
 from .records import FaultRecord, JobRecord, NodeRecord, PlanRecord, RunRecord, StoryRecord, TaskRecord
 
@@ -81,7 +82,7 @@ class Node:
     worn: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class What:
     """What a call asks for, apart from whom: the fields of its lines, see `FaultRecord`.
 
@@ -189,7 +190,7 @@ class LiveTask:
     unsure_life: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stand:
     """A call of a client, or of a user, that stands for a planned one and waits until that holds.
 

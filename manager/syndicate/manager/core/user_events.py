@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .access import Origin
+from .frozen import frozen
 from .model import Quota, Stamp, TokenScope, UserRole
 from .records import JobRecord, TokenRecord
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UserWish:
     """A user as it should be."""
 
@@ -23,7 +22,7 @@ class UserWish:
     quota: Quota
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutUsers:
     """Add or change users, all or none. Reply: PutUsersReply.
 
@@ -37,7 +36,7 @@ class PutUsers:
     only_new: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PutTeam:
     """Add a team or change its quota. Reply: PutTeamReply. Errors: BadRequest."""
 
@@ -48,7 +47,7 @@ class PutTeam:
     quota: Quota
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CreateToken:
     """Make a token whose secret has this SHA-256. Reply: TokenReply.
 
@@ -66,7 +65,7 @@ class CreateToken:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RevokeToken:
     """End a token. Reply: TokenReply. Errors: NotAllowed, NotFound(NO_SUCH_TOKEN)."""
 
@@ -76,7 +75,7 @@ class RevokeToken:
     token_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublishJob:
     """Show a job to everybody, or take that back. Reply: PublishReply. Errors: NotFound.
 
@@ -91,14 +90,14 @@ class PublishJob:
     stored: JobRecord | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TokensUsed:
     """When tokens were last used, by token id."""
 
     used: tuple[tuple[str, Stamp], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Audited:
     """Something that changed nothing here goes into the audit log: a denied call, an upload."""
 
@@ -112,14 +111,14 @@ class Audited:
     job_id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FirstToken:
     """The token of the first admin, as its file has it. Makes the user where there is none."""
 
     token: TokenRecord
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriteAudit:
     """Whoever reads the audit log now is to find all that happened before."""
 

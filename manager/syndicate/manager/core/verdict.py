@@ -10,8 +10,9 @@ those that only other clients have, in the order of the clients, up to `MAX_METR
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from .frozen import frozen
 from .model import JobState, Outcome, Reason, Result, Role, TaskExit, TaskState
 from .records import TaskRecord
 from .words import ending, first_line, unquoted
@@ -30,7 +31,7 @@ _BY_OUTCOME = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """How the job ends: the terminal state, a reason, a line for people, what its clients said."""
 

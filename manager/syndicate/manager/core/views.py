@@ -6,13 +6,12 @@ ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from .frozen import frozen
 from .model import ClockBound, NodeState, Resources, Stamp
 from .records import FaultRecord, JobRecord, NodeRecord, RunRecord, StoryRecord, TaskRecord
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobView:
     """A job whole. The tuples are in the order of their keys.
 
@@ -31,7 +30,7 @@ class JobView:
     waits_for: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeView:
     """A volunteer as it stands. `busy` maps slot to (job id, task)."""
 
@@ -43,7 +42,7 @@ class NodeView:
     last_heard_at: Stamp | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClusterView:
     """The cluster in numbers."""
 
