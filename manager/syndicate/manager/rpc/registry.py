@@ -17,7 +17,7 @@ from syndicate.v1 import registry_pb2 as pb
 
 from ..blobs import BlobDirectory
 from ..core import events
-from ..core.errors import Away, BadRequest, CoreError, NotFound, Refused
+from ..core.errors import BadRequest, CoreError, NotFound, Refused
 from ..core.model import AnswerCode, Stamp
 from ..disks import DiskStore
 from ..engine import Engine
@@ -31,6 +31,7 @@ from .disks import DiskDesk, VolunteersDisks
 from .errors import short
 from .join import Signing
 from .session import Session
+from .silence import Silence
 from .threads import off
 from .types import Context, Handler
 
@@ -136,25 +137,23 @@ class Registry(VolunteersDisks, registry_pb2_grpc.RegistryServicer):
         return error
 
     async def _read(self, session: Session, context: Context) -> None:
-        silent_s = _SILENT_HEARTBEATS * self._engine.config.heartbeat_interval_s
-        loop = asyncio.get_running_loop()
+        silence = Silence(session, _SILENT_HEARTBEATS * self._engine.config.heartbeat_interval_s)
         try:
-            async with asyncio.timeout(silent_s) as deadline:
-                while (message := await context.read()) is not grpc.aio.EOF:
-                    if session.ended.done():
-                        return  # it was cut off: what it still says counts no more
-                    self._take(session, message)
-                    # While the disk is behind nothing more is read, and gRPC's flow control stops the
-                    # volunteer: it is not silent then, it is not heard.
-                    deadline.reschedule(None)
-                    await self._logs.room()
-                    await self._engine.room()
-                    deadline.reschedule(loop.time() + silent_s)
+            while (message := await context.read()) is not grpc.aio.EOF:
+                if session.ended.done():
+                    return  # it was cut off: what it still says counts no more
+                self._take(session, message)
+                # While the disk is behind nothing more is read, and gRPC's flow control stops the volunteer:
+                # it is not silent then, it is not heard.
+                silence.since = None
+                await self._logs.room()
+                await self._engine.room()
+                silence.since = silence.time()
             session.close(None)
-        except TimeoutError:
-            session.close(Away("HEARTBEAT_LATE", f"nothing was heard for {silent_s:g} s; attach again"))
         except CoreError as error:
             session.close(error)
+        finally:
+            silence.over()
 
     def _take(self, session: Session, message: pb.AttachRequest) -> None:
         match message.WhichOneof("message"):
