@@ -8,6 +8,7 @@ should know.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -41,7 +42,9 @@ class Session:
         self.between_writes.set()
         self._config = config
         self._clock = clock
-        self._queue: asyncio.Queue[pb.AttachResponse] = asyncio.Queue(_LONGEST_QUEUE)
+        # An asyncio.Queue makes a dozen calls for each message, and a fault waits for them.
+        self._queue: deque[pb.AttachResponse] = deque()
+        self._queued = asyncio.Event()
         # By sequence: heartbeat sent, heartbeat received, and, once it is, ack sent.
         self._rounds: dict[int, tuple[Stamp, Stamp, Stamp | None]] = {}
 
@@ -112,34 +115,34 @@ class Session:
         """Queue a message behind the others."""
         if self.ended.done():
             return
-        try:
-            self._queue.put_nowait(message)
-        except asyncio.QueueFull:
+        if len(self._queue) >= _LONGEST_QUEUE:
             self.close(Away("STREAM_STUCK", f"{_LONGEST_QUEUE:,} messages wait unread; attach again"))
+            return
+        self._queue.append(message)
+        self._queued.set()
 
     async def write(self, context: Context) -> None:
         """Write what is queued until the stream ends. Whether the peer still reads, its heartbeats tell."""
-        held: pb.AttachResponse | None = None
         while True:
-            message, held = held or await self._queue.get(), None
+            while not self._queue:
+                self._queued.clear()
+                await self._queued.wait()
             if self.ended.done():
                 return
+            message = self._queue.popleft()
             if message.HasField("commands"):
-                held = self._join(message.commands)
+                self._join(message.commands)
             elif message.HasField("heartbeat_ack"):
                 self._stamp(message.heartbeat_ack)
             self.between_writes.clear()
             await context.write(message)
             self.between_writes.set()
 
-    def _join(self, first: pb.Commands) -> pb.AttachResponse | None:
-        """Add the commands that wait right behind; returns what was taken from the queue and is none."""
-        while len(first.commands) < _MOST_COMMANDS and not self._queue.empty():
-            message = self._queue.get_nowait()
-            if not message.HasField("commands"):
-                return message
-            first.commands.extend(message.commands.commands)
-        return None
+    def _join(self, first: pb.Commands) -> None:
+        """Add the commands that wait right behind."""
+        queue = self._queue
+        while queue and len(first.commands) < _MOST_COMMANDS and queue[0].HasField("commands"):
+            first.commands.extend(queue.popleft().commands.commands)
 
     def _stamp(self, ack: pb.HeartbeatAck) -> None:
         # As late as can be: what lies between this stamp and the wire widens the clock's error.
