@@ -73,11 +73,8 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         """End every process of a member, or of several."""
         caller, request_id, ips = await self._asked(request, context, "Kill")
         held = await self._fault(lambda call: events.KillRequested(call, request_id, caller, ips))
-        return pb.KillResponse(
-            applied=_together(held),
-            processes=sum(reply.processes for reply in held),
-            members=_members(ips, held),
-        )
+        members, processes = _members(ips, held), sum(reply.processes for reply in held)
+        return pb.KillResponse(applied=_together(held, members), processes=processes, members=members)
 
     async def Revive(self, request: pb.ReviveRequest, context: Context) -> pb.ReviveResponse:
         """Start a member again, or several; with their disks unless told otherwise."""
@@ -86,29 +83,31 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         held = await self._fault(
             lambda call: events.ReviveRequested(call, request_id, caller, ips, with_disk)
         )
-        return pb.ReviveResponse(
-            applied=_together(held), generation=held[0].generation, members=_members(ips, held, revived=True)
-        )
+        members, generation = _members(ips, held, revived=True), held[0].generation
+        return pb.ReviveResponse(applied=_together(held, members), generation=generation, members=members)
 
     async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
         """Freeze a member, or several."""
         caller, request_id, ips = await self._asked(request, context, "Pause")
         lease = _lease(request)
         held = await self._fault(lambda call: events.PauseRequested(call, request_id, caller, ips, lease))
-        return pb.PauseResponse(applied=_together(held), members=_members(ips, held))
+        members = _members(ips, held)
+        return pb.PauseResponse(applied=_together(held, members), members=members)
 
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
         """Let a member run again, or several."""
         caller, request_id, ips = await self._asked(request, context, "Resume")
         held = await self._fault(lambda call: events.ResumeRequested(call, request_id, caller, ips))
-        return pb.ResumeResponse(applied=_together(held), members=_members(ips, held))
+        members = _members(ips, held)
+        return pb.ResumeResponse(applied=_together(held, members), members=members)
 
     async def Signal(self, request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
         """Send a signal to the processes of a member, or of several."""
         caller, request_id, ips = await self._asked(request, context, "Signal")
         number = request.signal
         held = await self._fault(lambda call: events.SignalRequested(call, request_id, caller, ips, number))
-        return pb.SignalResponse(applied=_together(held), members=_members(ips, held))
+        members = _members(ips, held)
+        return pb.SignalResponse(applied=_together(held, members), members=members)
 
     # ---- networks and disks -------------------------------------------------------------------------------
 
@@ -119,20 +118,23 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         held = await self._fault(
             lambda call: events.DisconnectRequested(call, request_id, caller, ips, lease)
         )
-        return pb.DisconnectResponse(applied=_together(held), members=_members(ips, held))
+        members = _members(ips, held)
+        return pb.DisconnectResponse(applied=_together(held, members), members=members)
 
     async def Reconnect(self, request: pb.ReconnectRequest, context: Context) -> pb.ReconnectResponse:
         """Take a cut back, or several."""
         caller, request_id, ips = await self._asked(request, context, "Reconnect")
         held = await self._fault(lambda call: events.ReconnectRequested(call, request_id, caller, ips))
-        return pb.ReconnectResponse(applied=_together(held), members=_members(ips, held))
+        members = _members(ips, held)
+        return pb.ReconnectResponse(applied=_together(held, members), members=members)
 
     async def Reset(self, request: pb.ResetRequest, context: Context) -> pb.ResetResponse:
         """Cut a member off, or several, so that TCP is told."""
         caller, request_id, ips = await self._asked(request, context, "Reset")
         lease = _lease(request)
         held = await self._fault(lambda call: events.ResetRequested(call, request_id, caller, ips, lease))
-        return pb.ResetResponse(applied=_together(held), members=_members(ips, held))
+        members = _members(ips, held)
+        return pb.ResetResponse(applied=_together(held, members), members=members)
 
     async def Partition(self, request: pb.PartitionRequest, context: Context) -> pb.PartitionResponse:
         """Cut groups of members from each other."""
@@ -153,9 +155,10 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
                 _lease(request),
             )
         )
+        members = _members(reply.addresses, reply.members)
         return pb.PartitionResponse(
-            applied=_together(reply.members),
-            members=_members(reply.addresses, reply.members),
+            applied=_together(reply.members, members),
+            members=members,
             groups=[pb.PartitionGroup(ips=group) for group in reply.groups],
         )
 
@@ -169,14 +172,16 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         held = await self._fault(
             lambda call: events.DegradeRequested(call, request_id, caller, ips, worse, peers, one_way, lease)
         )
-        return pb.DegradeResponse(applied=_together(held), members=_members(ips, held))
+        members = _members(ips, held)
+        return pb.DegradeResponse(applied=_together(held, members), members=members)
 
     async def DiskFull(self, request: pb.DiskFullRequest, context: Context) -> pb.DiskFullResponse:
         """Fill the disk of a member, or of several."""
         caller, request_id, ips = await self._asked(request, context, "DiskFull")
         lease = _lease(request)
         held = await self._fault(lambda call: events.DiskFullRequested(call, request_id, caller, ips, lease))
-        return pb.DiskFullResponse(applied=_together(held), members=_members(ips, held))
+        members = _members(ips, held)
+        return pb.DiskFullResponse(applied=_together(held, members), members=members)
 
     # ---- the ledger ---------------------------------------------------------------------------------------
 
@@ -187,9 +192,10 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         convert.few(request.fault_ids, "fault_ids")
         fault_ids = tuple(request.fault_ids)
         reply = await self._faults(lambda call: events.HealRequested(call, request_id, caller, fault_ids))
+        members = _members(reply.addresses, reply.members)
         return pb.HealResponse(
-            applied=_together(reply.members) if reply.members else pb.FaultApplied(already=True),
-            members=_members(reply.addresses, reply.members),
+            applied=_together(reply.members, members) if members else pb.FaultApplied(already=True),
+            members=members,
             healed=sorted(number for held in reply.members for number in held.healed),
         )
 
@@ -300,20 +306,19 @@ def _lease(request: _Leased) -> float | None:
     return request.lease_s if request.HasField("lease_s") else None
 
 
-def _together(replies: Sequence[effects.FaultReply]) -> pb.FaultApplied:
+def _together(replies: Sequence[effects.FaultReply], members: Sequence[pb.MemberApplied]) -> pb.FaultApplied:
     """What is said of all members: when it held at the last one where it did not hold before."""
-    done = [reply for reply in replies if not reply.already]
-    if not done:
-        return convert.applied_out(replies[0])
+    done = [place for place, reply in enumerate(replies) if not reply.already]
+    if len(done) <= 1:
+        return members[done[0] if done else 0].applied
     # On the manager's clock where each is known, else by the calendar.
+    stamps = [(replies[place].applied_at, replies[place].clock) for place in done]
     on_clock = [
-        reply.applied_at.monotonic_ns - reply.clock.offset_ns
-        for reply in done
-        if reply.applied_at is not None and reply.clock is not None
+        at.monotonic_ns - clock.offset_ns for at, clock in stamps if at is not None and clock is not None
     ]
-    by_calendar = [0 if reply.applied_at is None else reply.applied_at.utc_ns for reply in done]
+    by_calendar = [0 if at is None else at.utc_ns for at, _ in stamps]
     times = on_clock if len(on_clock) == len(done) else by_calendar
-    return convert.applied_out(done[times.index(max(times))])
+    return members[done[times.index(max(times))]].applied
 
 
 def _members(
