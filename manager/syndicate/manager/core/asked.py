@@ -28,6 +28,8 @@ from .world import World, nanoseconds
 
 # Members whose answers are kept for repeats, in one job.
 MAX_REMEMBERED = 10_000
+# What repeats are told again; at a member that refused they try afresh.
+_REMEMBERED = (FaultReply, FaultFailed)
 _DIGEST_DIGITS = 16
 _MOST_NAMES = 20
 
@@ -135,9 +137,7 @@ def conclude(world: World, job: LiveJob, asked: Asked) -> None:
     if asked.waiters:
         _tell(world, asked, answer(job, asked))
     _close(world, job, asked)
-    asked.told = {
-        task: told for task, told in asked.told.items() if isinstance(told, FaultReply | FaultFailed)
-    }
+    asked.told = {task: told for task, told in asked.told.items() if isinstance(told, _REMEMBERED)}
     forget_taken_back(asked)
     if asked.request_id and asked.told:
         _remember(job, asked)

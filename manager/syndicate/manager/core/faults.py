@@ -151,7 +151,8 @@ def answered(
     _took_effect(world, job, task, fault, at)
     ledger.close(world, job, task, reply_of(world, node, fault))
     ledger.pump(world, job, task)
-    world.touch(job)
+    if job.replay is not None:
+        world.touch(job)  # this may have been the end of a planned call
 
 
 def reply_of(world: World, node: Node, fault: FaultRecord) -> FaultReply | CoreError:
