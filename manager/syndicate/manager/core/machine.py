@@ -12,6 +12,7 @@ clock and no chance.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import assert_never
 
 from . import (
     asked,
@@ -43,9 +44,12 @@ from .events import (
     DropBarriers,
     Event,
     FinishRequested,
+    HealRequested,
     HeartbeatReceived,
     LinesRequested,
     MembersRequested,
+    OnMembers,
+    PartitionRequested,
     SubmitJob,
     TaskExited,
     Tick,
@@ -109,7 +113,7 @@ class Machine(Readable):
         Raises InvariantError where the core itself is wrong: the manager must then stop, and restore.
         """
         world = self._world
-        world.now = now
+        world.set_clock(now)
         if self._to_resume:
             self._to_resume = False
             recovery.resume(world)
@@ -139,6 +143,8 @@ class Machine(Readable):
                 nodes.heard(world, event)
             case AnswerReceived():
                 self._answer(event)
+            case OnMembers() | PartitionRequested() | HealRequested():
+                self._fault(event)
             case TaskExited():
                 self._exited(event)
             case BarriersTold():
@@ -179,7 +185,7 @@ class Machine(Readable):
             case VolunteerDetached():
                 nodes.detached(world, event.session)
             case _:
-                self._fault(event)
+                assert_never(event)
 
     def _drop(self, event: DropBarriers) -> None:
         try:

@@ -50,7 +50,7 @@ def load(
 
     `requests` are those of jobs that have ended, oldest first: request id, job, owner.
     """
-    world.now = now
+    world.set_clock(now)
     rows = list(records)
     _load_users(world, rows)
     for node_row in _of(rows, NodeRecord):

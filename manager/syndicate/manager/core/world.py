@@ -71,7 +71,7 @@ class World:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.now = Stamp(config.boot_id, 0, 0)
+        self.set_clock(Stamp(config.boot_id, 0, 0))
         self.jobs: dict[int, LiveJob] = {}
         self.active: dict[int, LiveJob] = {}
         # Jobs that have ended and are kept, oldest first; those of them that are whole, with what they weigh.
@@ -119,10 +119,10 @@ class World:
 
     # ---- the step ------------------------------------------------------------------------------------------
 
-    @property
-    def ns(self) -> int:
-        """Now, on the manager's monotonic clock."""
-        return self.now.monotonic_ns
+    def set_clock(self, now: Stamp) -> None:
+        """It is `now`, and on the manager's monotonic clock `ns`, until this is called again."""
+        self.now: Stamp = now
+        self.ns: int = now.monotonic_ns
 
     def take_step(self) -> Step:
         """What has come together since the last step."""
