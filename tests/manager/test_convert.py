@@ -30,6 +30,13 @@ WORSE_PB = common.Degradation(
 )
 
 
+def command(action: effects.Action) -> registry.Command:
+    """A command with this action, as it goes out."""
+    pb = registry.Command()
+    convert.command_out(effects.Command("cmd", 4, REF, 1, action), pb)
+    return pb
+
+
 @pytest.mark.parametrize(
     ("word", "proto", "prefix"),
     [
@@ -103,7 +110,7 @@ def test_enums_have_the_same_words_and_numbers(word: type[IntEnum], proto: Any, 
 )
 def test_commands_carry_their_action_and_identity(action: effects.Action, expected: registry.Command) -> None:
     """Every action has its place in the envelope, also where it has no field to set."""
-    pb = convert.command_out(effects.Command("cmd", 4, REF, 1, action))
+    pb = command(action)
 
     assert pb.WhichOneof("action") == expected.WhichOneof("action")
     assert getattr(pb, pb.WhichOneof("action")) == getattr(expected, pb.WhichOneof("action"))
@@ -116,7 +123,7 @@ def test_prepare_carries_members_and_limits() -> None:
     members = (model.Member("master", model.Role.MASTER, "10.0.0.1"),)
     limits = model.Limits(1, 2, 3, 4, 5, 6, 7, 8, 9)
     action = effects.Prepare(model.Source("ab", 9), model.Role.MASTER, members, limits, "lab")
-    prepare = convert.command_out(effects.Command("cmd", 4, REF, 1, action)).prepare
+    prepare = command(action).prepare
 
     assert prepare == registry.Prepare(
         source=registry.SourceRef(sha256="ab", size=9),

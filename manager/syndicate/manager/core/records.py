@@ -137,13 +137,15 @@ class FaultRecord:
     text: str = ""
 
 
-_FAULT_FIELDS: Final = tuple(FaultRecord.__dataclass_fields__)
-_fault_values: Final = attrgetter(*_FAULT_FIELDS)
+_fault_values: Final = attrgetter(*FaultRecord.__dataclass_fields__)
 
 
 def changed(line: FaultRecord, **changes: Any) -> FaultRecord:
-    """The line with other values in some fields: `replace`, at a third of its time for so many of them."""
-    return FaultRecord(**{**dict(zip(_FAULT_FIELDS, _fault_values(line), strict=True)), **changes})
+    """The line with other values in some fields: `replace`, at a fraction of its time for so many of them."""
+    new = FaultRecord(*_fault_values(line))
+    for name, value in changes.items():
+        setattr(new, name, value)  # nobody has seen it yet
+    return new
 
 
 @frozen

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from syndicate.v1 import chaos_pb2 as pb
 from syndicate.v1 import chaos_pb2_grpc
@@ -41,6 +41,21 @@ _Fault = (
     | pb.DiskFullRequest
     | pb.SignalRequest
 )
+R = TypeVar(
+    "R",
+    pb.KillResponse,
+    pb.ReviveResponse,
+    pb.PauseResponse,
+    pb.ResumeResponse,
+    pb.SignalResponse,
+    pb.DisconnectResponse,
+    pb.ReconnectResponse,
+    pb.ResetResponse,
+    pb.PartitionResponse,
+    pb.DegradeResponse,
+    pb.DiskFullResponse,
+    pb.HealResponse,
+)
 _Leased = (
     pb.DisconnectRequest
     | pb.ResetRequest
@@ -73,8 +88,8 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         """End every process of a member, or of several."""
         caller, request_id, ips = await self._asked(request, context, "Kill")
         held = await self._fault(lambda call: events.KillRequested(call, request_id, caller, ips))
-        members, processes = _members(ips, held), sum(reply.processes for reply in held)
-        return pb.KillResponse(applied=_together(held, members), processes=processes, members=members)
+        response = pb.KillResponse(processes=sum(reply.processes for reply in held))
+        return _applied(response, ips, held)
 
     async def Revive(self, request: pb.ReviveRequest, context: Context) -> pb.ReviveResponse:
         """Start a member again, or several; with their disks unless told otherwise."""
@@ -83,31 +98,30 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         held = await self._fault(
             lambda call: events.ReviveRequested(call, request_id, caller, ips, with_disk)
         )
-        members, generation = _members(ips, held, revived=True), held[0].generation
-        return pb.ReviveResponse(applied=_together(held, members), generation=generation, members=members)
+        response = _applied(pb.ReviveResponse(generation=held[0].generation), ips, held)
+        for member, reply in zip(response.members, held, strict=True):
+            member.generation = reply.generation
+        return response
 
     async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
         """Freeze a member, or several."""
         caller, request_id, ips = await self._asked(request, context, "Pause")
         lease = _lease(request)
         held = await self._fault(lambda call: events.PauseRequested(call, request_id, caller, ips, lease))
-        members = _members(ips, held)
-        return pb.PauseResponse(applied=_together(held, members), members=members)
+        return _applied(pb.PauseResponse(), ips, held)
 
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
         """Let a member run again, or several."""
         caller, request_id, ips = await self._asked(request, context, "Resume")
         held = await self._fault(lambda call: events.ResumeRequested(call, request_id, caller, ips))
-        members = _members(ips, held)
-        return pb.ResumeResponse(applied=_together(held, members), members=members)
+        return _applied(pb.ResumeResponse(), ips, held)
 
     async def Signal(self, request: pb.SignalRequest, context: Context) -> pb.SignalResponse:
         """Send a signal to the processes of a member, or of several."""
         caller, request_id, ips = await self._asked(request, context, "Signal")
         number = request.signal
         held = await self._fault(lambda call: events.SignalRequested(call, request_id, caller, ips, number))
-        members = _members(ips, held)
-        return pb.SignalResponse(applied=_together(held, members), members=members)
+        return _applied(pb.SignalResponse(), ips, held)
 
     # ---- networks and disks -------------------------------------------------------------------------------
 
@@ -118,23 +132,20 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         held = await self._fault(
             lambda call: events.DisconnectRequested(call, request_id, caller, ips, lease)
         )
-        members = _members(ips, held)
-        return pb.DisconnectResponse(applied=_together(held, members), members=members)
+        return _applied(pb.DisconnectResponse(), ips, held)
 
     async def Reconnect(self, request: pb.ReconnectRequest, context: Context) -> pb.ReconnectResponse:
         """Take a cut back, or several."""
         caller, request_id, ips = await self._asked(request, context, "Reconnect")
         held = await self._fault(lambda call: events.ReconnectRequested(call, request_id, caller, ips))
-        members = _members(ips, held)
-        return pb.ReconnectResponse(applied=_together(held, members), members=members)
+        return _applied(pb.ReconnectResponse(), ips, held)
 
     async def Reset(self, request: pb.ResetRequest, context: Context) -> pb.ResetResponse:
         """Cut a member off, or several, so that TCP is told."""
         caller, request_id, ips = await self._asked(request, context, "Reset")
         lease = _lease(request)
         held = await self._fault(lambda call: events.ResetRequested(call, request_id, caller, ips, lease))
-        members = _members(ips, held)
-        return pb.ResetResponse(applied=_together(held, members), members=members)
+        return _applied(pb.ResetResponse(), ips, held)
 
     async def Partition(self, request: pb.PartitionRequest, context: Context) -> pb.PartitionResponse:
         """Cut groups of members from each other."""
@@ -155,12 +166,8 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
                 _lease(request),
             )
         )
-        members = _members(reply.addresses, reply.members)
-        return pb.PartitionResponse(
-            applied=_together(reply.members, members),
-            members=members,
-            groups=[pb.PartitionGroup(ips=group) for group in reply.groups],
-        )
+        response = pb.PartitionResponse(groups=[pb.PartitionGroup(ips=group) for group in reply.groups])
+        return _applied(response, reply.addresses, reply.members)
 
     async def Degrade(self, request: pb.DegradeRequest, context: Context) -> pb.DegradeResponse:
         """Make the network of a member worse, or of several."""
@@ -172,16 +179,14 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         held = await self._fault(
             lambda call: events.DegradeRequested(call, request_id, caller, ips, worse, peers, one_way, lease)
         )
-        members = _members(ips, held)
-        return pb.DegradeResponse(applied=_together(held, members), members=members)
+        return _applied(pb.DegradeResponse(), ips, held)
 
     async def DiskFull(self, request: pb.DiskFullRequest, context: Context) -> pb.DiskFullResponse:
         """Fill the disk of a member, or of several."""
         caller, request_id, ips = await self._asked(request, context, "DiskFull")
         lease = _lease(request)
         held = await self._fault(lambda call: events.DiskFullRequested(call, request_id, caller, ips, lease))
-        members = _members(ips, held)
-        return pb.DiskFullResponse(applied=_together(held, members), members=members)
+        return _applied(pb.DiskFullResponse(), ips, held)
 
     # ---- the ledger ---------------------------------------------------------------------------------------
 
@@ -192,12 +197,10 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         convert.few(request.fault_ids, "fault_ids")
         fault_ids = tuple(request.fault_ids)
         reply = await self._faults(lambda call: events.HealRequested(call, request_id, caller, fault_ids))
-        members = _members(reply.addresses, reply.members)
-        return pb.HealResponse(
-            applied=_together(reply.members, members) if members else pb.FaultApplied(already=True),
-            members=members,
-            healed=sorted(number for held in reply.members for number in held.healed),
-        )
+        if not reply.members:
+            return pb.HealResponse(applied=pb.FaultApplied(already=True))
+        response = pb.HealResponse(healed=sorted(number for held in reply.members for number in held.healed))
+        return _applied(response, reply.addresses, reply.members)
 
     async def ListFaults(self, request: pb.ListFaultsRequest, context: Context) -> pb.ListFaultsResponse:
         """Lines of the ledger, in pages."""
@@ -306,11 +309,20 @@ def _lease(request: _Leased) -> float | None:
     return request.lease_s if request.HasField("lease_s") else None
 
 
-def _together(replies: Sequence[effects.FaultReply], members: Sequence[pb.MemberApplied]) -> pb.FaultApplied:
+def _applied(response: R, ips: Sequence[str], replies: Sequence[effects.FaultReply]) -> R:
+    """The response with what became of the fault, at each member and at all of them."""
+    for ip, reply in zip(ips, replies, strict=True):
+        member = response.members.add(ip=ip, processes=reply.processes)
+        convert.applied_out(reply, member.applied)
+    response.applied.CopyFrom(response.members[_last(replies)].applied)
+    return response
+
+
+def _last(replies: Sequence[effects.FaultReply]) -> int:
     """What is said of all members: when it held at the last one where it did not hold before."""
     done = [place for place, reply in enumerate(replies) if not reply.already]
     if len(done) <= 1:
-        return members[done[0] if done else 0].applied
+        return done[0] if done else 0
     # On the manager's clock where each is known, else by the calendar.
     stamps = [(replies[place].applied_at, replies[place].clock) for place in done]
     on_clock = [
@@ -318,18 +330,4 @@ def _together(replies: Sequence[effects.FaultReply], members: Sequence[pb.Member
     ]
     by_calendar = [0 if at is None else at.utc_ns for at, _ in stamps]
     times = on_clock if len(on_clock) == len(done) else by_calendar
-    return members[done[times.index(max(times))]].applied
-
-
-def _members(
-    ips: Sequence[str], replies: Sequence[effects.FaultReply], revived: bool = False
-) -> list[pb.MemberApplied]:
-    return [
-        pb.MemberApplied(
-            ip=ip,
-            applied=convert.applied_out(reply),
-            processes=reply.processes,
-            generation=reply.generation if revived else 0,
-        )
-        for ip, reply in zip(ips, replies, strict=True)
-    ]
+    return done[times.index(max(times))]

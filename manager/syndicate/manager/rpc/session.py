@@ -154,4 +154,6 @@ class Session:
 
 
 def _message_of(effect: effects.Send) -> pb.AttachResponse:
-    return pb.AttachResponse(commands=pb.Commands(commands=[convert.command_out(effect.command)]))
+    message = pb.AttachResponse()
+    convert.command_out(effect.command, message.commands.commands.add())
+    return message
