@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from syndicate.manager.clock import Clock
 from syndicate.manager.core.effects import Changed, Command, FaultReply, Kill, Reply, Send, Step
-from syndicate.manager.core.errors import Away
+from syndicate.manager.core.errors import Away, TooLate
 from syndicate.manager.core.events import CallGone, Event, Tick
 from syndicate.manager.core.machine import Machine
 from syndicate.manager.core.model import Config, Stamp, TaskRef
@@ -213,3 +213,26 @@ async def test_what_cannot_be_saved_ends_the_manager_by_the_timer_too() -> None:
     failed = await asyncio.wait_for(asyncio.shield(bench.engine.failed), WAIT_S)
 
     assert failed is bench.disk.trouble
+
+
+async def test_a_call_that_is_never_answered_is_told_so() -> None:
+    """After its time, and the machine hears that nobody waits for it any more."""
+    bench = Bench()
+    bench.script.steps += [Step([], []), Step([], [])]
+
+    with pytest.raises(TooLate) as late:
+        await asyncio.wait_for(bench.engine.call(CallGone, within_s=0.01), WAIT_S)
+
+    assert late.value.reason == "NO_ANSWER"
+    assert bench.script.steps == []
+
+
+async def test_a_call_that_was_answered_is_not_late() -> None:
+    """The machine hears nothing more of it."""
+    bench = Bench()
+    bench.script.steps += [Step([], [HELD]), Step([], [])]
+
+    assert await asyncio.wait_for(bench.engine.call(CallGone, within_s=0.01), WAIT_S) == HELD.value
+    await asyncio.sleep(0.05)
+
+    assert bench.script.steps == [Step([], [])]

@@ -33,7 +33,7 @@ from .core.effects import (
     SendDrain,
     SendWelcome,
 )
-from .core.errors import Away, CoreError
+from .core.errors import Away, CoreError, TooLate
 from .core.events import CallGone, Event, Tick
 from .core.machine import Machine
 from .core.model import Config, Stamp
@@ -159,16 +159,20 @@ class Engine:
             for watcher in self.watchers:
                 watcher(step.saves, now)
 
-    async def call(self, make: Callable[[int], Event]) -> Answer:
+    async def call(self, make: Callable[[int], Event], within_s: float | None = None) -> Answer:
         """Handle the event that `make` builds around a call's number, and wait for its reply.
 
-        Raises the CoreError that the machine replies; Away where the manager stops or has too much to write.
+        Raises the CoreError that the machine replies; Away where the manager stops or has too much to write;
+        TooLate (NO_ANSWER) where nothing is replied `within_s`.
         """
         if self._store.full:
             raise Away("MANAGER_BUSY", "the manager has more to write than its disk takes; try again shortly")
         call = next(self._call_ids)
-        reply: asyncio.Future[Answer | CoreError] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Answer | CoreError] = loop.create_future()
         self._calls[call] = reply
+        # Not `asyncio.timeout`, which takes a tenth of what is done here for a fault.
+        timer = None if within_s is None else loop.call_later(within_s, self._no_answer, call, within_s)
         try:
             self.handle(make(call))
             value = await reply
@@ -178,6 +182,8 @@ class Engine:
             raise
         finally:
             self._calls.pop(call, None)
+            if timer is not None:
+                timer.cancel()
         if isinstance(value, CoreError):
             raise value
         return value
@@ -281,6 +287,13 @@ class Engine:
         reply = self._calls.pop(effect.call, None)
         if reply is not None and not reply.done():
             reply.set_result(effect.value)
+
+    def _no_answer(self, call: int, within_s: float) -> None:
+        if call in self._calls and self._stopping is None:
+            late = TooLate("NO_ANSWER", f"no answer came within {within_s:g} s")
+            self._reply(Reply(call, late))
+            with suppress(Away):  # the failure is reported already
+                self.handle(CallGone(call))
 
     # ---- time and failure -------------------------------------------------------------------------------
 

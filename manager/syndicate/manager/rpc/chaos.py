@@ -5,15 +5,14 @@ Who calls, and about which job, `chaos_callers` finds out.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from syndicate.v1 import chaos_pb2 as pb
 from syndicate.v1 import chaos_pb2_grpc
 
 from ..core import effects, events
-from ..core.errors import BadRequest, TooLate
+from ..core.errors import BadRequest
 from ..core.events import ChaosRequest, WhoCalls
 from ..core.model import UNDEGRADED
 from ..engine import Engine
@@ -288,12 +287,8 @@ class ChaosControl(ClientsHistories, chaos_pb2_grpc.ChaosControlServicer):
         assert isinstance(reply, effects.MembersReply)  # noqa: S101 - the event's contract
         return reply
 
-    async def _call(self, make: Callable[[int], events.Event]) -> effects.Answer:
-        try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
-                return await self._engine.call(make)
-        except TimeoutError:
-            raise TooLate("NO_ANSWER", f"no answer came within {_ANSWER_WITHIN_S:g} s") from None
+    def _call(self, make: Callable[[int], events.Event]) -> Awaitable[effects.Answer]:
+        return self._engine.call(make, _ANSWER_WITHIN_S)
 
 
 def _addresses(request: _Fault) -> tuple[str, ...]:
