@@ -6,8 +6,10 @@ for the keeper those of its serving process.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +32,12 @@ def run(name: str, arguments: list[str]) -> int:
 
         manager()
     from syndicate.volunteer.__main__ import main as volunteer
+    from syndicate.volunteer.serve import main as serve
 
+    def serves_here(_: str, words: list[str]) -> NoReturn:
+        sys.exit(serve(words[words.index("syndicate.volunteer.serve") + 1 :]))
+
+    os.execv = serves_here  # the program that its command becomes would have the defence again
     volunteer()
 
 

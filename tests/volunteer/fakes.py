@@ -16,6 +16,7 @@ from syndicate.v1 import registry_pb2 as pb
 from syndicate.volunteer import frames, local
 from syndicate.volunteer.app import App, Ready
 from syndicate.volunteer.settings import Settings
+from syndicate.volunteer.settled import Settled
 from volunteer_core.keeper_model import KeeperModel
 
 DEADLINE = 60.0
@@ -326,7 +327,7 @@ class Bench:
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def settings(self, **changes: Any) -> Settings:
+    def settings(self, **changes: Any) -> Settled:
         """The volunteer's settings."""
         values: dict[str, Any] = {
             "manager": (self.manager.target,),
@@ -339,7 +340,7 @@ class Bench:
             "backoff_first_s": 0.02,
             "backoff_most_s": 0.1,
         }
-        return Settings(**{**values, **changes})
+        return Settings(**{**values, **changes}).settled()
 
     async def start(self, **changes: Any) -> None:
         """Starts the volunteer."""

@@ -18,6 +18,7 @@ from syndicate.v1 import registry_pb2 as pb
 from syndicate.volunteer import memory_file, settings
 from syndicate.volunteer.__main__ import parse
 from syndicate.volunteer.core.model import Memory
+from syndicate.volunteer.settled import BadSettings, Settled
 from volunteer.fakes import Bench, bench, eventually
 
 COMMAND = [sys.executable, "-m", "syndicate.volunteer"]
@@ -202,13 +203,13 @@ def test_flags_go_before_environment_before_file(tmp_path: Path, monkeypatch: py
 )
 def test_bad_settings_are_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
     """With the name and what is wrong with it."""
-    with pytest.raises(settings.BadSettings, match=text):
+    with pytest.raises(BadSettings, match=text):
         settings.load(values(tmp_path, **changes), None)
 
 
 def test_a_configuration_file_that_is_missing_is_told(tmp_path: Path) -> None:
     """It was named, so it was meant."""
-    with pytest.raises(settings.BadSettings, match="no configuration file"):
+    with pytest.raises(BadSettings, match="no configuration file"):
         settings.load(values(tmp_path), tmp_path / "nowhere.toml")
 
 
@@ -239,7 +240,25 @@ def test_a_damaged_memory_is_told(tmp_path: Path, text: str) -> None:
         memory_file.load(path)
 
 
-def test_what_only_joining_and_renewing_need_is_not_loaded() -> None:
-    """`cryptography` would stay in memory for as long as the volunteer runs: 9 MB."""
-    program = "import sys, syndicate.volunteer.app; sys.exit('cryptography' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+def test_what_only_the_start_or_a_rare_moment_needs_is_not_loaded() -> None:
+    """It would stay in memory for as long as the volunteer serves: 27 MB."""
+    program = (
+        "import sys; from syndicate.volunteer import serve; serve.asyncio.run = lambda life: life.close();"
+        "assert serve.main([sys.argv[1]]) == 0; import syndicate.volunteer.app;"
+        "print(*{'cryptography', 'pydantic', 'pydantic_settings', 'rich.console'} & set(sys.modules))"
+    )
+    settled = settings.load(values(Path("/nowhere")), None).encode()
+    done = subprocess.run(
+        [sys.executable, "-c", program, settled], timeout=60, check=False, capture_output=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\n", b"")
+
+
+def test_settled_settings_come_through_whole() -> None:
+    """From the command to the program that serves, also a name that is no text."""
+    folder = Path("/nowhere/" + os.fsdecode(b"\xff"))
+    told = settings.load(values(folder, manager=["127.0.0.1:1", "[::1]:2"]), None)
+    assert Settled.decode(told.encode()) == told
+    certified = {"manager": [], "insecure": None, "token_file": None, "tls_dir": folder}
+    told = settings.load({k: v for k, v in values(folder, **certified).items() if v}, None)
+    assert (Settled.decode(told.encode()), told.manager) == (told, ())

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import structlog
 from syndicate.volunteer.app import App
 from syndicate.volunteer.finding import Asking, serve
-from syndicate.volunteer.settings import BadSettings
+from syndicate.volunteer.settled import BadSettings
 from syndicate.volunteer.whereabouts import NoAnswer
 from volunteer.fakes import DEADLINE, Bench, bench, eventually
 
@@ -57,7 +58,7 @@ async def found(
     """A volunteer that runs where this name server sends it; stopped afterwards as by SIGTERM."""
     stop = asyncio.Event()
     asking = Asking(names.ask, pause_s=0.02, again_s=0.1)
-    settings = world.settings().model_copy(update={"manager": ()})
+    settings = replace(world.settings(), manager=())
     running = asyncio.create_task(
         serve(settings, stop, lambda there: App(there, world.ready.append), waits, asking)
     )

@@ -12,6 +12,7 @@ from syndicate.manager import settings as manager
 from syndicate.manager.toml_lines import line_of as managers_line_of
 from syndicate.volunteer import settings as volunteer
 from syndicate.volunteer.keeper.__main__ import main as keeper
+from syndicate.volunteer.settled import BadSettings, is_loopback
 from syndicate.volunteer.toml_lines import line_of
 
 
@@ -55,7 +56,7 @@ def test_a_wrong_value_of_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
     """The file is not blamed for it."""
     file = written(tmp_path, 'manager = ["m:1"]\nstate_dir = "/s"\ncache_bytes = 5\n')
     monkeypatch.setenv("SYNDICATE_VOLUNTEER_CACHE_BYTES", "0")
-    with pytest.raises(volunteer.BadSettings, match=r"^cache_bytes: "):
+    with pytest.raises(BadSettings, match=r"^cache_bytes: "):
         volunteer.load({}, file)
 
 
@@ -68,7 +69,9 @@ def test_a_file_that_is_closed_to_its_user(tmp_path: Path, daemon: Any, closed: 
     (file if closed == "the file" else tmp_path).chmod(0o000)
     os.seteuid(65_534)
     try:
-        with pytest.raises(daemon.BadSettings, match=rf"^{file} cannot be read \(permission denied\)$"):
+        with pytest.raises(
+            (manager.BadSettings, BadSettings), match=rf"^{file} cannot be read \(permission denied\)$"
+        ):
             daemon.load({}, file)
     finally:
         os.seteuid(0)
@@ -77,7 +80,7 @@ def test_a_file_that_is_closed_to_its_user(tmp_path: Path, daemon: Any, closed: 
 def test_a_wrong_value_of_the_volunteer(tmp_path: Path) -> None:
     """A list's line is that of its key."""
     file = written(tmp_path, 'state_dir = "/s"\nmanager = [\n  "m:1",\n  "m",\n]\n')
-    with pytest.raises(volunteer.BadSettings, match=rf"^{file}:2: manager: 'm' is not HOST:PORT"):
+    with pytest.raises(BadSettings, match=rf"^{file}:2: manager: 'm' is not HOST:PORT"):
         volunteer.load({}, file)
 
 
@@ -154,12 +157,12 @@ def test_clear_text_follows_localhost_to_no_other_machine(
         "state_dir": tmp_path,
     }
     of_manager = {"state_dir": tmp_path, "insecure": True, "listen_users": "localhost:7000"}
-    assert volunteer.is_loopback("localhost:7001") is manager.is_loopback("localhost:7000") is (not told)
+    assert is_loopback("localhost:7001") is manager.is_loopback("localhost:7000") is (not told)
     if not told:
         volunteer.load(of_volunteer, None)
         manager.load(of_manager, None)
         return
-    with pytest.raises(volunteer.BadSettings, match=rf"machine only, not localhost:7001 \({told} here\)"):
+    with pytest.raises(BadSettings, match=rf"machine only, not localhost:7001 \({told} here\)"):
         volunteer.load(of_volunteer, None)
     with pytest.raises(manager.BadSettings, match=rf"listen_users is localhost:7000 \({told} here\): "):
         manager.load(of_manager, None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from syndicate.volunteer import whereabouts
-from syndicate.volunteer.settings import BadSettings, Settings, load
+from syndicate.volunteer.settings import load
+from syndicate.volunteer.settled import BadSettings, Settled
 from syndicate.volunteer.whereabouts import from_dns, from_kernel
 
 from tests.support import name_server
@@ -21,7 +23,7 @@ def _nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whereabouts, "from_kernel", lambda: ())
 
 
-def settled(file: Path | None = None, **flags: object) -> Settings:
+def settled(file: Path | None = None, **flags: object) -> Settled:
     """Settings with what else they need."""
     return load({"state_dir": Path("/var/lib/s"), **flags}, file)
 
@@ -107,6 +109,15 @@ def test_an_invited_machine_asks_the_manager_it_found() -> None:
     assert settled(manager=["[fd00::1]:7001"], **invited).joins_at == "[fd00::1]:7000"
     assert settled(manager=["m:7001"], join="other:1", **invited).joins_at == "other:1"
     assert settled(manager=["m:7001"]).joins_at == ""
+
+
+@pytest.mark.parametrize("found", ["m:0", "a..b:7001", "10.0.0.5:7001"])
+def test_a_manager_that_was_found_is_checked_as_one_that_was_told(found: str) -> None:
+    """Its address, and that clear text stays on this machine."""
+    here = settled(insecure=True, token_file=Path("/t"))
+    with pytest.raises(BadSettings, match=r"^manager: "):
+        here.at((found,))
+    assert here.at(("127.0.0.1:7001",)) == replace(here, manager=("127.0.0.1:7001",))
 
 
 # As `doctor` reads them, which asks DNS once.

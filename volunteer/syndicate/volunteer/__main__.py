@@ -9,24 +9,13 @@ on it; 77 run as root; 78 settings that make no sense.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import NoReturn
 
-from .settings import DEFAULT_KEEPER
-
-if TYPE_CHECKING:
-    from .app import Ready
-    from .settings import Settings
-
-EX_USAGE: Final = 64
-EX_IOERR: Final = 74
-EX_TEMPFAIL: Final = 75
-EX_NOPERM: Final = 77
-EX_CONFIG: Final = 78
+from .exit_statuses import EX_CONFIG, EX_NOPERM, EX_USAGE, say
+from .settled import DEFAULT_KEEPER
 
 
 class _Parser(argparse.ArgumentParser):
@@ -100,13 +89,14 @@ def main() -> NoReturn:
 
 
 def _run(flags: dict[str, object]) -> int:
-    from .settings import BadSettings, load
+    from .settings import load
+    from .settled import BadSettings
 
     config = flags.pop("config")
     try:
         settings = load(flags, config if isinstance(config, Path) else None)
     except BadSettings as error:
-        return _say(error, EX_CONFIG)
+        return say(error, EX_CONFIG)
     if os.geteuid() == 0 and not settings.allow_root:
         sys.stderr.write(
             "error: the volunteer needs no root and should not have it\n"
@@ -114,99 +104,10 @@ def _run(flags: dict[str, object]) -> int:
             "or its systemd unit.  All the same:  --allow-root\n"
         )
         return EX_NOPERM
-    # gRPC's own thread hands messages over in microseconds; beside a busy loop it waits for this long.
-    sys.setswitchinterval(0.0005)
-    return _serve(settings)
-
-
-def _serve(settings: Settings) -> int:
-    from .app import StateDirBusy
-    from .log_setup import configure
-    from .memory_file import MemoryDamaged
-    from .settings import BadSettings
-
-    configure(settings.log_format, settings.id)
-    try:
-        asyncio.run(_until_told(settings))
-    except BadSettings as error:  # of what DNS told, or did not
-        return _say(error, EX_CONFIG)
-    except StateDirBusy as error:
-        return _say(error, EX_TEMPFAIL)
-    except MemoryDamaged as error:
-        return _say(error, EX_IOERR)
-    except OSError as error:
-        return _say(_plain(error), EX_IOERR)
-    except ExceptionGroup as group:
-        # As when a full disk takes no new epoch: without it nothing is fenced, so it cannot go on.
-        of_machine, other = group.split(OSError)
-        if of_machine is None or other is not None:
-            raise
-        return _say(_plain(_first(of_machine)), EX_IOERR)
-    return 0
-
-
-def _first(group: ExceptionGroup[OSError]) -> OSError:
-    one = group.exceptions[0]
-    return _first(one) if isinstance(one, ExceptionGroup) else one
-
-
-async def _until_told(settings: Settings) -> None:
-    from . import finding, notify
-    from .app import App
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    watchdog = asyncio.create_task(notify.keep_watchdog())
-    try:
-        if settings.manager:
-            await App(settings, _announce, _opened).run(stop)
-        else:
-            await finding.serve(settings, stop, lambda found: App(found, _announce, _opened), _waits_for_dns)
-    finally:
-        watchdog.cancel()
-        notify.stopping()
-
-
-def _opened() -> None:
-    from . import notify
-
-    # A manager that is away is waited for; that is no failure of this service.
-    notify.status("waits for a manager")
-    notify.ready()
-
-
-def _waits_for_dns() -> None:
-    from . import notify
-
-    notify.status("waits for DNS to tell its manager")
-    notify.ready()
-
-
-def _announce(ready: Ready) -> None:
-    from . import notify
-
-    network = f", slots in {ready.prefix}" if ready.prefix else ""
-    sys.stdout.write(f"ready  {ready.volunteer_id}  cluster {ready.cluster_id} at {ready.manager}{network}\n")
-    sys.stdout.flush()
-    notify.status(f"{ready.volunteer_id} of cluster {ready.cluster_id} at {ready.manager}")
-
-
-def _plain(error: OSError) -> Exception:
-    """Which file it is about, and what is wrong with it; without Python's number."""
-    if error.filename is None or error.strerror is None:
-        return error
-    text = f"{error.filename} cannot be used ({error.strerror.lower()})"
-    if isinstance(error, PermissionError):
-        text += ": it is to be there, and the volunteer's own"
-    return OSError(text)
-
-
-def _say(error: Exception, status: int) -> int:
-    for line in str(error).splitlines():
-        sys.stderr.write(f"error: {line}\n")
-    return status
+    # The settings library would take 14 MB for as long as it serves: what serves is another program, which
+    # this process becomes. It is given the words of this one too, for who reads the table of processes.
+    serve = [sys.executable, "-P", "-m", "syndicate.volunteer.serve", settings.encode(), *sys.argv[1:]]
+    os.execv(sys.executable, serve)  # noqa: S606 - a list made here, no shell is meant
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from .link import LinkEdges, LinkSettings, ManagerLink
 from .logs import LogPump
 from .relay import RelayEdges, Relays, Upstream
 from .renewal import keep_renewed
-from .settings import Settings
+from .settled import Settled
 from .watching import Parts, Watching
 from .way import ClearText, MutualTls, Way
 
@@ -69,7 +69,7 @@ class App:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Settled,
         on_ready: Callable[[Ready], None],
         on_open: Callable[[], None] = lambda: None,
         random: Random | None = None,

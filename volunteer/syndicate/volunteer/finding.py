@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from .retelling import Retelling
-from .settings import BadSettings, Settings
+from .settled import BadSettings, Settled
 from .whereabouts import NOBODY, NoAnswer, from_dns
 
 _log = structlog.get_logger()
@@ -44,9 +44,9 @@ class Asking:
 
 
 async def serve(
-    settings: Settings,
+    settings: Settled,
     stop: asyncio.Event,
-    make: Callable[[Settings], Serving],
+    make: Callable[[Settled], Serving],
     waits: Callable[[], object],
     asking: Asking | None = None,
 ) -> None:

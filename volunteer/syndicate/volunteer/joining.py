@@ -14,12 +14,12 @@ from .clock import Clock
 from .enrol import Invitation, JoinRefused, ManagerAway, digest, join
 from .identity import BadIdentity, load
 from .retelling import Retelling
-from .settings import Settings
+from .settled import Settled
 
 _log = structlog.get_logger()
 
 
-async def until_joined(settings: Settings, clock: Clock, random: Random, stop: asyncio.Event) -> None:
+async def until_joined(settings: Settled, clock: Clock, random: Random, stop: asyncio.Event) -> None:
     """Returns once this machine has a certificate, where it was invited; tries until then, or until `stop`.
 
     Before each try it is looked whether there is one by now: an operator may have laid it there, or a clock

@@ -11,8 +11,8 @@ from typing import Final
 from . import offset, whereabouts
 from .identity import BadIdentity, Identity, folder_for, load, show
 from .keeper.requirements import Level, Requirement
-from .settings import BadSettings, Settings
 from .settings import load as load_settings
+from .settled import BadSettings, Settled
 
 INSTALLED: Final = Path("/etc/syndicate/volunteer.toml")
 _TRY_S: Final = 5.0
@@ -24,7 +24,7 @@ _NOTICED_S: Final = 1.0  # from here on people who compare two machines' logs ar
 _MOST_OFF_S: Final = 300.0  # beyond it a manager lets no machine join
 
 
-def settings_of(config: Path | None, managers: list[str]) -> Settings | list[Requirement]:
+def settings_of(config: Path | None, managers: list[str]) -> Settled | list[Requirement]:
     """The volunteer's settings, or what is wrong with them; nothing where no volunteer is installed."""
     if config is None and not managers:
         if not INSTALLED.is_file():
@@ -53,7 +53,7 @@ def _asked() -> tuple[str, ...]:
     return found
 
 
-def check(settings: Settings) -> list[Requirement]:
+def check(settings: Settled) -> list[Requirement]:
     """Tries each manager that the settings name, with this machine's certificate. Blocks, 5 s a step."""
     found = []
     for target in settings.manager:
@@ -61,7 +61,7 @@ def check(settings: Settings) -> list[Requirement]:
     return found
 
 
-def _manager(target: str, settings: Settings) -> list[Requirement]:
+def _manager(target: str, settings: Settled) -> list[Requirement]:
     found, identity = [], None
     folder = folder_for(settings.certificates, target)
     if not settings.insecure:

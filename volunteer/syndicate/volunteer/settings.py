@@ -9,7 +9,8 @@ import json
 import os
 import socket
 from collections.abc import Collection
-from ipaddress import IPv4Network, ip_address
+from dataclasses import fields
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -24,17 +25,11 @@ from pydantic_settings import (
 )
 
 from . import whereabouts
+from .settled import DEFAULT_KEEPER, DEFAULT_RUN_DIR, BadSettings, Settled, check_near, check_target
 from .toml_lines import place, wrong
 
-DEFAULT_RUN_DIR = Path("/run/syndicate")
-USERS_PORT = 7000
-DEFAULT_KEEPER = DEFAULT_RUN_DIR / "keeper.sock"
 _LONGEST_SOCKET = "slots/99999/chaos.sock"
 _MAX_SOCKET_PATH = 107  # sun_path, less its closing NUL
-
-
-class BadSettings(Exception):
-    """The settings make no sense; the text is one line for each mistake."""
 
 
 def _own_name() -> str:
@@ -132,7 +127,7 @@ class Settings(BaseSettings):
     @classmethod
     def _managers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for target in value:
-            _target(target)
+            check_target(target)
         if len(set(value)) != len(value):
             raise ValueError("a manager is named twice")
         return value
@@ -162,15 +157,13 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _transport(self) -> Self:
         if self.insecure:
-            far = [told for target in self.manager if (told := elsewhere(target))]
-            if far:
-                raise ValueError(f"insecure is clear text, for managers on this machine only, not {far[0]}")
+            check_near(self.manager)
             if self.token_file is None:
                 raise ValueError("insecure needs token_file, the manager's STATE_DIR/volunteer.token")
         elif self.token_file is not None:
             raise ValueError("token_file is for insecure; else a certificate says who this is (tls_dir)")
         if self.join:
-            _target(self.join)
+            check_target(self.join)
             if self.join_token_file is None or not self.ca_fingerprint:
                 raise ValueError(
                     "join needs join_token_file and ca_fingerprint; `join-token create` tells both"
@@ -179,69 +172,12 @@ class Settings(BaseSettings):
             raise ValueError("join_token_file needs ca_fingerprint; `join-token create` tells both")
         return self
 
-    @property
-    def certificates(self) -> Path:
-        """Where this machine's certificate is."""
-        return self.tls_dir or self.state_dir / "tls"
-
-    @property
-    def joins_at(self) -> str:
-        """Where it asks for a certificate: `join`, else the first manager's host at the users' usual port.
-
-        Empty where it was not invited.
-        """
-        if self.join or self.join_token_file is None or self.insecure or not self.manager:
-            return self.join
-        return f"{self.manager[0].rpartition(':')[0]}:{USERS_PORT}"
-
-    def at(self, manager: tuple[str, ...]) -> Settings:
-        """The same for a manager that was found. Raises BadSettings."""
-        try:
-            return Settings(**{**self.model_dump(), "manager": manager})
-        except ValidationError as error:
-            lines = [_line(one, ("manager",), None) for one in error.errors(include_url=False)]
-            raise BadSettings("\n".join(lines)) from None
-
-    @property
-    def cache_dir(self) -> Path:
-        """Where sources are; the keeper's --cache-dir names the same."""
-        return self.state_dir / "cache"
+    def settled(self) -> Settled:
+        """As a plain value."""
+        return Settled(**{field.name: getattr(self, field.name) for field in fields(Settled)})
 
 
-def _target(target: str) -> None:
-    host, colon, port = target.rpartition(":")
-    if not (host and colon and port.isascii() and port.isdecimal() and 0 < int(port) <= 65_535):
-        raise ValueError(f"{target!r} is not HOST:PORT")
-    try:
-        host.encode("idna")  # as each resolver does, which raises no OSError there
-    except UnicodeError:
-        raise ValueError(f"{target!r}: no host has such a name") from None
-
-
-def is_loopback(target: str) -> bool:
-    """Whether what listens on HOST:PORT is on this machine."""
-    return not elsewhere(target)
-
-
-def elsewhere(target: str) -> str:
-    """HOST:PORT where it is on another machine, for messages; else empty.
-
-    `localhost` is looked up: where /etc/hosts does not have it, it may lead anywhere.
-    """
-    host = target.rpartition(":")[0].strip("[]")
-    try:
-        if host != "localhost":
-            return "" if ip_address(host).is_loopback else target
-        found = {str(one[4][0]) for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except ValueError:
-        return target
-    except OSError:
-        return ""  # nor does gRPC find one then
-    far = sorted(one for one in found if not ip_address(one).is_loopback)
-    return f"{target} ({', '.join(far)} here)" if far else ""
-
-
-def load(flags: dict[str, Any], file: Path | None) -> Settings:
+def load(flags: dict[str, Any], file: Path | None) -> Settled:
     """The settings from all sources; flags that are None were not given. Raises BadSettings."""
 
     class FromFile(Settings):
@@ -253,7 +189,7 @@ def load(flags: dict[str, Any], file: Path | None) -> Settings:
     try:
         if file is not None and not file.is_file():
             raise BadSettings(f"there is no configuration file {file}")
-        return FromFile(**given)
+        return FromFile(**given).settled()
     except OSError as error:  # as where the file, or a folder above it, is closed to this user
         why = (error.strerror or str(error)).lower()
         raise BadSettings(f"{file} cannot be read ({why})") from None

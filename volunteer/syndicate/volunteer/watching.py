@@ -19,7 +19,7 @@ from .keeper_session import KeeperSession
 from .link import ManagerLink
 from .logs import LogPump
 from .relay import Relays
-from .settings import is_loopback
+from .settled import is_loopback
 
 if TYPE_CHECKING:
     from .metrics import VolunteerFamilies
