@@ -97,6 +97,36 @@ class LinkEdges:
     free: Callable[[], model.Resources]
 
 
+class _Patience:
+    """Tells of a push that takes too long; a timer for each would be made in vain, right before its bytes."""
+
+    def __init__(self, seconds: float, over: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._over = over
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None  # of this push, or of an earlier one
+        self._until: float | None = None
+
+    def begin(self) -> None:
+        """A push begins."""
+        self._until = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._until, self._look)
+
+    def end(self) -> None:
+        """It has ended."""
+        self._until = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._until is None:
+            return
+        if self._loop.time() < self._until:  # it began since
+            self._timer = self._loop.call_at(self._until, self._look)
+        else:
+            self._over()
+
+
 class ManagerLink:
     """One manager, by its `HOST:PORT`."""
 
@@ -282,15 +312,20 @@ class ManagerLink:
 
     async def _write(self, call: AttachCall[Any, Any], outbox: Outbox) -> None:
         """Writes what waits. A push that takes too long means a stuck peer: the stream is given up."""
+        seconds = self._settings.push_deadline_s
+        patience = _Patience(
+            seconds, lambda: self.close(f"a message could not be pushed within {seconds:g} s")
+        )
         try:
             while True:
                 message = await outbox.get()
-                async with asyncio.timeout(self._settings.push_deadline_s):
-                    await call.write(message)
-        except TimeoutError:
-            self.close(f"a message could not be pushed within {self._settings.push_deadline_s:g} s")
+                patience.begin()
+                await call.write(message)
+                patience.end()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the stream has ended; the reader tells how
+        finally:
+            patience.end()
 
     # ---- what the manager says --------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Outbox:
         self._max_log_chunks = max_log_chunks
         self._first: deque[pb.AttachRequest] = deque()
         self._logs: deque[pb.AttachRequest] = deque()
-        self._something = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None  # of `get`, while there is nothing
         self._room = asyncio.Event()
         self._room.set()
         self.closed = False
@@ -40,7 +40,7 @@ class Outbox:
         if len(self._first) >= self._max_waiting:
             raise OutboxFull(f"{len(self._first):,} messages wait unread")
         self._first.append(message)
-        self._something.set()
+        self._wake()
 
     async def put_log(self, message: pb.AttachRequest) -> bool:
         """Queues a piece of log when there is room; False where the stream has ended."""
@@ -50,14 +50,14 @@ class Outbox:
         if self.closed:
             return False
         self._logs.append(message)
-        self._something.set()
+        self._wake()
         return True
 
     async def get(self) -> pb.AttachRequest:
         """The next message, when there is one."""
         while not self._first and not self._logs:
-            self._something.clear()
-            await self._something.wait()
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
         if self._first:
             first = self._first.popleft()
             # Each write costs the stream its turn: what is ready goes together.
@@ -68,6 +68,10 @@ class Outbox:
             return first
         self._room.set()
         return self._logs.popleft()
+
+    def _wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def close(self) -> None:
         """The stream has ended: what waits is dropped, who waits is woken."""
