@@ -7,7 +7,7 @@ ended with that line rather than acted on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from socket import AF_INET, inet_ntop, inet_pton
 
 from syndicate.v1 import common_pb2 as common
@@ -134,7 +134,8 @@ def heartbeat_out(beat: model.Heartbeat, free: model.Resources) -> pb.AttachRequ
 
 def answer_out(answer: model.Answer) -> pb.AttachRequest:
     """The answer to a command."""
-    one = pb.Answer(
+    message = pb.AttachRequest()
+    message.answers.answers.add(  # in its place: what is passed on is copied
         command_id=answer.command_id,
         code=pb.AnswerCode.ValueType(answer.code),
         detail=answer.detail,
@@ -144,7 +145,7 @@ def answer_out(answer: model.Answer) -> pb.AttachRequest:
         duration_ns=answer.duration_ns,
         dropped=answer.dropped,
     )
-    return pb.AttachRequest(answers=pb.Answers(answers=[one]))
+    return message
 
 
 def event_out(event: model.TaskEvent) -> pb.AttachRequest:
@@ -332,23 +333,32 @@ def _signal_in(signal: pb.Signal) -> model.Signal:
 
 
 def _network_in(wanted: pb.SetNetwork) -> model.NetworkState:
-    if len(wanted.links) > _MOST_LINKS:
-        raise Malformed(f"a network with {len(wanted.links)} links: at most {_MOST_LINKS}")
-    links = [_link_in(link) for link in wanted.links]
-    if len({link.peer for link in links}) < len(links):
-        raise Malformed("a network with two links to one address")
-    suffering = (one for one in links if (one.sent, one.heard) != (local.UNDEGRADED, local.UNDEGRADED))
     return model.NetworkState(
         cut=_addresses_in(wanted.cut),
         cut_out=_addresses_in(wanted.cut_out),
         cut_in=_addresses_in(wanted.cut_in),
         reset=_addresses_in(wanted.reset),
-        links=tuple(sorted(suffering, key=lambda link: link.peer)),
+        links=_links_in(wanted.links),
     )
 
 
-def _addresses_in(given: Iterable[str]) -> tuple[str, ...]:
+def _links_in(given: Sequence[pb.LinkDegradation]) -> tuple[local.LinkState, ...]:
+    """Those that suffer, in ascending order of their peer."""
+    if not given:
+        return ()
+    if len(given) > _MOST_LINKS:
+        raise Malformed(f"a network with {len(given)} links: at most {_MOST_LINKS}")
+    links = [_link_in(link) for link in given]
+    if len({link.peer for link in links}) < len(links):
+        raise Malformed("a network with two links to one address")
+    suffering = (one for one in links if (one.sent, one.heard) != (local.UNDEGRADED, local.UNDEGRADED))
+    return tuple(sorted(suffering, key=lambda link: link.peer))
+
+
+def _addresses_in(given: Sequence[str]) -> tuple[str, ...]:
     """Each once, in ascending order of its text, as the keeper's protocol wants them."""
+    if not given:
+        return ()
     found = {_address_in(text) for text in given}
     if len(found) > _MOST_ADDRESSES:
         raise Malformed(f"a network with {len(found)} addresses: at most {_MOST_ADDRESSES}")

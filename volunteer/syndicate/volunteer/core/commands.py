@@ -77,7 +77,7 @@ def _dispatch(turn: Turn, waiting: Waiting) -> None:
 
 def _not_held(slot: Slot, command: Command) -> tuple[AnswerCode, str] | None:
     """Why a command cannot be about what the slot holds; None where it is."""
-    if slot.task == command.ref.id:
+    if slot.has(command.ref):
         if slot.state is SlotState.RELEASING:
             return AnswerCode.UNKNOWN_TASK, "the task is being released"
         return None
@@ -94,13 +94,13 @@ def _older_attempt(slot: Slot, command: Command) -> bool:
 
 def proceed(turn: Turn, slot: Slot) -> None:
     """Does what comes next on an idle slot: the next step of a release, or the next command."""
-    if slot.operation is None:
+    if slot.early and slot.operation is None:
         take_early(turn, slot)
     if slot.operation is None and slot.state is SlotState.RELEASING:
         advance_release(turn, slot)
     while slot.operation is None and slot.queue:
         _execute(turn, slot, slot.queue.popleft())
-        if slot.operation is None:
+        if slot.early and slot.operation is None:
             take_early(turn, slot)
 
 

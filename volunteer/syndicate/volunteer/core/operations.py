@@ -12,6 +12,13 @@ from .turn import Turn
 
 _PREPARING = (Step.FETCH, Step.PREPARE, Step.RELAY)
 _STARTING = (Step.START, Step.REVIVE)
+_DONE = {
+    Step.PREPARE: SlotInput.PREPARE_DONE,
+    Step.RELAY: SlotInput.PREPARE_DONE,
+    Step.START: SlotInput.START_DONE,
+    Step.KILL: SlotInput.KILL_DONE,
+    Step.REVIVE: SlotInput.REVIVE_DONE,
+}
 
 
 def begin(
@@ -90,13 +97,7 @@ def succeed(turn: Turn, slot: Slot, done: local.Done) -> None:
 
 
 def _move_on(turn: Turn, slot: Slot, step: Step) -> None:
-    line = {
-        Step.PREPARE: SlotInput.PREPARE_DONE,
-        Step.RELAY: SlotInput.PREPARE_DONE,
-        Step.START: SlotInput.START_DONE,
-        Step.KILL: SlotInput.KILL_DONE,
-        Step.REVIVE: SlotInput.REVIVE_DONE,
-    }.get(step)
+    line = _DONE.get(step)
     if line is not None:
         slot.move(line, turn.now)
     else:

@@ -158,6 +158,17 @@ class Slot:
         name = "" if task is None else f"{task.cluster_id}/{task.job_id}/{task.attempt}/{task.task}"
         self.lines.append(StoryLine(now, line, self.state, name))
 
+    def has(self, ref: TaskRef) -> bool:
+        """Whether it holds this task, in whichever generation: `task == ref.id`, of which none is made."""
+        task = self.task
+        return (
+            task is not None
+            and task.job_id == ref.job_id
+            and task.task == ref.task
+            and task.attempt == ref.attempt
+            and task.cluster_id == ref.cluster_id
+        )
+
     @property
     def holds(self) -> TaskId:
         """The task that is held. Raises BrokenInvariant where the slot is free."""

@@ -67,7 +67,7 @@ class Turn:
 
     def after(self, seconds: float) -> int:
         """CLOCK_BOOTTIME so many seconds from now."""
-        return self.ns + round(seconds * SECOND)
+        return self.now.monotonic_ns + round(seconds * SECOND)
 
     def emit(self, effect: Effect) -> None:
         """Wants something done."""
