@@ -38,7 +38,8 @@ _PAGE_AND_FRAME: Final = 4096 + 24
 
 _STATEMENTS: Final = 256  # that stay prepared: of each table's about ten lengths, all that occur
 
-_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+# Rows are made by functions here, and have no circles.
+_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
 class SqliteStore:
