@@ -338,6 +338,7 @@ def test_doubled_field_is_refused(place: str, doubled: str) -> None:
         (_KILL, '"c1"', '"C1"', "TaskId.cluster_id: not allowed: 'C1'"),
         (_KILL, '"slot":0', '"slots":0', "Kill: missing or unknown fields: slot, slots"),
         (_KILL, '"kind":"Kill"', '"kind":"Done"', "kind: unknown request 'Done'"),
+        (_KILL, '"kind":"Kill"', '"kind":[]', "kind: str expected, got list"),
         (_KILL, '"number":3', '"number":-3', "number: a natural number expected"),
         (_KILL, '"number":3,', "", "missing or unknown fields: number"),
         (
@@ -421,6 +422,19 @@ def test_deep_and_repeated_json_is_refused() -> None:
     ):
         with pytest.raises(FrameError):
             decode(struct.pack(">I", len(text)) + text)
+
+
+@pytest.mark.parametrize("field", ["frame", "number", "kind", "value"])
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
+def test_field_that_the_parser_only_just_takes_is_refused(field: str, begin: str, end: str) -> None:
+    """However deep it is; what is made of objects goes deeper than they did."""
+    depth = 600  # of the 1,000 that Python allows
+    parts = {"frame": '"request"', "number": "3", "kind": '"Sync"', "value": "{}"}
+    parts[field] = begin * depth + "0" + end * depth
+    text = "{" + ",".join(f'"{name}":{part}' for name, part in parts.items()) + "}"
+
+    with pytest.raises(FrameError):
+        decode(struct.pack(">I", len(text)) + text.encode())
 
 
 def test_number_of_a_bad_request_is_told() -> None:

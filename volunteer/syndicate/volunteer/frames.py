@@ -468,8 +468,10 @@ def _odd_head(head: dict[str, Any], pairs: _Pairs) -> FrameError:
     if len(head) != len(pairs):
         return FrameError("a field is given twice")
     kind = head["kind"]
-    if type(kind) is not str or kind not in _KINDS_BY_NAME or _KINDS_BY_NAME[kind].sort != sort:
-        return FrameError(f"kind: unknown {sort} {str(kind)[:80]!r}")
+    if type(kind) is not str:  # never shown: what the parser took may still be too deep to be written
+        return _other_json("kind", str, kind)
+    if kind not in _KINDS_BY_NAME or _KINDS_BY_NAME[kind].sort != sort:
+        return FrameError(f"kind: unknown {sort} {kind[:80]!r}")
     if type(head["value"]) is not tuple:
         return _other_json("value", tuple, head["value"])
     return FrameError("number: a natural number expected")
