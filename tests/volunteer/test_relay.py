@@ -154,6 +154,19 @@ async def test_a_manager_that_vanishes_is_unavailable(world: World) -> None:
     assert trailing(error)["syndicate-reason"] == "MANAGER_AWAY"
 
 
+async def test_a_call_whose_channel_is_closed_under_it_is_unavailable(world: World) -> None:
+    """As where the volunteer ends, or has a new certificate: a client tries again, under the same id."""
+    world.manager.chaos.gate = asyncio.Event()
+    waiting = asyncio.ensure_future(refused(world.stub.Ping(chaos_pb2.PingRequest(), timeout=DEADLINE)))
+    await eventually(lambda: world.manager.chaos.callers)
+
+    await world.state["upstream"].channel.close()
+    error = await waiting
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert trailing(error)["syndicate-reason"] == "MANAGER_AWAY"
+
+
 async def test_the_managers_own_unavailable_keeps_its_reason(world: World) -> None:
     """VOLUNTEER_AWAY is not the manager's absence."""
     metadata = (("syndicate-reason", "VOLUNTEER_AWAY"),)

@@ -168,6 +168,13 @@ class Relay:
         )
         try:
             response = await call
+        except asyncio.CancelledError:
+            # The caller gave up, or the channel was closed under the call: this volunteer ends, or shows a
+            # new certificate. A handler that is cancelled gives the caller no status.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            await _refuse(context, grpc.StatusCode.UNAVAILABLE, "MANAGER_AWAY", "the manager is away")
         except grpc.aio.AioRpcError as error:
             trailing = _trailing(error.trailing_metadata())
             if error.code() is grpc.StatusCode.UNAVAILABLE and not any(key == _REASON for key, _ in trailing):
