@@ -206,6 +206,24 @@ def test_ping_bounds_the_clock(address: str) -> None:
     assert pong.clock.offset_ns > 0
 
 
+def test_call_that_a_stopping_relay_cancels_is_tried_again(address: str) -> None:
+    """A server that is stopped says so of what has just come, without a reason; nobody here cancelled it."""
+    with Served(Scripted((grpc.StatusCode.CANCELLED, ""), "ok"), address) as served, Chaos(address) as chaos:
+        assert chaos.kill(SLAVE).processes == 4
+    assert len(served.request_ids) == 2 and len(set(served.request_ids)) == 1
+
+
+def test_call_whose_connection_is_given_back_is_not_tried_again(address: str) -> None:
+    """By another thread, while it is under way."""
+    with Served(Scripted("hang"), address) as served:
+        chaos = Chaos(address)
+        threading.Timer(0.2, chaos.close).start()
+        with pytest.raises(ChaosError) as caught:
+            chaos.kill(SLAVE)
+    assert type(caught.value) is ChaosError and caught.value.code == "CANCELLED"
+    assert len(served.request_ids) == 1
+
+
 async def test_aio_calls_do_the_same(address: str) -> None:
     """AioChaos retries under one request id and raises the same errors."""
     away = (grpc.StatusCode.UNAVAILABLE, "VOLUNTEER_AWAY")

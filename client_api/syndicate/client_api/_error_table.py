@@ -59,6 +59,7 @@ from syndicate.client_api._errors import (
 )
 
 REASON_KEY = "syndicate-reason"
+_CLOSED_HERE = "Channel closed!"  # gRPC's words for a call whose own side gave the connection back
 METADATA_PREFIX = "syndicate-meta-"
 
 _CHAOS_BY_REASON: dict[str, type[ChaosError]] = {
@@ -176,6 +177,8 @@ def chaos_error(failure: Failure) -> ChaosError | SchedulerError:
     by_reason = _CHAOS_BY_REASON.get(failure.reason) or _SCHEDULER_BY_REASON.get(failure.reason)
     if by_reason is None and failure.code == "UNAUTHENTICATED":
         by_reason = NotAuthenticated
+    if by_reason is None and failure.code == "CANCELLED" and failure.text != _CLOSED_HERE:
+        by_reason = Unavailable  # a relay says so of a call that came as its volunteer was being stopped
     kind = by_reason or _CHAOS_BY_CODE.get(failure.code) or ChaosError
     return kind(text, failure)
 
