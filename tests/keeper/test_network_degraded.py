@@ -277,9 +277,9 @@ def test_loss_and_rate_and_cut_compose(slots: list[Slot]) -> None:
     one.udp().sendto(b"lost", receiver.getsockname())
 
     assert flood(one, two, 4_000_000) == close_to(4_000_000)
-    counters = one.network.counters()
-    assert counters.lost > 100
-    assert counters.cut_out == 1
+    assert one.network.counters().lost > 100
+    # On a busy machine the datagram may still wait for its neighbour's address.
+    until("the cut took it", lambda: one.network.counters().cut_out == 1)
     assert list(pending(receiver)) == []
 
 
