@@ -147,13 +147,28 @@ async def test_changes_beyond_what_may_be_under_way_are_made_after_it(folder: Pa
 
 
 async def test_changes_pass_nothing_that_was_asked_before_them(folder: Path) -> None:
-    """Those before a kill are made before it, and those behind it in a task as the kill itself."""
+    """Those before a kill are made before it, and those behind it after it, in tasks as the kill itself."""
     slots = Slots()
 
     async with _connected(slots, folder) as peer:
         assert await peer.ask(_FIRST, _KILL, _SECOND, _FIRST) == {0, 1, 2, 3}
 
-    assert slots.asked == [[_FIRST], _KILL, _SECOND, _FIRST]
+    assert slots.asked == [_FIRST, _KILL, _SECOND, _FIRST]
+
+
+async def test_one_read_holds_the_loop_up_for_one_change_at_most(folder: Path) -> None:
+    """Whatever else stands between changes: a thousand of them in a row are not made in one turn."""
+    slots = Slots()
+    renew = Renew("c1", 1)
+
+    async with _connected(slots, folder) as peer:
+        assert await peer.ask(renew, _FIRST, renew, _SECOND, renew, _FIRST) == set(range(6))
+
+    at_once = [each for each in slots.asked if isinstance(each, list)]
+    in_tasks = [each for each in slots.asked if isinstance(each, SetNetwork)]
+    assert len(at_once) <= 1
+    made = [*in_tasks, *(change for changes in at_once for change in changes)]
+    assert sorted(made, key=lambda change: change.slot) == [_FIRST, _FIRST, _SECOND]
 
 
 async def test_changes_that_have_to_wait_are_made_in_tasks(folder: Path) -> None:

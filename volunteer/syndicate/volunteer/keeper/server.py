@@ -125,7 +125,7 @@ class Connection(FrameProtocol):
         elif not self._is_volunteer and not isinstance(frame.request, Audit):
             raise frames.FrameError("the first request must be Sync, or Audit")
         if not isinstance(frame.request, SetNetwork):
-            self._change_networks()  # those before it
+            self._change_networks(at_once=False)  # those before it
         if _counts(frame.request):
             self._under_way += 1
         if self._under_way >= self._most_at_once:
@@ -137,18 +137,19 @@ class Connection(FrameProtocol):
 
     def read(self) -> None:
         """See FrameProtocol."""
-        self._change_networks()
+        self._change_networks(at_once=True)
 
-    def _change_networks(self) -> None:
+    def _change_networks(self, at_once: bool) -> None:
         """Have the networks changed as this read asks: at once where nothing is before that, else in tasks.
 
-        Who asks for a cut waits for every step, and a task takes several.
+        Who asks for a cut waits for every step, and a task takes several. But once in a read: each holds the
+        loop up.
         """
         if not self._changes:
             return
         changes, self._changes = self._changes, []
         replies = None
-        if self._under_way == len(changes):
+        if at_once and self._under_way == len(changes):
             try:
                 replies = self._server.at_once([request for _, request in changes])
             except Exception as error:  # noqa: BLE001 - this code's own: the keeper ends with it, as of a task

@@ -12,7 +12,8 @@ from importlib.util import find_spec, module_from_spec
 def alone(package: str) -> Iterator[None]:
     """Meanwhile modules of a package are imported, and its own `__init__` is not run.
 
-    Whoever imports the package afterwards has it whole.
+    Whoever imports the package afterwards has all that its `__init__` gives; modules that were imported here
+    are no attributes of it.
     """
     spec = None if package in sys.modules else find_spec(package)
     if spec is None:
