@@ -52,6 +52,8 @@ class ChaosControlStub:
                            effect happens once.
       DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
                            the same request_id.
+      CANCELLED            where the caller did not cancel it: the volunteer with the caller's socket was being stopped
+                           as the call came. Try again with the same request_id.
       ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
       INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
                            `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
@@ -236,6 +238,8 @@ class ChaosControlAsyncStub:
                            effect happens once.
       DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
                            the same request_id.
+      CANCELLED            where the caller did not cancel it: the volunteer with the caller's socket was being stopped
+                           as the call came. Try again with the same request_id.
       ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
       INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
                            `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
@@ -419,6 +423,8 @@ class ChaosControlServicer(metaclass=abc.ABCMeta):
                            effect happens once.
       DEADLINE_EXCEEDED    it is not known whether the effect holds (FAULT_UNDER_WAY, NO_ANSWER). Try again with
                            the same request_id.
+      CANCELLED            where the caller did not cancel it: the volunteer with the caller's socket was being stopped
+                           as the call came. Try again with the same request_id.
       ABORTED              the job was requeued while the call waited (ATTEMPT_ENDED). Stop.
       INTERNAL             the volunteer could not apply it (FAULT_FAILED); the text says why. Of what lasts
                            `call_id` has the call's first line in the ledger, for Heal. Without a reason: the
