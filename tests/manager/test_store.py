@@ -10,11 +10,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -162,6 +162,37 @@ async def test_a_group_larger_than_a_statement_is_one_transaction(
 
     assert durable.tickets == [1]
     assert [r.job_id for r in await restored(tmp_path) if isinstance(r, JobRecord)] == [*range(1, 104)]
+
+
+class Weighed:
+    """A connection that notes how long the values of each statement are."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.lengths: list[int] = []
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> None:
+        """As the connection's."""
+        self.lengths.append(sum(len(value) for value in values if isinstance(value, str)))
+        self.connection.execute(statement, values)
+
+
+async def test_no_statement_is_given_more_than_some_megabytes(tmp_path: Path) -> None:
+    """SQLite keeps what a prepared one was given last, and each of a thousand clients may say 64 kB."""
+    member = TaskRecord(1, 1, "master", Role.MASTER, "node-a", "b", 0, TaskState.RUNNING, "10.77.0.2", 1)
+    result = Result(Outcome.PASS, text="x" * (64 << 10))
+    said = [replace(member, task=f"client-{number}", result=result) for number in range(300)]
+    long = replace(member, task="client-300", result=replace(result, text="x" * (1 << 19)))
+    silent = [replace(member, task=f"slave-{number}") for number in range(128)]
+    saved: list[Record] = [job(1, JobState.RUNNING), *said, *silent, long]
+    async with opened(tmp_path) as (store, durable):
+        weighed = Weighed(store._raw)
+        store._raw = cast(sqlite3.Connection, weighed)
+        await durable.until(store.submit(saved))
+        await durable.until(store.submit([*silent, long]))
+
+    assert max(weighed.lengths) < 3 << 20
+    assert sorted(await restored(tmp_path), key=str) == sorted(saved, key=str)
 
 
 async def test_what_gathers_during_a_commit_is_one_group(tmp_path: Path) -> None:

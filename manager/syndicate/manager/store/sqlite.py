@@ -37,6 +37,8 @@ _WAL_PAGES: Final = 2000
 _PAGE_AND_FRAME: Final = 4096 + 24
 
 _STATEMENTS: Final = 256  # that stay prepared: of each table's about ten lengths, all that occur
+# Characters of the documents of one statement. SQLite keeps the values that a prepared one was given last.
+_LONGEST_PART: Final = 1 << 20
 
 # Rows are made by functions here, and have no circles.
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
@@ -372,9 +374,23 @@ def _saved(record: Record) -> Saved:
 def _parts(saved: list[Row]) -> Iterator[list[Row]]:
     """Rows for one statement each, of so few lengths that the statements of all of them stay prepared."""
     for first in range(0, len(saved), schema.MOST_ROWS):
-        part = saved[first : first + schema.MOST_ROWS]
-        # Up to a power of two; a row that is saved again is no other.
-        yield part + part[-1:] * ((1 << (len(part) - 1).bit_length()) - len(part))
+        yield from _short(saved[first : first + schema.MOST_ROWS])
+
+
+def _short(part: list[Row]) -> Iterator[list[Row]]:
+    if len(part) == 1:
+        yield part
+    elif sum(map(_length, part)) > _LONGEST_PART:
+        middle = len(part) // 2
+        yield from _short(part[:middle])
+        yield from _short(part[middle:])
+    else:
+        # Up to a power of two; a row that is saved again is no other. The shortest, since one may be long.
+        yield part + [min(part, key=_length)] * ((1 << (len(part) - 1).bit_length()) - len(part))
+
+
+def _length(row: Row) -> int:
+    return len(row[-1])
 
 
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: object) -> None:
