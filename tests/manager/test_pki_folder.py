@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from syndicate.manager import certs_command
 from syndicate.manager.pki import (
     BadInput,
     ClockOff,
@@ -357,6 +358,14 @@ def test_what_an_operator_does_is_written_down_with_it(at_work: Office) -> None:
     ]
     at_work.forget(deeds[:4])
     assert at_work.folder.register().deeds == deeds[4:]
+
+
+def test_a_login_name_that_is_no_text_is_written_down_as_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manager could not save it in its audit log, at no start until somebody mends the register."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", "j\udcfcrg")
+
+    assert certs_command._who() == "j\ufffdrg"
 
 
 def test_what_waits_for_the_audit_log_is_bounded() -> None:

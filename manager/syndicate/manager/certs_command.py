@@ -359,12 +359,12 @@ _COMMANDS: Final = {
 
 def _who() -> str:
     """The login name of whoever runs this; behind sudo, of the person."""
-    if os.geteuid() == 0 and (behind := os.environ.get("SUDO_USER")):
-        return behind
+    behind = os.environ.get("SUDO_USER") if os.geteuid() == 0 else None
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        name = behind or pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid {os.getuid()}"
+    return os.fsencode(name).decode(errors="replace")  # the audit log holds text
 
 
 def _become_owner(state_dir: Path) -> Path:
