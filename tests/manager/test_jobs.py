@@ -453,6 +453,20 @@ async def test_repeated_fields_are_bounded(manager: Running) -> None:
     assert [job.job_id for job in listed.jobs] == [job_id]
 
 
+async def test_the_store_is_not_asked_for_whom_there_cannot_be(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its prepared statements would keep a megabyte each of who calls with many filters."""
+
+    async def never(*_: object) -> list[object]:
+        raise AssertionError
+
+    monkeypatch.setattr(SqliteStore, "list_jobs", never)
+    request = scheduler.ListJobsRequest(owner="a" * 1_000_000)
+
+    assert not (await manager.scheduler.ListJobs(request, **manager.credentials)).jobs
+
+
 async def test_users_send_no_large_messages(manager: Running) -> None:
     """What is larger than 1 MiB is refused before it is read; an upload's chunks are smaller."""
     request = scheduler.ListJobsRequest(owner="a" * (1 << 20))
