@@ -29,8 +29,8 @@ class FrameProtocol(asyncio.Protocol):
         """Handle a frame; what is raised ends the connection. A FrameError is told to `malformed`."""
         raise NotImplementedError
 
-    def read(self) -> None:
-        """A read is over: what came whole was taken, or waits until `resume`."""
+    def read_ended(self) -> None:
+        """What one read brought was taken, as far as it was whole, or waits until `resume`."""
 
     def malformed(self, error: frames.FrameError) -> None:
         """What came is no frame; nothing that follows it is read."""
@@ -77,7 +77,7 @@ class FrameProtocol(asyncio.Protocol):
             self.took(frames.decode(data[prefix:]))
         except frames.FrameError as error:
             self._refuse(error)
-        self.read()
+        self.read_ended()
 
     def _split(self) -> None:
         buffer, prefix = self._buffer, frames.PREFIX_BYTES
@@ -91,7 +91,7 @@ class FrameProtocol(asyncio.Protocol):
                 self.took(frames.decode(body))
         except frames.FrameError as error:
             self._refuse(error)
-        self.read()
+        self.read_ended()
 
     def _refuse(self, error: frames.FrameError) -> None:
         # What follows a frame that is not understood cannot be trusted to be one.

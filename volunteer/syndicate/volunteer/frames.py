@@ -12,7 +12,6 @@ fields, names outside `[a-z0-9-]`, addresses that are not IPv4, numbers out of r
 from __future__ import annotations
 
 import json
-import re
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -26,12 +25,12 @@ from types import NoneType, UnionType
 from typing import Any, Final, cast, get_args, get_origin, get_type_hints
 
 from . import local
+from .frame_rules import FINITE, ID, MAX_INTEGER, NATURAL, RULES, SIZE, Rule
 
 _LENGTH: Final = struct.Struct(">I")
 _LENGTHS: Final = struct.Struct(">II")
 PREFIX_BYTES: Final = _LENGTH.size
 _MAX_ITEMS: Final = 65_536
-_MAX_INTEGER: Final = (1 << 63) - 1
 
 
 class FrameError(ValueError):
@@ -44,111 +43,6 @@ class FrameError(ValueError):
     def __init__(self, detail: str, number: int | None = None) -> None:
         super().__init__(detail)
         self.number = number
-
-
-# ---- what a field may hold ------------------------------------------------------------------------------
-
-_Rule = Callable[[Any], Any]  # true where the value may be
-
-
-def _matching(pattern: str) -> _Rule:
-    return re.compile(pattern).fullmatch
-
-
-def _between(low: int, high: int) -> _Rule:
-    return lambda number: low <= number <= high
-
-
-def _is_line(text: str) -> bool:
-    return len(text) <= 4096 and text.isprintable()
-
-
-def _is_name(text: str) -> bool:
-    return 0 < len(text) <= 255 and text.isprintable()
-
-
-def _is_barrier(text: str) -> bool:
-    return len(text) <= local.LONGEST_BARRIER and text.isprintable()
-
-
-_TASK_FORM: Final = r"master|(?:slave|client)-(?:0|[1-9][0-9]{0,5})"
-_BYTE_FORM: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_ADDRESS_FORM: Final = (
-    rf"(?:{_BYTE_FORM}\.){{3}}{_BYTE_FORM}"  # as the kernel writes it, so without zeros before
-)
-
-_ID: Final = _matching(r"[a-z0-9-]{1,63}")
-_CAPABILITY: Final = _matching(r"[a-z0-9_.-]{1,63}")
-_BOOT_ID: Final = _matching(r"[0-9a-f-]{1,36}")
-_TASK: Final = _matching(_TASK_FORM)
-_ADDRESS: Final = _matching(_ADDRESS_FORM)
-_ADDRESS_OR_ALL: Final = _matching(f"|{_ADDRESS_FORM}")
-_NATURAL: Final = _between(0, _MAX_INTEGER)
-_POSITIVE: Final = _between(1, _MAX_INTEGER)
-# What is no number, or is infinite, lies between no two.
-_PERCENT: Final = _between(0, 100)
-_MILLISECONDS: Final = _between(0, 600_000)
-_FINITE: Final = _between(-_MAX_INTEGER, _MAX_INTEGER)
-_ERROR: Final = _between(0, 255)
-_SIZE: Final = _between(0, local.MAX_FRAME_BYTES)
-
-# Fields that are narrower than their type; for tuples and dicts the rule is about each item or key.
-_RULES: Final[dict[str, _Rule]] = {
-    "TaskId.task": _TASK,
-    "TaskId.job_id": _POSITIVE,
-    "Member.task": _TASK,
-    "Member.address": _ADDRESS,
-    "Prepare.address": _ADDRESS,
-    "Prepare.prefix_length": _between(1, 32),
-    "Prepare.source": _matching(r"[0-9a-f]{64}"),
-    "Prepare.job_name": lambda text: len(text) <= 255 and text.isprintable(),
-    "Prepare.sync_server": _matching(f"|{_ADDRESS_FORM}:[0-9]{{1,5}}"),
-    "BarrierTask.task": _matching(f"{_TASK_FORM}|{_ADDRESS_FORM}"),
-    "BarrierRound.barrier": _is_barrier,
-    "BarrierRound.error": _ERROR,
-    "OpenBarrier.barrier": _is_barrier,
-    "OpenBarrier.remaining": _between(-_MAX_INTEGER, _MAX_INTEGER),
-    "OpenBarrier.missing": _TASK,
-    "BarriersTold.trouble": _is_line,
-    "Start.generation": _POSITIVE,
-    "Kill.generation": _POSITIVE,
-    "Revive.generation": _POSITIVE,
-    "ReadLog.generation": _POSITIVE,
-    "ReadLog.limit": _between(1, local.MAX_LOG_READ_BYTES),
-    "ReadDisk.limit": _between(1, local.MAX_LOG_READ_BYTES),
-    "NetworkState.cut": _ADDRESS,
-    "NetworkState.cut_out": _ADDRESS,
-    "NetworkState.cut_in": _ADDRESS,
-    "NetworkState.reset": _ADDRESS,
-    "LinkState.peer": _ADDRESS_OR_ALL,
-    "Degradation.loss_percent": _PERCENT,
-    "Degradation.delay_ms": _MILLISECONDS,
-    "Degradation.jitter_ms": _MILLISECONDS,
-    "Degradation.duplicate_percent": _PERCENT,
-    "Degradation.corrupt_percent": _PERCENT,
-    "Degradation.reorder_percent": _PERCENT,
-    "DropBarriers.barrier": _is_barrier,
-    "DropBarriers.id": _is_name,
-    "Signal.generation": _POSITIVE,
-    "Signal.number": _between(1, 64),
-    "Signal.id": _is_name,
-    "SlotInfo.address": _ADDRESS_OR_ALL,
-    "Synced.fixed_address": _ADDRESS_OR_ALL,
-    "Synced.network": _matching("fabric|host"),
-    "Synced.capabilities": _CAPABILITY,
-    "Synced.unsafe": _CAPABILITY,
-    "Synced.epochs": _ID,
-    "Incapability.capability": _CAPABILITY,
-    "Incapability.why": lambda text: len(text) <= local.MAX_WHY and text.isprintable(),
-    "Synced.boot_id": _BOOT_ID,
-    "Stamp.boot_id": _BOOT_ID,
-    "Exit.status": _between(0, 255),
-    "Exit.cause": _matching("|kill|release|lease|memory|host-memory"),
-    "Refused.detail": _is_line,
-    "DiskRead.missing": _is_line,
-    "Audited.in_use": _is_line,
-    "Audited.left": _is_line,
-}
 
 
 # ---- codecs ---------------------------------------------------------------------------------------------
@@ -164,8 +58,8 @@ _FromJson = Callable[[Any, BytesIO], Any]  # takes raw bytes from the file
 # What is done with a value: the type that it has to have, whether it may be None instead, its rule, then what
 # makes JSON of it, and whether that wants the list; or what makes a value of JSON that is none yet. Last is
 # the name of the field, for errors.
-_Writing = tuple[type, bool, _Rule | None, Callable[..., str], bool, str]
-_Reading = tuple[type, bool, _Rule | None, _FromJson | None, str]
+_Writing = tuple[type, bool, Rule | None, Callable[..., str], bool, str]
+_Reading = tuple[type, bool, Rule | None, _FromJson | None, str]
 _Codec = tuple[_Writing, _Reading]
 
 
@@ -217,7 +111,7 @@ def _too_many(where: str) -> FrameError:
     return FrameError(f"{where}: more than {_MAX_ITEMS} items")
 
 
-_USUAL: Final[dict[type, _Rule | None]] = {int: _NATURAL, str: _ID, float: _FINITE, bool: None}
+_USUAL: Final[dict[type, Rule | None]] = {int: NATURAL, str: ID, float: FINITE, bool: None}
 _TEXTS: Final[dict[type, Callable[[Any], str]]] = {
     int: str,
     float: repr,
@@ -226,7 +120,7 @@ _TEXTS: Final[dict[type, Callable[[Any], str]]] = {
 }
 
 
-def _scalar(kind: type, rule: _Rule | None, where: str) -> _Codec:
+def _scalar(kind: type, rule: Rule | None, where: str) -> _Codec:
     return ((kind, False, rule, _TEXTS[kind], False, where), (kind, False, rule, None, where))
 
 
@@ -253,7 +147,7 @@ def _raw_bytes(where: str) -> _Codec:
             raise FrameError(f"{where}: the frame holds fewer bytes than it says")
         return found
 
-    return ((bytes, False, None, to_json, True, where), (int, False, _SIZE, from_json, where))
+    return ((bytes, False, None, to_json, True, where), (int, False, SIZE, from_json, where))
 
 
 def _sequence(item: _Codec, where: str) -> _Codec:
@@ -305,7 +199,7 @@ def _optional(inner: _Codec) -> _Codec:
 def _record(owner: type) -> tuple[_ToJson, _FromJson]:
     hints, expected = get_type_hints(owner), tuple(field.name for field in fields(owner))
     wheres = {name: f"{owner.__name__}.{name}" for name in expected}
-    codecs = [_codec_of(hints[name], _RULES.get(where), where) for name, where in wheres.items()]
+    codecs = [_codec_of(hints[name], RULES.get(where), where) for name, where in wheres.items()]
     writing, reading = [write for write, _ in codecs], [read for _, read in codecs]
     # A getter of one name would give no tuple; all records but those without fields have several.
     values_of = attrgetter(*expected) if expected else lambda value: ()
@@ -339,7 +233,7 @@ def _sorted_out(pairs: _Pairs, expected: tuple[str, ...], owner: str) -> tuple[A
     return tuple(found[name] for name in expected)
 
 
-def _codec_of(hint: Any, rule: _Rule | None, where: str) -> _Codec:
+def _codec_of(hint: Any, rule: Rule | None, where: str) -> _Codec:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is bytes:
         return _raw_bytes(where)
@@ -429,7 +323,7 @@ def decode(body: bytes) -> local.Frame:
     pairs = _parsed(body[PREFIX_BYTES:end])
     head = dict(pairs)
     number = head.get("number")
-    known = number if type(number) is int and 0 <= number <= _MAX_INTEGER else None
+    known = number if type(number) is int and 0 <= number <= MAX_INTEGER else None
     try:
         name, given = head.get("kind"), head.get("value")
         kind = _KINDS_BY_NAME.get(name) if type(name) is str else None

@@ -58,6 +58,7 @@ from .limits import CONTROLLERS, Limiter, pass_on, place_version_1
 from .log import Log
 from .network import FabricNetwork, HostNetwork, Network, NetworkError
 from .pack import PackBounds
+from .places import Places
 from .pump import Pump
 from .sandbox import Programs
 from .seccomp import open_filter
@@ -66,7 +67,6 @@ from .skeleton import build
 from .slots import Slot
 from .sync_processes import SyncProcesses
 from .together import Together
-from .trees import remove_tree
 from .trials import OK
 from .undertaker import Undertaker
 from .unpack import Layouts
@@ -74,45 +74,6 @@ from .view import View
 
 _UNSAFE_SECONDS = 60.0
 _HELD_SECONDS = 10.0  # between looks at what the log held back
-
-
-class Places:
-    """Every folder of an instance, by exact name."""
-
-    def __init__(self, settings: Config) -> None:
-        self.run = settings.run_dir
-        self.socket = self.run / "keeper.sock"
-        self.sockets = self.run / "slots"
-        self.used = self.run / "used"  # outlives the keeper: the machine is no fresher for its restart
-        self.state = settings.state_dir
-        self.skeleton = self.state / "skeleton"
-        self.views = self.state / "views"
-        self.slots = self.state / "slots"
-        self.sync_root = self.state / "sync-root"
-        self.lock = self.state / "lock"
-        self.cgroup_name = f"syndicate-{settings.instance}"
-
-    def make(self, volunteer_uid: int, volunteer_gid: int, slots: int) -> None:
-        """Make the standing folders anew; raises OSError."""
-        self.remove()
-        self.run.mkdir(parents=True, exist_ok=True)
-        os.chown(self.run, 0, volunteer_gid)
-        self.run.chmod(0o750)  # nobody else may pass to the sockets
-        for folder in (self.sockets, self.slots, self.sync_root):
-            folder.mkdir()
-        for number in range(slots):
-            folder = self.sockets / str(number)
-            folder.mkdir()
-            # Its tasks, of other uids, pass through it inside their sandbox.
-            folder.chmod(0o755)
-            os.chown(folder, volunteer_uid, volunteer_gid)
-
-    def remove(self) -> None:
-        """Remove all but the state folder itself, its lock and its epochs."""
-        for folder in (self.sockets, self.skeleton, self.views, self.slots, self.sync_root):
-            if folder.exists():
-                remove_tree(folder)
-        self.socket.unlink(missing_ok=True)
 
 
 class Keeper:
@@ -402,7 +363,7 @@ class Keeper:
                 assert_never(request)
 
     def answer_at_once(self, requests: Sequence[SetNetwork]) -> list[Reply] | None:
-        """`answer` of changes that wait for nobody; None, with nothing done, where one would wait."""
+        """`answer` of changes that wait for nobody; None, with no network changed, where one would wait."""
         if self._closing:
             return None
         began = self._clock.now_ns()

@@ -135,7 +135,7 @@ class Connection(FrameProtocol):
         else:
             self._tasks.create_task(self._handle(frame.number, frame.request))
 
-    def read(self) -> None:
+    def read_ended(self) -> None:
         """See FrameProtocol."""
         self._change_networks(at_once=True)
 
