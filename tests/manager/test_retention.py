@@ -16,7 +16,7 @@ from syndicate.manager.retention import Keep, Parts, keep_newest
 from syndicate.manager.rpc import Shelves
 from syndicate.manager.store import SqliteStore, removal
 
-from tests.manager.test_store import AT, WAIT_S, job, opened
+from tests.manager.stored import AT, WAIT_S, job, opened
 
 PARTS = ("logs", "disks", "histories")
 
