@@ -100,9 +100,9 @@ class LinkEdges:
 class _Patience:
     """Tells of a push that takes too long; a timer for each would be made in vain, right before its bytes."""
 
-    def __init__(self, seconds: float, over: Callable[[], None]) -> None:
+    def __init__(self, seconds: float, lost: Callable[[], None]) -> None:
         self._seconds = seconds
-        self._over = over
+        self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None  # of this push, or of an earlier one
         self._until: float | None = None
@@ -117,6 +117,12 @@ class _Patience:
         """It has ended."""
         self._until = None
 
+    def over(self) -> None:
+        """Nothing is pushed any more."""
+        self._until = None
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _look(self) -> None:
         self._timer = None
         if self._until is None:
@@ -124,7 +130,7 @@ class _Patience:
         if self._loop.time() < self._until:  # it began since
             self._timer = self._loop.call_at(self._until, self._look)
         else:
-            self._over()
+            self._lost()
 
 
 class ManagerLink:
@@ -325,7 +331,7 @@ class ManagerLink:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the stream has ended; the reader tells how
         finally:
-            patience.end()
+            patience.over()
 
     # ---- what the manager says --------------------------------------------------------------------------
 
