@@ -6,7 +6,7 @@ import signal
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.support.no_skips"]
+pytest_plugins = ["tests.support.no_skips", "tests.support.signals_kept"]
 
 # A busy machine may stand still in the midst of an example, which a deadline for each would take for a fault.
 settings.register_profile("no deadlines", deadline=None)

@@ -1,4 +1,4 @@
-"""What lands is tested whole: `.ci/run`, the bounds of time, and no test that is skipped."""
+"""What lands is tested whole: `.ci/run`, bounds of time, no test skipped, no signal left behind."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ SKIPS = {
     "imperative": "import pytest\ndef test_it(): pytest.xfail('no kernel')\n",
 }
 
+LEFT = """\
+import asyncio, signal
+def test_asyncio(): asyncio.get_event_loop_policy().new_event_loop().add_signal_handler(signal.SIGINT, print)
+def test_handler(): signal.signal(signal.SIGTERM, lambda *_: None)
+def test_ignored(): signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def test_after():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+"""
+
+PLUGINS = ("tests.support.no_skips", "tests.support.signals_kept")
+
 SEEDED = "--randomly-seed=1 --hypothesis-seed=1"
 
 
@@ -38,7 +50,9 @@ def run_pytest(folder: Path, text: str, *words: str) -> subprocess.CompletedProc
     """Runs the tests of a module as this project's tests are run, but with no configuration of theirs."""
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "test_sample.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.support.no_skips", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    for plugin in PLUGINS:
+        command += ["-p", plugin]
     command += ["-c", str(folder / "pytest.ini"), *words, str(folder / "test_sample.py")]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
@@ -62,9 +76,16 @@ def test_a_test_that_passes_or_fails_is_told_as_it_is(tmp_path: Path) -> None:
     )
 
 
+def test_a_handler_of_a_signal_that_stays_behind_is_a_failure(tmp_path: Path) -> None:
+    """Of the test that left it, and of none behind it: what was there before is put back."""
+    done = run_pytest(tmp_path, LEFT, "-p", "no:randomly", "-W", "ignore")
+    assert done.returncode == 1 and "4 passed, 3 errors" in done.stdout.splitlines()[-1], done.stdout
+    assert done.stdout.count("handlers of signals stayed behind") >= 3
+
+
 def test_these_very_tests_are_held_to_it(pytestconfig: pytest.Config) -> None:
-    """The plugin is loaded for all of them."""
-    assert pytestconfig.pluginmanager.has_plugin("tests.support.no_skips")
+    """The plugins are loaded for all of them."""
+    assert all(pytestconfig.pluginmanager.has_plugin(plugin) for plugin in PLUGINS)
 
 
 def test_a_session_past_its_time_fails(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ from .watching import Watching
 
 _CHAOS: Final = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"].full_name
 _REGISTRY: Final = registry_pb2.DESCRIPTOR.services_by_name["Registry"].full_name
+_STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger()
 
@@ -107,6 +108,7 @@ async def serve(
         await store.close()
         files.shutdown()
         checks.shutdown()
+        _off_signals()
 
 
 async def _serve(
@@ -274,9 +276,16 @@ def _on_signals() -> asyncio.Future[None]:
         if not stop.done():
             stop.set_result(None)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOPPING:
         loop.add_signal_handler(number, on_signal)
     return stop
+
+
+def _off_signals() -> None:
+    # uvloop's close leaves the handlers of its loop behind: the process would be deaf to Ctrl-C from then on.
+    loop = asyncio.get_running_loop()
+    for number in _STOPPING:
+        loop.remove_signal_handler(number)
 
 
 def _raise_open_files() -> None:
