@@ -66,9 +66,9 @@ os.execlp("sleep", "sleep", "1000")
 # Each time round it takes a page more: what is deleted makes room for as much, and would do for ever.
 _POURS = """
 import os
-print("up", flush=True)
-top = 8 << 20
 with open("mine", "wb", buffering=0) as file:
+    print("up", flush=True)
+    top = 8 << 20
     try:
         while top < 24 << 20:
             file.write(bytes(1 << 12))
