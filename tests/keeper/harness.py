@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from syndicate.volunteer.keeper.cgroups import find_mount
+from syndicate.volunteer.keeper.settings import load
 from syndicate.volunteer.keeper_client import KeeperClient
 from syndicate.volunteer.local import (
     Audit,
@@ -47,6 +48,11 @@ from syndicate.volunteer.local import (
 )
 
 CLUSTER = "c1"
+_SERVES = """
+import sys
+from syndicate.volunteer.keeper import serve
+sys.exit(serve.main(sys.argv[1:]))
+"""
 SECONDS = 60.0  # for what happens at once on a quiet machine; a deadline that is not met costs nothing
 MEMBERS = (
     Member("master", Role.MASTER, "10.88.0.1"),
@@ -131,7 +137,14 @@ class KeeperProcess:
 
     def start(self, prefix: Sequence[str] = ()) -> str:
         """Start it and wait for its line."""
-        command = [*prefix, sys.executable, "-m", "syndicate.volunteer.keeper", *self.arguments()]
+        return self._run([*prefix, sys.executable, "-m", "syndicate.volunteer.keeper", *self.arguments()])
+
+    def start_changed(self, change: str) -> str:
+        """As `start`, after these lines of Python have changed what it is made of."""
+        config = load(self.arguments()).settled(())
+        return self._run([sys.executable, "-P", "-c", f"{change}\n{_SERVES}", config.encode()])
+
+    def _run(self, command: Sequence[str]) -> str:
         with self.errors.open("a") as errors:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert self.process.stdout is not None

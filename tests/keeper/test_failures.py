@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +18,6 @@ from syndicate.volunteer.keeper.cgroups import Cgroup
 from syndicate.volunteer.keeper.errors import KeeperError
 from syndicate.volunteer.keeper.process import Process
 from syndicate.volunteer.keeper.sandbox import Layout, Orders, Programs, Unpacker
-from syndicate.volunteer.keeper.settings import load
 from syndicate.volunteer.keeper.trees import remove_tree
 from syndicate.volunteer.local import WHOLE, ErrorCode, Release, Revive, SetNetwork
 
@@ -36,15 +34,12 @@ print("up", flush=True)
 os.execlp("sleep", "sleep", "1000")
 """
 _BROKEN = """
-import sys
-from syndicate.volunteer.keeper import serve
 from syndicate.volunteer.keeper.slots import Slot
 
 async def broken(self, request):
     raise RuntimeError("a broken invariant")
 
 Slot.suffer = broken
-sys.exit(serve.main(sys.argv[1:]))
 """
 
 
@@ -99,20 +94,10 @@ def _launcher_of(pid: int) -> int:
     )
 
 
-def _start_broken(keeper: KeeperProcess) -> subprocess.Popen[str]:
-    config = load(keeper.arguments()).settled(())
-    command = [sys.executable, "-P", "-c", _BROKEN, config.encode()]
-    with keeper.errors.open("a") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("ready ")
-    return process
-
-
 async def test_broken_invariant_ends_the_keeper(own: KeeperProcess) -> None:
     """An exception that nobody expects ends the keeper soon, loudly, and with its tasks."""
-    own.process = _start_broken(own)
-    assert own.process.stdout is not None
+    own.start_changed(_BROKEN)
+    assert own.process is not None and own.process.stdout is not None
     async with linked(own, release=False) as link:
         task = link.task(_WAITS)
         await task.begin()
