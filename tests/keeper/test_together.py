@@ -6,18 +6,37 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from keeper.harness import SECONDS, KeeperProcess, linked, makefile, network_instance
 from syndicate.volunteer.keeper.errors import KeeperError
+from syndicate.volunteer.keeper.ground import Ground
 from syndicate.volunteer.keeper.network import Network, NetworkError, SlotNetwork
+from syndicate.volunteer.keeper.ordeal import Ordeal
+from syndicate.volunteer.keeper.runs import Runs
 from syndicate.volunteer.keeper.together import Together
 from syndicate.volunteer.keeper.worker import Worker
 from syndicate.volunteer.local import WHOLE, Kill, NetworkState, Release, Role, SetNetwork, TaskId
 
 _CUT = NetworkState(cut=("10.88.0.9",))
+_TASK = TaskId("c1", 7, 1, "master")
 _THREE = [(cast(SlotNetwork, f"slot-{number}"), _CUT) for number in range(3)]
+# A fabric whose kernel takes a change and does not say so, while a file is there.
+_UNSURE = """
+import os
+from syndicate.volunteer.keeper.network import FabricNetwork, NetworkError
+
+set_states = FabricNetwork.set_states
+
+def unsure(self, changes):
+    set_states(self, changes)
+    if os.path.exists({path!r}):
+        raise NetworkError("the kernel does not answer", 5)
+
+FabricNetwork.set_states = unsure
+"""
 _SOURCE = {"Makefile": makefile("@exec sleep 1000") + "slave:\n\t@exec sleep 1000\n"}
 
 
@@ -107,6 +126,34 @@ def test_what_is_not_brief_is_left_alone_by_who_does_not_wait() -> None:
     assert kernel.asked == []
 
 
+@pytest.fixture
+def ordeal(workers: list[Worker]) -> Ordeal:
+    """Of a slot whose network takes everything."""
+    ground = SimpleNamespace(network=cast(SlotNetwork, "slot-0"))
+    networks = Together(cast(Network, Kernel(brief=True)))
+    return Ordeal(workers[0], cast(Ground, ground), cast(Runs, None), networks)
+
+
+async def test_a_change_that_is_only_thought_of_leaves_all_as_it_was(ordeal: Ordeal) -> None:
+    """Whose network it would be is asked before it is known whether it is made at once."""
+    asked = SetNetwork(0, _TASK, _CUT)
+    assert not (await ordeal.undergo(asked)).already
+
+    assert ordeal.network_for(WHOLE) is not None
+
+    assert (await ordeal.undergo(asked)).already
+
+
+async def test_after_a_change_that_failed_nothing_is_taken_for_granted(ordeal: Ordeal) -> None:
+    """The kernel may have taken it all the same: what held is made again."""
+    asked = SetNetwork(0, _TASK, _CUT)
+    await ordeal.undergo(asked)
+
+    ordeal.doubt_network()
+
+    assert not (await ordeal.undergo(asked)).already
+
+
 async def test_one_that_is_refused_stops_no_other(workers: list[Worker]) -> None:
     """Each is made by itself then, and has its own answer."""
     kernel = Kernel(refused=["slot-1"])
@@ -181,3 +228,26 @@ async def test_requests_that_come_together_keep_their_slots_order(own: KeeperPro
     told = [getattr(reply, "already", type(reply).__name__) for reply in replies]
     assert told == [False, "Refused", False, False, True, False, False]
     assert suffered == WHOLE
+
+
+async def test_what_held_before_a_change_that_failed_is_made_again(folder: Path) -> None:
+    """It was asked for at once, and it is not known what the kernel made of it."""
+    hindrance = folder / "hindrance"
+    keeper = KeeperProcess(folder, network_instance()[::-1], slots=1)
+    keeper.start_changed(_UNSURE.format(path=str(hindrance)))
+    try:
+        async with linked(keeper) as link:
+            task = link.task(_SOURCE)
+            await task.begin()
+            cut, heal = SetNetwork(0, task.id, _CUT), SetNetwork(0, task.id, WHOLE)
+            await link.do(cut)
+            hindrance.touch()
+            await link.refused(heal)
+            hindrance.unlink()
+
+            again = await link.do(cut)
+            repeated = await link.do(cut)
+    finally:
+        keeper.stop()
+
+    assert (again.already, repeated.already) == (False, True)

@@ -363,7 +363,7 @@ class Keeper:
                 assert_never(request)
 
     def answer_at_once(self, requests: Sequence[SetNetwork]) -> list[Reply] | None:
-        """`answer` of changes that wait for nobody; None, with no network changed, where one would wait."""
+        """`answer` of changes that wait for nobody; None, with nothing done, where one would wait."""
         if self._closing:
             return None
         began = self._clock.now_ns()
@@ -373,7 +373,7 @@ class Keeper:
             if request.slot >= len(self._slots) or request.slot in slots:  # a slot has one state
                 return None
             slot = slots[request.slot] = self._slots[request.slot]
-            network = slot.change_at_once(request)
+            network = slot.network_at_once(request)
             if network is None:
                 return None
             states.append((network, request.network))

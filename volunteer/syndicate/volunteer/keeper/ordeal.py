@@ -67,21 +67,25 @@ class Ordeal:
             case Signal():
                 return await self._signal(request)
 
-    def change_network(self, wanted: NetworkState) -> SlotNetwork | None:
-        """The network, which is to be changed to this, and then noted; None if it is known to suffer this."""
+    def network_for(self, wanted: NetworkState) -> SlotNetwork | None:
+        """The network, if it has to be changed to suffer this; None if it is known to do so."""
         if self._network_is_sure and wanted == self.network:
             return None
-        self._network_is_sure = False  # an error may come after the kernel took it
         return self._ground.network
+
+    def doubt_network(self) -> None:
+        """A change of it has begun, or failed: an error may come after the kernel took it."""
+        self._network_is_sure = False
 
     def note_network(self, state: NetworkState) -> None:
         """The network was changed, and suffers this."""
         self.network, self._network_is_sure = state, True
 
     async def _set_network(self, wanted: NetworkState) -> Undergone:
-        network = self.change_network(wanted)
+        network = self.network_for(wanted)
         if network is None:
             return Undergone(already=True)
+        self.doubt_network()  # now: the request may be given up while it is waited for
         await self._networks.set_state(self._worker, network, wanted)
         self.note_network(wanted)
         return Undergone(already=False)

@@ -277,16 +277,21 @@ class Slot:
             done = self._done(began)
             return Done(done.at, done.took_ns, undergone.processes, undergone.already)
 
-    def change_at_once(self, request: SetNetwork) -> SlotNetwork | None:
-        """The network, if nothing is before its change; None if `suffer` would wait, refuse or do nothing."""
+    def network_at_once(self, request: SetNetwork) -> SlotNetwork | None:
+        """The network, if nothing is before its change; None if `suffer` would wait, refuse or do nothing.
+
+        Nothing is noted: the change may yet be left to `suffer`. Who makes it calls `changed` in the same
+        turn of the loop.
+        """
         held = self._request
         if held is None or held.task != request.task or self._closing or self._order.locked():
             return None
-        return self._ordeal.change_network(request.network)
+        return self._ordeal.network_for(request.network)
 
     def changed(self, request: SetNetwork, refusal: KeeperError | None, began: int) -> Reply:
         """The answer to what was to be changed at once."""
         if refusal is not None:
+            self._ordeal.doubt_network()
             return refusal.refused()
         self._ordeal.note_network(request.network)
         return self._done(began)
