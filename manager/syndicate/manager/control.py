@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +51,11 @@ class Control:
         with _reachable(self._folder) as path:
             listening.bind(path)
         (self._folder / _NAME).chmod(0o600)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listening)
+        if sys.version_info >= (3, 13):
+            # The loop would look where it was bound; the number in that path may be another file's by now.
+            self._server = await asyncio.start_unix_server(self._serve, sock=listening, cleanup_socket=False)
+        else:
+            self._server = await asyncio.start_unix_server(self._serve, sock=listening)
 
     async def close(self) -> None:
         """Serve no more."""
