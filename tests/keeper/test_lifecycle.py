@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 from keeper.harness import KeeperProcess, Link, linked, makefile, tarball
-from keeper.ordeals import SLOW
+from keeper.ordeals import SLOW, begin, pids_of
 from syndicate.volunteer.local import (
     WHOLE,
     ErrorCode,
@@ -45,7 +48,18 @@ while True:
     except TimeoutError:
         print("timed out", flush=True)
 """
+_UNTIL_TOLD = """
+import signal
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+print(0, flush=True)
+signal.sigwait({signal.SIGUSR1})
+"""
 _WAITS = {"Makefile": makefile("@echo up; exec sleep 1000")}
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 async def test_own_exit_status_is_kept(link: Link) -> None:
@@ -275,9 +289,12 @@ async def test_lease_of_another_cluster_does_not_matter(link: Link) -> None:
 async def test_exit_is_whole_after_the_volunteer_went(keeper: KeeperProcess) -> None:
     """A volunteer that comes back finds the exit status and all output of what ended without it."""
     async with linked(keeper, release=False) as first:
-        task = first.task({"Makefile": makefile("@sleep 0.3; seq 20000; exit 7")})
-        await task.begin()
+        recipe = "@python3 it.py; seq 20000; exit 7"
+        task = first.task({"Makefile": makefile(recipe), "it.py": _UNTIL_TOLD})
+        await begin(task, "0")
 
+    (waits,) = (pid for pid in pids_of(keeper) if _name(pid) == "python3")
+    os.kill(waits, signal.SIGUSR1)
     async with linked(keeper) as link:
         task.link = link
         if (await link.sync()).slots[0].state is not SlotState.ENDED:
@@ -289,7 +306,7 @@ async def test_exit_is_whole_after_the_volunteer_went(keeper: KeeperProcess) -> 
     assert record is not None
     assert record.status == 2
     assert record.log_bytes == len(output)
-    assert output.splitlines()[:20000] == [str(number) for number in range(1, 20001)]
+    assert output.splitlines()[:20001] == [str(number) for number in range(20001)]
 
 
 async def test_log_is_bounded_and_drops_are_told(link: Link) -> None:

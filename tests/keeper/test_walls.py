@@ -187,9 +187,12 @@ for folder in ("/", "/tmp", "/var-own", "/dev/shm", "/bin", "/etc"):
     open(os.path.join(folder, "syn-left"), "w").write("left")
 print(libc.shmget(4711, 4096, 0o1600) >= 0, libc.semget(4712, 1, 0o1600) >= 0, libc.msgget(4713, 0o1600) >= 0)
 os.mkfifo("/tmp/syn-pipe")
+reader, writer = os.pipe()
 if os.fork() == 0:
     os.setsid()
     os.execlp("sleep", "sleep", "4321")
+os.close(writer)
+os.read(reader, 1)  # closed by the exec
 print("up", flush=True)
 """
 _FINDS = """
@@ -206,7 +209,7 @@ print([pid for pid in os.listdir("/proc") if pid.isdigit() and "4321" in open(f"
 
 async def test_one_jobs_rest_never_meets_the_next(link: Link) -> None:
     """Files, pipes, System V's memory, semaphores and queues, processes: the next on the slot has none."""
-    leaves = link.task({"Makefile": makefile("@python3 /program.py; sleep 1"), "program.py": _LEAVES})
+    leaves = link.task({"Makefile": makefile("@python3 /program.py"), "program.py": _LEAVES})
     _, made = await leaves.run()
     assert made.split() == ["True", "True", "True", "up"]
     await leaves.release()

@@ -100,7 +100,10 @@ async def test_a_volunteer_waits_for_its_manager(world: Bench) -> None:
     with structlog.testing.capture_logs() as told:
         await world.start()
         await eventually(lambda: any(line["event"] == "link.down" for line in told))
-        await asyncio.sleep(0.3)
+        assert world.app is not None
+        (link,) = world.app._links.values()
+        tried = link.attempts
+        await eventually(lambda: link.attempts >= tried + 3)
         world.manager.port = port
         await world.manager.open()
         await world.manager.attached()
