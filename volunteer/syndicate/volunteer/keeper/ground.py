@@ -1,6 +1,6 @@
 """A task on one slot: its source laid out, generation after generation, and taken away again.
 
-All of it is blocking work. Used in the slot's worker thread only, but for `network` and `bury`.
+All of it is blocking work. Used in the slot's worker thread only, but for `occupied`, `network` and `bury`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Ground:
 
     @property
     def occupied(self) -> bool:
-        """Whether a task is on it, or being laid onto it."""
+        """Whether a task is on it, or being laid onto it; from any thread. Not so from `clear` on."""
         return self._request is not None
 
     @property

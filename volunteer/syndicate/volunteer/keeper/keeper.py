@@ -60,6 +60,7 @@ from .network import FabricNetwork, HostNetwork, Network, NetworkError
 from .pack import PackBounds
 from .places import Places
 from .pump import Pump
+from .runs import expected
 from .sandbox import Programs
 from .seccomp import open_filter
 from .server import Server
@@ -336,7 +337,8 @@ class Keeper:
             case Renew():
                 return self._renew(request)
             case Audit():
-                return await self._audit()
+                with expected():
+                    return await self._audit()
             case Reboot():
                 return await self._reboot()
             case Prepare():

@@ -81,8 +81,9 @@ class _Records:
             os.close(source)
 
     def close(self) -> None:
+        """Nothing is left of it. Idempotent; raises OSError."""
         self.seal()
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -240,10 +241,8 @@ class LogStore:
             yield from self._tail_file.read(max(offset, self._tail_start), self._boot_id)
 
     def close(self) -> None:
-        """Remove the files. Idempotent."""
+        """Remove the files. Idempotent; raises OSError, and is to be called again then."""
         with self._lock:
-            if self._closed:
-                return
             self._ended = self._closed = True
             self._ring.clear()
             self._head.close()

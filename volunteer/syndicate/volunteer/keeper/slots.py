@@ -113,6 +113,14 @@ class Slot:
             raise KeeperError(ErrorCode.WRONG_TASK, f"slot {self.number} {held}, not {_named(task)}")
         return self._request
 
+    def _require_whole(self, task: TaskId) -> Prepare:
+        """`_require`, and all of the task is there: after a Release that failed some of it may be gone."""
+        held = self._require(task)
+        if not self._ground.occupied:
+            half = f"slot {self.number} is released by half: a release of {_named(task)} failed"
+            raise KeeperError(ErrorCode.WRONG_STATE, half)
+        return held
+
     def _require_lease(self, cluster: str) -> None:
         if not self._company.leases.holds(cluster):
             raise KeeperError(ErrorCode.WRONG_STATE, f"there is no lease for {cluster}")
@@ -154,7 +162,7 @@ class Slot:
         async with self._turn():
             self._company.epochs.admit(request.task.cluster_id, request.epoch)
             if self._request is not None:
-                self._require(request.task)
+                self._require_whole(request.task)
                 return _again(self._prepared)
             self._require_lease(request.task.cluster_id)
             try:
@@ -219,7 +227,7 @@ class Slot:
         """See local.Revive."""
         began = self._company.clock.now_ns()
         async with self._in_order():
-            held = self._require(request.task)
+            held = self._require_whole(request.task)
             current = self._runs.current
             if request.generation == current.number and current.answer is not None and current.number > 1:
                 return _again(current.answer)
@@ -271,7 +279,7 @@ class Slot:
         began = self._company.clock.now_ns()
         async with self._order:  # `_turn` without a generator: who asks for a cut waits for every step
             self._require_open()
-            self._require(request.task)
+            self._require_whole(request.task)
             with expected():
                 undergone = await self._ordeal.undergo(request)
             done = self._done(began)
@@ -283,8 +291,11 @@ class Slot:
         Nothing is noted: the change may yet be left to `suffer`. Who makes it calls `changed` in the same
         turn of the loop.
         """
-        held = self._request
-        if held is None or held.task != request.task or self._closing or self._order.locked():
+        if self._closing or self._order.locked():
+            return None
+        try:
+            self._require_whole(request.task)
+        except KeeperError:
             return None
         return self._ordeal.network_for(request.network)
 
@@ -324,12 +335,13 @@ class Slot:
         if generation is None:
             raise KeeperError(ErrorCode.WRONG_STATE, f"there was no generation {request.generation}")
         await self._runs.settle(generation)  # its output is whole then
-        return await asyncio.to_thread(generation.store.read, request.offset, request.limit)
+        with expected():
+            return await asyncio.to_thread(generation.store.read, request.offset, request.limit)
 
     async def read_disk(self, request: ReadDisk) -> DiskRead:
         """See local.ReadDisk; a kill, a release and a new connection end it."""
         async with self._in_order():
-            held = self._require(request.task)
+            held = self._require_whole(request.task)
             generation = self._runs.current
             if self._state is not SlotState.ENDED or generation.emptied_at is None:
                 raise KeeperError(

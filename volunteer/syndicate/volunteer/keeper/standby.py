@@ -36,6 +36,7 @@ class Standby:
         skeleton: Path,
     ) -> None:
         self.network: SlotNetwork | None = None
+        self._closing: SlotNetwork | None = None  # while it is not known to be gone
         self.disk: Disk | None = None
         self.box: Box | None = None  # of generation 1, not yet handed out
         # Of the slot, once it has mounts of its own; the keeper's before.
@@ -66,6 +67,7 @@ class Standby:
             self._settle()
             if self.box is not None and (self._spent or self.box.process.reap() is not None):
                 self.drop_sandbox()
+            self._end_closing()
             if self.network is None:
                 self.network = self._networks.make_slot(f"slot-{self._slot}")
             if self.box is None:
@@ -161,10 +163,19 @@ class Standby:
         return remains
 
     def close_network(self) -> None:
-        """The slot has no network; raises NetworkError."""
+        """The slot has no network; raises NetworkError, and is to be called again then.
+
+        What cannot be closed is no network either: its namespace is gone, and what is started without one is
+        in the host's.
+        """
         if self.network is not None:
-            self.network.close()
-            self.network = None
+            self._closing, self.network = self.network, None
+        self._end_closing()
+
+    def _end_closing(self) -> None:
+        if self._closing is not None:
+            self._closing.close()
+            self._closing = None
 
     def empty_view(self) -> None:
         """Nothing is in the slot's view; raises OSError."""

@@ -13,6 +13,7 @@ in memory, once in the file and, while it is used, once in the page cache.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -107,6 +108,8 @@ class Volume:
     def lose(self) -> None:
         """The power fails. Nobody can use it until `mount_again`. Idempotent; raises OSError."""
         if not self.lost:
+            if self._root < 0:
+                raise OSError(errno.EBADF, "it is not mounted any more")
             fcntl.ioctl(self._root, _SHUTDOWN, _NO_FLUSH)
             self.lost = True
 

@@ -127,7 +127,11 @@ class DropBarriers:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """End all processes and leave nothing of the task: disk, network, logs. Answer: Done. Repeated: Done."""
+    """End all processes and leave nothing of the task: disk, network, logs. Answer: Done. Repeated: Done.
+
+    Where it failed some of the task may be gone, and the slot is the task's until it is released: what needs
+    disk or network is WRONG_STATE then.
+    """
 
     slot: int
     task: TaskId
