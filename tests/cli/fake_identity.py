@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -36,6 +37,8 @@ class FakeIdentity(scheduler_pb2_grpc.SchedulerServicer):
         """Secret to token id."""
         self.lines: list[scheduler.AuditLine] = []
         self.puts: list[scheduler.PutUsersRequest] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        """What somebody else does before the next change of a user or a team arrives."""
         self.lost_secrets = 0
         """So many answers with a secret get lost: the repeat is answered without it."""
         self.unavailable = 0
@@ -80,6 +83,7 @@ class FakeIdentity(scheduler_pb2_grpc.SchedulerServicer):
 
     def PutUsers(self, request: scheduler.PutUsersRequest, context: Any) -> Any:
         caller = self.users[self.enter(context, STAFF, ALL).user]
+        self.meanwhile()
         for user in request.users:
             there = self.users.get(user.name)
             if request.only_new and there is not None:
@@ -93,11 +97,12 @@ class FakeIdentity(scheduler_pb2_grpc.SchedulerServicer):
             refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "LAST_ADMIN", text)
         added = sum(user.name not in self.users for user in request.users)
         for user in request.users:
-            kept = scheduler.User()
+            kept, there = scheduler.User(), self.users.get(user.name)
             kept.CopyFrom(user)
-            kept.created_at.CopyFrom(
-                self.users[user.name].created_at if user.name in self.users else stamp(NOW_S)
-            )
+            if there is not None and request.HasField("update_mask"):
+                kept.CopyFrom(there)
+                request.update_mask.MergeMessage(user, kept, replace_message_field=True)
+            kept.created_at.CopyFrom(stamp(NOW_S) if there is None else there.created_at)
             self.users[user.name] = kept
             if user.team:
                 self.teams.setdefault(user.team, scheduler.Team(name=user.team))
@@ -112,9 +117,13 @@ class FakeIdentity(scheduler_pb2_grpc.SchedulerServicer):
 
     def PutTeam(self, request: scheduler.PutTeamRequest, context: Any) -> Any:
         self.enter(context, STAFF, ALL)
-        added = request.team.name not in self.teams
-        self.teams[request.team.name] = request.team
-        return scheduler.PutTeamResponse(added=added)
+        self.meanwhile()
+        there = self.teams.get(request.team.name)
+        if there is not None and request.HasField("update_mask"):
+            request.update_mask.MergeMessage(request.team, there, replace_message_field=True)
+        else:
+            self.teams[request.team.name] = request.team
+        return scheduler.PutTeamResponse(added=there is None)
 
     def ListTeams(self, request: scheduler.ListTeamsRequest, context: Any) -> Any:
         self.enter(context, STAFF)

@@ -110,6 +110,50 @@ def test_only_what_is_given_is_changed(ctl: Ctl, manager: FakeManager) -> None:
     assert ctl("user", "change", "nobody", "--role", "staff").code == 66
 
 
+def test_what_others_change_meanwhile_stays(ctl: Ctl, manager: FakeManager) -> None:
+    """Between reading and change: of a user, of one to be disabled, of a team. They are told as they are."""
+    manager.scheduler.add_user("eve", team="red")
+    red = manager.scheduler.teams["red"]
+    manager.scheduler.teams["blue"] = scheduler.Team(name="blue")
+
+    def other() -> None:
+        eve = manager.scheduler.users["eve"]
+        eve.disabled, eve.team, eve.quota.queued_jobs = True, "blue", 9
+        red.quota.machines = 8
+
+    manager.scheduler.meanwhile = other
+    said = ctl("user", "change", "eve", "--running-jobs", "1", "--role", "student").out
+    assert said == "user       eve changed: student, team blue, quota: running 1, queued 9\n"
+    eve = manager.scheduler.users["eve"]
+    assert (eve.disabled, eve.team, eve.quota) == (
+        True,
+        "blue",
+        scheduler.Quota(running_jobs=1, queued_jobs=9),
+    )
+
+    manager.scheduler.add_user("eve", STAFF, team="red")
+    assert ctl("user", "disable", "eve").code == 0
+    eve = manager.scheduler.users["eve"]
+    assert (eve.disabled, eve.team, eve.quota.queued_jobs) == (True, "blue", 9)
+
+    red.quota.Clear()
+    said = ctl("team", "add", "red", "--running-jobs", "2").out
+    assert said == "team       red changed, quota of all members together: running 2, machines 8\n"
+
+
+def test_what_is_given_is_sent_though_it_is_so(ctl: Ctl, manager: FakeManager) -> None:
+    """A role that was asked for holds, also where somebody takes it away meanwhile."""
+    manager.scheduler.add_user("eve", STAFF)
+
+    def other() -> None:
+        manager.scheduler.users["eve"].role = STUDENT
+
+    manager.scheduler.meanwhile = other
+    assert ctl("user", "change", "eve", "--role", "staff", "--machines", "3").code == 0
+    assert manager.scheduler.users["eve"].role == STAFF
+    assert list(manager.scheduler.puts[-1].update_mask.paths) == ["role", "quota.machines"]
+
+
 def test_users_are_disabled_and_enabled(ctl: Ctl, manager: FakeManager) -> None:
     """All that are named or none; a disabled one is told so when it calls."""
     secret = manager.scheduler.add_user("eve")

@@ -14,7 +14,7 @@ from syndicate.client_api import SchedulerClient, SchedulerError
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.cli.conftest import Ctl
-from tests.cli.fake_identity import STAFF
+from tests.cli.fake_identity import STAFF, STUDENT
 from tests.cli.fake_scheduler import FakeManager
 
 
@@ -65,6 +65,30 @@ def test_a_second_import_changes_what_differs(ctl: Ctl, manager: FakeManager, ro
     calls = len(manager.scheduler.puts)
     assert "0 new, 0 changed, 4 as they are" in ctl("user", "import", str(roster)).out
     assert len(manager.scheduler.puts) == calls
+
+
+@pytest.mark.parametrize("columns", [("name", "ann"), ("name,role,machines", "ann,student,4")])
+def test_a_roster_changes_what_it_has_columns_for(
+    ctl: Ctl, manager: FakeManager, tmp_path: Path, columns: tuple[str, str]
+) -> None:
+    """What somebody else does between reading and change stays, also where he adds one of its users."""
+    path = tmp_path / "r.csv"
+    header, ann = columns
+    path.write_text(f"{header}\n{ann}\n{ann.replace('ann', 'new')}\n")
+    manager.scheduler.add_user("ann", STAFF if header == "name" else STUDENT)
+
+    def other() -> None:
+        for name in ("ann", "new"):
+            manager.scheduler.add_user(name, STAFF, team="red")
+            manager.scheduler.users[name].disabled = True
+            manager.scheduler.users[name].quota.queued_jobs = 9
+
+    manager.scheduler.meanwhile = other
+    assert ctl("user", "import", str(path)).code == 0
+    for name in ("ann", "new"):
+        user = manager.scheduler.users[name]
+        assert (user.team, user.disabled, user.quota.queued_jobs) == ("red", True, 9)
+        assert (user.role, user.quota.machines) == ((STAFF, 0) if header == "name" else (STUDENT, 4))
 
 
 def test_a_dry_run_changes_nothing(ctl: Ctl, manager: FakeManager, roster: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import field_mask_pb2
 from syndicate.v1 import scheduler_pb2 as pb
 
 from tests.manager.conftest import Running, Start
@@ -79,6 +80,61 @@ async def test_lists_tell_the_bounds_that_hold(manager: Running) -> None:
         "tutor": none,
     }
     assert [(team.quota, team.in_force) for team in teams.teams] == [(pb.Quota(), none)]
+
+
+async def test_two_who_change_different_things_undo_nothing(manager: Running) -> None:
+    """One has read a user and changes its quota; meanwhile it was disabled, and stays so. A team likewise."""
+    await join(manager, "alice", team="red", quota=pb.Quota(machines=7))
+    listed = await manager.scheduler.ListUsers(pb.ListUsersRequest(name="alice"), **manager.credentials)
+    [read] = listed.users
+    disabled = pb.User(name="alice", disabled=True)  # who knows nothing else of it
+    read.quota.queued_jobs = 5
+    for user, path in ((disabled, "disabled"), (read, "quota.queued_jobs")):
+        request = pb.PutUsersRequest(
+            request_id=new_id(), users=[user], update_mask=field_mask_pb2.FieldMask(paths=[path])
+        )
+        answer = await manager.scheduler.PutUsers(request, **manager.credentials)
+        assert (answer.added, answer.changed) == (0, 1)
+    for quota, path in (
+        (pb.Quota(machines=3), "quota.machines"),
+        (pb.Quota(queued_jobs=4), "quota.queued_jobs"),
+    ):
+        wish = pb.PutTeamRequest(
+            request_id=new_id(),
+            team=pb.Team(name="red", quota=quota),
+            update_mask=field_mask_pb2.FieldMask(paths=[path]),
+        )
+        await manager.scheduler.PutTeam(wish, **manager.credentials)
+
+    [alice] = (
+        await manager.scheduler.ListUsers(pb.ListUsersRequest(name="alice"), **manager.credentials)
+    ).users
+    assert (alice.role, alice.team, alice.disabled) == (STUDENT, "red", True)
+    assert alice.quota == pb.Quota(machines=7, queued_jobs=5)
+    [red] = (await manager.scheduler.ListTeams(pb.ListTeamsRequest(), **manager.credentials)).teams
+    assert red.quota == pb.Quota(machines=3, queued_jobs=4)
+
+
+async def test_an_empty_mask_is_not_none(manager: Running) -> None:
+    """It changes nothing of those that are there; none at all, as older commands send, changes all."""
+    await join(manager, "alice", team="red")
+    wish = pb.PutUsersRequest(
+        request_id=new_id(),
+        users=[pb.User(name="alice", role=STAFF)],
+        update_mask=field_mask_pb2.FieldMask(),
+    )
+    assert (await manager.scheduler.PutUsers(wish, **manager.credentials)).changed == 0
+    wish.request_id = new_id()
+    wish.ClearField("update_mask")
+    assert (await manager.scheduler.PutUsers(wish, **manager.credentials)).changed == 1
+    wish = pb.PutUsersRequest(
+        request_id=new_id(),
+        users=[pb.User(name="alice", role=STUDENT)],
+        update_mask=field_mask_pb2.FieldMask(paths=["name"]),
+    )
+    with pytest.raises(ERROR) as refused:
+        await manager.scheduler.PutUsers(wish, **manager.credentials)
+    assert code_and_reason(refused.value) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")
 
 
 async def test_a_users_own_quota_and_use(manager: Running) -> None:

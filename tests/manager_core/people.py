@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from manager_core.harness import Cluster
 from syndicate.manager.core.access import Caller, Origin
+from syndicate.manager.core.masks import Mask
 from syndicate.manager.core.model import Quota, TokenScope, UserRole
 from syndicate.manager.core.records import TokenRecord
 from syndicate.manager.core.user_events import (
@@ -39,15 +41,24 @@ class People:
         self._requests += 1
         return f"r-{self._requests}"
 
-    def put(self, *wishes: UserWish, by: Caller = ADMIN, request_id: str = "", only_new: bool = False) -> Any:
+    def put(
+        self,
+        *wishes: UserWish,
+        by: Caller = ADMIN,
+        request_id: str = "",
+        only_new: bool = False,
+        fields: Iterable[str] | None = None,
+    ) -> Any:
         """PutUsers; the reply or the error."""
-        request_id = request_id or self.request_id()
-        return self.cluster.ask(lambda call: PutUsers(call, request_id, Origin(by, "::1"), wishes, only_new))
+        request_id, mask = request_id or self.request_id(), mask_of(fields)
+        return self.cluster.ask(
+            lambda call: PutUsers(call, request_id, Origin(by, "::1"), wishes, only_new, mask)
+        )
 
-    def team(self, name: str, quota: Quota, by: Caller = ADMIN) -> Any:
+    def team(self, name: str, quota: Quota, by: Caller = ADMIN, fields: Iterable[str] | None = None) -> Any:
         """PutTeam."""
-        request_id = self.request_id()
-        return self.cluster.ask(lambda call: PutTeam(call, request_id, Origin(by, "::1"), name, quota))
+        request_id, mask = self.request_id(), mask_of(fields)
+        return self.cluster.ask(lambda call: PutTeam(call, request_id, Origin(by, "::1"), name, quota, mask))
 
     def token(
         self,
@@ -79,6 +90,11 @@ class People:
         return self.cluster.ask(
             lambda call: PublishJob(call, request_id, Origin(TUTOR, "::1"), job_id, published, stored)
         )
+
+
+def mask_of(fields: Iterable[str] | None) -> Mask | None:
+    """The mask of these fields; None for none."""
+    return None if fields is None else Mask(fields)
 
 
 def student(name: str, team: str = "", quota: Quota | None = None, **fields: Any) -> UserWish:

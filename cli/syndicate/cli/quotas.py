@@ -41,10 +41,19 @@ class QuotaWish:
                 raise CliError(f"{option}: {error}", code=exit_codes.USAGE) from None
         return found
 
+    def fields(self) -> list[str]:
+        """What is given, as paths of a field mask. Raises CliError."""
+        return [field_of(name) for name in self.numbers()]
+
     def apply_to(self, quota: Quota) -> None:
         """Changes what is given. Raises CliError."""
         for name, number in self.numbers().items():
             setattr(quota, name, number)
+
+
+def field_of(column: str) -> str:
+    """A column of a roster as the path of its field in a user."""
+    return f"quota.{column}" if column in QUOTAS else column
 
 
 def quota_number(text: str) -> int:

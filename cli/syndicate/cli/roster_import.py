@@ -17,6 +17,7 @@ from pathlib import Path
 from syndicate.cli import exit_codes
 from syndicate.cli.failure import CliError
 from syndicate.cli.private_files import create_private
+from syndicate.cli.quotas import field_of
 from syndicate.cli.render import words
 from syndicate.cli.render.identity import quota_text
 from syndicate.cli.render.job_lines import labelled_text
@@ -52,6 +53,8 @@ class _Plan:
     """What a roster changes."""
 
     entries: Sequence[Entry]
+    fields: Sequence[str]
+    """What the roster has columns for: nothing else of those that are there changes."""
     new: Sequence[User]
     changed: Sequence[tuple[User, User]]
     """Each as it is, and as it will be."""
@@ -71,7 +74,7 @@ def import_roster(client: SchedulerClient, terminal: Terminal, wish: ImportWish)
     with _token_file(wish, terminal) as write:
         users = [*plan.new, *(after for _, after in plan.changed)]
         if users:
-            client.put_users(users, only_new=wish.only_new)
+            client.put_users(users, only_new=wish.only_new, fields=plan.fields)
         made = _make_tokens(client, plan, wish, write) if write is not None else []
     _tell(terminal, plan, wish, made)
     return exit_codes.OK
@@ -84,9 +87,9 @@ def _plan(client: SchedulerClient, entries: Sequence[Entry], wish: ImportWish) -
     new = [user for user in after if user.name not in there]
     changed = [(there[user.name], user) for user in after if user.name in there and user != there[user.name]]
     missing = dict.fromkeys(user.team for user in after if user.team and user.team not in teams)
-    return _Plan(
-        entries, new, changed, list(missing), _without_token(client, after) if wish.tokens_to else []
-    )
+    fields = [field_of(column) for column in entries[0].values]
+    without_token = _without_token(client, after) if wish.tokens_to else []
+    return _Plan(entries, fields, new, changed, list(missing), without_token)
 
 
 def _without_token(client: SchedulerClient, users: Sequence[User]) -> list[str]:

@@ -36,6 +36,11 @@ class UserWish:
     team: str | None = None
     quota: QuotaWish = field(default_factory=QuotaWish)
 
+    def fields(self) -> list[str]:
+        """What is given, as paths of a field mask. Raises CliError."""
+        given = [name for name in ("role", "team") if getattr(self, name) is not None]
+        return [*given, *self.quota.fields()]
+
     def apply_to(self, user: User) -> None:
         """Changes what is given. Raises CliError."""
         if self.role is not None:
@@ -79,19 +84,20 @@ def add(
 def change(client: SchedulerClient, terminal: Terminal, name: str, wish: UserWish, as_json: bool) -> int:
     """Changes what is given of a user, and leaves the rest."""
     before = client.user(name)
-    before.ClearField("in_force")  # it is of the quota before
     user = User()
     user.CopyFrom(before)
     wish.apply_to(user)
+    changed = user != before
     if user.team != before.team:
         _check_team(client, user.team)
-    if user != before:
-        client.put_users([user])
+    if changed:
+        client.put_users([user], fields=wish.fields())
+        user = client.user(name)  # also with what others changed meanwhile
     if as_json:
-        terminal.say(document({"user": as_plain(client.user(name)), "changed": user != before}))
+        terminal.say(document({"user": as_plain(user), "changed": changed}))
     else:
         how = f"{who_text(user)}, quota: {quota_text(user.quota)}"
-        verb = "changed" if user != before else "is so already"
+        verb = "changed" if changed else "is so already"
         terminal.say(labelled_text("user", f"{name} {verb}: {how}", terminal.room))
     return exit_codes.OK
 
@@ -110,7 +116,7 @@ def show(client: SchedulerClient, terminal: Terminal, name: str, as_json: bool) 
     """One user with its tokens and its team."""
     user = client.user(name)
     tokens = list(client.tokens(user=name))
-    team = next((team for team in client.teams(page_size=PAGE) if user.team and team.name == user.team), None)
+    team = _team(client, user.team)
     if as_json:
         plain = [as_plain(token) for token in tokens]
         terminal.say(document({**as_plain(user), "tokens": plain}))
@@ -128,7 +134,7 @@ def set_disabled(
     for user in users:
         user.disabled = disabled
     if changed:
-        client.put_users([user for user in users if user.name in changed])
+        client.put_users([user for user in users if user.name in changed], fields=["disabled"])
     if as_json:
         terminal.say(document({"users": [{"name": user.name, "disabled": user.disabled} for user in users]}))
         return exit_codes.OK
@@ -149,13 +155,15 @@ def set_disabled(
 def add_team(client: SchedulerClient, terminal: Terminal, name: str, quota: QuotaWish, as_json: bool) -> int:
     """Adds a team, or changes what is given of its quota."""
     _check_name(name)
-    there = next((team for team in client.teams(page_size=PAGE) if team.name == name), None)
+    there = _team(client, name)
     team = Team(name=name)
     if there is not None:
         team.CopyFrom(there)
     quota.apply_to(team.quota)
     same = there is not None and there == team
-    added = client.put_team(team) if not same else False
+    added = client.put_team(team, fields=quota.fields()) if not same else False
+    if not same:
+        team = _team(client, name) or team  # also with what others changed meanwhile
     if as_json:
         terminal.say(document({"team": as_plain(team), "added": added}))
     else:
@@ -190,9 +198,13 @@ def _check_name(name: str) -> None:
         raise CliError(f"{name!r} is no name", text, code=exit_codes.USAGE)
 
 
+def _team(client: SchedulerClient, name: str) -> Team | None:
+    return next((team for team in client.teams(page_size=PAGE) if name and team.name == name), None)
+
+
 def _check_team(client: SchedulerClient, name: str) -> None:
     """A name that is mistyped would make a team of one."""
-    if name and all(team.name != name for team in client.teams(page_size=PAGE)):
+    if name and _team(client, name) is None:
         raise CliError(
             f"there is no team {name}",
             f"Nothing was changed. Make it first:  syndicatectl team add {name}",

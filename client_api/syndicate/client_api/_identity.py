@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from syndicate.client_api._errors import NoSuchUser, SchedulerError
 from syndicate.v1 import scheduler_pb2, scheduler_pb2_grpc
 
@@ -24,13 +25,21 @@ class IdentityCalls:
         return answer
 
     def put_users(
-        self, users: Iterable[scheduler_pb2.User], *, only_new: bool = False
+        self,
+        users: Iterable[scheduler_pb2.User],
+        *,
+        only_new: bool = False,
+        fields: Iterable[str] | None = None,
     ) -> scheduler_pb2.PutUsersResponse:
         """Adds users, or changes those that are there: all or none, at most 10,000.
 
-        Raises BadRequest, LastAdmin, RoleTooLow, and UserExists with ``only_new``.
+        Of those that are there only ``fields`` change (``["disabled", "quota.machines"]``); without it all of
+        them does, also what somebody else has changed since they were read. Raises BadRequest, LastAdmin,
+        RoleTooLow, and UserExists with ``only_new``.
         """
-        request = scheduler_pb2.PutUsersRequest(request_id=_request_id(), users=users, only_new=only_new)
+        request = scheduler_pb2.PutUsersRequest(
+            request_id=_request_id(), users=users, only_new=only_new, update_mask=_mask(fields)
+        )
         answer: scheduler_pb2.PutUsersResponse = self._unary(self._stub.PutUsers, request)
         return answer
 
@@ -47,9 +56,9 @@ class IdentityCalls:
             raise NoSuchUser(f"no user {name}")
         return answer.users[0]
 
-    def put_team(self, team: scheduler_pb2.Team) -> bool:
-        """Adds a team, or changes its quota; returns whether it is new."""
-        request = scheduler_pb2.PutTeamRequest(request_id=_request_id(), team=team)
+    def put_team(self, team: scheduler_pb2.Team, *, fields: Iterable[str] | None = None) -> bool:
+        """Adds a team, or changes its quota, or ``fields`` of it alone; returns whether it is new."""
+        request = scheduler_pb2.PutTeamRequest(request_id=_request_id(), team=team, update_mask=_mask(fields))
         answer: scheduler_pb2.PutTeamResponse = self._unary(self._stub.PutTeam, request)
         return answer.added
 
@@ -124,6 +133,10 @@ class IdentityCalls:
 
     def _unary(self, method: Any, request: Any) -> Any:
         raise NotImplementedError  # SchedulerClient's
+
+
+def _mask(fields: Iterable[str] | None) -> FieldMask | None:
+    return None if fields is None else FieldMask(paths=fields)
 
 
 def _request_id() -> str:

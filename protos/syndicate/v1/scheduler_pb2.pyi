@@ -6,6 +6,7 @@ What users ask of the manager."""
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
@@ -1649,6 +1650,7 @@ class PutUsersRequest(google.protobuf.message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     USERS_FIELD_NUMBER: builtins.int
     ONLY_NEW_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """A UUID."""
     only_new: builtins.bool
@@ -1657,14 +1659,24 @@ class PutUsersRequest(google.protobuf.message.Message):
     def users(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___User]:
         """At most 10,000, each as it should be; `created_at` is not looked at."""
 
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """What changes of users that are there already: of `role`, `team`, `disabled`, `quota` and its parts
+        (`quota.machines`). All else of them stays as it is, whatever `users` says and whoever changed it meanwhile; those
+        that are not there are added with all that `users` says. An empty mask only adds. Unset: all of it changes, so that
+        who sends back a user that he read undoes what others changed since.
+        """
+
     def __init__(
         self,
         *,
         request_id: builtins.str = ...,
         users: collections.abc.Iterable[global___User] | None = ...,
         only_new: builtins.bool = ...,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["only_new", b"only_new", "request_id", b"request_id", "users", b"users"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["only_new", b"only_new", "request_id", b"request_id", "update_mask", b"update_mask", "users", b"users"]) -> None: ...
 
 global___PutUsersRequest = PutUsersRequest
 
@@ -1748,20 +1760,26 @@ class PutTeamRequest(google.protobuf.message.Message):
 
     REQUEST_ID_FIELD_NUMBER: builtins.int
     TEAM_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """A UUID."""
     @property
     def team(self) -> global___Team:
         """As it should be; `members` is not looked at."""
 
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """What changes of a team that is there already, as in PutUsersRequest: `quota`, or parts of it (`quota.machines`)."""
+
     def __init__(
         self,
         *,
         request_id: builtins.str = ...,
         team: global___Team | None = ...,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["team", b"team"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["request_id", b"request_id", "team", b"team"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["team", b"team", "update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["request_id", b"request_id", "team", b"team", "update_mask", b"update_mask"]) -> None: ...
 
 global___PutTeamRequest = PutTeamRequest
 

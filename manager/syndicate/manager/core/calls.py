@@ -73,10 +73,10 @@ def _user_call(world: World, event: UserCall) -> Answer:
 
     match event:
         case PutUsers():
-            question: tuple[object, ...] = asked, event.users, event.only_new
+            question: tuple[object, ...] = asked, event.users, event.only_new, event.mask
             return _once(world, event.request_id, question, lambda: _put_users(world, event))
         case PutTeam():
-            question = asked, event.name, event.quota
+            question = asked, event.name, event.quota, event.mask
             return _once(world, event.request_id, question, lambda: _put_team(world, event))
         case CreateToken():
             return users.create_token(world, event, audit)

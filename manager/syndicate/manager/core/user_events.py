@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from .access import Origin
 from .frozen import frozen
+from .masks import Mask
 from .model import Quota, Stamp, TokenScope, UserRole
 from .records import JobRecord, TokenRecord
 
 
 @frozen
 class UserWish:
-    """A user as it should be."""
+    """A user as it should be. `role` may be None where it is not to change."""
 
     name: str
-    role: UserRole
+    role: UserRole | None
     team: str
     disabled: bool
     quota: Quota
@@ -24,7 +25,7 @@ class UserWish:
 
 @frozen
 class PutUsers:
-    """Add or change users, all or none. Reply: PutUsersReply.
+    """Add or change users, all or none; of those that are there, what `mask` has. Reply: PutUsersReply.
 
     Errors: BadRequest, NotAllowed(ROLE_TOO_LOW), Conflict(USER_EXISTS), Refused(LAST_ADMIN).
     """
@@ -34,17 +35,19 @@ class PutUsers:
     origin: Origin
     users: tuple[UserWish, ...]
     only_new: bool = False
+    mask: Mask | None = None
 
 
 @frozen
 class PutTeam:
-    """Add a team or change its quota. Reply: PutTeamReply. Errors: BadRequest."""
+    """Add a team or change its quota, or what `mask` has of it. Reply: PutTeamReply. Errors: BadRequest."""
 
     call: int
     request_id: str
     origin: Origin
     name: str
     quota: Quota
+    mask: Mask | None = None
 
 
 @frozen

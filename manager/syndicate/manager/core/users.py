@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from . import masks
 from .access import Origin, role_too_low
 from .effects import AccessChanged, PutTeamReply, PutUsersReply, TokenReply
 from .errors import BadRequest, Conflict, Exhausted, NotAllowed, NotFound, Refused
@@ -87,26 +88,29 @@ def put_users(world: World, event: PutUsers) -> PutUsersReply:
     if len(wishes) > MOST_USERS_A_CALL:
         text = f"users: {len(wishes):,} are named; at most {MOST_USERS_A_CALL:,} at a time"
         raise BadRequest("BAD_FIELD", text, field="users")
+    masks.check(event.mask, masks.USER_FIELDS)
     seen: dict[str, int] = {}
+    records: list[UserRecord] = []
     for index, wish in enumerate(wishes):
-        _check_wish(wish, index)
+        if not is_name(wish.name):
+            raise _bad_user(index, "name", f"{wish.name[:64]!r} does not match [a-z0-9-]{{1,63}}")
+        records.append(_record(world, wish, index, event.mask))
+        _check_record(records[-1], index)
         if wish.name in seen:
             raise _bad_user(index, "name", f"{wish.name} is named twice, first at index {seen[wish.name]}")
         seen[wish.name] = index
-    for wish in wishes:
-        _check_right(world, event.origin, wish)
-        if event.only_new and wish.name in world.users:
-            raise Conflict("USER_EXISTS", f"there is a user {wish.name} already", name=wish.name)
-    _check_admins(world, wishes)
+    for record in records:
+        _check_right(world, event.origin, record)
+        if event.only_new and record.name in world.users:
+            raise Conflict("USER_EXISTS", f"there is a user {record.name} already", name=record.name)
+    _check_admins(world, records)
     added = changed = 0
-    for wish in wishes:
-        before = world.users.get(wish.name)
-        created_at = world.now if before is None else before.created_at
-        record = UserRecord(wish.name, wish.role, wish.team, wish.disabled, wish.quota, created_at)
+    for record in records:
+        before = world.users.get(record.name)
         added += before is None
         changed += before is not None and before != record
-        if wish.team and wish.team not in world.teams:
-            world.save_team(TeamRecord(wish.team, Quota()))
+        if record.team and record.team not in world.teams:
+            world.save_team(TeamRecord(record.team, Quota()))
         if before != record:
             world.save_user(record)
     world.emit(AccessChanged())
@@ -114,12 +118,29 @@ def put_users(world: World, event: PutUsers) -> PutUsersReply:
     return PutUsersReply(added, changed)
 
 
-def _check_wish(wish: UserWish, index: int) -> None:
-    if not is_name(wish.name):
-        raise _bad_user(index, "name", f"{wish.name[:64]!r} does not match [a-z0-9-]{{1,63}}")
-    if wish.team and not is_name(wish.team):
-        raise _bad_user(index, "team", f"{wish.team[:64]!r} does not match [a-z0-9-]{{1,63}}")
-    _check_quota(wish.quota, f"users[{index}].quota", index=str(index))
+def _record(world: World, wish: UserWish, index: int, mask: masks.Mask | None) -> UserRecord:
+    """The user as it will be: what the mask leaves out is as it is now, not as somebody read it before."""
+    before = world.users.get(wish.name)
+    if before is None or mask is None:
+        mask = masks.USER_FIELDS
+    if before is None:
+        before = UserRecord(wish.name, UserRole.STUDENT, "", False, Quota(), world.now)
+    role = wish.role if "role" in mask else before.role
+    if role is None:
+        raise _bad_user(index, "role", f"{wish.name} is to be added, and has none")
+    return replace(
+        before,
+        role=role,
+        team=wish.team if "team" in mask else before.team,
+        disabled=wish.disabled if "disabled" in mask else before.disabled,
+        quota=masks.quota_over(before.quota, wish.quota, mask),
+    )
+
+
+def _check_record(user: UserRecord, index: int) -> None:
+    if user.team and not is_name(user.team):
+        raise _bad_user(index, "team", f"{user.team[:64]!r} does not match [a-z0-9-]{{1,63}}")
+    _check_quota(user.quota, f"users[{index}].quota", index=str(index))
 
 
 def _check_quota(quota: Quota, field: str, **metadata: str) -> None:
@@ -130,24 +151,24 @@ def _check_quota(quota: Quota, field: str, **metadata: str) -> None:
             raise BadRequest("BAD_FIELD", text, field=f"{field}.{name}", **metadata)
 
 
-def _check_right(world: World, origin: Origin, wish: UserWish) -> None:
+def _check_right(world: World, origin: Origin, user: UserRecord) -> None:
     """Raises NotAllowed unless the caller may make this user so."""
-    before = world.users.get(wish.name)
-    highest = max(wish.role, UserRole.STUDENT if before is None else before.role)
+    before = world.users.get(user.name)
+    highest = max(user.role, UserRole.STUDENT if before is None else before.role)
     if highest > UserRole.STUDENT and origin.caller.role < UserRole.ADMIN:
-        raise role_too_low(UserRole.ADMIN, f"to make or change {highest.name.lower()} ({wish.name})")
+        raise role_too_low(UserRole.ADMIN, f"to make or change {highest.name.lower()} ({user.name})")
 
 
-def _check_admins(world: World, wishes: tuple[UserWish, ...]) -> None:
-    admins = {name for name, user in world.users.items() if _is_admin(user.role, user.disabled)}
-    for wish in wishes:
-        (admins.add if _is_admin(wish.role, wish.disabled) else admins.discard)(wish.name)
+def _check_admins(world: World, records: Sequence[UserRecord]) -> None:
+    admins = {name for name, user in world.users.items() if _is_admin(user)}
+    for user in records:
+        (admins.add if _is_admin(user) else admins.discard)(user.name)
     if not admins:
         raise Refused("LAST_ADMIN", "nobody would be left who is an admin; make another one first")
 
 
-def _is_admin(role: UserRole, disabled: bool) -> bool:
-    return role is UserRole.ADMIN and not disabled
+def _is_admin(user: UserRecord) -> bool:
+    return user.role is UserRole.ADMIN and not user.disabled
 
 
 def _bad_user(index: int, field: str, text: str) -> BadRequest:
@@ -160,11 +181,14 @@ def put_team(world: World, event: PutTeam) -> PutTeamReply:
     if not is_name(event.name):
         text = f"team.name is {event.name[:64]!r}, which does not match [a-z0-9-]{{1,63}}"
         raise BadRequest("BAD_FIELD", text, field="team.name")
-    _check_quota(event.quota, "team.quota")
-    added = event.name not in world.teams
-    world.save_team(TeamRecord(event.name, event.quota))
+    masks.check(event.mask, masks.TEAM_FIELDS)
+    before = world.teams.get(event.name)
+    mask = masks.TEAM_FIELDS if before is None or event.mask is None else event.mask
+    bounds = masks.quota_over(Quota() if before is None else before.quota, event.quota, mask)
+    _check_quota(bounds, "team.quota")
+    world.save_team(TeamRecord(event.name, bounds))
     world.plan_all = True
-    return PutTeamReply(added)
+    return PutTeamReply(before is None)
 
 
 # ---- tokens ---------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from syndicate.v1 import scheduler_pb2 as pb
 from ..core import effects, model, quota, user_events
 from ..core.access import role_too_low
 from ..core.errors import BadRequest
+from ..core.masks import Mask
 from ..core.model import TokenScope, UserRole
 from ..core.records import AuditRecord, TokenRecord, UserRecord
 from ..core.users import digest_of, token_text
@@ -55,10 +56,10 @@ class Accounts:
     async def PutUsers(self, request: pb.PutUsersRequest, context: Context) -> pb.PutUsersResponse:
         """Add or change users, all or none."""
         request_id = convert.request_id(request.request_id)
-        origin = callers.origin(context)
-        wishes = tuple(_wish_in(user, index) for index, user in enumerate(request.users))
+        origin, mask = callers.origin(context), _mask_in(request)
+        wishes = tuple(_wish_in(user, index, mask) for index, user in enumerate(request.users))
         reply = await self._engine.call(
-            lambda call: user_events.PutUsers(call, request_id, origin, wishes, request.only_new)
+            lambda call: user_events.PutUsers(call, request_id, origin, wishes, request.only_new, mask)
         )
         assert isinstance(reply, effects.PutUsersReply)  # noqa: S101 - the event's contract
         return pb.PutUsersResponse(added=reply.added, changed=reply.changed)
@@ -79,9 +80,10 @@ class Accounts:
     async def PutTeam(self, request: pb.PutTeamRequest, context: Context) -> pb.PutTeamResponse:
         """Add a team, or change its quota."""
         request_id = convert.request_id(request.request_id)
-        origin, name, wish = callers.origin(context), request.team.name, _quota_in(request.team.quota)
+        origin, mask = callers.origin(context), _mask_in(request)
+        name, wish = request.team.name, _quota_in(request.team.quota)
         reply = await self._engine.call(
-            lambda call: user_events.PutTeam(call, request_id, origin, name, wish)
+            lambda call: user_events.PutTeam(call, request_id, origin, name, wish, mask)
         )
         assert isinstance(reply, effects.PutTeamReply)  # noqa: S101 - the event's contract
         return pb.PutTeamResponse(added=reply.added)
@@ -213,9 +215,15 @@ def _quota_in(bounds: pb.Quota) -> model.Quota:
     return model.Quota(bounds.running_jobs, bounds.queued_jobs, bounds.submissions_per_day, bounds.machines)
 
 
-def _wish_in(user: pb.User, index: int) -> user_events.UserWish:
+def _mask_in(request: pb.PutUsersRequest | pb.PutTeamRequest) -> Mask | None:
+    """None where there is none, which is not one without paths."""
+    return Mask(request.update_mask.paths) if request.HasField("update_mask") else None
+
+
+def _wish_in(user: pb.User, index: int, mask: Mask | None) -> user_events.UserWish:
+    needs_role = mask is None or "role" in mask
     try:
-        role = convert.known(UserRole, user.role, f"users[{index}].role")
+        role = convert.known(UserRole, user.role, f"users[{index}].role") if user.role or needs_role else None
     except BadRequest as error:
         error.metadata.update(field=f"users[{index}].role", index=str(index))
         raise
