@@ -259,6 +259,43 @@ def test_a_second_revoke_tells_the_manager_all_the_same(certs: Certs, tmp_path: 
             assert ended.code == 70 and "the manager that runs did not read it" in ended.err
 
 
+@pytest.mark.parametrize(("damage", "says"), [("garbage", "not a certificate"), (None, "it is gone")])
+def test_a_damaged_authority_stops_no_revocation(
+    certs: Certs, tmp_path: Path, damage: str | None, says: str
+) -> None:
+    """Nor does one that is gone. What is wrong is told in one line, and again in JSON; a repeat is one."""
+    for name in ("node-a", "node-b"):
+        assert certs("certs", "add", name, "--out", str(tmp_path / name)).code == 0
+    tokens = [certs("join-token", "create", "--json").document["token_id"] for _ in range(2)]
+    ca = certs.state / "tls" / "ca.pem"
+    ca.unlink()
+    if damage is not None:
+        ca.write_text(damage)
+    for words in (("certs", "revoke", "node-a"), ("join-token", "revoke", tokens[0])):
+        ended = certs(*words)
+        assert (ended.code, ended.err) == (0, "") and "revoked" in ended.out
+        (line,) = (line for line in ended.out.splitlines() if "Not as it should be" in line)
+        assert str(ca) in line and says in line
+        assert certs(*words).code == 66
+    for words in (("certs", "revoke", "node-b"), ("join-token", "revoke", tokens[1])):
+        trouble = certs(*words, "--json").document["trouble"]
+        assert str(ca) in trouble and says in trouble
+    register = Folder(certs.state / "tls").register()
+    assert {one.name for one in register.issued if one.revoked_at} == {"node-a", "node-b"}
+    assert all(one.revoked_at for one in register.tokens)
+
+
+def test_no_authority_is_made_where_one_has_been(certs: Certs) -> None:
+    """Who has lost ca.pem is told which file is gone, and not to make another authority."""
+    (certs.state / "tls" / "ca.pem").unlink()
+    for words in (("certs", "list"), ("certs", "add", "node-a"), ("join-token", "create")):
+        ended = certs(*words)
+        assert ended.code == 70 and "ca.pem: it is gone" in ended.err
+        assert "Put the file back from a copy." in ended.err and "certs init" not in ended.err
+    again = certs("certs", "init")
+    assert again.code == 65 and "holds no authority (ca.pem)" in again.err
+
+
 def test_a_lost_key_is_told(certs: Certs) -> None:
     """71, with what still works and what helps."""
     (certs.state / "tls" / "ca.key").unlink()

@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
+from syndicate.manager import certs_command
+from syndicate.manager.control import ManagerStuck
 from syndicate.manager.pki import Certificate, Kind, Register
 from syndicate.manager.pki.register import Issued
 from syndicate.manager.rpc.peers import Peers
@@ -58,6 +60,37 @@ async def test_a_revoked_volunteer_is_cut_off_at_once(place: Place) -> None:
         assert reason(caught) == "CERTIFICATE_REVOKED"
     with pytest.raises(grpc.aio.AioRpcError) as again:
         await attach(place, pair)
+    assert reason(again) == "CERTIFICATE_REVOKED"
+
+
+async def test_a_damaged_authority_keeps_nobody_attached(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command revokes, the manager that runs cuts off at once, and both say what is wrong."""
+    pairs = {name: of_bundle(place.office.add(name, ()).identity) for name in ("node-a", "node-b")}
+    await place.reload()
+    gone, stays = (place.volunteer(name, pair) for name, pair in pairs.items())
+    state_dir, ca = place.office.folder.path.parent, place.office.folder.path / "ca.pem"
+    async with gone.attached(), stays.attached():
+        ca.write_bytes(b"garbage")
+        words = ["revoke", "--state-dir", str(state_dir), "node-a"]
+        assert await asyncio.to_thread(certs_command.main, words) == 0
+        async with asyncio.timeout(WAIT_S):
+            error = await gone.ended
+        assert not stays.ended.done()
+        said = capsys.readouterr().out
+        with pytest.raises(ManagerStuck, match="read only what was revoked"):
+            await place.reload()
+        # A repeat is told as one, though the manager still has its trouble.
+        assert await asyncio.to_thread(certs_command.main, words) == 66
+        ca.write_bytes(place.ca)
+        assert await place.reload() == []
+    assert error is not None and "is revoked" in (error.details() or "")
+    assert "node-a   revoked; cut off" in said.splitlines()
+    (line,) = (line for line in said.splitlines() if line.startswith("Not as it should be:"))
+    assert f"{ca}: not a certificate" in line and line.endswith("Put the file back from a copy.")
+    with pytest.raises(grpc.aio.AioRpcError) as again:
+        await attach(place, pairs["node-a"])
     assert reason(again) == "CERTIFICATE_REVOKED"
 
 

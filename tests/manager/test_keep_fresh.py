@@ -8,13 +8,23 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 from syndicate.manager.control import Control, tell_manager
-from syndicate.manager.pki import Certificate, Damaged, Folder, Office, Register, day, renewal_due
+from syndicate.manager.pki import (
+    Certificate,
+    Damaged,
+    Folder,
+    HalfRead,
+    Office,
+    Register,
+    day,
+    renewal_due,
+)
 from syndicate.manager.pki import read as certificate_of
 from syndicate.manager.transport import Transport
 
@@ -182,17 +192,43 @@ async def test_a_damaged_file_is_told_and_ends_nothing(tmp_path: Path, name: str
     assert [line["log_level"] for line in trouble] == ["error", "error"]
 
 
-async def test_who_was_revoked_is_cut_off_whatever_else_is_damaged(tmp_path: Path) -> None:
-    """The command is told of the damage all the same."""
-    at_work = office(tmp_path / "state")
-    serial = at_work.add("node-a", ()).certificate.serial
+@pytest.mark.parametrize("damage", [b"nothing", None])
+@pytest.mark.parametrize("name", ["manager.pem", "ca.pem"])
+async def test_who_was_revoked_is_cut_off_whatever_else_is_damaged(
+    tmp_path: Path, name: str, damage: bytes | None
+) -> None:
+    """Or gone. The command is told of the damage all the same."""
+    at_work, ended = office(tmp_path / "state"), list[Any]()
+    certificate = at_work.add("node-a", ()).certificate
     async with kept(at_work.folder) as (transport, _):
-        at_work.revoke("node-a")
-        (at_work.folder.path / "manager.pem").write_bytes(b"nothing")
-        with pytest.raises(Damaged):
-            await transport.reload()
-        line = transport.peers.register.find(serial)
+        with transport.peers.attached(certificate, ended.append):
+            (at_work.folder.path / name).unlink()
+            if damage is not None:
+                (at_work.folder.path / name).write_bytes(damage)
+            at_work.revoke("node-a")
+            with pytest.raises(HalfRead, match=rf"/tls/{name}") as caught:
+                await transport.reload()
+        line = transport.peers.register.find(certificate.serial)
     assert line is not None and line.revoked_at
+    assert caught.value.cut == ["node-a"] and [error.reason for error in ended] == ["CERTIFICATE_REVOKED"]
+
+
+async def test_of_a_register_beside_another_authority_what_is_revoked_is_taken_alone(tmp_path: Path) -> None:
+    """Only ca.pem was replaced, by mistake: nobody is let in by what was added, or shut out by what lacks."""
+    at_work, other = office(tmp_path / "state"), office(tmp_path / "other")
+    gone, stays = (at_work.add(name, ()).certificate for name in ("node-a", "node-b"))
+    async with kept(at_work.folder) as (transport, _):
+        added = at_work.add("node-c", ()).certificate
+        at_work.revoke("node-a")
+        with at_work.folder.locked():
+            register = at_work.folder.register()
+            kept_lines = tuple(one for one in register.issued if one.serial != stays.serial)
+            at_work.folder.write_register(replace(register, issued=kept_lines))
+        (at_work.folder.path / "ca.pem").write_bytes((other.folder.path / "ca.pem").read_bytes())
+        with pytest.raises(HalfRead, match="was replaced"):
+            await transport.reload()
+        found = [transport.peers.register.find(one.serial) for one in (gone, stays, added)]
+    assert [line and bool(line.revoked_at) for line in found] == [True, False, None]
 
 
 async def test_what_is_revoked_while_a_manager_starts_is_known_when_it_is_ready(

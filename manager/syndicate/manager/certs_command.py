@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
-from .control import ManagerStuck, tell_manager
+from .control import ManagerStuck, NotAllRead, tell_manager
 from .pki import (
     SOON_S,
     BadInput,
@@ -266,11 +266,13 @@ def _revoke(office: Office, wish: argparse.Namespace) -> int:
             office.revoke(wish.host)
     else:
         return _fail(EX_USAGE, "say whose certificate: HOST or --serial HEX")
-    cut = tell_manager(office.folder.path)
+    cut, trouble = _tell_of_revoked(office, wish.state_dir)
     good = _good_tokens(office, wish.host)
     if wish.json:
         tokens = [one.token_id for one in good]
-        return _document(name=wish.host or "", cut=cut or [], manager_runs=cut is not None, tokens=tokens)
+        return _document(
+            name=wish.host or "", cut=cut or [], manager_runs=cut is not None, tokens=tokens, trouble=trouble
+        )
     if cut is None:
         how = "no manager runs here; it is refused from its next start on"
     else:
@@ -281,7 +283,22 @@ def _revoke(office: Office, wish: argparse.Namespace) -> int:
         left = one.uses - len(one.used_by)
         _out(f"It joined by token {one.token_id}, which lets {left:,} more in; under another name, it too:")
         _out(f"  syndicatectl join-token revoke {one.token_id}")
-    return 0
+    return _out(f"Not as it should be:  {trouble}") if trouble else 0
+
+
+def _tell_of_revoked(office: Office, state_dir: Path) -> tuple[list[str] | None, str]:
+    """Whom the manager cut off, as `tell_manager`, and what else is wrong: no reason to let anybody in."""
+    try:
+        cut, trouble = tell_manager(office.folder.path), ""
+    except NotAllRead as error:
+        cut, trouble = error.cut, error.why
+    try:
+        office.folder.authority_certificate()
+    except PkiError as error:
+        trouble = " ".join((f"{error}.", *error.lines))
+    except OSError as error:
+        trouble = f"{_called(error, state_dir)}: {(error.strerror or str(error)).lower()}"
+    return cut, trouble
 
 
 @contextlib.contextmanager
@@ -291,7 +308,8 @@ def _told_again(office: Office) -> Iterator[None]:
         yield
     except Unknown:
         if office.folder.exists:
-            tell_manager(office.folder.path)
+            with contextlib.suppress(NotAllRead):
+                tell_manager(office.folder.path)
         raise
 
 
@@ -344,8 +362,11 @@ def _token_revoke(office: Office, wish: argparse.Namespace) -> int:
     token_id = wish.token_id.partition(".")[0]
     with _told_again(office):
         office.revoke_token(token_id)
-    tell_manager(office.folder.path)
-    return _document(token_id=token_id) if wish.json else _out(f"{token_id}   revoked")
+    _, trouble = _tell_of_revoked(office, wish.state_dir)
+    if wish.json:
+        return _document(token_id=token_id, trouble=trouble)
+    _out(f"{token_id}   revoked")
+    return _out(f"Not as it should be:  {trouble}") if trouble else 0
 
 
 _COMMANDS: Final = {

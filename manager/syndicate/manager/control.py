@@ -1,7 +1,8 @@
 """STATE_DIR/tls/control: how `certs` commands tell the manager that runs that certificates have changed.
 
-One line each way: `reload`, answered by JSON with the volunteers that were cut off, or with why it could not
-be read. Only the folder's owner and root reach the socket.
+One line each way: `reload`, answered by JSON with the volunteers that were cut off (`cut`), with why it could
+not be read (`error`), or with both where only what was revoked could be. Only the folder's owner and root
+reach the socket.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 import structlog
 
-from .pki import PkiError
+from .pki import HalfRead, PkiError
 
 _NAME: Final = "control"
 _WITHIN_S: Final = 30.0  # a manager whose disk is slow, or that had no processor for a while, is not stuck
@@ -30,10 +31,19 @@ _log = structlog.get_logger()
 class ManagerStuck(Exception):
     """A manager runs, and did not say that it has read the change; `why` is what it said instead."""
 
-    def __init__(self, why: str) -> None:
-        text = f"it is written down, but the manager that runs did not read it ({why}); restart it"
-        super().__init__(text)
+    def __init__(self, why: str, text: str = "") -> None:
+        stuck = f"it is written down, but the manager that runs did not read it ({why}); restart it"
+        super().__init__(text or stuck)
         self.why = why
+
+
+class NotAllRead(ManagerStuck):
+    """A manager runs, refuses what was revoked, and could not read the rest; `cut` are those it cut off."""
+
+    def __init__(self, why: str, cut: list[str]) -> None:
+        text = f"it is written down, but the manager that runs read only what was revoked ({why})"
+        super().__init__(why, text)
+        self.cut = cut
 
 
 class Control:
@@ -77,6 +87,9 @@ class Control:
     async def _answer(self) -> dict[str, Any]:
         try:
             return {"cut": await self._reload()}
+        except HalfRead as error:
+            _log.error("certificates.trouble", detail=str(error), cut=error.cut)
+            return {"cut": error.cut, "error": str(error)}
         except (PkiError, OSError) as error:
             _log.error("certificates.trouble", detail=str(error))
             return {"error": str(error)}
@@ -85,7 +98,7 @@ class Control:
 def tell_manager(folder: Path) -> list[str] | None:
     """Have the manager read the folder again; the volunteers it cut off, or None where none runs.
 
-    Raises ManagerStuck.
+    Raises ManagerStuck; NotAllRead where it cut off who was revoked, and could not read the rest.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, _reachable(folder) as path:
         asking.settimeout(_WITHIN_S)
@@ -103,6 +116,8 @@ def tell_manager(folder: Path) -> list[str] | None:
         if "cut" not in said:
             raise ManagerStuck(str(said.get("error", "no answer")))
         cut: list[str] = said["cut"]
+        if "error" in said:
+            raise NotAllRead(str(said["error"]), cut)
         return cut
 
 

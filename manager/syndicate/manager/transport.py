@@ -17,6 +17,7 @@ from .pki import (
     Damaged,
     Deed,
     Folder,
+    HalfRead,
     Kind,
     Office,
     PkiError,
@@ -94,11 +95,24 @@ class Transport:
         self._manager_until = until
 
     async def reload(self) -> list[str]:
-        """Read register and certificate again; the volunteers that were cut off."""
+        """Read register and certificate again; the volunteers that were cut off.
+
+        Raises HalfRead where only what was revoked could be taken, PkiError and OSError where nothing was.
+        """
         async with self._reading:
-            register = await off(self._files, self._register)
-            cut = self.peers.update(register)  # what was revoked is, also where the rest cannot be read
-            self._take_manager(await off(self._files, self._manager_pem))
+            register = await off(self._files, self._folder.register)
+            try:
+                await off(self._files, self._must_be_ours)  # as in `_register`
+            except (PkiError, OSError) as error:
+                # Nobody can tell whose register it is. Another cluster's has none of our serial numbers, so
+                # what is revoked in it can be taken all the same, and nothing else.
+                cut = self.peers.update(self.peers.register.with_revoked_of(register))
+                raise HalfRead(cut, str(error)) from error
+            cut = self.peers.update(register)
+            try:
+                self._take_manager(await off(self._files, self._manager_pem))
+            except (PkiError, OSError) as error:
+                raise HalfRead(cut, str(error)) from error
             _log.info("certificates.reloaded", cut=cut)
             await self._tell_deeds(register.deeds)
         return cut

@@ -10,6 +10,7 @@ PkiError
 ├── ClockOff      this machine's clock cannot be right
 ├── Busy          another command works on the same folder
 └── Damaged       a file is not what it should be
+    └── HalfRead  what was revoked is known to the manager that runs, the rest could not be read
 
 The text is one line for people; `lines` say what to do.
 """
@@ -59,3 +60,11 @@ class Busy(PkiError):
 
 class Damaged(PkiError):
     """A file is not what it should be."""
+
+
+class HalfRead(Damaged):
+    """A manager that runs refuses what was revoked, and could not read the rest; `cut` are those cut off."""
+
+    def __init__(self, cut: list[str], text: str) -> None:
+        super().__init__(text)
+        self.cut = cut

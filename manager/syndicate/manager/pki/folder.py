@@ -49,8 +49,8 @@ class Folder:
 
     @property
     def exists(self) -> bool:
-        """Whether `make` was called once."""
-        return (self.path / "ca.pem").exists()
+        """Whether `make` was called once, whatever is gone since."""
+        return any((self.path / name).exists() for name in ("ca.pem", "register.json"))
 
     def make(self, authority: Signed, manager: Signed, register: Register) -> None:
         """Make it, all or nothing. Raises Exists, Busy, OSError."""
@@ -76,7 +76,7 @@ class Folder:
 
     def must_not_exist(self) -> None:
         """Raises Exists."""
-        if self.exists:
+        if (self.path / "ca.pem").exists():
             there = self.authority_certificate()
             raise Exists(
                 f"{self.name} holds the authority of cluster {there.cluster} already, good until "
@@ -119,7 +119,7 @@ class Folder:
     def authority_certificate(self) -> Certificate:
         """The authority, without its key. Raises Damaged, OSError."""
         with self._naming("ca.pem"):
-            return read(self._bytes("ca.pem"))
+            return read(self._authority_pem())
 
     def authority(self) -> Authority:
         """The authority with its key. Raises KeyLost, Damaged, OSError."""
@@ -134,7 +134,7 @@ class Folder:
                 "(syndicatectl certs init), and add every machine again.",
             ) from None
         with self._naming("ca.pem"):
-            certificate = self._bytes("ca.pem")
+            certificate = self._authority_pem()
             read(certificate)  # a damaged one is not to be told as the key
         with self._naming("ca.key"):
             return Authority(certificate, key)
@@ -153,6 +153,12 @@ class Folder:
         """What was issued. Raises Damaged, OSError."""
         with self._naming("register.json"):
             return Register.from_json(self._bytes("register.json"))
+
+    def _authority_pem(self) -> bytes:
+        try:
+            return self._bytes("ca.pem")
+        except FileNotFoundError:
+            raise Damaged("it is gone") from None
 
     def _bytes(self, name: str) -> bytes:
         """A file's, where it is one. Raises Damaged, OSError.

@@ -164,6 +164,18 @@ class Register:
         issued = tuple(replace(one, revoked_at=now) if one.serial in serials else one for one in self.issued)
         return replace(self, issued=issued)
 
+    def with_revoked_of(self, other: Register) -> Register:
+        """What is revoked in the other is so here: by serial number, of which each is drawn once."""
+        return replace(
+            self,
+            issued=tuple(
+                replace(one, revoked_at=line.revoked_at)
+                if not one.revoked_at and (line := other.find(one.serial)) is not None
+                else one
+                for one in self.issued
+            ),
+        )
+
     def _unrevoked(self, name: str) -> list[str]:
         return [one.serial for one in self._of(name) if not one.revoked_at]
 
