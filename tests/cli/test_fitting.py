@@ -106,6 +106,22 @@ def test_nodes_fit(job_ids: range) -> None:
     assert "VERSION" in nodes_table([long], stamp(2))[0]
 
 
+def test_slots_are_taken_by_jobs_that_one_may_not_see() -> None:
+    """They count as such, and the jobs that one sees come first; an older manager tells by a job alone."""
+    one = node("node-a", scheduler.NODE_STATE_READY, 6)
+
+    def told() -> str:
+        return " ".join(nodes_table([one], stamp(2), 80)[1].split())
+
+    one.slots[0].busy, one.slots[1].job_id = True, 12
+    assert told().startswith("node-a READY 4 of 6 free 12, others 2 ")
+    one.slots[1].job_id = 0
+    assert told().startswith("node-a READY 5 of 6 free others 2 ")
+    for number in range(1, 6):
+        one.slots[number].job_id = number
+    assert told().startswith("node-a READY 0 of 6 free 1, 2, 3 +2, others 2 ")
+
+
 def test_usual_nodes_lose_nothing() -> None:
     """A plain node's row fits 80 columns whole."""
     lines = nodes_table([node("node-a", scheduler.NODE_STATE_DRAINED, 10)], stamp(2), 80)

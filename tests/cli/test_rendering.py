@@ -397,6 +397,7 @@ def test_follow_of_a_requeued_job_begins_anew() -> None:
         ("team red has 8 of 8 slots at once", "team red has 8 of 8 slots at once"),
         ("2 of 4 slots", "waits for 2 of 4 slots"),
         ("its turn: job 3 goes first", "waits for its turn: job 3 goes first"),
+        ("its turn: another user's job goes first", "waits for its turn: another user's job goes first"),
         ("its slots are about to be asked", "its slots are about to be asked"),
     ],
 )
@@ -407,12 +408,14 @@ def test_what_a_job_waits_for_is_a_sentence(waits_for: str, told: str) -> None:
     assert FollowView(width=120).see(job)[0].startswith(f"job 12     queued, place 2 of 3: {told}")
 
 
-def test_follow_does_not_count_the_seconds_of_a_wait() -> None:
+@pytest.mark.parametrize("which", ["job 9", "another user's job"])
+def test_follow_does_not_count_the_seconds_of_a_wait(which: str) -> None:
     """A queued job is told again when its place or what it lacks changes, not as time runs."""
     view = FollowView(width=120)
     job = queued_job()
+    job.waits_for = f"2 of 4 slots ({which} ends in at most 4 min 10 s)"
     assert len(view.see(job)) == 1
-    job.waits_for = "2 of 4 slots (job 9 ends in at most 4 min 9 s)"
+    job.waits_for = f"2 of 4 slots ({which} ends in at most 4 min 9 s)"
     assert view.see(job) == []
     job.queue_place = 1
     assert view.see(job)[0].startswith("job 12     queued, place 1 of 3: waits for 2 of 4 slots")

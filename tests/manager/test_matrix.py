@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -178,17 +179,22 @@ class Stage:
         return found
 
 
+async def joined(manager: Running) -> dict[str, Person]:
+    """The people, by what they are to a job of `owner`'s."""
+    return {
+        "owner": await join(manager, "alice", team="red"),
+        "mate": await join(manager, "bob", team="red"),
+        "other": await join(manager, "carol"),
+        "staff": await join(manager, "tutor", STAFF),
+        "admin": await join(manager, "root", ADMIN),
+    }
+
+
 @asynccontextmanager
 async def staged(manager: Running) -> AsyncIterator[Stage]:
     """The stage, its volunteer attached."""
     async with manager.volunteer(exit_at_start=True).attached():
-        cast = {
-            "owner": await join(manager, "alice", team="red"),
-            "mate": await join(manager, "bob", team="red"),
-            "other": await join(manager, "carol"),
-            "staff": await join(manager, "tutor", STAFF),
-            "admin": await join(manager, "root", ADMIN),
-        }
+        cast = await joined(manager)
         source = await upload(manager.scheduler, tarball(), manager.token)
         job_id = await cast["owner"].submit(source.sha256)
         await manager.reaches(job_id, common_pb2.JOB_STATE_SUCCEEDED)
@@ -202,6 +208,33 @@ async def test_who_is_known(manager: Running, column: str) -> None:
     async with staged(manager) as stage:
         answers = await stage.answers(stage.people[column].token)
     assert answers == {method: row[COLUMNS.index(column)] for method, row in TABLE.items()}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+async def test_who_is_told_of_a_job_beside_it(manager: Running, column: str) -> None:
+    """That slots are taken, and until when, everybody; which job has them who sees that job."""
+    cast = await joined(manager)
+    person = cast[column]
+    sha256 = (await upload(manager.scheduler, tarball(), manager.token)).sha256
+    async with manager.volunteer(slots=1).attached():
+        running = await cast["owner"].submit(sha256)
+        await manager.reaches(running, common_pb2.JOB_STATE_RUNNING)
+        waiting = await person.submit(sha256)
+        got = (await person.stub.GetJob(pb.GetJobRequest(job_id=waiting), **person.says)).job
+        watch = person.stub.WatchJob(pb.WatchJobRequest(job_id=waiting), **person.says)
+        watched = (await watch.read()).job
+        watch.cancel()
+        (node,) = (await person.stub.ListNodes(pb.ListNodesRequest(), **person.says)).nodes
+
+    sees = column != "other"
+    which = f"job {running}" if sees else "another user's job"
+    for picture in (got, watched):
+        assert re.fullmatch(rf"1 of 1 slot \({which} ends in at most [0-9 a-z]+\)", picture.waits_for)
+    assert list(node.slots) == [
+        pb.NodeSlot(slot=0, busy=True, job_id=running, task="master")
+        if sees
+        else pb.NodeSlot(slot=0, busy=True)
+    ]
 
 
 @pytest.mark.parametrize("column", COLUMNS)

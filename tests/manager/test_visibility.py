@@ -14,6 +14,8 @@ from syndicate.v1 import scheduler_pb2 as pb
 from tests.manager.conftest import Running, Start
 from tests.manager.people import (
     STAFF,
+    Person,
+    admin,
     code_and_reason,
     join,
     new_id,
@@ -71,6 +73,51 @@ async def test_a_published_job_is_everybodys_to_see(manager: Running) -> None:
     assert answer.job.published and answer.job.owner == "alice"
     assert not answer.job.spec.client_sha256 and not listed.spec.client_sha256
     assert code_and_reason(gone.value) == (grpc.StatusCode.NOT_FOUND, "NO_SUCH_JOB")
+
+
+async def test_a_waiting_job_names_no_job_that_one_may_not_see(manager: Running) -> None:
+    """Neither the one whose end it waits for nor the one whose turn it is, until they are published."""
+    alice, bob, carol = [await join(manager, name) for name in ("alice", "bob", "carol")]
+    async with manager.volunteer(slots=3).attached():
+        sha256 = (await upload(manager.scheduler, tarball(), manager.token)).sha256
+        running = await alice.submit(sha256, machines=2, time_limit_s=600)
+        await manager.reaches(running, common.JOB_STATE_RUNNING)
+        first = await bob.submit(sha256, machines=3)
+        behind = await carol.submit(sha256, machines=1, time_limit_s=3600)
+
+        async def told(person: Person, job_id: int) -> str:
+            answer = await person.stub.GetJob(pb.GetJobRequest(job_id=job_id), **person.says)
+            return answer.job.waits_for
+
+        hidden = [await told(bob, first), await told(carol, behind)]
+        staffs = [await told(admin(manager), job_id) for job_id in (first, behind)]
+        for job_id in (running, first):
+            await publish(manager, job_id)
+        shown = [await told(bob, first), await told(carol, behind)]
+
+    assert hidden[0].startswith("2 of 3 slots (another user's job ends in at most ")
+    assert hidden[1] == "its turn: another user's job goes first"
+    for texts in (staffs, shown):
+        assert texts[0].startswith(f"2 of 3 slots (job {running} ends in at most ")
+        assert texts[1] == f"its turn: job {first} goes first"
+
+
+async def test_slots_are_busy_with_jobs_that_one_may_not_see(manager: Running) -> None:
+    """Which job it is, and which task, is told to those who see the job; all do once it is published."""
+    alice, carol = await join(manager, "alice"), await join(manager, "carol")
+    async with running_job(manager, alice) as (job_id, _):
+
+        async def taken(person: Person) -> list[tuple[int, str, bool]]:
+            (node,) = (await person.stub.ListNodes(pb.ListNodesRequest(), **person.says)).nodes
+            return [(slot.job_id, slot.task, slot.busy) for slot in node.slots][:2]
+
+        before = {person.name: await taken(person) for person in (alice, carol, admin(manager))}
+        await publish(manager, job_id)
+        published = await taken(carol)
+
+    whole, free = (job_id, "master", True), (0, "", False)
+    assert before == {"alice": [whole, free], "carol": [(0, "", True), free], "admin": [whole, free]}
+    assert published == [whole, free]
 
 
 async def test_what_clients_print_is_for_staff(manager: Running) -> None:

@@ -297,6 +297,10 @@ class Cluster:
         [record] = of(JobRecord)
         return picture(record, of(TaskRecord), of(RunRecord), of(FaultRecord), of(StoryRecord))
 
+    def waits_for(self, job_id: int) -> str:
+        """What a waiting job waits for, as who sees all jobs is told it."""
+        return self.job(job_id).waits_for.told(lambda _: True)
+
     def jobs(self) -> list[JobView]:
         """All jobs, newest first."""
         ids = {row.job_id for row in self.store.values() if isinstance(row, JobRecord)}

@@ -125,7 +125,7 @@ def test_a_job_too_many_waits_and_others_pass(people: People) -> None:
     first, second, third = (people.cluster.submit(1, owner=owner) for owner in ("carol", "carol", "alice"))
     people.cluster.deliver()
     assert states(people) == {first: JobState.RUNNING, second: JobState.QUEUED, third: JobState.RUNNING}
-    told = people.cluster.job(second).waits_for
+    told = people.cluster.waits_for(second)
     assert told == f"carol has 1 of 1 running job (job {first} ends in at most 10 min)"
     people.cluster.exit("master", job_id=first)
     assert states(people)[second] is JobState.RUNNING
@@ -138,7 +138,7 @@ def test_slots_at_once_hold_up_too(people: People) -> None:
     people.cluster.deliver()
     assert states(people)[first] is JobState.RUNNING
     assert states(people)[second] is JobState.QUEUED
-    assert "carol has 2 of 3 slots at once" in people.cluster.job(second).waits_for
+    assert "carol has 2 of 3 slots at once" in people.cluster.waits_for(second)
     people.cluster.exit("master", job_id=first)
     people.cluster.exit("slave-0", job_id=first)
     assert states(people)[second] is JobState.RUNNING
@@ -151,7 +151,18 @@ def test_a_team_runs_together(people: People) -> None:
     first, second = people.cluster.submit(1, owner="alice"), people.cluster.submit(1, owner="bob")
     people.cluster.deliver()
     assert states(people) == {first: JobState.RUNNING, second: JobState.QUEUED}
-    assert people.cluster.job(second).waits_for.startswith("team red has 1 of 1 running job")
+    assert people.cluster.waits_for(second).startswith("team red has 1 of 1 running job")
+
+
+def test_whose_end_gives_a_quota_back_is_told_to_those_who_see_that_job(people: People) -> None:
+    """Who has left the team keeps his jobs, which wait for its, and sees these no more."""
+    people.team("red", quota(running_jobs=1))
+    first, second = people.cluster.submit(1, owner="alice"), people.cluster.submit(1, owner="bob")
+    people.cluster.deliver()
+    wait = people.cluster.job(second).waits_for
+    said = "team red has 1 of 1 running job"
+    assert wait.told(lambda job: job.job_id == first) == f"{said} (job {first} ends in at most 10 min)"
+    assert wait.told(lambda _: False) == f"{said} (another user's job ends in at most 10 min)"
 
 
 def test_a_larger_quota_lets_it_in_at_once(people: People) -> None:

@@ -178,7 +178,7 @@ def test_volunteers_that_are_away_count_as_capacity() -> None:
     cluster.volunteer(slots=4)
     cluster.restart()
     job_id = cluster.submit(4)
-    assert cluster.job(job_id).waits_for == "4 of 4 slots (node-a is away)"
+    assert cluster.waits_for(job_id) == "4 of 4 slots (node-a is away)"
 
 
 def test_a_job_that_waits_for_drained_volunteers_says_so() -> None:
@@ -186,11 +186,11 @@ def test_a_job_that_waits_for_drained_volunteers_says_so() -> None:
     cluster = running(4, slots=4)
     waiting = cluster.submit(2)
     cluster.ask(lambda call: ev.DrainNode(call, "drain", "node-a", True))
-    assert cluster.job(waiting).waits_for == (
+    assert cluster.waits_for(waiting) == (
         "2 of 2 slots (node-a is drained, until `syndicatectl node resume node-a`)"
     )
     cluster.ask(lambda call: ev.DrainNode(call, "resume", "node-a", False))
-    assert cluster.job(waiting).waits_for == "2 of 2 slots (job 1 ends in at most 10 min)"
+    assert cluster.waits_for(waiting) == "2 of 2 slots (job 1 ends in at most 10 min)"
 
 
 def test_a_submit_can_be_checked_without_its_sources() -> None:
@@ -238,8 +238,8 @@ def test_a_waiting_job_says_its_place_and_for_what_it_waits() -> None:
     waiting, behind = cluster.submit(5, owner="bob"), cluster.submit(2, owner="carol", time_limit_s=700)
     view = cluster.job(waiting)
     assert (view.queue_place, view.queue_length) == (1, 2)
-    assert view.waits_for == "3 of 5 slots (job 1 ends in at most 4 min 10 s)"
-    assert cluster.job(behind).waits_for == f"its turn: job {waiting} goes first"
+    assert cluster.waits_for(waiting) == "3 of 5 slots (job 1 ends in at most 4 min 10 s)"
+    assert cluster.waits_for(behind) == f"its turn: job {waiting} goes first"
     assert [(row.job.job_id, row.queue_place) for row in cluster.jobs()] == [(3, 2), (2, 1), (1, 0)]
 
 

@@ -183,7 +183,7 @@ def test_a_job_that_waits_for_a_volunteer_that_came_to_lack_isolation_is_told() 
     cluster.attach(volunteer)
 
     assert cluster.state(job) is JobState.QUEUED
-    assert "node-a is unsafe, which this manager does not allow" in cluster.job(job).waits_for
+    assert "node-a is unsafe, which this manager does not allow" in cluster.waits_for(job)
 
 
 def test_a_manager_that_allows_unsafe_volunteers_uses_them() -> None:

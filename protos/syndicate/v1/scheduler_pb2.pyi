@@ -565,7 +565,7 @@ class Job(google.protobuf.message.Message):
     queue_length: builtins.int
     """While it waits: how many wait in all."""
     waits_for: builtins.str
-    """While it waits: for what; left out of lists."""
+    """While it waits: for what; left out of lists. Another job that the caller may not see has no number there."""
     gang_start_ns: builtins.int
     """Nanoseconds from queued (or requeued) until all were exec'd, as far as the manager's clock tells."""
     published: builtins.bool
@@ -1072,20 +1072,24 @@ class NodeSlot(google.protobuf.message.Message):
     SLOT_FIELD_NUMBER: builtins.int
     JOB_ID_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
+    BUSY_FIELD_NUMBER: builtins.int
     slot: builtins.int
     """Its number."""
     job_id: builtins.int
-    """The job that has it; 0 for none."""
+    """The job that has it; 0 for none, and for one that the caller may not see."""
     task: builtins.str
-    """The task that has it."""
+    """The task that has it; empty where `job_id` is 0."""
+    busy: builtins.bool
+    """Whether a job has it, whichever."""
     def __init__(
         self,
         *,
         slot: builtins.int = ...,
         job_id: builtins.int = ...,
         task: builtins.str = ...,
+        busy: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "slot", b"slot", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["busy", b"busy", "job_id", b"job_id", "slot", b"slot", "task", b"task"]) -> None: ...
 
 global___NodeSlot = NodeSlot
 

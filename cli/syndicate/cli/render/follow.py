@@ -40,7 +40,7 @@ _WHO = 9
 _TEXT = 56
 _BEFORE_TEXT = 22
 """Columns of a fault's time and word."""
-_RUNS_DOWN = re.compile(r" \(job \d+ (?:ends in|is ending)[^)]*\)")
+_RUNS_DOWN = re.compile(r" \((?:job \d+|another user's job) (?:ends in|is ending)[^)]*\)")
 _QUIET_EXITS = frozenset((Reason.REASON_STOPPED, Reason.REASON_KILLED_BY_FAULT, Reason.REASON_CANCELLED))
 
 

@@ -108,15 +108,17 @@ def nodes_table(nodes: Sequence[Node], now: Stamp, room: int = UNLIMITED, more: 
         return ["no volunteers"]
     rows = []
     for node in nodes:
-        busy = sorted({slot.job_id for slot in node.slots if slot.job_id})
-        free = sum(1 for slot in node.slots if not slot.job_id)
+        jobs = sorted({slot.job_id for slot in node.slots if slot.job_id})
+        # An older manager tells by the job alone that a slot is busy.
+        free = sum(1 for slot in node.slots if not (slot.busy or slot.job_id))
+        others = any(slot.busy and not slot.job_id for slot in node.slots)
         heard = seconds_between(node.last_heard_at, now) if node.HasField("last_heard_at") else None
         rows.append(
             (
                 neutralise_text(node.volunteer_id),
                 words.node_state(node.state),
                 f"{free} of {len(node.slots)} free",
-                _jobs_of(busy, room),
+                _jobs_of(jobs, others, room),
                 str(node.total.cpus),
                 f"{node.total.memory_bytes / (1 << 30):.1f} GiB",
                 f"{age_text(heard)} ago" if heard is not None else "never",
@@ -187,11 +189,16 @@ def _expiring(nodes: Sequence[Node], now: Stamp) -> list[str]:
     return [f"certificates that expire soon: {names}   syndicatectl certs renew HOST"]
 
 
-def _jobs_of(job_ids: Sequence[int], room: int) -> str:
-    """``3, 4, 7``; on a terminal the first three and how many more."""
+def _jobs_of(job_ids: Sequence[int], others: bool, room: int) -> str:
+    """``3, 4, 7``; on a terminal the first three and how many more.
+
+    With ``others``, jobs that one may not see: ``3, 4, others``.
+    """
     shown = list(job_ids if room == UNLIMITED or len(job_ids) <= _MOST_JOBS else job_ids[:_MOST_JOBS])
-    text = ", ".join(map(str, shown)) or "-"
-    return text if len(shown) == len(job_ids) else f"{text} +{len(job_ids) - len(shown)}"
+    text = ", ".join(map(str, shown))
+    if len(shown) < len(job_ids):
+        text += f" +{len(job_ids) - len(shown)}"
+    return ", ".join([*filter(None, [text]), *(["others"] if others else [])]) or "-"
 
 
 def cluster_lines(cluster: GetClusterResponse, room: int = UNLIMITED) -> list[str]:

@@ -160,6 +160,11 @@ def sees(caller: Caller, owner: str, team: str, published: bool) -> bool:
     return caller.is_staff or published or caller.name == owner or bool(team and caller.team == team)
 
 
+def sees_job(caller: Caller, job: JobRecord) -> bool:
+    """The same of a job's row."""
+    return sees(caller, job.owner, job.team, job.published)
+
+
 def no_such_job(job_id: int, hidden: bool = False) -> NotFound:
     """What is said of a job that is not there, and in the same words of one that the caller may not see."""
     error = NotFound("NO_SUCH_JOB", f"there is no job {job_id}")

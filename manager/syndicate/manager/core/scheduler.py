@@ -15,6 +15,7 @@ from .placement import plan, shadow_of
 from .quota import Gate, Party
 from .snapshot import Placement, Running, Shadow, Snapshot, Waiting
 from .state import LiveJob
+from .views import Wait
 from .words import count, duration
 from .world import NEVER, World, nanoseconds
 
@@ -55,7 +56,7 @@ def snapshot(world: World, waiting: list[Waiting]) -> Snapshot:
     return Snapshot(tuple(world.pool.free_nodes()), tuple(_running(world)), tuple(waiting))
 
 
-def waits_for(world: World, job: LiveJob) -> str:
+def waits_for(world: World, job: LiveJob) -> Wait:
     """What a job in the queue waits for, for people."""
     need = job.record.spec.slots
     if (party := Gate(world).held_by(job.record.job_id, need)) is not None:
@@ -65,15 +66,15 @@ def waits_for(world: World, job: LiveJob) -> str:
     if most >= need:
         head = _head(world)
         if head is None or head.job_id == job.record.job_id:
-            return "its slots are about to be asked"
-        return f"its turn: job {head.job_id} goes first"
+            return Wait("its slots are about to be asked")
+        return Wait("its turn: ", world.jobs[head.job_id].record, " goes first")
     looks = world.looks
     if need not in looks.waits:
         looks.waits[need] = _what_is_missing(world, need, free, most)
     return looks.waits[need]
 
 
-def _held_up(world: World, party: Party) -> str:
+def _held_up(world: World, party: Party) -> Wait:
     """Whose quota a job waits for, and which job's end gives it back."""
     share, quota = world.queue.share(party.key), party.quota
     if 0 <= quota.running_jobs <= share.running:
@@ -89,9 +90,9 @@ def _held_up(world: World, party: Party) -> str:
         (run.ends_ns, run.job_id) for run in _running(world) if run.job_id in mine and run.ends_ns is not None
     ]
     if not ends:
-        return text
+        return Wait(text)
     at_ns, job_id = min(ends)
-    return f"{text} ({_until(world, Shadow(at_ns, '', 0, job_id))})"
+    return _until(world, text, Shadow(at_ns, "", 0, job_id))
 
 
 def _head(world: World) -> Waiting | None:
@@ -102,13 +103,13 @@ def _head(world: World) -> Waiting | None:
     return next(world.queue.order(Gate(world)), None)
 
 
-def _what_is_missing(world: World, need: int, free: dict[str, int], most: int) -> str:
+def _what_is_missing(world: World, need: int, free: dict[str, int], most: int) -> Wait:
     text = f"{need - most} of {count(need, 'slot')}"
     if world.looks.running is None:
         world.looks.running = _running(world)
     shadow = shadow_of(free, world.looks.running, need, world.ns)
     if shadow is not None:
-        return f"{text} ({_until(world, shadow)})"
+        return _until(world, text, shadow)
     away = sorted(n for n, node in world.nodes.items() if node.session is None and not node.record.drained)
     drained = sorted(n for n, node in world.nodes.items() if node.record.drained)
     causes = [_all_are(away, "away")] if away else []
@@ -117,7 +118,7 @@ def _what_is_missing(world: World, need: int, free: dict[str, int], most: int) -
     if drained:
         resume = f"`syndicatectl node resume {' '.join(drained[:3])}`"
         causes.append(f"{_all_are(drained, 'drained')}, until {resume}")
-    return f"{text} ({'; '.join(causes)})" if causes else text
+    return Wait(f"{text} ({'; '.join(causes)})" if causes else text)
 
 
 def _all_are(names: list[str], what: str) -> str:
@@ -125,11 +126,10 @@ def _all_are(names: list[str], what: str) -> str:
     return f"{shown} {'is' if len(names) == 1 else 'are'} {what}"
 
 
-def _until(world: World, shadow: Shadow) -> str:
+def _until(world: World, text: str, shadow: Shadow) -> Wait:
     left_ns = shadow.at_ns - world.ns
-    if left_ns <= 0:
-        return f"job {shadow.job_id} is ending"
-    return f"job {shadow.job_id} ends in at most {duration(left_ns)}"
+    ends = "is ending" if left_ns <= 0 else f"ends in at most {duration(left_ns)}"
+    return Wait(f"{text} (", world.jobs[shadow.job_id].record, f" {ends})")
 
 
 def _beside_the_head(world: World, candidates: list[Waiting]) -> list[Waiting]:

@@ -6,9 +6,30 @@ ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .frozen import frozen
 from .model import ClockBound, NodeState, Resources, Stamp
 from .records import FaultRecord, JobRecord, NodeRecord, RunRecord, StoryRecord, TaskRecord
+
+
+@frozen
+class Wait:
+    """What a waiting job waits for, for people: `before`, the other job that it waits for, `after`.
+
+    Where the other one is none, `before` is all of it.
+    """
+
+    before: str = ""
+    other: JobRecord | None = None
+    after: str = ""
+
+    def told(self, sees: Callable[[JobRecord], bool]) -> str:
+        """The whole text, for whom `sees` tells which jobs there are: another job has no number for him."""
+        if self.other is None:
+            return self.before
+        which = f"job {self.other.job_id}" if sees(self.other) else "another user's job"
+        return f"{self.before}{which}{self.after}"
 
 
 @frozen
@@ -27,7 +48,7 @@ class JobView:
     story: tuple[StoryRecord, ...] = ()
     queue_place: int = 0
     queue_length: int = 0
-    waits_for: str = ""
+    waits_for: Wait = Wait()
 
 
 @frozen

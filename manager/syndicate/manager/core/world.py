@@ -38,6 +38,7 @@ from .snapshot import Running
 from .state import Asked, LiveJob, LiveTask, Node, Replay, Slot, key_of
 from .timers import Timers
 from .transitions import ACTIVE_JOB_STATES, JobCause, TaskCause, job_after, task_after
+from .views import Wait
 
 # Request ids of ended jobs that are remembered, so that a repeated Submit gets its first answer; those of
 # live jobs always are.
@@ -63,7 +64,7 @@ class Looks:
     """What readers found between two steps, so that a page of jobs looks at the cluster once."""
 
     running: list[Running] | None = None
-    waits: dict[int, str] = field(default_factory=dict)
+    waits: dict[int, Wait] = field(default_factory=dict)
 
 
 class World:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core import effects
-from ..core.access import CHAOS_RULES, CLIENTS_ONLY, check_chaos, check_job, no_such_job, sees
+from ..core.access import CHAOS_RULES, CLIENTS_ONLY, check_chaos, check_job, no_such_job, sees_job
 from ..core.errors import Away, BadRequest, NotAllowed, Refused
 from ..core.events import ChaosCaller, UserCaller, WhoCalls
 from ..core.model import JobState, Member, TaskRef
@@ -70,7 +70,7 @@ class ByUsers:
             text = "the metadata `syndicate-job` is to name the job, by its number"
             raise BadRequest("BAD_FIELD", text, field="syndicate-job")
         record = await self._record(job_id)
-        if not sees(origin.caller, record.owner, record.team, record.published):
+        if not sees_job(origin.caller, record):
             raise no_such_job(job_id, hidden=True)
         check_job(origin.caller, job_id, record.owner, rule.whose)
         if rule.changes:

@@ -80,10 +80,9 @@ def job_row_out(job: JobRecord) -> scheduler_pb2.Job:
 
 
 def waiting_out(view: JobView, pb: scheduler_pb2.Job) -> None:
-    """Add what a waiting job waits for."""
+    """Add a waiting job's place; what it waits for is told by who asks (`viewing.wait_text`)."""
     pb.queue_place = view.queue_place
     pb.queue_length = view.queue_length
-    pb.waits_for = view.waits_for
 
 
 class Drawn:
@@ -222,7 +221,7 @@ def node_out(node: NodeView) -> scheduler_pb2.Node:
     slots = []
     for slot, _address in record.slots:
         job_id, task = busy.get(slot, (0, ""))
-        slots.append(scheduler_pb2.NodeSlot(slot=slot, job_id=job_id, task=task))
+        slots.append(scheduler_pb2.NodeSlot(slot=slot, job_id=job_id, task=task, busy=slot in busy))
     return scheduler_pb2.Node(
         volunteer_id=record.volunteer_id,
         state=number(node.state),

@@ -14,7 +14,7 @@ from syndicate.v1 import scheduler_pb2 as pb
 from syndicate.v1 import scheduler_pb2_grpc
 
 from ..core import effects, events, user_events
-from ..core.access import RULES, check_chaos, check_job, check_replay, no_such_job, role_too_low, sees
+from ..core.access import RULES, check_chaos, check_job, check_replay, no_such_job, role_too_low, sees_job
 from ..core.errors import BadRequest, NotFound, Refused
 from ..core.limits import DEFAULTS
 from ..core.model import JobState, Source, UserRole
@@ -138,8 +138,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         drawn = pictures.Drawn()
         await self._draw_ahead(view, drawn)
         response = pb.GetJobResponse()
-        pictures.job_out(view, self._desk.store.cluster_id, drawn, response.job)
-        self._hide(view.job, response.job)
+        self._draw(view, drawn, response.job)
         return response
 
     async def PublishJob(self, request: pb.PublishJobRequest, context: Context) -> pb.PublishJobResponse:
@@ -214,8 +213,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
     def _fresh(self, view: JobView, sent: pb.Job | None, drawn: pictures.Drawn) -> pb.WatchJobResponse | None:
         """What a watcher is told; None where it was told the same already."""
         now = convert.stamp_out(self._engine.clock.now())
-        job = pictures.job_out(view, self._desk.store.cluster_id, drawn)
-        self._hide(view.job, job)
+        job = self._draw(view, drawn, pb.Job())
         if job == sent:
             return None
         fresh = pb.WatchJobResponse(job=job, now=now)
@@ -319,7 +317,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         nodes = sorted(self._engine.machine.nodes(), key=lambda n: n.record.volunteer_id)
         await self._engine.durable()
         found = (
-            _with_expiry(_node(n), self._desk.expires(n.record.volunteer_id))
+            _with_expiry(self._node(n), self._desk.expires(n.record.volunteer_id))
             for n in nodes
             if n.record.volunteer_id > request.page_token
         )
@@ -369,12 +367,28 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
         check_job(callers.current(), job_id, record.owner, RULES[method].whose)
         return record
 
+    def _node(self, view: NodeView) -> pb.Node:
+        """A volunteer for a list; one that said what cannot be shown is there by name, and spoils no page."""
+        try:
+            node = pictures.node_out(view)
+        except ValueError as error:
+            _log.warning("node.not_shown", volunteer_id=view.record.volunteer_id, detail=str(error))
+            return pb.Node(volunteer_id=view.record.volunteer_id, state=convert.number(view.state))
+        viewing.hide_jobs(callers.current(), node, self._engine.machine.record)
+        return node
+
     def _visible(self, view: JobView) -> JobView:
         """Raises NotFound where the caller may not see the job, as where there is none."""
-        job = view.job
-        if not sees(callers.current(), job.owner, job.team, job.published):
-            raise no_such_job(job.job_id, hidden=True)
+        if not sees_job(callers.current(), view.job):
+            raise no_such_job(view.job.job_id, hidden=True)
         return view
+
+    def _draw(self, view: JobView, drawn: pictures.Drawn, into: pb.Job) -> pb.Job:
+        """A job whole, as the caller is shown it."""
+        pictures.job_out(view, self._desk.store.cluster_id, drawn, into)
+        into.waits_for = viewing.wait_text(callers.current(), view.waits_for)
+        self._hide(view.job, into)
+        return into
 
     def _hide(self, job: JobRecord, picture: pb.Job) -> None:
         """Takes out of a picture what the caller is not shown."""
@@ -476,12 +490,3 @@ def _with_expiry(node: pb.Node, expires_at: int) -> pb.Node:
     if expires_at:
         node.certificate_expires_at.utc_ns = expires_at * 1_000_000_000
     return node
-
-
-def _node(view: NodeView) -> pb.Node:
-    """A volunteer for a list; one that said what cannot be shown is there by name, and spoils no page."""
-    try:
-        return pictures.node_out(view)
-    except ValueError as error:
-        _log.warning("node.not_shown", volunteer_id=view.record.volunteer_id, detail=str(error))
-        return pb.Node(volunteer_id=view.record.volunteer_id, state=convert.number(view.state))

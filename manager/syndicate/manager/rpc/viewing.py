@@ -3,20 +3,24 @@
 A client's `Result` is what its author has for students: score, metrics and text are shown. Its output is not,
 nor make's last line in the account of its end, which quotes it. The digest of its source, which would let it
 be run as somebody's own job, they are never shown; that of the job's own source the owner and the team are.
+
+What else tells of a job, a volunteer's slots and what another one waits for, does not say which it is to whom
+does not see it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from syndicate.v1 import common_pb2
 from syndicate.v1 import scheduler_pb2 as pb
 
-from ..core.access import Caller, may_have_source, role_too_low, sees
+from ..core.access import Caller, may_have_source, role_too_low, sees, sees_job
 from ..core.errors import BadRequest, NotAllowed
 from ..core.model import Source, UserRole
 from ..core.records import JobRecord
+from ..core.views import Wait
 
 
 def hides_clients(caller: Caller, job: JobRecord, published: bool) -> bool:
@@ -40,6 +44,25 @@ def hide_sources(caller: Caller, job: JobRecord, picture: pb.Job) -> None:
     picture.spec.ClearField("client_sha256")
     if not sees(caller, job.owner, job.team, published=False):
         picture.spec.ClearField("source_sha256")
+
+
+def wait_text(caller: Caller, wait: Wait) -> str:
+    """What a waiting job waits for, as far as the caller sees whom."""
+    return wait.told(lambda job: sees_job(caller, job))
+
+
+def hide_jobs(caller: Caller, node: pb.Node, record: Callable[[int], JobRecord | None]) -> None:
+    """Takes the jobs that the caller does not see out of a volunteer's slots, which stay busy.
+
+    A job that is not in memory any more is nobody's but staff's.
+    """
+    if caller.is_staff:
+        return
+    for slot in node.slots:
+        job = record(slot.job_id) if slot.job_id else None
+        if job is None or not sees_job(caller, job):
+            slot.ClearField("job_id")
+            slot.ClearField("task")
 
 
 def default_client(caller: Caller, client: Source | None) -> str:
