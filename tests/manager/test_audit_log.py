@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from syndicate.manager.rpc import upload as uploading
+from syndicate.manager.store import SqliteStore
 from syndicate.v1 import scheduler_pb2 as pb
 
 from tests.manager.conftest import Running
@@ -91,6 +92,18 @@ async def test_the_audit_log_comes_in_pages(manager: Running) -> None:
 
     assert [line.subject for line in lines] == [f"user user-{number}" for number in range(6, -1, -1)]
     assert [line.line for line in lines] == list(range(7, 0, -1))
+
+
+async def test_the_store_is_not_asked_for_whom_there_cannot_be(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of jobs: its prepared statements would keep a megabyte each of who calls with many filters."""
+
+    async def never(*_: object) -> list[object]:
+        raise AssertionError
+
+    monkeypatch.setattr(SqliteStore, "list_audit", never)
+    assert await audit(manager, user="a" * 1_000_000) == []
 
 
 async def test_a_flood_of_denied_calls_makes_few_lines(manager: Running) -> None:

@@ -204,6 +204,19 @@ async def test_what_operators_do_is_in_the_audit_log(start: Start, tmp_path: Pat
     assert by_hand.folder.register().deeds == ()
 
 
+@pytest.mark.parametrize("who", ["Jörg.Doe", "uid 1000", "a" * 255])
+async def test_what_an_operator_did_is_found_by_the_login(start: Start, tmp_path: Path, who: str) -> None:
+    """Which need not be written as a user's name is."""
+    Office(office(tmp_path / "state").folder, by=who).create_token(1, 3600)
+    async with start(state_dir=tmp_path / "state", insecure=False) as manager:
+
+        async def look() -> list[Any]:
+            return await people.audit(manager, user=who)
+
+        (line,) = await people.until(look)
+    assert (line.who, line.method, line.peer) == (who, "join-token create", "local")
+
+
 async def test_what_was_done_long_ago_is_told_with_its_time(start: Start, tmp_path: Path) -> None:
     """The line is as old as the manager; the deed is older."""
     at_work = office(tmp_path / "state")
