@@ -55,19 +55,29 @@ async def test_a_source_is_in_the_audit_log_also_where_its_sender_has_gone(
 ) -> None:
     """It is kept all the same: nobody stores what is written down nowhere."""
     checking, go_on = threading.Event(), threading.Event()
+    calls: list[asyncio.Task[Any] | None] = []
+    take = uploading.Uploads.take
 
     def slow(path: Any) -> None:
         checking.set()
         go_on.wait(WAIT_S)
 
+    async def taken(*call: Any) -> Any:
+        calls.append(asyncio.current_task())
+        return await take(*call)
+
+    async def heard_of_it() -> bool:
+        return calls[0] is not None and calls[0].cancelling() > 0
+
     monkeypatch.setattr(uploading, "check_source", slow)
+    monkeypatch.setattr(uploading.Uploads, "take", taken)
     alice = await join(manager, "alice")
     sending = asyncio.create_task(upload(alice.stub, tarball(), alice.token))
     await asyncio.to_thread(checking.wait, WAIT_S)
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
-    await asyncio.sleep(0.1)  # until the manager has heard of it
+    await until(heard_of_it)
     go_on.set()
 
     async def look() -> list[pb.AuditLine]:
