@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from syndicate.manager.core.audit import KINDS_A_DAY, MOST_KINDS, WINDOW_NS, Denials
+from syndicate.manager.core.audit import KINDS_A_DAY, MOST_KINDS, MOST_SUBJECTS, WINDOW_NS, Denials
 from syndicate.manager.core.user_events import Audited
 
 
@@ -29,8 +30,50 @@ def test_the_first_is_told_at_once_and_the_rest_in_one_line() -> None:
     assert first == [denial(subject="job 7")]
     assert all(lines == [] for lines in rest)
     assert denials.due(WINDOW_NS - 1) == []
-    assert [line.subject for line in denials.due(WINDOW_NS)] == ["job 999, and 999 more like this"]
+    (line,) = denials.due(WINDOW_NS)
+    assert line.subject.startswith("job 999, and 999 more like this, also of job 1, ")
     assert denials.due(2 * WINDOW_NS) == []
+
+
+@pytest.mark.parametrize(
+    ("tried", "told"),
+    [
+        (["job 8"], "job 8, and 1 more like this"),
+        (["job 8"] * 40, "job 8, and 40 more like this"),
+        (["job 8", "job 9"], "job 9, and 2 more like this, also of job 8"),
+        (["job 9", "", "job 8", "job 8"], "job 8, and 4 more like this, also of job 9"),
+        (["job 9", ""], "2 more like this, also of job 9"),
+        (
+            [f"job {n}" for n in (4, 3, 2, 4, 1, 9)],
+            "job 9, and 6 more like this, also of job 4, job 3, job 2 and 1 other",
+        ),
+        (
+            [f"job {n}" for n in range(MOST_SUBJECTS - 1)],
+            f"job {MOST_SUBJECTS - 2}, and {MOST_SUBJECTS - 1} more like this, "
+            f"also of job 0, job 1, job 2 and {MOST_SUBJECTS - 5} others",
+        ),
+        (
+            [f"job {n}" for n in range(5000)],
+            "job 4999, and 5,000 more like this, "
+            f"also of job 0, job 1, job 2 and at least {MOST_SUBJECTS - 3} others",
+        ),
+    ],
+)
+def test_what_is_told_in_one_line_is_told_of_what(tried: list[str], told: str) -> None:
+    """Some by name, the others by their number; however many there are the line is short, and one line."""
+    denials = Denials()
+    denials.note(denial(subject="job 7"), 0)
+    assert [line for subject in tried for line in denials.note(denial(subject=subject), 1)] == []
+    assert denials.due(WINDOW_NS) == [denial(subject=told)]
+
+
+def test_who_tries_one_job_after_another_does_not_hide_what_else_he_tries() -> None:
+    """Another method is a kind of its own, as long as there is room for kinds: jobs take none of it."""
+    denials = Denials()
+    for number in range(2 * MOST_KINDS):
+        denials.note(denial(who="alice", subject=f"job {number}", method="GetJob"), number)
+    other = denial(who="alice", method="PutUsers", reason="ROLE_TOO_LOW")
+    assert denials.note(other, 2 * MOST_KINDS) == [other]
 
 
 def test_another_kind_is_told_too() -> None:
@@ -81,7 +124,7 @@ def test_nobody_pushes_others_out_of_the_log() -> None:
 
 def calls_in(line: Audited) -> int:
     """How many calls a line is about."""
-    found = re.search(r"([0-9,]+) more like this$", line.subject)
+    found = re.search(r"([0-9,]+) more like this\b", line.subject)
     return int(found[1].replace(",", "")) if found else 1
 
 
@@ -92,14 +135,8 @@ def test_lines_a_minute_are_bounded_and_none_is_lost(calls: list[tuple[int, int]
     denials, now, lines = Denials(), 0, []
     for host, gap in calls:
         now += gap
-        lines += denials.note(denial(peer=f"host-{host}"), now)
+        lines += denials.note(denial(peer=f"host-{host}", subject=f"job {gap}"), now)
     lines += denials.rest()
     minutes = now // WINDOW_NS + 1
     assert len(lines) <= 2 * (MOST_KINDS + 1) * minutes
-    counted = sum(
-        int(line.subject.split("and ")[-1].split(" more")[0].replace(",", ""))
-        if "more like" in line.subject
-        else 1
-        for line in lines
-    )
-    assert counted == len(calls)
+    assert sum(map(calls_in, lines)) == len(calls)
