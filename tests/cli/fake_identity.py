@@ -45,6 +45,8 @@ class FakeIdentity(scheduler_pb2_grpc.SchedulerServicer):
         """So many calls are refused as by a manager that is starting."""
         self.busy: list[str] = []
         """For each call that is put off: what it is told as `retry_after_s`."""
+        self.fills_in_quotas = False
+        """As an older manager that tells one who one is."""
         self.tokens_left = 1 << 30
         """After so many tokens a user has too many."""
         self.users["root"] = scheduler.User(name="root", role=ADMIN, created_at=stamp(-86400))
@@ -71,10 +73,9 @@ class FakeIdentity(scheduler_pb2_grpc.SchedulerServicer):
     def WhoAmI(self, request: scheduler.WhoAmIRequest, context: Any) -> Any:
         token = self.enter(context)
         answer = scheduler.WhoAmIResponse(user=self.users[token.user], token=token)
-        answer.user.quota.running_jobs = answer.user.quota.running_jobs or 2
-        answer.user.quota.queued_jobs = answer.user.quota.queued_jobs or 10
-        answer.user.quota.submissions_per_day = answer.user.quota.submissions_per_day or 20
-        answer.user.quota.machines = answer.user.quota.machines or 8
+        held = scheduler.Quota(running_jobs=2, queued_jobs=10, submissions_per_day=20, machines=8)
+        held.MergeFrom(answer.user.quota)  # a zero is no bound of the user's own
+        (answer.user.quota if self.fills_in_quotas else answer.user.in_force).CopyFrom(held)
         answer.usage.CopyFrom(scheduler.Usage(running_jobs=1, submissions_left=14.7, machines=1))
         if answer.user.team:
             answer.team_quota.CopyFrom(scheduler.Quota(running_jobs=4, machines=-1))

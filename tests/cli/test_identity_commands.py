@@ -326,8 +326,10 @@ def test_a_token_on_the_command_line_is_warned_of(ctl: Ctl, manager: FakeManager
         assert secret not in ended.err + ended.out
 
 
-def test_whoami(ctl: Ctl, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_old", [False, True])
+def test_whoami(ctl: Ctl, manager: FakeManager, monkeypatch: pytest.MonkeyPatch, is_old: bool) -> None:
     """Name, role, team, manager, token and what is left of the quota; a near end is told of."""
+    manager.scheduler.fills_in_quotas = is_old
     as_user(ctl, manager, monkeypatch, team="red")
     manager.scheduler.tokens["t-2"].expires_at.CopyFrom(stamp(20 + 2 * 86400 + 60))
     ended = ctl("whoami")

@@ -138,12 +138,18 @@ async def test_an_empty_mask_is_not_none(manager: Running) -> None:
 
 
 async def test_a_users_own_quota_and_use(manager: Running) -> None:
-    """With the defaults filled in; a team's beside it."""
+    """As lists tell it: what was said, and beside that what holds, with the defaults; then the team's."""
     alice = await join(manager, "alice", team="red", quota=pb.Quota(machines=7))
     async with running_job(manager, alice):
         told = await who(alice)
+    request = pb.ListUsersRequest(name="alice")
+    (listed,) = (await manager.scheduler.ListUsers(request, **manager.credentials)).users
 
-    assert told.user.quota == pb.Quota(running_jobs=-1, queued_jobs=20, submissions_per_day=500, machines=7)
+    assert told.user.quota == pb.Quota(machines=7)
+    assert told.user.in_force == pb.Quota(
+        running_jobs=-1, queued_jobs=20, submissions_per_day=500, machines=7
+    )
+    assert told.user == listed
     assert (told.usage.running_jobs, told.usage.machines) == (1, 1)
     assert told.usage.submissions_left == pytest.approx(499, abs=0.5)
     assert told.team_quota.machines == -1 and told.team_usage.running_jobs == 1

@@ -1450,7 +1450,7 @@ class User(google.protobuf.message.Message):
 
     @property
     def in_force(self) -> global___Quota:
-        """`quota` with the manager's defaults filled in, in lists; means nothing in a request."""
+        """`quota` with the manager's defaults filled in; means nothing in a request."""
 
     def __init__(
         self,
@@ -1488,7 +1488,7 @@ class Team(google.protobuf.message.Message):
 
     @property
     def in_force(self) -> global___Quota:
-        """`quota` with the manager's defaults filled in, in lists; means nothing in a request."""
+        """`quota` with the manager's defaults filled in; means nothing in a request."""
 
     def __init__(
         self,
@@ -1613,7 +1613,7 @@ class WhoAmIResponse(google.protobuf.message.Message):
     TEAM_USAGE_FIELD_NUMBER: builtins.int
     @property
     def user(self) -> global___User:
-        """The user, its quota with the defaults filled in."""
+        """The user."""
 
     @property
     def token(self) -> global___Token:

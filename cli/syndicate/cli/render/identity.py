@@ -109,7 +109,9 @@ def who_lines(who: WhoAmIResponse, where: str, now: Stamp, room: int) -> list[st
     lines = labelled_text("user", f"{neutralise_text(who.user.name)}, {who_text(who.user)}", room)
     lines += labelled_text("manager", where, room)
     lines += labelled_text("token", token_text(who.token, now), room)
-    lines += labelled_text("quota", usage_text(who.usage, who.user.quota), room)
+    # An older manager fills the defaults in into the quota itself.
+    held = who.user.in_force if who.user.HasField("in_force") else who.user.quota
+    lines += labelled_text("quota", usage_text(who.usage, held), room)
     if who.HasField("team_quota"):
         lines += labelled_text("team", usage_text(who.team_usage, who.team_quota), room)
     return lines

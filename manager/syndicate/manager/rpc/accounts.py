@@ -43,8 +43,7 @@ class Accounts:
         assert user is not None  # noqa: S101 - the door has just found both
         assert token is not None  # noqa: S101
         await self._engine.durable()
-        answer = pb.WhoAmIResponse(user=user_out(user), token=token_out(token))
-        answer.user.quota.CopyFrom(quota_out(quota.of_user(config, user)))
+        answer = pb.WhoAmIResponse(user=user_out(user, quota.of_user(config, user)), token=token_out(token))
         found = machine.parties(user.name, user.team, self._engine.clock.now())
         for party, used in found:
             if party.key == f"user {user.name}":
@@ -179,8 +178,8 @@ def _behind(tokens: Sequence[TokenRecord], page_token: str) -> Sequence[TokenRec
 # ---- between the protos and the core --------------------------------------------------------------------
 
 
-def user_out(user: UserRecord, in_force: model.Quota | None = None) -> pb.User:
-    """A user; in lists with the bounds that hold."""
+def user_out(user: UserRecord, in_force: model.Quota) -> pb.User:
+    """A user, with the bounds that hold."""
     return pb.User(
         name=user.name,
         role=convert.number(user.role),
@@ -188,7 +187,7 @@ def user_out(user: UserRecord, in_force: model.Quota | None = None) -> pb.User:
         disabled=user.disabled,
         quota=quota_out(user.quota),
         created_at=convert.stamp_out(user.created_at),
-        in_force=None if in_force is None else quota_out(in_force),
+        in_force=quota_out(in_force),
     )
 
 
