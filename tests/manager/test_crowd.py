@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from syndicate.manager import app
 from syndicate.v1 import scheduler_pb2 as pb
 
+from tests.manager.certified import LOCAL
 from tests.manager.conftest import Running, Start
 from tests.manager.people import Person, admin, join, running_job, until
 from tests.manager.scripted import WAIT_S, bearer, reason
@@ -50,6 +51,24 @@ async def test_a_connection_that_does_not_get_on_is_closed(
         await asyncio.gather(*(until_closed(reader) for reader, _ in crowd))
         for _, writer in crowd:
             writer.close()
+
+
+async def test_a_method_that_is_no_text_closes_no_door(manager: Running) -> None:
+    """One call of a stranger's; some releases of gRPC end the whole listener by it."""
+    # POST, http, `a`, the path; then the two that gRPC asks for.
+    headers = b"\x83\x86\x01\x01a\x04\x04/x/\xff\x0f\x10\x10application/grpc\x00\x02te\x08trailers"
+    reader, writer = await silent(manager.users)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+    writer.write(bytes((0, 0, len(headers), 1, 5, 0, 0, 0, 1)) + headers)
+    async with asyncio.timeout(WAIT_S):  # until the call is answered, or the connection is closed
+        while (head := await reader.read(9)) and head[3] not in (1, 3):
+            await reader.readexactly(int.from_bytes(head[:3], "big"))
+    writer.close()
+    async with grpc.aio.insecure_channel(manager.users, options=LOCAL) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        told = await check(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+
+    assert told.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_idle_streams_keep_nobody_out(manager: Running) -> None:
