@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import grpc
 import pytest
@@ -13,7 +14,7 @@ from syndicate.v1 import scheduler_pb2 as pb
 
 from tests.manager.certified import LOCAL
 from tests.manager.conftest import Running, Start
-from tests.manager.people import Person, admin, join, running_job, until
+from tests.manager.people import Person, admin, code_and_reason, join, running_job, until, who
 from tests.manager.scripted import WAIT_S, bearer, reason
 
 
@@ -97,6 +98,67 @@ async def test_idle_streams_keep_nobody_out(manager: Running) -> None:
             await channel.close()
 
     assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED] * (320 - 64)
+
+
+def held_open(channel: grpc.aio.Channel, method: str, calls: int, token: str = "") -> list[Any]:
+    """Calls that never say what they ask for."""
+    open_: Any = channel.stream_stream(method)
+    return [open_(metadata=bearer(token) if token else None) for _ in range(calls)]
+
+
+async def test_calls_that_never_get_on_are_bounded(start: Start) -> None:
+    """Of one user: others are served meanwhile, and it is, too, once it has ended some."""
+    async with start(user_calls_per_s=10_000.0, user_calls_burst=20) as manager:
+        alice, bob = await join(manager, "alice"), await join(manager, "bob")
+        async with grpc.aio.insecure_channel(manager.users) as channel:
+            who_am_i = "/syndicate.v1.Scheduler/WhoAmI"
+            held = held_open(channel, who_am_i, 20, alice.token)
+
+            async def refused() -> str:
+                try:
+                    await who(alice)
+                except grpc.aio.AioRpcError as error:
+                    return code_and_reason(error)[1]
+                return ""
+
+            assert await until(refused) == "TOO_MANY_CALLS"
+            assert (await who(bob)).user.name == "bob"
+            held.pop().cancel()
+
+            async def served() -> bool:
+                return not await refused()
+
+            assert await until(served)
+            for call in held:
+                call.cancel()
+
+
+async def test_calls_without_a_credential_that_never_get_on_are_bounded(manager: Running) -> None:
+    """They take none of what users have, and leave room again as they end."""
+    check = "/grpc.health.v1.Health/Check"
+    async with (
+        grpc.aio.insecure_channel(manager.users) as one,
+        grpc.aio.insecure_channel(manager.users, options=LOCAL) as other,
+    ):
+        held = held_open(one, check, 600) + held_open(other, check, 424)
+        stub = health_pb2_grpc.HealthStub(other)
+
+        async def refused() -> str:
+            try:
+                await stub.Check(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+            except grpc.aio.AioRpcError as error:
+                return code_and_reason(error)[1]
+            return ""
+
+        assert await until(refused) == "TOO_MANY_CALLS"
+        assert await admin(manager).jobs() == []
+        for call in held:
+            call.cancel()
+
+        async def served() -> bool:
+            return not await refused()
+
+        assert await until(served)
 
 
 async def test_health_is_watched_with_a_token_alone(manager: Running) -> None:

@@ -320,7 +320,7 @@ class QueueFull(Exhausted):
 
 
 class TooManyCalls(Exhausted):
-    """The user has too many calls a second or streams open."""
+    """The user has too many calls a second or open, or too many streams."""
 
 
 class TooManyTokens(Exhausted):

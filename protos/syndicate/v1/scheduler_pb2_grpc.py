@@ -35,8 +35,8 @@ class SchedulerStub(object):
     UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
     whose user is disabled (USER_DISABLED).
     PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
-    RESOURCE_EXHAUSTED   the user has too many calls a second, changes a day, or streams open (TOO_MANY_CALLS,
-    TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
+    RESOURCE_EXHAUSTED   the user has too many calls a second or open, changes a day, or streams open
+    (TOO_MANY_CALLS, TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again with the same request_id.
@@ -183,8 +183,8 @@ class SchedulerServicer(object):
     UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
     whose user is disabled (USER_DISABLED).
     PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
-    RESOURCE_EXHAUSTED   the user has too many calls a second, changes a day, or streams open (TOO_MANY_CALLS,
-    TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
+    RESOURCE_EXHAUSTED   the user has too many calls a second or open, changes a day, or streams open
+    (TOO_MANY_CALLS, TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again with the same request_id.
@@ -550,8 +550,8 @@ class Scheduler(object):
     UNAUTHENTICATED      no, a wrong or a revoked token (BAD_TOKEN), one that has expired (TOKEN_EXPIRED), or one
     whose user is disabled (USER_DISABLED).
     PERMISSION_DENIED    not with this role or token (ROLE_TOO_LOW, OUT_OF_SCOPE; metadata `needs`).
-    RESOURCE_EXHAUSTED   the user has too many calls a second, changes a day, or streams open (TOO_MANY_CALLS,
-    TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
+    RESOURCE_EXHAUSTED   the user has too many calls a second or open, changes a day, or streams open
+    (TOO_MANY_CALLS, TOO_MANY_STREAMS; metadata `retry_after_s`). Try again later.
     INVALID_ARGUMENT     a field is malformed; the text names it (BAD_FIELD, BAD_PAGE_TOKEN).
     UNAVAILABLE          the manager is starting, stopping or behind with its work (MANAGER_AWAY,
     MANAGER_BUSY). Try again with the same request_id.

@@ -26,7 +26,7 @@ from . import caller as callers
 from .audit import AuditLog
 from .doors import Door
 from .errors import abort, refusal
-from .limits import Usage
+from .limits import OpenCalls, Usage
 from .types import Context, Handler
 
 # Load balancers and the like ask for health without a credential; it tells nothing but that somebody is
@@ -37,6 +37,8 @@ _FIRST_WORD_WITHIN_S: Final = 1.0
 _LONGEST_ID: Final = 64
 # What the audit log has in the place of a method that is none of the listener's.
 _NO_METHOD: Final = "unknown"
+# Of the methods that take no credential, at once.
+_MOST_OF_STRANGERS: Final = 1_024
 
 _log = structlog.get_logger()
 
@@ -63,6 +65,7 @@ class Guard(grpc.GenericRpcHandler):
         self._stopping = stopping
         self._watch = watch or Watch()
         self._open: set[str] = set()
+        self._of_strangers = OpenCalls()
         self._methods: dict[str, Handler] = {}
 
     @property
@@ -95,14 +98,17 @@ class Guard(grpc.GenericRpcHandler):
     def service(self, details: grpc.HandlerCallDetails) -> Handler | None:
         """The method's handler, one that refuses, or None (UNIMPLEMENTED)."""
         method = details.method
-        if method == _OPEN:
-            return self._methods.get(method)
-        is_open = method in self._open
+        is_health = method == _OPEN
+        is_open = is_health or method in self._open
         token, named = ("", "") if is_open else _said(details.invocation_metadata)
         caller: Caller | None = None
         try:
-            if not is_open:
+            if is_open:
+                self._of_strangers.begin(_MOST_OF_STRANGERS, "callers without a credential")
+            else:
                 caller = self._door.known(token)
+            if is_health:
+                return self._methods.get(method)  # also while it stops: it tells that
             stopping = self._stopping()
             if stopping is not None:
                 raise stopping

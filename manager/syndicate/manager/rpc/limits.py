@@ -1,4 +1,4 @@
-"""What one user may do at once: calls a second, open streams, uploads and how fast they come.
+"""What one user may do at once: calls a second, open calls and streams, uploads and how fast they come.
 
 Staff have ten times what students have, admins have no bound. A call too many is refused and told when to
 come again; an upload that is too fast is slowed down, since its sender waits for the network anyway. What may
@@ -23,10 +23,40 @@ _DAY_S: Final = 86_400.0
 
 
 @dataclass(slots=True)
+class OpenCalls:
+    """How many calls are open of those that are counted together.
+
+    A call is open from when its method is looked up until all of its answer is on its way: also while its
+    request does not come, or nobody reads the answer. Nothing else ends such a call, and each takes some
+    25 kB of memory.
+    """
+
+    count: int = 0
+
+    def begin(self, most: int, whose: str) -> None:
+        """Counts a call until the task that runs it is over. Raises Exhausted (TOO_MANY_CALLS)."""
+        if self.count >= most:
+            raise Exhausted(
+                "TOO_MANY_CALLS",
+                f"{most:,} calls of {whose} are open, which is the most; end some, or read their answers",
+                most=str(most),
+                retry_after_s="1",
+            )
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - gRPC looks a method up in the task that then runs the call
+        self.count += 1
+        task.add_done_callback(self._end)
+
+    def _end(self, _: object) -> None:
+        self.count -= 1
+
+
+@dataclass(slots=True)
 class _Use:
     """What one user does."""
 
     calls: Bucket = field(default_factory=Bucket)
+    open: OpenCalls = field(default_factory=OpenCalls)
     changes: Bucket = field(default_factory=Bucket)
     uploaded: Bucket = field(default_factory=Bucket)
     stored: Bucket = field(default_factory=Bucket)
@@ -60,12 +90,16 @@ class Usage:
         self._live: set[_Live] = set()
 
     def call(self, caller: Caller) -> None:
-        """Counts a call. Raises Exhausted (TOO_MANY_CALLS)."""
+        """Counts a call. Raises Exhausted (TOO_MANY_CALLS).
+
+        As many as may come at once may be open at once.
+        """
         share = _share(caller)
         if share is None:
             return
         rate, burst = self._limits.calls_per_s * share, self._limits.calls_burst * share
-        wait_s = self._use(caller).calls.take(self._now_ns(), rate, burst)
+        use = self._use(caller)
+        wait_s = use.calls.take(self._now_ns(), rate, burst)
         if wait_s:
             raise Exhausted(
                 "TOO_MANY_CALLS",
@@ -73,6 +107,7 @@ class Usage:
                 most=f"{rate:g}",
                 retry_after_s=f"{wait_s:.3f}",
             )
+        use.open.begin(int(burst), caller.name)
 
     def change(self, caller: Caller) -> None:
         """Counts a call that may change something. Raises Exhausted (TOO_MANY_CALLS).
