@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -9,6 +11,7 @@ from syndicate.v1 import scheduler_pb2 as pb
 
 from tests.manager.conftest import Running, Start
 from tests.manager.people import (
+    ADMIN,
     STAFF,
     STUDENT,
     Person,
@@ -55,6 +58,42 @@ async def test_a_stream_ends_with_what_opened_it(manager: Running, how: str) -> 
             "moved": (away, "MANAGER_AWAY"),
         }[how]
     )
+
+
+@pytest.mark.parametrize("how", ["revoked", "disabled", "lowered"])
+async def test_what_comes_late_of_a_call_finds_who_the_caller_is_by_then(manager: Running, how: str) -> None:
+    """Headers tell who calls; with the request held back until after that, nothing is gained."""
+    eve = await join(manager, "eve", ADMIN)
+    method: dict[str, Any] = {
+        "request_serializer": pb.CreateTokenRequest.SerializeToString,
+        "response_deserializer": pb.CreateTokenResponse.FromString,
+    }
+    async with grpc.aio.insecure_channel(manager.users) as channel:
+        begin: Any = channel.stream_stream("/syndicate.v1.Scheduler/CreateToken", **method)
+        held = begin(metadata=bearer(eve.token), timeout=WAIT_S)
+        # Over the same connection, so that the headers before it were read.
+        stub = type(manager.scheduler)(channel)
+        assert (await who(Person("eve", eve.token, eve.token_id, stub))).user.name == "eve"
+        if how == "revoked":
+            await revoke(manager, eve)
+        else:
+            role = STUDENT if how == "lowered" else ADMIN
+            await put(manager, pb.User(name="eve", role=role, disabled=how == "disabled"))
+        await held.write(pb.CreateTokenRequest(request_id=new_id(), user="admin"))
+        with pytest.raises(ERROR) as refused:
+            await held.read()
+
+    unknown, away = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
+    assert (
+        code_and_reason(refused.value)
+        == {
+            "revoked": (unknown, "BAD_TOKEN"),
+            "disabled": (unknown, "USER_DISABLED"),
+            "lowered": (away, "MANAGER_AWAY"),
+        }[how]
+    )
+    tokens = (await manager.scheduler.ListTokens(pb.ListTokensRequest(), **manager.credentials)).tokens
+    assert [token.token_id for token in tokens] == ["admin"]
 
 
 async def test_a_stream_of_reflection_ends_with_its_token_too(manager: Running) -> None:

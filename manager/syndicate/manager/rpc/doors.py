@@ -19,6 +19,7 @@ from ..core.model import UserRole
 from ..core.records import TokenRecord, UserRecord
 from ..core.users import digest_of, has_expired, opens, parts_of
 from ..engine import Engine
+from . import caller as callers
 from .peers import Peers
 from .types import Context
 
@@ -46,7 +47,10 @@ class Door(Protocol):
         """
 
     def admit(self, context: Context) -> None:
-        """Raises NotAllowed where the connection does not let the call in. Each call begins with it."""
+        """Raises CoreError where the call is not let in, or not any more. Each begins with it.
+
+        Its first message is there then, where it has but one: that may have come long after the headers.
+        """
 
 
 class CertifiedDoor:
@@ -125,7 +129,9 @@ class UsersDoor:
         return rule.changes
 
     def admit(self, context: Context) -> None:
-        """Any connection will do."""
+        """Raises NotKnown, Away where the caller is not any more who it was as its method was looked up."""
+        if (error := self.changed(callers.current())) is not None:
+            raise error
 
     def changed(self, caller: Caller) -> CoreError | None:
         """Why a call of this caller would not go on as it began; None where it would."""
