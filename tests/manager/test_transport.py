@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from syndicate.manager.core.errors import NotAllowed
 from syndicate.manager.pki import Unknown
+from syndicate.manager.rpc.peers import Peers
 from syndicate.manager.settings import BadSettings, load
 from syndicate.v1 import chaos_pb2 as chaos
 from syndicate.v1 import chaos_pb2_grpc as chaos_grpc
@@ -97,6 +100,37 @@ async def test_certificates_that_the_register_refuses(place: Place, wrong: dict[
 async def test_a_certificate_with_its_address_is_good_from_there(place: Place) -> None:
     """`certs add --address`."""
     await attach(place, signed(place.office.folder, addresses=["127.0.0.1"]))
+
+
+@pytest.mark.parametrize(
+    ("named", "peer"),
+    [
+        ("fe80::1%eth0", "ipv6:%5Bfe80::1%253%5D:40000"),
+        ("FE80:0::1", "ipv6:%5Bfe80::1%253%5D:40000"),
+        ("::ffff:10.0.0.5", "ipv4:10.0.0.5:40000"),
+        ("10.0.0.5", "ipv6:%5B::ffff:10.0.0.5%5D:40000"),
+    ],
+)
+def test_an_address_is_the_same_however_it_is_written(place: Place, named: str, peer: str) -> None:
+    """gRPC says by which device a call from a link-local one came, which no certificate can."""
+    pair = of_bundle(place.office.add("node-a", (named,)).identity)
+
+    class Call:
+        def auth_context(self) -> dict[str, list[bytes]]:
+            return {"x509_pem_cert": [pair.certificate]}
+
+        def peer(self) -> str:
+            return peer
+
+    call: Any = Call()
+    peers = Peers("c-test", place.office.folder.register(), lambda: int(time.time()))
+    assert peers.caller(call).name == "node-a"
+    peer = "ipv6:%5Bfe80::2%253%5D:40000"
+    with pytest.raises(NotAllowed, match="the call came from fe80::2"):
+        peers.caller(call)
+    peer = "unix:"
+    with pytest.raises(NotAllowed, match="the call came from unix"):
+        peers.caller(call)
 
 
 async def test_a_listener_on_all_addresses_knows_where_ipv4_calls_come_from(

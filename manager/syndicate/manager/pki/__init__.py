@@ -1,7 +1,7 @@
 """Certificates: the cluster's own authority, who holds what of it, and who may join."""
 
 from .authority import Authority, make_authority, requested_key
-from .certificate import Certificate, Kind, read
+from .certificate import Certificate, Kind, address_of, read
 from .errors import (
     BadInput,
     Busy,
@@ -43,6 +43,7 @@ __all__ = [
     "Revoked",
     "TokenRefused",
     "Unknown",
+    "address_of",
     "day",
     "make_authority",
     "read",

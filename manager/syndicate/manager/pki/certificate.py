@@ -86,12 +86,26 @@ def general_names(addresses: Iterable[str]) -> list[x509.GeneralName]:
 
 
 def _general_name(text: str) -> x509.GeneralName:
+    address = address_of(text)
+    if address is not None:
+        return x509.IPAddress(address)
+    if len(text) > 253 or not _HOST.fullmatch(text):
+        raise BadInput(f"{text!r} is neither a host's name nor an address")
+    return x509.DNSName(text.lower())
+
+
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IP address as a certificate holds it and as calls come from it; None where the text is none.
+
+    Without its zone, which means something on one machine alone, and in IPv4 where it is one of that.
+    """
     try:
-        return x509.IPAddress(ipaddress.ip_address(text))
+        found = ipaddress.ip_address(text)
     except ValueError:
-        if len(text) > 253 or not _HOST.fullmatch(text):
-            raise BadInput(f"{text!r} is neither a host's name nor an address") from None
-        return x509.DNSName(text.lower())
+        return None
+    if isinstance(found, ipaddress.IPv6Address):
+        return found.ipv4_mapped or ipaddress.IPv6Address(int(found))
+    return found
 
 
 def is_strong(key: object) -> bool:

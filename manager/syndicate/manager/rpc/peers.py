@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..core.errors import CoreError, NotAllowed
-from ..pki import Certificate, Kind, PkiError, Register, day, read
+from ..pki import Certificate, Kind, PkiError, Register, address_of, day, read
 from .caller import host_of
 from .types import Context
 
@@ -187,7 +187,8 @@ class Peers:
 
     def _must_come_from(self, certificate: Certificate, came_from: str) -> None:
         allowed = [one for one in certificate.addresses if _is_address(one)]
-        if allowed and came_from not in allowed:
+        found = address_of(came_from)
+        if allowed and (found is None or found not in map(address_of, allowed)):
             text = f"the certificate of {certificate.name} is for {', '.join(allowed)}"
             raise NotAllowed("WRONG_ADDRESS", f"{text}; the call came from {came_from}")
 
