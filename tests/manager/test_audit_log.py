@@ -34,16 +34,25 @@ async def test_changes_are_in_the_audit_log(manager: Running) -> None:
     async with running_job(manager, alice) as (job_id, _):
         await alice.jobs()
         await publish(manager, job_id)
+        await publish(manager, job_id, published=False)
+        for draining in (True, False):
+            drain = pb.DrainNodeRequest(request_id=new_id(), volunteer_id="node-a", draining=draining)
+            await manager.scheduler.DrainNode(drain, **manager.credentials)
         request = pb.CancelJobRequest(request_id=new_id(), job_id=job_id)
         await alice.stub.CancelJob(request, **alice.says)
         await alice.stub.CancelJob(request, **alice.says)
         lines = await audit(manager, job_id=job_id)
         everything = await audit(manager)
 
-    assert [(line.who, line.method) for line in lines] == [
-        ("alice", "CancelJob"),
-        ("admin", "PublishJob"),
-        ("alice", "Submit"),
+    assert [(line.who, line.method, line.subject) for line in lines] == [
+        ("alice", "CancelJob", f"job {job_id}"),
+        ("admin", "PublishJob", f"job {job_id} (not published)"),
+        ("admin", "PublishJob", f"job {job_id} (published)"),
+        ("alice", "Submit", f"job {job_id}"),
+    ]
+    assert [line.subject for line in everything if line.method == "DrainNode"] == [
+        "node node-a (resumed)",
+        "node node-a (drained)",
     ]
     assert all(line.allowed and line.peer == "127.0.0.1" and line.token_id for line in lines)
     assert {"PutUsers", "CreateToken", "UploadSource"} <= {line.method for line in everything}
@@ -100,7 +109,7 @@ async def test_the_audit_log_comes_in_pages(manager: Running) -> None:
         lines += answer.lines
         token = answer.next_page_token
 
-    assert [line.subject for line in lines] == [f"user user-{number}" for number in range(6, -1, -1)]
+    assert [line.subject for line in lines] == [f"user user-{number} (new)" for number in range(6, -1, -1)]
     assert [line.line for line in lines] == list(range(7, 0, -1))
 
 

@@ -309,13 +309,28 @@ def test_each_change_has_one_line(people: People) -> None:
     people.revoke(token.token_id)
     found = lines(people)[before:]
     assert [(line.who, line.method, line.subject) for line in found] == [
-        ("tutor", "PutUsers", "user bob"),
+        ("tutor", "PutUsers", "user bob (new)"),
         ("admin", "PutTeam", "team red"),
         ("admin", "CreateToken", f"token {token.token_id} of bob"),
         ("admin", "RevokeToken", f"token {token.token_id} of bob"),
     ]
     assert all(line.allowed and line.peer == "::1" for line in found)
     assert [line.line for line in lines(people)] == list(range(1, len(lines(people)) + 1))
+
+
+def test_a_line_about_users_says_what_became_of_them(people: People) -> None:
+    """A role in the midst of a roster is not one of so many more."""
+    people.put(*(student(f"s{n}") for n in range(30)))
+    roster = [student(f"s{n}") for n in range(30)]
+    roster[29], roster[28] = student("s29", role=ADMINS), replace(roster[28], disabled=True)
+    people.put(*roster, student("zoe", role=STAFF))
+    people.put(student("s28", team="red"))
+    people.put(student("s28", quota=Quota(machines=3)))
+    many, moved, bounded = (line.subject for line in lines(people)[-3:])
+    assert many.startswith("users s29 (admin), zoe (new, staff), s28 (disabled), s0, s1, ")
+    assert many.endswith(", s16 and 11 more")
+    assert moved == "user s28 (let in again, team red)"
+    assert bounded == "user s28 (no team, quota)"
 
 
 def submitted(people: People, number: int) -> list[int]:

@@ -96,16 +96,15 @@ def _cancel(world: World, event: CancelJob) -> CancelReply:
 
 def _drain(world: World, event: DrainNode) -> DrainReply:
     reply = DrainReply(nodes.drain(world, event))
-    world.audit(event.origin, "DrainNode", f"node {event.volunteer_id}")
+    what = "drained" if event.draining else "resumed"
+    world.audit(event.origin, "DrainNode", f"node {event.volunteer_id} ({what})")
     return reply
 
 
 def _put_users(world: World, event: PutUsers) -> Answer:
+    before = {wish.name: world.users.get(wish.name) for wish in event.users}
     reply = users.put_users(world, event)
-    names = ", ".join(user.name for user in event.users[:5])
-    more = f" and {len(event.users) - 5:,} more" if len(event.users) > 5 else ""
-    what = "user" if len(event.users) == 1 else "users"
-    world.audit(event.origin, "PutUsers", f"{what} {names}{more}")
+    world.audit(event.origin, "PutUsers", users.what_became(before, event.users))
     return reply
 
 
@@ -125,7 +124,8 @@ def _publish(world: World, event: PublishJob) -> PublishReply:
         world.save_job(job, replace(job.record, published=event.published))
     else:
         raise NotFound("NO_SUCH_JOB", f"there is no job {event.job_id}")
-    world.audit(event.origin, "PublishJob", f"job {event.job_id}", event.job_id)
+    what = "published" if event.published else "not published"
+    world.audit(event.origin, "PublishJob", f"job {event.job_id} ({what})", event.job_id)
     return PublishReply(event.published)
 
 

@@ -13,7 +13,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+<<<<<<< HEAD
 from collections.abc import Callable, Sequence
+=======
+from collections.abc import Callable, Mapping, Sequence
+>>>>>>> d87fc72 (The audit log says what became of users, nodes and published jobs, and hides no role in a roster)
 from dataclasses import replace
 from typing import Final
 
@@ -39,6 +43,7 @@ LARGEST_QUOTA: Final = 1_000_000
 # When a token was last used is told to within so long.
 USED_WITHIN_NS: Final = 120 * 1_000_000_000
 _TOKEN_ID_DIGITS: Final = 16
+_NAMED_IN_AUDIT: Final = 20
 
 
 # ---- tokens, as text ------------------------------------------------------------------------------------
@@ -174,6 +179,41 @@ def _is_admin(user: UserRecord) -> bool:
 def _bad_user(index: int, field: str, text: str) -> BadRequest:
     where = f"users[{index}].{field}"
     return BadRequest("BAD_FIELD", f"{where}: {text}", field=where, index=str(index))
+
+
+def what_became(before: Mapping[str, UserRecord | None], wishes: Sequence[UserWish]) -> str:
+    """What a call made of users, for the audit log: in one line, of which a long roster hides nothing.
+
+    Whoever was given another role, or was disabled or let in again, is named first.
+    """
+
+    def weight(wish: UserWish) -> tuple[bool, bool]:
+        old = before[wish.name]
+        was = (UserRole.STUDENT, False) if old is None else (old.role, old.disabled)
+        return wish.role is was[0], wish.disabled == was[1]
+
+    named = [
+        f"{wish.name} ({words})" if (words := _difference(before[wish.name], wish)) else wish.name
+        for wish in sorted(wishes, key=weight)[:_NAMED_IN_AUDIT]
+    ]
+    more = len(wishes) - len(named)
+    rest = f" and {more:,} more" if more else ""
+    return f"{'user' if len(wishes) == 1 else 'users'} {', '.join(named)}{rest}"
+
+
+def _difference(before: UserRecord | None, wish: UserWish) -> str:
+    # A new one is told by what it is beside a student that may call.
+    old = before or UserWish(wish.name, UserRole.STUDENT, wish.team, False, wish.quota)
+    words = ["new"] if before is None else []
+    if wish.role is not old.role:
+        words.append(wish.role.name.lower())
+    if wish.disabled != old.disabled:
+        words.append("disabled" if wish.disabled else "let in again")
+    if wish.team != old.team:
+        words.append(f"team {wish.team}" if wish.team else "no team")
+    if wish.quota != old.quota:
+        words.append("quota")
+    return ", ".join(words)
 
 
 def put_team(world: World, event: PutTeam) -> PutTeamReply:
