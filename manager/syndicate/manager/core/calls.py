@@ -74,7 +74,7 @@ def _user_call(world: World, event: UserCall) -> Answer:
     match event:
         case PutUsers():
             question: tuple[object, ...] = asked, event.users, event.only_new, event.mask
-            return _once(world, event.request_id, question, lambda: _put_users(world, event))
+            return _once(world, event.request_id, question, lambda: users.put_users(world, event, audit))
         case PutTeam():
             question = asked, event.name, event.quota, event.mask
             return _once(world, event.request_id, question, lambda: _put_team(world, event))
@@ -98,13 +98,6 @@ def _drain(world: World, event: DrainNode) -> DrainReply:
     reply = DrainReply(nodes.drain(world, event))
     what = "drained" if event.draining else "resumed"
     world.audit(event.origin, "DrainNode", f"node {event.volunteer_id} ({what})")
-    return reply
-
-
-def _put_users(world: World, event: PutUsers) -> Answer:
-    before = {wish.name: world.users.get(wish.name) for wish in event.users}
-    reply = users.put_users(world, event)
-    world.audit(event.origin, "PutUsers", users.what_became(before, event.users))
     return reply
 
 

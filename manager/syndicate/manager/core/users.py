@@ -13,11 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-<<<<<<< HEAD
 from collections.abc import Callable, Sequence
-=======
-from collections.abc import Callable, Mapping, Sequence
->>>>>>> d87fc72 (The audit log says what became of users, nodes and published jobs, and hides no role in a roster)
 from dataclasses import replace
 from typing import Final
 
@@ -85,7 +81,7 @@ def token_id_of(origin: Origin, request_id: str) -> str:
 # ---- users and teams ------------------------------------------------------------------------------------
 
 
-def put_users(world: World, event: PutUsers) -> PutUsersReply:
+def put_users(world: World, event: PutUsers, audit: Callable[[str], None]) -> PutUsersReply:
     """Adds or changes users: all of them, or none and raises as `PutUsers` says."""
     wishes = event.users
     if not wishes:
@@ -109,9 +105,9 @@ def put_users(world: World, event: PutUsers) -> PutUsersReply:
         if event.only_new and record.name in world.users:
             raise Conflict("USER_EXISTS", f"there is a user {record.name} already", name=record.name)
     _check_admins(world, records)
+    befores = [world.users.get(record.name) for record in records]
     added = changed = 0
-    for record in records:
-        before = world.users.get(record.name)
+    for before, record in zip(befores, records, strict=True):
         added += before is None
         changed += before is not None and before != record
         if record.team and record.team not in world.teams:
@@ -120,6 +116,7 @@ def put_users(world: World, event: PutUsers) -> PutUsersReply:
             world.save_user(record)
     world.emit(AccessChanged())
     world.plan_all = True
+    audit(_what_became(befores, records))
     return PutUsersReply(added, changed)
 
 
@@ -181,37 +178,37 @@ def _bad_user(index: int, field: str, text: str) -> BadRequest:
     return BadRequest("BAD_FIELD", f"{where}: {text}", field=where, index=str(index))
 
 
-def what_became(before: Mapping[str, UserRecord | None], wishes: Sequence[UserWish]) -> str:
+def _what_became(befores: Sequence[UserRecord | None], records: Sequence[UserRecord]) -> str:
     """What a call made of users, for the audit log: in one line, of which a long roster hides nothing.
 
     Whoever was given another role, or was disabled or let in again, is named first.
     """
 
-    def weight(wish: UserWish) -> tuple[bool, bool]:
-        old = before[wish.name]
-        was = (UserRole.STUDENT, False) if old is None else (old.role, old.disabled)
-        return wish.role is was[0], wish.disabled == was[1]
+    def weight(change: tuple[UserRecord | None, UserRecord]) -> tuple[bool, bool]:
+        before, record = change
+        was = (UserRole.STUDENT, False) if before is None else (before.role, before.disabled)
+        return record.role is was[0], record.disabled == was[1]
 
     named = [
-        f"{wish.name} ({words})" if (words := _difference(before[wish.name], wish)) else wish.name
-        for wish in sorted(wishes, key=weight)[:_NAMED_IN_AUDIT]
+        f"{record.name} ({words})" if (words := _difference(before, record)) else record.name
+        for before, record in sorted(zip(befores, records, strict=True), key=weight)[:_NAMED_IN_AUDIT]
     ]
-    more = len(wishes) - len(named)
+    more = len(records) - len(named)
     rest = f" and {more:,} more" if more else ""
-    return f"{'user' if len(wishes) == 1 else 'users'} {', '.join(named)}{rest}"
+    return f"{'user' if len(records) == 1 else 'users'} {', '.join(named)}{rest}"
 
 
-def _difference(before: UserRecord | None, wish: UserWish) -> str:
+def _difference(before: UserRecord | None, record: UserRecord) -> str:
     # A new one is told by what it is beside a student that may call.
-    old = before or UserWish(wish.name, UserRole.STUDENT, wish.team, False, wish.quota)
+    old = before or replace(record, role=UserRole.STUDENT, disabled=False)
     words = ["new"] if before is None else []
-    if wish.role is not old.role:
-        words.append(wish.role.name.lower())
-    if wish.disabled != old.disabled:
-        words.append("disabled" if wish.disabled else "let in again")
-    if wish.team != old.team:
-        words.append(f"team {wish.team}" if wish.team else "no team")
-    if wish.quota != old.quota:
+    if record.role is not old.role:
+        words.append(record.role.name.lower())
+    if record.disabled != old.disabled:
+        words.append("disabled" if record.disabled else "let in again")
+    if record.team != old.team:
+        words.append(f"team {record.team}" if record.team else "no team")
+    if record.quota != old.quota:
         words.append("quota")
     return ", ".join(words)
 
