@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import pwd
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from syndicate.cli.render.lanes import UNICODE_GLYPHS
+from syndicate.cli.render.palette import PLAIN
+from syndicate.cli.terminal import Terminal
 
 from tests.cli.conftest import Ctl
 from tests.cli.fake_scheduler import TOKEN, FakeManager
+from tests.support.terminal import Valve, on_terminal
 
 
 def test_a_manager_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +29,44 @@ def test_a_manager_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch) 
         "error: no manager at 127.0.0.1:1 (connection refused, tried for 0 s)\n"
         "  Start one here:  syndicatectl up     Another one?  --manager HOST:PORT or SYNDICATE_MANAGER\n"
     )
+
+
+def test_a_manager_that_is_slow_is_waited_for_in_sight(manager: FakeManager, tmp_path: Path) -> None:
+    """On a terminal a line says so after a second, and is gone when the answer is there."""
+    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    with Valve(manager.address, 0) as way:
+        words = ["--manager", way.address, "--token", TOKEN, "--insecure", "nodes", "--json"]
+        with on_terminal([sys.executable, "-m", "syndicate.cli", *words], environ) as shown:
+            hint = shown.until(f"manager    waiting for {way.address}")[0]
+            way.open()
+            assert shown.to_its_end() == 0
+    waited, erased, answer = shown.text.rpartition(f"\r{' ' * len(hint)}  \r")
+    assert hint in waited and erased
+    assert json.loads(answer)["nodes"]
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_hint_stands_until_something_is_told(watched: bool) -> None:
+    """It is taken back with blanks before the next line, and is not there at all where nobody looks."""
+    out, err = io.StringIO(), io.StringIO()
+    terminal = Terminal(out, err, 20, PLAIN, UNICODE_GLYPHS, out_is_terminal=False, err_is_terminal=watched)
+    terminal.hint("one that is too long for it")
+    terminal.hint("two")
+    terminal.note("told")
+    terminal.hint("")
+    erased = "\r" + " " * 19 + "\r", "\r" + " " * 5 + "\r"
+    assert err.getvalue() == (f"one that is too …{erased[0]}two{erased[1]}told\n" if watched else "told\n")
+
+
+@pytest.mark.parametrize("words", [("faults", "3"), ("heal", "3", "--json"), ("kill", "3", "slave-0")])
+def test_a_fault_is_not_asked_of_a_manager_that_is_away(
+    bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Faults are tried for long; whether the manager is there is known before, with what to do."""
+    monkeypatch.setattr("syndicate.cli.context.SchedulerClient", _impatient)
+    ended = bare_ctl("--manager", "127.0.0.1:1", "chaos", *words)
+    assert ended.code == 69
+    assert "no manager at 127.0.0.1:1" in ended.err and "syndicatectl up" in ended.err
 
 
 def test_a_manager_of_up_that_is_away(bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from syndicate.client_api._presence import Presence
 from syndicate.v1 import scheduler_pb2 as scheduler
 
 from tests.cli.fake_scheduler import TOKEN, FakeManager, ended_job, log, queued_job, running_job
+from tests.support.terminal import Valve
 
 
 @pytest.fixture
@@ -238,6 +239,48 @@ def test_presence_is_told_once_for_several_calls() -> None:
     presence.found("logs")
     presence.found("logs")
     assert told == ["away", "back"]
+
+
+def test_a_late_answer_is_told_until_no_call_waits() -> None:
+    """Once for several calls, from when they have waited for a while; what was quick is not told at all."""
+    told: list[bool] = []
+    late = threading.Event()
+
+    def tell(is_late: bool) -> None:
+        told.append(is_late)
+        late.set()
+
+    quick = Presence(None, tell, late_s=60.0)
+    quick.asks("jobs")
+    quick.gave_up("jobs")
+    slow = Presence(None, tell, late_s=0.01)
+    for call in ("watch", "logs"):
+        slow.asks(call)
+    assert late.wait(60)
+    slow.found("watch")
+    assert told == [True]
+    slow.gave_up("logs")
+    slow.found("logs")
+    assert told == [True, False]
+
+
+def test_closing_tells_that_no_call_waits(manager: FakeManager) -> None:
+    """Also where a stream hangs in another thread, as after Ctrl-C: what comes next stands alone."""
+    told: list[bool] = []
+    late = threading.Event()
+
+    def tell(is_late: bool) -> None:
+        told.append(is_late)
+        late.set()
+
+    with Valve(manager.address, 0) as way:
+        client = SchedulerClient(way.address, TOKEN, insecure=True, on_late=tell)
+        reader = threading.Thread(target=_read_all, args=(client,))
+        reader.start()
+        assert late.wait(60)
+        client.close()
+        assert told == [True, False]
+        reader.join(60)
 
 
 def test_closing_ends_a_watch_in_another_thread(manager: FakeManager) -> None:

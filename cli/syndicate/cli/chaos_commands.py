@@ -82,7 +82,7 @@ def heal(
     client: SchedulerClient, terminal: Terminal, job_id: int, faults: Sequence[int], as_json: bool
 ) -> int:
     """Takes back what lasts."""
-    names = {} if as_json else {address: name for name, address in _names(client, job_id).items()}
+    names = {address: name for name, address in _names(client, job_id).items()}
     with client.chaos(job_id, _TIMEOUT_S) as chaos:
         answer = chaos.heal(*faults)
     if as_json:
@@ -99,6 +99,7 @@ def list_faults(
     client: SchedulerClient, terminal: Terminal, job_id: int, in_force: bool, as_json: bool
 ) -> int:
     """The ledger of a job."""
+    start = job_start(client.job(job_id))
     with client.chaos(job_id, _TIMEOUT_S) as chaos:
         faults = chaos.faults(in_force=in_force)
     if as_json:
@@ -107,7 +108,6 @@ def list_faults(
     if not faults:
         terminal.say("no faults are in force" if in_force else "no faults")
         return exit_codes.OK
-    start = job_start(client.job(job_id))
     rows = [_row(fault, start) for fault in faults]
     header = ("ID", "AT", "FAULT", "MEMBER", "WHAT", "BY", "STATE")
     fit = Fit(terminal.room, terminal.glyphs.more, dispensable=("BY",), elastic=("WHAT", "STATE", "MEMBER"))
@@ -116,7 +116,10 @@ def list_faults(
 
 
 def _names(client: SchedulerClient, job_id: int) -> dict[str, str]:
-    """Addresses of a job's members, by their names."""
+    """Addresses of a job's members, by their names.
+
+    Asked before a fault is: of a manager that is away this tells after seconds, a fault's call tries longer.
+    """
     return {task.ref.task: task.address for task in in_order(client.job(job_id).tasks)}
 
 

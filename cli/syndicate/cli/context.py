@@ -13,8 +13,9 @@ import os
 import pwd
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from syndicate.cli import cluster_files, exit_codes
@@ -86,8 +87,8 @@ class Target:
     insecure: bool = False
     """Whether to speak clear text."""
 
-    def connect(self, on_away: Callable[[Unreachable | None, float], None] | None = None) -> SchedulerClient:
-        """Opens a connection; nothing is sent until the first call. ``on_away``: see SchedulerClient.
+    def connect(self, terminal: Terminal) -> SchedulerClient:
+        """Opens a connection; nothing is sent until the first call. The terminal is told of absences.
 
         Raises NotTrusted, or CliError, for an authority that cannot be read.
         """
@@ -97,7 +98,8 @@ class Target:
             user=self.user,
             ca=cluster_files.authority(self.ca_file, self.directory) or None,
             insecure=self.insecure,
-            on_away=on_away,
+            on_away=partial(tell_presence, terminal),
+            on_late=partial(tell_late, terminal, self.manager) if terminal.err_is_terminal else None,
         )
 
     def explain(self, error: NotAuthenticated | Unreachable) -> CliError:
@@ -183,6 +185,11 @@ def tell_presence(terminal: Terminal, error: Unreachable | None, seconds: float)
     else:
         text = f"away ({error.cause}), retrying for up to {seconds:g} s"
         terminal.note(labelled("manager", text))
+
+
+def tell_late(terminal: Terminal, manager: str, late: bool) -> None:
+    """That the manager is waited for, for as long as it is; who looks on would wonder."""
+    terminal.hint(labelled("manager", f"waiting for {manager}") if late else "")
 
 
 def context_path(environ: Mapping[str, str]) -> Path:

@@ -71,7 +71,7 @@ def bundle(given: Given, terminal: Terminal, wish: Wish) -> int:
     path = Path(wish.output or f"syndicate-debug-{stamp}.tar.gz")
     place = _place(wish)
     with _created(path) as descriptor:
-        collected = _collect(given, place, wish)
+        collected = _collect(given, terminal, place, wish)
         data = _packed(f"syndicate-debug-{stamp}", collected)
         with os.fdopen(os.dup(descriptor), "wb") as file:
             file.write(data)
@@ -109,7 +109,7 @@ def _place(wish: Wish) -> Place:
     return Place(directory if running is not None else None, running)
 
 
-def _collect(given: Given, place: Place, wish: Wish) -> Collected:
+def _collect(given: Given, terminal: Terminal, place: Place, wish: Wish) -> Collected:
     try:
         target = resolve(given, os.environ)
         known, why = [target.token, os.environ.get("SYNDICATE_TOKEN", "")], ""
@@ -128,7 +128,7 @@ def _collect(given: Given, place: Place, wish: Wish) -> Collected:
     if target is None:
         collected.left_out.append(("cluster.json, nodes.json, jobs.json", why))
     else:
-        with target.connect() as client:
+        with target.connect(terminal) as client:
             collected.add("cluster.json", lambda: items.asked(lambda: items.cluster(client)))
             name, why = collected.left_out[-1]
             if name == "cluster.json":  # it would be asked for as long again, and again in vain

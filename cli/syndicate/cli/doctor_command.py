@@ -47,7 +47,7 @@ def doctor(given: Given, terminal: Terminal, json: JsonOption = False) -> int:
 
 
 def _told(target: Target, terminal: Terminal, as_json: bool) -> int:
-    found = [*_of_machine(), *_of_manager(target)]
+    found = [*_of_machine(), *_of_manager(target, terminal)]
     if as_json:
         terminal.say(document([asdict(one) for one in found]))
     else:
@@ -67,10 +67,10 @@ def _of_machine() -> list[Finding]:
     return [Finding(**one) for one in told]
 
 
-def _of_manager(target: Target) -> list[Finding]:
+def _of_manager(target: Target, terminal: Terminal) -> list[Finding]:
     name = "users"
     try:
-        with target.connect() as client:
+        with target.connect(terminal) as client:
             nodes = list(client.nodes())
             clock = _clock(client)
     except (NotAuthenticated, Unreachable) as error:

@@ -58,7 +58,7 @@ def login(given: Given, terminal: Terminal, manager: str, fingerprint: str, as_j
         insecure=context.insecure,
     )
     try:
-        with target.connect() as client:
+        with target.connect(terminal) as client:
             who, now = client.whoami(), client.cluster().now
     except (NotAuthenticated, Unreachable) as error:
         raise _not_logged_in(target.explain(error)) from None
@@ -109,7 +109,7 @@ def logout(given: Given, terminal: Terminal, revoke: bool, as_json: bool) -> int
     if revoke and had:
         target = resolve(Given(context=name), os.environ)
         try:
-            with target.connect() as client:
+            with target.connect(terminal) as client:
                 client.revoke_token(client.whoami().token.token_id)
         except (NotAuthenticated, Unreachable) as error:
             raise target.explain(error) from None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Any
 
 import typer
-from syndicate.cli.context import Given, Target, resolve, tell_presence
+from syndicate.cli.context import Given, Target, resolve
 from syndicate.cli.contexts import LOCAL, Contexts
 from syndicate.cli.terminal import Terminal, this_terminal
 from syndicate.client_api import NotAuthenticated, Unreachable
@@ -91,7 +90,7 @@ def connected(command: Callable[..., int]) -> Callable[..., None]:
     def run(client_of: Target, terminal: Terminal, **values: Any) -> int:
         more = {"target": client_of} if "target" in wanted else {}
         try:
-            with client_of.connect(partial(tell_presence, terminal)) as client:
+            with client_of.connect(terminal) as client:
                 return command(client, terminal, **more, **values)
         except (NotAuthenticated, Unreachable) as error:
             raise client_of.explain(error) from None

@@ -6,11 +6,12 @@ import io
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TextIO
 
-from syndicate.cli.render.fit import UNLIMITED
+from syndicate.cli.render.fit import UNLIMITED, elided
 from syndicate.cli.render.lanes import ASCII_GLYPHS, UNICODE_GLYPHS, Glyphs
 from syndicate.cli.render.palette import PLAIN, Palette
 from syndicate.cli.render.show import Page
@@ -23,9 +24,21 @@ class OutputClosed(Exception):
     """
 
 
+_ECHO = 2
+"""Columns that a Ctrl-C takes which the terminal shows."""
+
+
+@dataclass(slots=True)
+class _Hint:
+    """What stands on standard error's last line, to be taken back. Whoever writes holds the lock."""
+
+    columns: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """Standard output and error with what is known about them."""
+    """Standard output and error with what is known about them. Usable from several threads."""
 
     out: TextIO
     err: TextIO
@@ -34,6 +47,7 @@ class Terminal:
     glyphs: Glyphs
     out_is_terminal: bool
     err_is_terminal: bool
+    _hint: _Hint = field(default_factory=_Hint, init=False)
 
     @property
     def room(self) -> int:
@@ -48,17 +62,38 @@ class Terminal:
     def say(self, lines: Iterable[str] | str) -> None:
         """Answers, on standard output."""
         try:
-            for line in (lines,) if isinstance(lines, str) else lines:
-                self.out.write(line + "\n")
-            self.out.flush()
+            self._write(self.out, lines)
         except BrokenPipeError:
             raise OutputClosed from None
 
     def note(self, lines: Iterable[str] | str) -> None:
         """Progress and errors, on standard error."""
-        for line in (lines,) if isinstance(lines, str) else lines:
-            self.err.write(line + "\n")
-        self.err.flush()
+        self._write(self.err, lines)
+
+    def hint(self, line: str) -> None:
+        """A line on standard error, if a terminal, until something else is told; empty takes it back."""
+        if not self.err_is_terminal:
+            return
+        with self._hint.lock:
+            self._take_back()
+            shown = elided(line, self.width - _ECHO - 1, self.glyphs.more)
+            self.err.write(shown)
+            self.err.flush()
+            self._hint.columns = len(shown)
+
+    def _write(self, stream: TextIO, lines: Iterable[str] | str) -> None:
+        for line in (lines,) if isinstance(lines, str) else lines:  # which may be long in coming, each
+            with self._hint.lock:
+                self._take_back()
+                stream.write(line + "\n")
+        stream.flush()
+
+    def _take_back(self) -> None:
+        if self._hint.columns:
+            # With blanks, which every terminal knows.
+            self.err.write("\r" + " " * (self._hint.columns + _ECHO) + "\r")
+            self.err.flush()
+            self._hint.columns = 0
 
     def page(self) -> Page:
         """What pages are drawn for."""

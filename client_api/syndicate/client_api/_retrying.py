@@ -84,6 +84,7 @@ class Retrying:
         budget, ran, put_off_s = self._connect_for, False, 0.0
         away_since = time.monotonic()
         tries = 0
+        self._presence.asks(open_stream)
         try:
             while True:
                 tries += 1

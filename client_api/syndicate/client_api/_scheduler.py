@@ -69,7 +69,9 @@ class SchedulerClient(IdentityCalls):
     ``user`` (``[a-z0-9-]``) says whose jobs are submitted, where the token leaves that open.
     ``on_away(error, seconds)`` is called, in the thread that noticed, as soon as a stream that ran broke;
     ``seconds`` is how long it will be tried. When the manager is back, ``error`` is None, and ``seconds`` is
-    how long it was away. Every call raises SchedulerError.
+    how long it was away. ``on_late`` is called with True, in another thread, when calls have waited for their
+    answers for a second, or streams to be opened, and then with False when none waits any more; uploads do
+    not count, which have their progress. Every call raises SchedulerError.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class SchedulerClient(IdentityCalls):
         ca: str | Path | bytes | None = None,
         insecure: bool = False,
         on_away: Callable[[Unreachable | None, float], None] | None = None,
+        on_late: Callable[[bool], None] | None = None,
     ) -> None:
         token = token.strip()
         if not (token.isascii() and token.isprintable()):
@@ -92,7 +95,8 @@ class SchedulerClient(IdentityCalls):
         credential = [("authorization", f"Bearer {token}")] if token else []
         self._metadata = tuple(credential + ([("syndicate-user", user)] if user else []))
         self._timeout = timeout
-        self._retrying = Retrying(address, connect_for, reconnect_for, timeout, Presence(on_away))
+        self._presence = Presence(on_away, on_late)
+        self._retrying = Retrying(address, connect_for, reconnect_for, timeout, self._presence)
         self._channel = open_channel(address, ca, insecure, _OPTIONS)
         self._stub = scheduler_pb2_grpc.SchedulerStub(self._channel)
 
@@ -106,6 +110,7 @@ class SchedulerClient(IdentityCalls):
 
     def close(self) -> None:
         """Gives the connection back; streams that run in other threads end with an error."""
+        self._presence.close()
         self._retrying.close()
         self._channel.close()
 
@@ -305,6 +310,11 @@ class SchedulerClient(IdentityCalls):
         return Chaos.of_user(self._channel, metadata, timeout)
 
     def _unary(self, method: Any, request: Any) -> Any:
-        return self._retrying.call(
-            lambda try_timeout: method(request, timeout=try_timeout, metadata=self._metadata), self._timeout
-        )
+        def once(try_timeout: float) -> Any:
+            return method(request, timeout=try_timeout, metadata=self._metadata)
+
+        self._presence.asks(once)
+        try:
+            return self._retrying.call(once, self._timeout)
+        finally:
+            self._presence.gave_up(once)
