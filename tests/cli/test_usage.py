@@ -81,6 +81,22 @@ def test_no_help_names_a_type(ctl: Ctl) -> None:
         assert not re.search(r"<(int|str|list|float|bool|path)", told), name
 
 
+def test_help_fits_a_narrow_terminal(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of it is broken within a word, and what a command does is told to its end."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("", *leaves()):
+        for end in range(len(name.split()) + 1):
+            told = ctl(*name.split()[:end], "--help").out.splitlines()
+            assert [line for line in told if len(line) > 80] == [], name
+            assert [line for line in told if line.endswith("...") and "Usage:" not in line] == [], name
+
+
+def test_help_begins_with_what_students_need(ctl: Ctl) -> None:
+    """What changes this machine comes after it."""
+    listed = ctl("--help").out.partition("Commands:")[2].split()
+    assert listed[0] == "submit" and listed.index("down") < listed.index("uninstall")
+
+
 def test_help_lists_the_exit_codes(ctl: Ctl) -> None:
     """--help holds the table of exit codes."""
     ended = ctl("--help")

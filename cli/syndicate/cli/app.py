@@ -70,8 +70,6 @@ app.add_typer(node_app, name="node")
 app.add_typer(certs_app, name="certs")
 app.add_typer(join_app, name="join-token")
 app.add_typer(install_app, name="install")
-app.command("uninstall")(uninstall_part)
-app.command("doctor")(doctor)
 app.add_typer(debug_app, name="debug")
 
 
@@ -277,7 +275,7 @@ def barriers(
     drop_all: Annotated[bool, typer.Option("--drop-all", help="Drop all barriers of the job.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Lists the barriers of a job at which somebody waits, and who is missing; or drops them."""
+    """Lists the barriers of a job at which somebody waits. Tells who is missing; or drops them."""
     if drop_all or drop is not None:
         return barrier_commands.drop(client, terminal, job, drop, drop_all, json)
     return barrier_commands.barriers(client, terminal, job, json)
@@ -439,6 +437,10 @@ def down(
     Leaves nothing of it but, if asked to, its jobs and logs.
     """
     raise typer.Exit(local_commands.down(directory, keep_state, json, this_terminal()))
+
+
+app.command("doctor")(doctor)
+app.command("uninstall")(uninstall_part)
 
 
 @app.command()

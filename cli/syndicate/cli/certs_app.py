@@ -99,7 +99,7 @@ def renew(
 
 @certs_app.command("list")
 def list_certs(state: StateOption = None, json: JsonOption = False) -> None:
-    """Lists what was issued, until when it is good, and what was revoked."""
+    """Lists what was issued or revoked, and until when it is good."""
     _run(["list"], state, json)
 
 

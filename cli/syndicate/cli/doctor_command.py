@@ -39,7 +39,7 @@ class Finding:
 
 @unconnected
 def doctor(given: Given, terminal: Terminal, json: JsonOption = False) -> int:
-    """Tells what this machine lacks as a volunteer, and whether the manager is there for its users.
+    """Tells what this machine lacks as a volunteer. Tells also whether the manager is there for its users.
 
     Each thing is ok, degraded or missing, with what mends it. Run it as root on machines of the cluster.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from syndicate.cli.render.fit import hung
 from syndicate.v1.common_pb2 import JobState, Outcome
 from syndicate.v1.scheduler_pb2 import Job
 
@@ -18,6 +19,9 @@ CANNOT_WRITE = 73
 TRY_AGAIN = 75
 NOT_ALLOWED = 77
 INTERRUPTED = 130
+
+_HELP = 76
+"""Columns: a help is indented, and has 80 in the narrowest terminal."""
 
 MEANINGS = {
     OK: "done; the job succeeded",
@@ -62,5 +66,5 @@ def of_result(job: Job) -> int:
 
 
 def table() -> str:
-    """The table for ``--help``."""
-    return "\n".join(f"{code:>4}  {meaning}" for code, meaning in MEANINGS.items())
+    """The table for ``--help``, in the columns that a help has."""
+    return "\n".join(line for code, text in MEANINGS.items() for line in hung(f"{code:>4}  ", text, _HELP))

@@ -153,7 +153,7 @@ def user_import(
     expires: ExpiresOption = "",
     json: JsonOption = False,
 ) -> int:
-    """Adds the users of a roster, or changes those that are there: all or none.
+    """Adds the users of a roster. Those that are there are changed; all or none.
 
     Columns: name, role, team, running_jobs, queued_jobs, submissions_per_day, machines. What the roster has
     no column for stays as it is. Teams that are not there are made.
@@ -224,7 +224,7 @@ def team_add(
     machines: MachinesOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Adds a team, or changes what is given of its quota, which all members share.
+    """Adds a team, or changes its quota, which all members share. What is not given stays.
 
     Example:  syndicatectl team add red --running-jobs 2
     """

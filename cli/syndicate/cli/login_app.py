@@ -82,7 +82,7 @@ def context_list(given: Given, terminal: Terminal, json: JsonOption = False) -> 
 
 @context_app.command("use")
 def context_use(name: ContextArgument, json: JsonOption = False) -> None:
-    """Makes commands use a context from now on; `local` is the cluster of `up`.
+    """Makes commands use a context from now on. `local` is the cluster of `up`.
 
     Example:  syndicatectl context use local
     """
@@ -99,7 +99,7 @@ def context_show(
     ] = "",
     json: JsonOption = False,
 ) -> int:
-    """Shows a context, or which manager and token commands use and where these stand. Never the token itself.
+    """Shows a context, or without a name what commands use. Tells where that stands, and never the token.
 
     Example:  syndicatectl context show
     """
