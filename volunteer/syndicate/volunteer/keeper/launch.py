@@ -42,7 +42,8 @@ class Launcher:
         argv = [sys.executable, "-I", "-S", str(program)]
         actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)]
         with theirs:
-            pid = os.posix_spawn(argv[0], argv, {}, file_actions=actions)
+            # What it calls first in a new process is looked up now, not there: that copies pages.
+            pid = os.posix_spawn(argv[0], argv, {"LD_BIND_NOW": "1"}, file_actions=actions)
         ours.settimeout(seconds)
         launcher = cls(ours, pid, seconds)
         try:

@@ -58,14 +58,46 @@ _libc = ctypes.PyDLL(None, use_errno=True)  # keeps the interpreter's lock over 
 _libc.syscall.restype = ctypes.c_long
 
 
-def _clone_into(cgroup: int) -> int:
+def _start(argv: list[str], cgroup: int, joined: list[int], descriptors: list[int], shut_in: bool) -> int:
+    """Exec `argv` in a new process inside the cgroup; its pid. Raises OSError.
+
+    The new process copies each page that it touches: what can be made before the clone is made before it, and
+    after it there are calls of the C library's functions alone, by the way that the clone itself took.
+    """
     # struct clone_args; the exit signal must be 0 with CLONE_PARENT: the new process inherits this one's.
     words = (_CLONE_INTO_CGROUP | _CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0, 0, 0, cgroup)
-    buffer = ctypes.create_string_buffer(struct.pack("11Q", *words), 88)
-    pid = int(_libc.syscall(_SYS_CLONE3, buffer, ctypes.c_size_t(88)))
+    size = struct.calcsize("11Q")
+    flags = ctypes.create_string_buffer(struct.pack("11Q", *words), size)
+    arguments = (ctypes.c_char_p * (len(argv) + 1))(*map(os.fsencode, argv), None)
+    program, environment = arguments[0], (ctypes.c_char_p * 1)(None)
+    write, dup2, nice, execve = _libc.write, _libc.dup2, _libc.nice, _libc.execve
+    pid = int(_libc.syscall(_SYS_CLONE3, flags, ctypes.c_size_t(size)))
     if pid < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return pid
+        raise _failure("clone3")
+    if pid > 0:
+        return pid
+    try:
+        if shut_in:
+            _shut_in()
+        for tasks in joined:  # of version 1: writing 0 moves the writer without any wait
+            if write(tasks, b"0", 1) != 1:
+                raise _failure("join a cgroup")
+        for number, descriptor in enumerate(descriptors):
+            if dup2(descriptor, number) != number:
+                raise _failure("dup2")
+        nice(_NICENESS)
+        execve(program, arguments, environment)
+        raise _failure(argv[0])
+    except OSError as error:
+        os.write(2, f"syndicate: cannot start: {error}\n".encode())
+    finally:
+        os._exit(126)
+
+
+def _failure(what: str) -> OSError:
+    """Why the C library's last function failed."""
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code), what)
 
 
 def _join_keyring() -> None:
@@ -100,60 +132,42 @@ def _enter(namespaces: list[tuple[int, int]]) -> None:
             raise OSError(ctypes.get_errno(), "cannot enter a namespace of the slot's")
 
 
-def _become(argv: list[str], join: list[str], own_network: bool, descriptors: list[int]) -> None:
-    """In the new process: take up what it has alone and exec; returns never."""
-    try:
-        if not own_network:
-            _shut_in()
-        for path in join:  # version 1 hierarchies: writing 0 to `tasks` moves the writer without any wait
-            with open(path, "w") as tasks:
-                tasks.write("0")
-        for number, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, number)
-        os.nice(_NICENESS)
-        os.execve(argv[0], argv, {})  # noqa: S606 - argv is a list made by the keeper; no shell is meant
-    except OSError as error:
-        os.write(2, f"syndicate: cannot start: {error}\n".encode())
-    finally:
-        os._exit(126)
-
-
-def _answer(message: bytes, received: list[int], home: list[tuple[int, int]]) -> dict[str, object]:
-    """Start what is asked for, from the slot's namespaces, and be back in those of `home`.
-
-    What can be done before the clone is done before it: the new process copies each page that it touches.
-    """
+def _answer(message: bytearray, received: list[int], home: list[tuple[int, int]]) -> dict[str, object]:
+    """Start what is asked for, from the slot's namespaces, and be back in those of `home`."""
     request = json.loads(message)
     cgroup, rest = received[0], received[1:]
     namespaces = [(rest.pop(0), _CLONE_NEWNS)]
     if request["netns"]:
         namespaces.append((rest.pop(0), _CLONE_NEWNET))
     number = request["number"]
+    joined: list[int] = []
     try:
         try:
             _enter(namespaces)
             _join_keyring()
+            for path in request["join"]:
+                joined.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
         except OSError as error:
             return {"number": number, "error": f"cannot start a process: {error.strerror}"}
         try:
-            pid = _clone_into(cgroup)
+            pid = _start(request["argv"], cgroup, joined, rest, shut_in=not request["netns"])
         except OSError as error:
             return {"number": number, "error": f"cannot start a process in its cgroup: {error.strerror}"}
-        if pid == 0:
-            _become(request["argv"], request["join"], request["netns"], rest)
     finally:
+        for tasks in joined:
+            os.close(tasks)
         _enter(home)  # else the slot's mounts would outlive its thread
     return {"number": number, "pid": pid}
 
 
-def _receive(link: socket.socket) -> tuple[bytes, list[int]]:
+def _receive(link: socket.socket, room: bytearray) -> tuple[bytearray, list[int]]:
     numbers = array.array("i")
     space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * numbers.itemsize)
-    message, ancillary, _, _ = link.recvmsg(_MAX_MESSAGE, space, socket.MSG_CMSG_CLOEXEC)
+    size, ancillary, _, _ = link.recvmsg_into([room], space, socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-    return message, list(numbers)
+    return room[:size], list(numbers)
 
 
 def _settle() -> None:
@@ -191,8 +205,9 @@ def main() -> int:
     ]
     try:
         link.send(b"{}")
+        room = bytearray(_MAX_MESSAGE)
         while True:
-            message, received = _receive(link)
+            message, received = _receive(link, room)
             if not message:
                 return 0
             answer = _answer(message, received, home)

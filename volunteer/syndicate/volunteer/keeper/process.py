@@ -6,7 +6,6 @@ import os
 import select
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from .waiting import readable
 
@@ -72,8 +71,12 @@ class Process:
 
     def first_child(self) -> int | None:
         """The pid of its first child, or None; for bubblewrap that is the first process of the sandbox."""
-        text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return int(text.split()[0]) if text.split() else None
+        listing = os.open(f"/proc/{self.pid}/task/{self.pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            children = os.read(listing, 64).split()
+        finally:
+            os.close(listing)
+        return int(children[0]) if children else None
 
     def close(self) -> None:
         """Give the descriptor back; the process must have been reaped. Idempotent."""

@@ -29,6 +29,7 @@ _PATH = "/run/syndicate/lib/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 # closed right before exec, so that its end says that make was started; what cannot be is said before that.
 _SCRIPT = r"""
 umask 022
+export LC_CTYPE=C.UTF-8
 IFS=
 echo ready >&4
 { read -r unpacker && read -r strip && read -r place; } <&5 || exit 125
@@ -153,10 +154,9 @@ def bwrap_arguments(programs: Programs, root: Path, tmp: Path, shm: Path, view: 
         *("--new-session", "--die-with-parent", "--clearenv", "--chdir", "/"),
         *("--setenv", "PATH", _PATH),
         *("--setenv", "PYTHONPATH", "/run/syndicate/lib"),
-        *("--setenv", "LC_CTYPE", "C.UTF-8"),
         *("--setenv", "TMPDIR", "/tmp"),  # noqa: S108 - a path in the sandbox
     )
-    return b"".join(str(option).encode() + b"\0" for option in options)
+    return "\0".join(map(str, (*options, ""))).encode()
 
 
 def command(programs: Programs, uid: int) -> list[str]:
@@ -184,7 +184,7 @@ def packer_arguments(programs: Programs, upper: Path, tmp: Path, shm: Path, wall
         *("--new-session", "--die-with-parent", "--clearenv", "--chdir", "/"),
         *("--setenv", "PATH", "/usr/bin:/bin"),
     )
-    return b"".join(str(option).encode() + b"\0" for option in options)
+    return "\0".join(map(str, (*options, ""))).encode()
 
 
 def packer_command(programs: Programs, uid: int) -> list[str]:
