@@ -16,6 +16,7 @@ from syndicate.volunteer.keeper.box import Box, Site
 from syndicate.volunteer.keeper.cgroups import Cgroup, find_mount
 from syndicate.volunteer.keeper.disk import Disk, DiskSize
 from syndicate.volunteer.keeper.launch import Launcher
+from syndicate.volunteer.keeper.limits import CONTROLLERS
 from syndicate.volunteer.keeper.network import FabricNetwork
 from syndicate.volunteer.keeper.sandbox import Layout, Orders, Programs, Unpacker
 from syndicate.volunteer.keeper.seccomp import open_filter
@@ -57,6 +58,7 @@ def _measured(folder: Path, launcher: Launcher, netns: int | None) -> tuple[list
     if mount is None or bwrap is None:
         raise RuntimeError("there is no cgroup version 2 mount, or no bubblewrap")
     mounts.unshare_mounts()
+    mounts.drop_unused(CONTROLLERS)
     for name in ("sockets", "slot"):
         (folder / name).mkdir()
     build(Path("/"), folder / "skeleton")

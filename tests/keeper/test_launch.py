@@ -100,6 +100,37 @@ def _children() -> set[int]:
     return {int(pid) for pid in Path(f"/proc/{me}/task/{me}/children").read_text().split()}
 
 
+def _run(launcher: Launcher, cgroup: Cgroup, argv: list[str]) -> tuple[int, str]:
+    """The exit status of a program and all that it wrote."""
+    inside, (heard, said) = cgroup.open(), os.pipe()
+    mounts = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY)
+    try:
+        pid = launcher.start(argv, inside, mounts, None, [mounts, said, said], [])
+    finally:
+        for descriptor in (inside, said, mounts):
+            os.close(descriptor)
+    with open(heard) as output:
+        text = output.read()
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), text
+
+
+def test_what_is_started_has_an_empty_environment_and_stands_behind_the_daemons(
+    launcher: Launcher, cgroup: Cgroup
+) -> None:
+    """Nothing of the launcher's own environment is passed on; its niceness is a task's."""
+    assert _run(launcher, cgroup, ["/usr/bin/env"]) == (0, "")
+    assert _run(launcher, cgroup, ["/usr/bin/nice"]) == (0, f"{min(os.nice(0) + 10, 19)}\n")
+
+
+def test_program_that_is_not_there_is_told(launcher: Launcher, cgroup: Cgroup) -> None:
+    """An exec that fails shows as exit status 126, with the reason."""
+    status, text = _run(launcher, cgroup, ["/nowhere/program"])
+
+    assert status == 126
+    assert text == "syndicate: cannot start: [Errno 2] No such file or directory: '/nowhere/program'\n"
+
+
 def test_launcher_that_does_not_end_is_killed(launcher: Launcher, cgroup: Cgroup) -> None:
     """Closing one that is stopped returns, and leaves no process."""
     before = _children()

@@ -112,6 +112,7 @@ class Keeper:
         self._uid_base = claim.base
         mounts.become_subreaper()
         mounts.unshare_mounts()
+        mounts.drop_unused(CONTROLLERS)
 
     async def open(self) -> None:
         """Make what stands for as long as the keeper does; raises KeeperError, OSError, NetworkError."""

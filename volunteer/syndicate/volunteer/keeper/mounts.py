@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 CLONE_NEWNS = 0x0002_0000
@@ -19,6 +21,15 @@ RDONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND = 1, 2, 4, 8, 32, 4096
 _REC, _PRIVATE, _SHARED = 16384, 1 << 18, 1 << 20
 _DETACH, _NOFOLLOW = 2, 8
 _PR_SET_CHILD_SUBREAPER = 36
+
+# Through these the kernel shows and sets what neither the keeper nor a sandbox asks for. Not autofs: what is
+# mounted below it would go with it.
+_INTERFACES = frozenset(
+    {
+        *("binfmt_misc", "bpf", "configfs", "debugfs", "devpts", "efivarfs", "fusectl", "hugetlbfs"),
+        *("mqueue", "nsfs", "pstore", "rpc_pipefs", "securityfs", "tracefs"),
+    }
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -36,6 +47,18 @@ def unshare_mounts() -> None:
     """
     _call("unshare mounts", _libc.unshare, CLONE_NEWNS)
     _call("make / private", _libc.mount, b"none", b"/", None, _REC | _PRIVATE, None)
+
+
+def drop_unused(controllers: Iterable[str]) -> None:
+    """Take away from the calling thread's own mounts what no sandbox needs; what may not be, stays.
+
+    That is the kernel's interfaces, and the version 1 hierarchies of other controllers than these. A sandbox
+    copies all mounts of where it is started, and bubblewrap reads their list anew for each that it makes.
+    """
+    for point, kind, options in reversed(_mounted(threading.get_native_id())):
+        if kind in _INTERFACES or (kind == "cgroup" and options.isdisjoint(controllers)):
+            with suppress(OSError):
+                unmount(Path(point))
 
 
 def become_subreaper() -> None:
@@ -85,12 +108,18 @@ def hold_namespace() -> int:
 
 def mounts_under(folder: Path, thread: int) -> list[str]:
     """Mount points below `folder` as this thread of the process sees them, the innermost last."""
+    return [point for point, _, _ in _mounted(thread) if point.startswith(f"{folder}/")]
+
+
+def _mounted(thread: int) -> list[tuple[str, str, set[str]]]:
+    """Mount points as this thread of the process sees them, with kinds and options of what is there."""
     found = []
     for line in Path(f"/proc/self/task/{thread}/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
         # Field 5 is the mount point; the kernel writes blanks and backslashes in it as octal escapes.
-        point = line.split(" ", 5)[4].encode().decode("unicode_escape")
-        if point.startswith(f"{folder}/"):
-            found.append(point)
+        point = fields.split(" ", 5)[4].encode().decode("unicode_escape")
+        kind, *_, options = rest.split(" ")
+        found.append((point, kind, set(options.split(","))))
     return found
 
 
