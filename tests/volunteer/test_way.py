@@ -457,6 +457,7 @@ async def test_a_renewal_whose_connection_is_closed_is_tried_again(tmp_path: Pat
             channel, link._channel = link.channel, None
             manager.busy.set()
             manager.busy = None
+            link.close("as a link ends its stream before its connection")
             await channel.close()
             await until(lambda: not link.up.is_set())
             await say_hello(link)
