@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from syndicate.manager import app
+from syndicate.manager.rpc import guard
 from syndicate.v1 import scheduler_pb2 as pb
 
 from tests.manager.certified import LOCAL
@@ -108,7 +109,7 @@ def held_open(channel: grpc.aio.Channel, method: str, calls: int, token: str = "
 
 async def test_calls_that_never_get_on_are_bounded(start: Start) -> None:
     """Of one user: others are served meanwhile, and it is, too, once it has ended some."""
-    async with start(user_calls_per_s=10_000.0, user_calls_burst=20) as manager:
+    async with start(user_calls_per_s=10_000.0, user_calls_burst=15, user_streams=5) as manager:
         alice, bob = await join(manager, "alice"), await join(manager, "bob")
         async with grpc.aio.insecure_channel(manager.users) as channel:
             who_am_i = "/syndicate.v1.Scheduler/WhoAmI"
@@ -133,8 +134,11 @@ async def test_calls_that_never_get_on_are_bounded(start: Start) -> None:
                 call.cancel()
 
 
-async def test_calls_without_a_credential_that_never_get_on_are_bounded(manager: Running) -> None:
+async def test_calls_without_a_credential_that_never_get_on_are_bounded(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They take none of what users have, and leave room again as they end."""
+    monkeypatch.setattr(guard, "_MOST_OF_STRANGERS", 1024)
     check = "/grpc.health.v1.Health/Check"
     async with (
         grpc.aio.insecure_channel(manager.users) as one,
@@ -159,6 +163,31 @@ async def test_calls_without_a_credential_that_never_get_on_are_bounded(manager:
             return not await refused()
 
         assert await until(served)
+
+
+async def test_methods_without_a_credential_take_no_room_of_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever holds all calls for health open shuts no machine out that joins."""
+
+    class Asked(NamedTuple):
+        method: str
+        invocation_metadata: tuple[()] = ()
+
+    async def serve(request: object, context: object) -> None:
+        """Is not come to."""
+
+    monkeypatch.setattr(guard, "_MOST_OF_STRANGERS", 1)
+    door: Any = None  # nobody comes to it
+    guarded = guard.Guard(door, lambda: None)
+    for method, encode in (("/a.B/One", str), ("/a.B/Two", repr)):
+        handler = grpc.unary_unary_rpc_method_handler(serve, response_serializer=encode)
+        guarded.add_open(method, handler)
+    first, again, other = (guarded.service(Asked(f"/a.B/{name}")) for name in ("One", "One", "Two"))
+
+    assert first is not None and first.response_serializer is str
+    assert again is not None and again.response_serializer is None
+    assert other is not None and other.response_serializer is repr
 
 
 async def test_health_is_watched_with_a_token_alone(manager: Running) -> None:

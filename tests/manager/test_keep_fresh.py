@@ -231,6 +231,20 @@ async def test_of_a_register_beside_another_authority_what_is_revoked_is_taken_a
     assert [line and bool(line.revoked_at) for line in found] == [True, False, None]
 
 
+async def test_of_a_register_that_has_nothing_of_ours_nothing_is_said_to_be_taken(tmp_path: Path) -> None:
+    """The folder was replaced whole: whoever is revoked there is attached here by another certificate."""
+    at_work, other = office(tmp_path / "state"), office(tmp_path / "other")
+    for each in (at_work, other):
+        each.add("node-a", ())
+    other.revoke("node-a")
+    async with kept(at_work.folder) as (transport, _):
+        for name in ("ca.pem", "register.json"):
+            (at_work.folder.path / name).write_bytes((other.folder.path / name).read_bytes())
+        with pytest.raises(Damaged, match="was replaced") as caught:
+            await transport.reload()
+    assert not isinstance(caught.value, HalfRead)
+
+
 async def test_what_is_revoked_while_a_manager_starts_is_known_when_it_is_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start
 ) -> None:

@@ -333,6 +333,14 @@ def test_a_line_about_users_says_what_became_of_them(people: People) -> None:
     assert bounded == "user s28 (no team, quota)"
 
 
+def test_who_was_given_the_highest_role_is_named_first_and_none_is_left_out_unsaid(people: People) -> None:
+    """However many others are given one in the same call."""
+    people.put(*(student(f"s{n}", role=STAFF) for n in range(30)), student("zoe", role=ADMINS))
+    told = lines(people)[-1].subject
+    assert told.startswith("users zoe (new, admin), s0 (new, staff), ")
+    assert told.endswith(", s18 (new, staff) and 11 more, 11 of them in another role")
+
+
 def submitted(people: People, number: int) -> list[int]:
     """Jobs that `alice` submits by a call of hers."""
     origin = Origin(called("alice"), "::1")

@@ -72,7 +72,7 @@ class Terminal:
 
     def hint(self, line: str) -> None:
         """A line on standard error, if a terminal, until something else is told; empty takes it back."""
-        if not self.err_is_terminal:
+        if not self.err_is_terminal or _in_background(self.err):
             return
         with self._hint.lock:
             self._take_back()
@@ -98,6 +98,14 @@ class Terminal:
     def page(self) -> Page:
         """What pages are drawn for."""
         return Page(self.width, self.room, self.glyphs, self.palette)
+
+
+def _in_background(stream: TextIO) -> bool:
+    """Whether the shell's user types on this terminal meanwhile."""
+    try:
+        return os.tcgetpgrp(stream.fileno()) != os.getpgrp()
+    except (OSError, ValueError):  # no terminal of this process's own, as for one that a test has made
+        return False
 
 
 def this_terminal(environ: Mapping[str, str] = os.environ) -> Terminal:

@@ -30,7 +30,7 @@ class Presence:
         self._tell = tell
         self._tell_late = tell_late
         self._late_s = late_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what is told may lead to a call of the same client
         self._missed_by: set[object] = set()
         self._since = 0.0
         self._asked_by: set[object] = set()

@@ -104,8 +104,10 @@ class Transport:
             try:
                 await off(self._files, self._must_be_ours)  # as in `_register`
             except (PkiError, OSError) as error:
-                # Nobody can tell whose register it is. Another cluster's has none of our serial numbers, so
-                # what is revoked in it can be taken all the same, and nothing else.
+                # Nobody can tell whose register it is. Another cluster's has none of our serial numbers, and
+                # nothing to take; of ours what is revoked can be taken all the same, and nothing else.
+                if not any(register.find(one.serial) for one in self.peers.register.issued):
+                    raise
                 cut = self.peers.update(self.peers.register.with_revoked_of(register))
                 raise HalfRead(cut, str(error)) from error
             cut = self.peers.update(register)

@@ -181,20 +181,24 @@ def _bad_user(index: int, field: str, text: str) -> BadRequest:
 def _what_became(befores: Sequence[UserRecord | None], records: Sequence[UserRecord]) -> str:
     """What a call made of users, for the audit log: in one line, of which a long roster hides nothing.
 
-    Whoever was given another role, or was disabled or let in again, is named first.
+    Whoever was given another role, the highest first, or was disabled or let in again, is named first.
     """
 
-    def weight(change: tuple[UserRecord | None, UserRecord]) -> tuple[bool, bool]:
+    def weight(change: tuple[UserRecord | None, UserRecord]) -> tuple[int, bool]:
         before, record = change
         was = (UserRole.STUDENT, False) if before is None else (before.role, before.disabled)
-        return record.role is was[0], record.disabled == was[1]
+        moved = 0 if record.role is was[0] else -max(record.role, was[0])
+        return moved, record.disabled == was[1]
 
+    changes = sorted(zip(befores, records, strict=True), key=weight)
     named = [
         f"{record.name} ({words})" if (words := _difference(before, record)) else record.name
-        for before, record in sorted(zip(befores, records, strict=True), key=weight)[:_NAMED_IN_AUDIT]
+        for before, record in changes[:_NAMED_IN_AUDIT]
     ]
     more = len(records) - len(named)
+    moved = sum(weight(change)[0] < 0 for change in changes[_NAMED_IN_AUDIT:])
     rest = f" and {more:,} more" if more else ""
+    rest += f", {moved:,} of them in another role" if moved else ""
     return f"{'user' if len(records) == 1 else 'users'} {', '.join(named)}{rest}"
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ _FIRST_WORD_WITHIN_S: Final = 1.0
 _LONGEST_ID: Final = 64
 # What the audit log has in the place of a method that is none of the listener's.
 _NO_METHOD: Final = "unknown"
-# Of the methods that take no credential, at once.
-_MOST_OF_STRANGERS: Final = 1_024
+# Of each method that takes no credential, at once: some connections' worth.
+_MOST_OF_STRANGERS: Final = 4_096
 
 _log = structlog.get_logger()
 
@@ -65,7 +66,8 @@ class Guard(grpc.GenericRpcHandler):
         self._stopping = stopping
         self._watch = watch or Watch()
         self._open: set[str] = set()
-        self._of_strangers = OpenCalls()
+        # One for each: who holds one method's calls open shuts nobody out of another.
+        self._of_strangers: defaultdict[str, OpenCalls] = defaultdict(OpenCalls)
         self._methods: dict[str, Handler] = {}
 
     @property
@@ -104,7 +106,7 @@ class Guard(grpc.GenericRpcHandler):
         caller: Caller | None = None
         try:
             if is_open:
-                self._of_strangers.begin(_MOST_OF_STRANGERS, "callers without a credential")
+                self._of_strangers[method].begin(_MOST_OF_STRANGERS, "callers without a credential")
             else:
                 caller = self._door.known(token)
             if is_health:

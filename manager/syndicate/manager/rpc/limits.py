@@ -92,7 +92,7 @@ class Usage:
     def call(self, caller: Caller) -> None:
         """Counts a call. Raises Exhausted (TOO_MANY_CALLS).
 
-        As many as may come at once may be open at once.
+        As many as may come at once may be open at once, beside the streams.
         """
         share = _share(caller)
         if share is None:
@@ -107,7 +107,7 @@ class Usage:
                 most=f"{rate:g}",
                 retry_after_s=f"{wait_s:.3f}",
             )
-        use.open.begin(int(burst), caller.name)
+        use.open.begin(int(burst + self._limits.streams * share), caller.name)
 
     def change(self, caller: Caller) -> None:
         """Counts a call that may change something. Raises Exhausted (TOO_MANY_CALLS).

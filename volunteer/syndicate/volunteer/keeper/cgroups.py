@@ -29,7 +29,7 @@ class CgroupError(Exception):
 
 def find_mount(mountinfo: Path = MOUNTINFO) -> Path | None:
     """The version 2 mount of this machine, or None."""
-    for line in mountinfo.read_text().splitlines():
+    for line in os.fsdecode(mountinfo.read_bytes()).split("\n"):
         fields, _, rest = line.partition(" - ")
         kind = rest.split(" ", 1)[0]
         if kind == "cgroup2" and fields.split(" ")[3] == "/":

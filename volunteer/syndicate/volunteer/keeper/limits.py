@@ -17,6 +17,7 @@ less than what connections of the last task still hold.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,9 +248,8 @@ def place_version_1(name: str, delegated: bool) -> Path | None:
 
 def find_version_1(name: str, mountinfo: Path = MOUNTINFO) -> Path | None:
     """The mount of the version 1 hierarchy with this controller, or None."""
-    for line in mountinfo.read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        kind, _, options = rest.split(" ", 2)
-        if kind == "cgroup" and name in options.split(","):
+    for line in os.fsdecode(mountinfo.read_bytes()).split("\n"):
+        fields, _, rest = line.partition(" - cgroup ")  # in no name: blanks there are escaped
+        if name in rest.rpartition(" ")[2].split(","):
             return Path(fields.split(" ")[4])
     return None

@@ -56,9 +56,9 @@ class _Records:
 
     def seal(self) -> None:
         """Nothing more is written."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)  # gone also where this fails
 
     def read(self, offset: int, boot_id: str) -> Iterator[LogPiece]:
         """Records from the one that holds `offset` on."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWUTS = 0x0400_0000
@@ -30,6 +32,8 @@ _INTERFACES = frozenset(
         *("mqueue", "nsfs", "pstore", "rpc_pipefs", "securityfs", "tracefs"),
     }
 )
+
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,10 +59,12 @@ def drop_unused(controllers: Iterable[str]) -> None:
     That is the kernel's interfaces, and the version 1 hierarchies of other controllers than these. A sandbox
     copies all mounts of where it is started, and bubblewrap reads their list anew for each that it makes.
     """
-    for point, kind, options in reversed(_mounted(threading.get_native_id())):
-        if kind in _INTERFACES or (kind == "cgroup" and options.isdisjoint(controllers)):
+    for found in reversed(_mounted(threading.get_native_id())):
+        unused = found.kind == "cgroup" and found.options.isdisjoint(controllers)
+        if unused or found.kind in _INTERFACES:
             with suppress(OSError):
-                unmount(Path(point))
+                if os.lstat(found.point).st_dev == found.device:  # else another one lies over it
+                    unmount(Path(found.point))
 
 
 def become_subreaper() -> None:
@@ -108,18 +114,30 @@ def hold_namespace() -> int:
 
 def mounts_under(folder: Path, thread: int) -> list[str]:
     """Mount points below `folder` as this thread of the process sees them, the innermost last."""
-    return [point for point, _, _ in _mounted(thread) if point.startswith(f"{folder}/")]
+    return [found.point for found in _mounted(thread) if found.point.startswith(f"{folder}/")]
 
 
-def _mounted(thread: int) -> list[tuple[str, str, set[str]]]:
-    """Mount points as this thread of the process sees them, with kinds and options of what is there."""
+class _Mount(NamedTuple):
+    """Where it is, its device's number, what kind of file system it is and with which options."""
+
+    point: str
+    device: int
+    kind: str
+    options: set[str]
+
+
+def _mounted(thread: int) -> list[_Mount]:
+    """The mounts that this thread of the process sees. See proc_pid_mountinfo(5)."""
     found = []
-    for line in Path(f"/proc/self/task/{thread}/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        # Field 5 is the mount point; the kernel writes blanks and backslashes in it as octal escapes.
-        point = fields.split(" ", 5)[4].encode().decode("unicode_escape")
-        kind, *_, options = rest.split(" ")
-        found.append((point, kind, set(options.split(","))))
+    # In bytes, since whoever may mount chooses the names: the kernel escapes blanks, tabs, line feeds and
+    # backslashes in them, as octal numbers, and nothing else.
+    for line in Path(f"/proc/self/task/{thread}/mountinfo").read_bytes().split(b"\n")[:-1]:
+        fields, _, rest = line.partition(b" - ")
+        _, _, device, _, name, _ = fields.split(b" ", 5)
+        point = _ESCAPED.sub(lambda match: bytes((int(match[1], 8),)), name)
+        major, minor = map(int, device.split(b":"))
+        kind, *_, options = map(os.fsdecode, rest.split(b" "))
+        found.append(_Mount(os.fsdecode(point), os.makedev(major, minor), kind, set(options.split(","))))
     return found
 
 
