@@ -58,6 +58,25 @@ def test_a_hint_stands_until_something_is_told(watched: bool) -> None:
     assert err.getvalue() == (f"one that is too …{erased[0]}two{erased[1]}told\n" if watched else "told\n")
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_no_hint_is_written_over_what_is_typed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, background: bool
+) -> None:
+    """A command in the background has the terminal too, but not to itself."""
+
+    class OwnTerminal(io.StringIO):
+        def fileno(self) -> int:
+            return 2
+
+    monkeypatch.setattr(os, "tcgetpgrp", lambda number: os.getpgrp() + background)
+    err = OwnTerminal()
+    terminal = Terminal(
+        io.StringIO(), err, 20, PLAIN, UNICODE_GLYPHS, out_is_terminal=False, err_is_terminal=True
+    )
+    terminal.hint("waiting")
+    assert err.getvalue() == ("" if background else "waiting")
+
+
 @pytest.mark.parametrize("words", [("faults", "3"), ("heal", "3", "--json"), ("kill", "3", "slave-0")])
 def test_a_fault_is_not_asked_of_a_manager_that_is_away(
     bare_ctl: Ctl, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]

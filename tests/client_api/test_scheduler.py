@@ -241,6 +241,21 @@ def test_presence_is_told_once_for_several_calls() -> None:
     assert told == ["away", "back"]
 
 
+def test_who_is_told_of_a_late_answer_may_call_meanwhile() -> None:
+    """Also by the same client, from where it is told."""
+    called = threading.Event()
+
+    def tell(is_late: bool) -> None:
+        presence.asks("another")
+        presence.gave_up("another")
+        called.set()
+
+    presence = Presence(None, tell, late_s=0.01)
+    presence.asks("one")
+    assert called.wait(60)
+    presence.close()
+
+
 def test_a_late_answer_is_told_until_no_call_waits() -> None:
     """Once for several calls, from when they have waited for a while; what was quick is not told at all."""
     told: list[bool] = []

@@ -28,6 +28,14 @@ from tests.manager.people import (
 from tests.manager.scripted import WAIT_S, bearer, tarball, trailer, upload
 
 ERROR = grpc.aio.AioRpcError
+# What a call is told whose caller is not who it was.
+TOLD = {
+    "revoked": (grpc.StatusCode.UNAUTHENTICATED, "BAD_TOKEN"),
+    "disabled": (grpc.StatusCode.UNAUTHENTICATED, "USER_DISABLED"),
+    "expired": (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED"),
+    "moved": (grpc.StatusCode.UNAVAILABLE, "MANAGER_AWAY"),
+    "lowered": (grpc.StatusCode.UNAVAILABLE, "MANAGER_AWAY"),
+}
 
 
 @pytest.mark.parametrize("how", ["revoked", "disabled", "expired", "moved"])
@@ -48,16 +56,7 @@ async def test_a_stream_ends_with_what_opened_it(manager: Running, how: str) -> 
         with pytest.raises(ERROR) as ended:
             await stream.read()
 
-    unknown, away = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
-    assert (
-        code_and_reason(ended.value)
-        == {
-            "revoked": (unknown, "BAD_TOKEN"),
-            "disabled": (unknown, "USER_DISABLED"),
-            "expired": (unknown, "TOKEN_EXPIRED"),
-            "moved": (away, "MANAGER_AWAY"),
-        }[how]
-    )
+    assert code_and_reason(ended.value) == TOLD[how]
 
 
 @pytest.mark.parametrize("how", ["revoked", "disabled", "lowered"])
@@ -83,15 +82,7 @@ async def test_what_comes_late_of_a_call_finds_who_the_caller_is_by_then(manager
         with pytest.raises(ERROR) as refused:
             await held.read()
 
-    unknown, away = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE
-    assert (
-        code_and_reason(refused.value)
-        == {
-            "revoked": (unknown, "BAD_TOKEN"),
-            "disabled": (unknown, "USER_DISABLED"),
-            "lowered": (away, "MANAGER_AWAY"),
-        }[how]
-    )
+    assert code_and_reason(refused.value) == TOLD[how]
     tokens = (await manager.scheduler.ListTokens(pb.ListTokensRequest(), **manager.credentials)).tokens
     assert [token.token_id for token in tokens] == ["admin"]
 

@@ -83,7 +83,7 @@ class Ground:
 
     @property
     def occupied(self) -> bool:
-        """Whether a task is on it, or being laid onto it; from any thread. Not so from `clear` on."""
+        """Whether a task is on it, or being laid onto it; from any thread. Not so after `clear`."""
         return self._request is not None
 
     @property
