@@ -7,6 +7,7 @@ saves nothing, with nothing before it that waits, is performed before `handle` r
 
 What nobody waits for is gathered for some milliseconds, or until somebody does wait: that a fault held goes
 to the disk with the intent of the next one, and the writer is not woken while the answer is on its way.
+Of calls that may wait for others those of a crowd are handled together; see `crowd`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from .core.events import CallGone, Event, Tick
 from .core.machine import Machine
 from .core.model import Config, Stamp
 from .core.records import Record
+from .crowd import Crowd
 from .store import Store
 from .wakers import Wakers
 
@@ -98,8 +100,10 @@ class Engine:
         self.on_access_changed: Callable[[], None] = lambda: None
         # They see what each step saves, and when it was made.
         self.watchers: list[Callable[[Sequence[Record], Stamp], None]] = []
+        # Kept, since to ask for it is a system call (getpid) each time.
+        self._loop = asyncio.get_running_loop()
         # Set with what went wrong when the manager cannot go on.
-        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self.failed: asyncio.Future[BaseException] = self._loop.create_future()
         self._store = store
         self._stopping: CoreError | None = None
         self._call_ids = itertools.count(1)
@@ -110,6 +114,10 @@ class Engine:
         # What nobody waits for yet, and the timer that has it written.
         self._gathered: list[Record] = []
         self._gathering: asyncio.TimerHandle | None = None
+        # Calls that wait for others; the ticket of those handled together last, until it is durable.
+        self._crowd = Crowd(self._handle_together)
+        self._crowds_ticket: int | None = None
+        self._together = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_for: int | None = None
         self._perform: dict[type[Effect | _Prepared], Callable[..., None]] = {
@@ -159,8 +167,12 @@ class Engine:
             for watcher in self.watchers:
                 watcher(step.saves, now)
 
-    async def call(self, make: Callable[[int], Event], within_s: float | None = None) -> Answer:
+    async def call(
+        self, make: Callable[[int], Event], within_s: float | None = None, in_crowd: bool = False
+    ) -> Answer:
         """Handle the event that `make` builds around a call's number, and wait for its reply.
+
+        With `in_crowd` it may be handled some milliseconds later, together with others.
 
         Raises the CoreError that the machine replies; Away where the manager stops or has too much to write;
         TooLate (NO_ANSWER) where nothing is replied `within_s`.
@@ -168,16 +180,17 @@ class Engine:
         if self._store.full:
             raise Away("MANAGER_BUSY", "the manager has more to write than its disk takes; try again shortly")
         call = next(self._call_ids)
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Answer | CoreError] = loop.create_future()
+        reply: asyncio.Future[Answer | CoreError] = self._loop.create_future()
         self._calls[call] = reply
         # Not `asyncio.timeout`, which takes a tenth of what is done here for a fault.
-        timer = None if within_s is None else loop.call_later(within_s, self._no_answer, call, within_s)
+        timer = None if within_s is None else self._loop.call_later(within_s, self._no_answer, call, within_s)
         try:
-            self.handle(make(call))
+            event = make(call)
+            if not (in_crowd and self._stopping is None and self._crowd.takes(call, event)):
+                self.handle(event)
             value = await reply
         except asyncio.CancelledError:
-            if call in self._calls and self._stopping is None:
+            if call in self._calls and self._stopping is None and not self._crowd.leave(call):
                 self.handle(CallGone(call))
             raise
         finally:
@@ -198,7 +211,7 @@ class Engine:
             return
         if self._stopping is not None:
             raise self._stopping
-        barrier = asyncio.get_running_loop().create_future()
+        barrier = self._loop.create_future()
         self._barriers.append((ticket, barrier))
         await barrier
 
@@ -211,6 +224,26 @@ class Engine:
         """Take no more events; who waits for a reply is told to try again, links are closed."""
         self._stop(Away("MANAGER_AWAY", "the manager is stopping; try again"))
 
+    # ---- crowds -----------------------------------------------------------------------------------------
+
+    def _handle_together(self, events: Sequence[Event]) -> None:
+        self._together = True
+        try:
+            for event in events:
+                self.handle(event)
+        except Away:
+            return  # the failure is reported already, and all of them are told
+        finally:
+            self._together = False
+        self._write_late()
+        self._crowds_ticket = self._ticket
+        self._tell_crowd(self._store.durable)
+
+    def _tell_crowd(self, durable: int) -> None:
+        if self._crowds_ticket is not None and self._crowds_ticket <= durable:
+            self._crowds_ticket = None
+            self._crowd.answered()
+
     # ---- saving -----------------------------------------------------------------------------------------
 
     @property
@@ -220,11 +253,11 @@ class Engine:
 
     def _save(self, saves: Sequence[Record], effects: list[Effect]) -> None:
         self._gathered += saves
-        patience = _patience_s(effects)
+        patience = _NOBODY_WAITS_S if self._together else _patience_s(effects)
         if patience < _NOBODY_WAITS_S or len(self._gathered) >= _MOST_GATHERED:
             self._write_gathered(patience)
         elif self._gathering is None:
-            self._gathering = asyncio.get_running_loop().call_later(patience, self._write_late)
+            self._gathering = self._loop.call_later(patience, self._write_late)
 
     def _write_gathered(self, patience_s: float = 0.0) -> None:
         if self._gathering is not None:
@@ -256,7 +289,7 @@ class Engine:
             self._held.append((ticket, later))
             if any(isinstance(effect, Send) for effect in later):
                 # While the writer has the disk make it durable; the writer begins first.
-                asyncio.get_running_loop().call_soon(self._prepare, later)
+                self._loop.call_soon(self._prepare, later)
 
     def _prepare(self, held: _Held) -> None:
         for place, effect in enumerate(held):
@@ -277,6 +310,7 @@ class Engine:
             barrier = self._barriers.popleft()[1]
             if not barrier.done():
                 barrier.set_result(None)
+        self._tell_crowd(ticket)
 
     def _on_link(self, session: str, method: str, argument: object) -> None:
         link = self.links.get(session)
@@ -307,7 +341,7 @@ class Engine:
         # Loops count milliseconds, and one that rounds down would come too early, and again until it is time.
         wait_ms = math.ceil((self._timer_for - self.clock.now().monotonic_ns) / 1e6)
         wait_s = min(max(wait_ms / 1e3, 0.0), _LONGEST_SLEEP_S)
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self._on_timer)
+        self._timer = self._loop.call_later(wait_s, self._on_timer)
 
     def _on_timer(self) -> None:
         due = self._timer_for

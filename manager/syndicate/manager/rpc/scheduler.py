@@ -108,7 +108,9 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
                 wanted(call=0, source=Source(spec.source_sha256, 0), client=own)
             )
             raise
-        reply = await self._engine.call(lambda call: wanted(call=call, source=source, client=client))
+        reply = await self._engine.call(
+            lambda call: wanted(call=call, source=source, client=client), in_crowd=True
+        )
         assert isinstance(reply, effects.SubmitReply)  # noqa: S101 - the event's contract
         return pb.SubmitResponse(job_id=reply.job_id)
 

@@ -10,18 +10,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
-
-# Where so many came within so short a time they come from many callers, and more are on their way: then the
-# next group is given time to gather, about as long as so many calls take. It costs each of a crowd some
-# milliseconds, and saves a third of the processor time of its submissions; who is alone never waits.
-# (PostgreSQL's commit_delay and commit_siblings.)
-CROWD: Final = 8
-CROWD_WITHIN_S: Final = 0.004
-GATHER_EACH_S: Final = 0.0002  # for each batch of the last group
-MOST_GATHER_S: Final = 0.008
 
 # A row of batches with patience waits no longer than this in all.
 LONGEST_WAIT_S: Final = 0.003
@@ -73,17 +63,15 @@ class GroupWriter:
 
     def _run(self) -> None:
         last = False
-        came: deque[float] = deque(maxlen=CROWD)
         while not last:
             batch = self._queue.get()
             group: list[Saved] = []
-            ticket = batches = 0
+            ticket = 0
             until = began = time.monotonic()
             patient = True
             while batch is not None:
                 ticket, records, patience = batch
                 group.extend(records)
-                batches += 1
                 patient = patient and patience > 0
                 if patient:
                     until = min(time.monotonic() + patience, began + LONGEST_WAIT_S)
@@ -103,12 +91,8 @@ class GroupWriter:
                 self._failed(error)
                 return
             self._done(ticket, len(group))
-            now = time.monotonic()
             if self._took is not None:
-                self._took(now - begun, len(group))
-            came.extend([now] * min(batches, CROWD))
-            if len(came) == CROWD and now - came[0] <= CROWD_WITHIN_S and not last:
-                time.sleep(min(batches * GATHER_EACH_S, MOST_GATHER_S))
+                self._took(time.monotonic() - begun, len(group))
 
     def _next(self, until: float) -> _Batch | None:
         """One more for the group. Raises queue.Empty where none comes until then."""

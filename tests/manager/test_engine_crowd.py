@@ -1,0 +1,241 @@
+"""Calls that may wait for others: a crowd is handled together, who is alone at once, nobody for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+from syndicate.manager import crowd
+from syndicate.manager.clock import Clock
+from syndicate.manager.core.effects import FaultReply, Reply, Step
+from syndicate.manager.core.errors import Away
+from syndicate.manager.core.events import CallGone, Event, Tick
+from syndicate.manager.core.machine import Machine
+from syndicate.manager.core.model import Config, Stamp
+from syndicate.manager.core.records import EpochRecord
+from syndicate.manager.engine import Engine
+from syndicate.manager.store import Store
+
+from tests.manager.scripted import WAIT_S
+from tests.manager.test_engine import Disk
+
+
+@dataclass
+class Ask:
+    """What calls ask here."""
+
+    call: int
+
+
+class Answering:
+    """A machine that answers each, and saves the number of the call where `saves` is set."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.gone: list[int] = []
+        self.saves = True
+        self.broken_at = 0
+
+    def handle(self, event: Event, now: Stamp) -> Step:
+        if isinstance(event, Tick):
+            return Step([], [])
+        if isinstance(event, CallGone):
+            self.gone.append(event.call)
+            return Step([], [])
+        call = cast(Ask, event).call
+        if call == self.broken_at:
+            raise AssertionError("the machine found itself wrong")
+        self.asked.append(call)
+        saves = [EpochRecord(call)] if self.saves else []
+        return Step(list(saves), [Reply(call, FaultReply(call, False, None, None, 0, 1))])
+
+    def next_wake(self) -> int | None:
+        return None
+
+
+class Callers:
+    """Those who call an engine; `written` has the calls of each submission to the store."""
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self.machine, self.disk = Answering(), Disk()
+        self.engine = Engine(cast(Machine, self.machine), cast(Config, None), cast(Store, self.disk), Clock())
+        self.engine.start()
+        self._tasks = tasks
+
+    async def come(self, count: int) -> list[asyncio.Task[object]]:
+        """So many call now, one after the other, and have come as far as they get."""
+        calls = [self._tasks.create_task(self._call()) for _ in range(count)]
+        await asyncio.sleep(0)
+        return calls
+
+    async def _call(self) -> object:
+        try:
+            return await self.engine.call(lambda call: cast(Event, Ask(call)), in_crowd=True)
+        except Away as error:
+            return error
+
+    @property
+    def written(self) -> list[list[int]]:
+        """Calls of each submission to the store."""
+        return [[cast(EpochRecord, record).epoch for record in group] for group in self.disk.groups]
+
+
+@asynccontextmanager
+async def callers() -> AsyncIterator[Callers]:
+    """Some; at the end the manager stops, and each has an answer."""
+    async with asyncio.timeout(WAIT_S), asyncio.TaskGroup() as tasks:
+        found = Callers(tasks)
+        yield found
+        found.engine.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is let go on by time, but where a test asks for it."""
+    monkeypatch.setattr(crowd, "EACH_S", WAIT_S)
+    monkeypatch.setattr(crowd, "LONGEST_S", WAIT_S)
+    # All of a test's calls come at once, whatever the machine does meanwhile.
+    monkeypatch.setattr(crowd, "CROWD_WITHIN_S", WAIT_S)
+
+
+def numbers(first: int, last: int) -> list[int]:
+    """Those of calls."""
+    return list(range(first, last + 1))
+
+
+async def test_a_few_are_handled_as_they_come() -> None:
+    """Each by itself."""
+    async with callers() as found:
+        calls = await found.come(crowd.CROWD - 1)
+        assert found.written == [[number] for number in numbers(1, 7)]
+
+        found.disk.sync()
+        await asyncio.wait(calls)
+
+
+async def test_a_crowd_is_handled_together_and_then_all_of_it() -> None:
+    """The first eight of those who wait; then, once these are answered, as many as were seen."""
+    async with callers() as found:
+        await found.come(7 + 20)
+        assert found.written == [*([n] for n in numbers(1, 7)), numbers(8, 15)]
+
+        # Twelve wait, and eight were answered: nothing goes on before the twentieth.
+        found.disk.sync()
+        await found.come(7)
+        assert len(found.written) == 8
+        await found.come(1)
+        assert found.written[8:] == [numbers(16, 35)]
+        assert found.machine.asked == numbers(1, 35)
+
+
+async def test_who_comes_while_the_disk_is_busy_waits_for_the_answers_of_the_others() -> None:
+    """However many they are: what they are handled for cannot be written yet."""
+    async with callers() as found:
+        await found.come(7 + 8)
+        await found.come(100)
+        assert len(found.written) == 8
+
+        found.disk.sync()
+        await found.come(8)
+        assert found.written[8:] == [numbers(16, 123)]
+
+
+async def test_so_many_are_handled_without_a_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of a larger crowd after the answers of the first."""
+    monkeypatch.setattr(crowd, "MOST", 10)
+    async with callers() as found:
+        await found.come(7 + 8 + 25)
+        for _ in range(2):
+            found.disk.sync()
+        assert found.written[8:] == [numbers(16, 25), numbers(26, 35)]
+
+        found.disk.sync()
+        await found.come(5)
+        assert found.written[10:] == [numbers(36, 45)]
+
+
+async def test_those_who_stay_away_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some milliseconds later those who are there are handled, and the crowd is over."""
+    monkeypatch.setattr(crowd, "EACH_S", 0.0001)
+    async with callers() as found:
+        await found.come(7 + 8 + 3)
+        found.disk.came.clear()
+        found.disk.sync()
+
+        await found.disk.came.wait()
+        assert found.written[8:] == [numbers(16, 18)]
+        found.disk.sync()
+        await found.come(1)
+        assert found.written[9:] == [[19]]
+
+
+async def test_refusals_hold_nobody_up() -> None:
+    """Where nothing is to be written the answers are there at once, and the crowd goes on."""
+    async with callers() as found:
+        found.machine.saves = False
+        first = await found.come(7 + 8)
+        await asyncio.wait(first)
+        assert found.machine.asked == numbers(1, 15)
+
+        await found.come(7)
+        assert found.machine.asked == numbers(1, 15)
+        await asyncio.wait(await found.come(1))
+        assert found.machine.asked == numbers(1, 23)
+        assert found.written == []
+
+
+async def test_who_leaves_was_never_there() -> None:
+    """Nothing is handled of a call that ended while it waited, and the machine is not told of it."""
+    async with callers() as found:
+        await found.come(7 + 8)
+        found.disk.sync()
+        leaving = (await found.come(4))[1]
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        await found.come(5)
+
+        assert found.machine.asked == [*numbers(1, 16), *numbers(18, 24)]
+        assert found.machine.gone == []
+
+
+async def test_who_leaves_after_it_was_handled_is_gone() -> None:
+    """The machine hears of it, as of any other call."""
+    async with callers() as found:
+        calls = await found.come(7 + 8)
+        calls[10].cancel()
+        await asyncio.wait([calls[10]])
+
+        assert found.machine.gone == [11]
+
+
+async def test_a_stop_answers_who_waits() -> None:
+    """With the remedy; nothing of it is handled any more, and what was is written."""
+    async with callers() as found:
+        handled = await found.come(7 + 8)
+        found.disk.sync()
+        await asyncio.wait(handled)
+        waiting = await found.come(5)
+
+        found.engine.stop()
+
+        await asyncio.wait(waiting)
+        assert {cast(Away, call.result()).reason for call in waiting} == {"MANAGER_AWAY"}
+        late = await found.come(20)
+        assert {cast(Away, call.result()).reason for call in late} == {"MANAGER_AWAY"}
+        assert found.machine.asked == numbers(1, 15)
+
+
+async def test_a_machine_that_is_wrong_stops_all_of_them() -> None:
+    """Those before and behind: who was not answered asks the next manager again, by the same request id."""
+    async with callers() as found:
+        found.machine.broken_at = 11
+        calls = await found.come(7 + 8)
+        await asyncio.wait(calls)
+
+        assert isinstance(found.engine.failed.result(), AssertionError)
+        assert {cast(Away, call.result()).reason for call in calls} == {"MANAGER_AWAY"}
+        assert found.machine.asked == numbers(1, 10)
