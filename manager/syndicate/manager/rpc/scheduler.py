@@ -109,7 +109,7 @@ class Scheduler(UsersHistories, UsersDisks, Accounts, scheduler_pb2_grpc.Schedul
             )
             raise
         reply = await self._engine.call(
-            lambda call: wanted(call=call, source=source, client=client), in_crowd=True
+XX
         )
         assert isinstance(reply, effects.SubmitReply)  # noqa: S101 - the event's contract
         return pb.SubmitResponse(job_id=reply.job_id)
