@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -12,11 +12,11 @@ import pytest
 from syndicate.manager import crowd
 from syndicate.manager.clock import Clock
 from syndicate.manager.core.effects import FaultReply, Reply, Step
-from syndicate.manager.core.errors import Away
+from syndicate.manager.core.errors import Away, TooLate
 from syndicate.manager.core.events import CallGone, Event, Tick
 from syndicate.manager.core.machine import Machine
 from syndicate.manager.core.model import Config, Stamp
-from syndicate.manager.core.records import EpochRecord
+from syndicate.manager.core.records import EpochRecord, Record
 from syndicate.manager.engine import Engine
 from syndicate.manager.store import Store
 
@@ -66,16 +66,16 @@ class Callers:
         self.engine.start()
         self._tasks = tasks
 
-    async def come(self, count: int) -> list[asyncio.Task[object]]:
+    async def come(self, count: int, within_s: float | None = None) -> list[asyncio.Task[object]]:
         """So many call now, one after the other, and have come as far as they get."""
-        calls = [self._tasks.create_task(self._call()) for _ in range(count)]
+        calls = [self._tasks.create_task(self._call(within_s)) for _ in range(count)]
         await asyncio.sleep(0)
         return calls
 
-    async def _call(self) -> object:
+    async def _call(self, within_s: float | None) -> object:
         try:
-            return await self.engine.call(lambda call: cast(Event, Ask(call)), in_crowd=True)
-        except Away as error:
+            return await self.engine.call(lambda call: cast(Event, Ask(call)), within_s, in_crowd=True)
+        except (Away, TooLate) as error:
             return error
 
     @property
@@ -212,6 +212,20 @@ async def test_who_leaves_after_it_was_handled_is_gone() -> None:
         assert found.machine.gone == [11]
 
 
+async def test_who_waits_too_long_was_never_there() -> None:
+    """It is told so, and nothing of it is handled later."""
+    async with callers() as found:
+        await found.come(7 + 8)
+        late = (await found.come(1, within_s=0.001))[0]
+        await asyncio.wait([late])
+        assert cast(TooLate, late.result()).reason == "NO_ANSWER"
+
+        found.disk.sync()
+        await found.come(8)
+        assert found.machine.asked == [*numbers(1, 15), *numbers(17, 24)]
+        assert found.machine.gone == []
+
+
 async def test_a_stop_answers_who_waits() -> None:
     """With the remedy; nothing of it is handled any more, and what was is written."""
     async with callers() as found:
@@ -239,3 +253,20 @@ async def test_a_machine_that_is_wrong_stops_all_of_them() -> None:
         assert isinstance(found.engine.failed.result(), AssertionError)
         assert {cast(Away, call.result()).reason for call in calls} == {"MANAGER_AWAY"}
         assert found.machine.asked == numbers(1, 10)
+
+
+async def test_whatever_else_goes_wrong_stops_all_of_them_too() -> None:
+    """Those behind would else wait for ever, and so would everybody who comes later."""
+    async with callers() as found:
+        trouble = OSError("the log cannot be written")
+
+        def tell(records: Sequence[Record], _: Stamp) -> None:
+            if records == [EpochRecord(11)]:
+                raise trouble
+
+        found.engine.watchers.append(tell)
+        calls = await found.come(7 + 8 + 3)
+        await asyncio.wait(calls)
+
+        assert found.engine.failed.result() is trouble
+        assert {cast(Away, call.result()).reason for call in calls} == {"MANAGER_AWAY"}

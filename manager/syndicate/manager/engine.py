@@ -190,8 +190,8 @@ class Engine:
                 self.handle(event)
             value = await reply
         except asyncio.CancelledError:
-            if call in self._calls and self._stopping is None and not self._crowd.leave(call):
-                self.handle(CallGone(call))
+            if call in self._calls and self._stopping is None:
+                self._gone(call)
             raise
         finally:
             self._calls.pop(call, None)
@@ -233,6 +233,9 @@ class Engine:
                 self.handle(event)
         except Away:
             return  # the failure is reported already, and all of them are told
+        except Exception as error:  # noqa: BLE001 - whatever it is, those behind would wait for ever
+            self._on_failure(error)
+            return
         finally:
             self._together = False
         self._write_late()
@@ -327,7 +330,11 @@ class Engine:
             late = TooLate("NO_ANSWER", f"no answer came within {within_s:g} s")
             self._reply(Reply(call, late))
             with suppress(Away):  # the failure is reported already
-                self.handle(CallGone(call))
+                self._gone(call)
+
+    def _gone(self, call: int) -> None:
+        if not self._crowd.leave(call):
+            self.handle(CallGone(call))
 
     # ---- time and failure -------------------------------------------------------------------------------
 
