@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import pytest
-from syndicate.manager import crowd
+from syndicate.manager import crowd, engine
 from syndicate.manager.clock import Clock
 from syndicate.manager.core.effects import FaultReply, Reply, Step
 from syndicate.manager.core.errors import Away, TooLate
@@ -117,6 +117,14 @@ async def test_a_few_are_handled_as_they_come() -> None:
         await asyncio.wait(calls)
 
 
+async def test_those_who_come_slowly_are_no_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are: eight count where they come within some milliseconds."""
+    monkeypatch.setattr(crowd, "CROWD_WITHIN_S", -1.0)
+    async with callers() as found:
+        await found.come(20)
+        assert found.written == [[number] for number in numbers(1, 20)]
+
+
 async def test_a_crowd_is_handled_together_and_then_all_of_it() -> None:
     """The first eight of those who wait; then, once these are answered, as many as were seen."""
     async with callers() as found:
@@ -156,6 +164,23 @@ async def test_so_many_wait_for_nothing_else(monkeypatch: pytest.MonkeyPatch) ->
         assert len(found.written) == 10
         await found.come(5)
         assert found.written[10:] == [numbers(36, 45)]
+
+
+async def test_many_records_are_told_when_the_last_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch may be more than one submission to the store; nobody of it is expected before all of it is there."""
+    monkeypatch.setattr(engine, "_MOST_GATHERED", 6)
+    async with callers() as found:
+        calls = await found.come(7 + 8)
+        assert found.written[7:] == [numbers(8, 13), numbers(14, 15)]
+
+        found.disk.durable = 8
+        found.disk.tell(8)
+        await found.come(8)
+        assert [call.done() for call in calls] == [True] * 13 + [False] * 2
+        assert len(found.written) == 9
+        found.disk.sync()
+        await found.come(8)
+        assert found.machine.asked == numbers(1, 31)
 
 
 async def test_those_who_stay_away_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
