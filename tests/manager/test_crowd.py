@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 from syndicate.manager import app
 from syndicate.manager.rpc import guard
+from syndicate.manager.rpc.limits import OpenCalls
 from syndicate.v1 import scheduler_pb2 as pb
 
 from tests.manager.certified import LOCAL
@@ -163,6 +165,119 @@ async def test_calls_without_a_credential_that_never_get_on_are_bounded(
             return not await refused()
 
         assert await until(served)
+
+
+async def half_closed(channel: grpc.aio.Channel, method: str, token: str = "") -> str:
+    """A call that ends without having said what it asks for: the reason with which it is answered."""
+    (call,) = held_open(channel, method, 1, token)
+    await call.done_writing()
+    async with asyncio.timeout(WAIT_S):
+        return str(dict(await call.trailing_metadata()).get("syndicate-reason"))
+
+
+async def test_calls_that_end_without_their_request_take_no_room(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is answered and then counted no more, a user's and a stranger's."""
+    monkeypatch.setattr(guard, "_MOST_OF_STRANGERS", 1024)
+    async with start(user_calls_per_s=10_000.0, user_calls_burst=300, user_streams=100) as manager:
+        alice = await join(manager, "alice")
+        async with grpc.aio.insecure_channel(manager.users) as channel:
+            for method, token, calls in (
+                ("/grpc.health.v1.Health/Check", "", 5_000),
+                ("/syndicate.v1.Scheduler/WhoAmI", alice.token, 1_000),
+                ("/syndicate.v1.Scheduler/WatchJob", alice.token, 1_000),
+            ):
+                told = set()
+                for _ in range(calls // 50):
+                    told |= {*await asyncio.gather(*(half_closed(channel, method, token) for _ in range(50)))}
+                assert told == {"BAD_FIELD"}, method
+        assert (await who(alice)).user.name == "alice"
+
+
+async def test_a_call_without_a_credential_and_request_is_ended(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds as many open as there may be shuts others out for so long, and users never."""
+    monkeypatch.setattr(guard, "_MOST_OF_STRANGERS", 64)
+    monkeypatch.setattr(guard, "_STRANGERS_REQUEST_WITHIN_S", 0.5)
+    async with grpc.aio.insecure_channel(manager.users) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        users = held_open(channel, "/syndicate.v1.Scheduler/WhoAmI", 1, manager.token)
+        held = held_open(channel, "/grpc.health.v1.Health/Check", 64)
+        async with asyncio.timeout(WAIT_S):
+            ended = [(await call.code(), dict(await call.trailing_metadata())) for call in held]
+
+        async def served() -> bool:
+            with suppress(grpc.aio.AioRpcError):
+                await stub.Check(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+                return True
+            return False
+
+        assert await until(served)
+        assert not users[0].done()
+        await users[0].write(b"")
+        answer = pb.WhoAmIResponse.FromString(await users[0].read())
+
+    assert {code for code, _ in ended} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert {said["syndicate-reason"] for _, said in ended} == {"REQUEST_LATE"}
+    assert answer.user.name == "admin"
+
+
+@pytest.mark.parametrize("how", ["cancelled", "connection", "server"])
+async def test_a_call_that_goes_away_without_its_request_is_no_trouble(
+    how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is over, and neither answered nor logged; memory of an answer that nobody takes gRPC would keep."""
+    counted, answered = [], []
+
+    class Counted(OpenCalls):
+        """One that is seen here."""
+
+        def begin(self, most: int, whose: str) -> None:
+            """As it is, and counted here."""
+            super().begin(most, whose)
+            counted.append(self)
+
+    async def serve(request: object, context: object) -> None:
+        """Is not come to."""
+
+    monkeypatch.setattr(guard, "OpenCalls", Counted)
+    monkeypatch.setattr(guard, "_CANCELLED_WITHIN_S", WAIT_S)  # a machine that stands still is no trouble
+    monkeypatch.setattr(guard, "abort", lambda context, error: answered.append(error))
+    door: Any = None  # nobody comes to it
+    guarded = guard.Guard(door, lambda: None)
+    kinds = {"One": grpc.unary_unary_rpc_method_handler, "Many": grpc.unary_stream_rpc_method_handler}
+    for name, make in kinds.items():
+        guarded.add_open(f"/a.B/{name}", make(serve))
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((guarded,))
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    await server.start()
+    with capture_logs() as lines:
+        held = [call for name in kinds for call in held_open(channel, f"/a.B/{name}", 200)]
+
+        async def all_begun() -> bool:
+            return len(counted) == 400
+
+        async def all_over() -> bool:
+            return not any(calls.count for calls in counted)
+
+        await until(all_begun)
+        if how == "cancelled":
+            for call in held:
+                call.cancel()
+        elif how == "connection":
+            await channel.close()
+        else:
+            await server.stop(0)
+        await until(all_over)
+        await channel.close()
+        await server.stop(0)
+
+    assert (lines, answered) == ([], [])
+    said = [one for one in caplog.records if one.name.startswith("grpc") and one.levelname != "DEBUG"]
+    assert said == []
 
 
 async def test_methods_without_a_credential_take_no_room_of_each_other(

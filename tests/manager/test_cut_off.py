@@ -94,6 +94,32 @@ async def test_a_damaged_authority_keeps_nobody_attached(
     assert reason(again) == "CERTIFICATE_REVOKED"
 
 
+@pytest.mark.parametrize("begun", ["before", "after"])
+async def test_a_revoked_volunteer_holds_no_call_open(place: Place, begun: str) -> None:
+    """One that has not sent its request is refused without it; one begun before, when it sends that."""
+    pair = of_bundle(place.office.add("node-a", ()).identity)
+    await place.reload()
+    async with place.volunteers(pair) as channel:
+        begin: Any = channel.stream_stream("/syndicate.v1.Registry/FetchSource")
+        held = begin(timeout=WAIT_S)
+        # Over the same connection, so that the headers before it were read.
+        stub: Any = registry_grpc.RegistryStub(channel)
+        wish = registry.FetchSourceRequest(sha256="0" * 64)
+        with pytest.raises(grpc.aio.AioRpcError) as known:
+            await read_all(stub.FetchSource(wish, timeout=WAIT_S))
+        place.office.revoke("node-a")
+        await place.reload()
+        if begun == "before":
+            await held.write(wish.SerializeToString())
+        else:
+            held.cancel()
+            held = begin(timeout=WAIT_S)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await held.read()
+
+    assert (reason(known), reason(caught)) == ("NO_SUCH_BLOB", "CERTIFICATE_REVOKED")
+
+
 async def test_a_revoked_volunteer_is_sent_no_more_of_a_source(place: Place) -> None:
     """It may read slowly."""
     pair = of_bundle(place.office.add("node-a", ()).identity)

@@ -30,6 +30,7 @@ REGISTRY = registry_pb2.DESCRIPTOR.services_by_name["Registry"]
 CHAOS = chaos_pb2.DESCRIPTOR.services_by_name["ChaosControl"]
 USERS = [SCHEDULER, CHAOS]
 VOLUNTEERS = [REGISTRY, CHAOS]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 
@@ -233,6 +234,37 @@ async def test_a_request_that_cannot_be_decoded_is_the_callers_error(manager: Ru
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, method
             assert trailer(error)["syndicate-reason"] in ("BAD_FIELD", "NO_HELLO"), method
             assert "deserializ" not in (error.details() or ""), method
+
+
+async def test_a_call_that_ends_without_its_request_is_answered(manager: Running) -> None:
+    """Each method of one request says so at once, whether it takes a credential or not; gRPC would not."""
+    for address, services, token in doors(manager):
+        told = [
+            (f"/{service.full_name}/{method.name}", token)
+            for service in (*services, HEALTH)
+            for method in service.methods
+            if not method.client_streaming
+        ]
+        async with grpc.aio.insecure_channel(address) as channel:
+            for method, credential in (*told, (f"/{HEALTH.full_name}/Check", "")):
+                begin: Any = channel.stream_stream(method)
+                call = begin(metadata=bearer(credential) if credential else None, timeout=WAIT_S)
+                await call.done_writing()
+                assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT, method
+                assert dict(await call.trailing_metadata())["syndicate-reason"] == "BAD_FIELD", method
+                assert await call.details() == "the call ended before its request came", method
+
+
+async def test_of_a_method_of_one_request_the_first_counts(manager: Running) -> None:
+    """Whoever sends two is answered the first, and never because of the other."""
+    asked = [health_pb2.HealthCheckRequest(service=name).SerializeToString() for name in ("", "none")]
+    async with grpc.aio.insecure_channel(manager.users) as channel:
+        for name in ("Check", "Watch"):
+            begin: Any = channel.stream_stream(f"/{HEALTH.full_name}/{name}")
+            call = begin(iter([*asked, b"\xff" * 40]), metadata=bearer(manager.token), timeout=WAIT_S)
+            answer = health_pb2.HealthCheckResponse.FromString(await call.read())
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING, name
+            call.cancel()
 
 
 def test_nothing_is_kept_of_a_token_that_is_forgotten() -> None:

@@ -51,6 +51,17 @@ async def test_a_machine_joins_by_a_token_without_any_other_credential(place: Pl
     assert [one.name for one in place.office.folder.register().issued if one.token_id] == ["node-j"]
 
 
+async def test_a_machine_that_ends_its_call_without_a_request_is_told(place: Place) -> None:
+    """It has no credential, and its call takes no more room than others do."""
+    async with place.users() as channel:
+        begin: Any = channel.stream_stream("/syndicate.v1.Registry/Join")
+        call = begin(timeout=WAIT_S)
+        await call.done_writing()
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await call.read()
+    assert (told.value.code(), reason(told)) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_FIELD")
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "why"),
     [

@@ -132,6 +132,7 @@ class RegistryServicer(object):
         RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
         certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
         `retry_after_s`). Try again.
+        DEADLINE_EXCEEDED    the request did not come within 10 s of the call (REQUEST_LATE). Try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -81,6 +81,7 @@ class RegistryStub:
       RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
                            certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
                            `retry_after_s`). Try again.
+      DEADLINE_EXCEEDED    the request did not come within 10 s of the call (REQUEST_LATE). Try again.
     """
 
     Renew: grpc.UnaryUnaryMultiCallable[
@@ -157,6 +158,7 @@ class RegistryAsyncStub:
       RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
                            certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
                            `retry_after_s`). Try again.
+      DEADLINE_EXCEEDED    the request did not come within 10 s of the call (REQUEST_LATE). Try again.
     """
 
     Renew: grpc.aio.UnaryUnaryMultiCallable[
@@ -241,6 +243,7 @@ class RegistryServicer(metaclass=abc.ABCMeta):
           RESOURCE_EXHAUSTED   more than 20 calls a second of all callers together, after 200 at once, or more than one
                                certificate a minute of one name, after 60 at once (TOO_MANY_CALLS; metadata `most`,
                                `retry_after_s`). Try again.
+          DEADLINE_EXCEEDED    the request did not come within 10 s of the call (REQUEST_LATE). Try again.
         """
 
     @abc.abstractmethod

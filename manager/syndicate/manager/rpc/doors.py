@@ -47,9 +47,12 @@ class Door(Protocol):
         """
 
     def admit(self, context: Context) -> None:
-        """Raises CoreError where the call is not let in, or not any more. Each begins with it.
+        """Raises CoreError where the call is not let in. Each begins with it: nothing of it was read."""
 
-        Its first message is there then, where it has but one: that may have come long after the headers.
+    def still(self, context: Context) -> None:
+        """Raises CoreError where the call is not let in any more, now that its request is there.
+
+        That may have come long after the headers. A call that is a stream of messages is not asked again.
         """
 
 
@@ -70,6 +73,10 @@ class CertifiedDoor:
         """Raises NotAllowed for a certificate that is none of a volunteer's here, revoked, or expired."""
         self._peers.admit(context)
 
+    def still(self, context: Context) -> None:
+        """As when it began: its certificate may have been revoked since."""
+        self._peers.admit(context)
+
 
 class VolunteersDoor:
     """Without certificates: for those who hold the volunteers' token. Who they are, their streams say."""
@@ -87,6 +94,9 @@ class VolunteersDoor:
         return False
 
     def admit(self, context: Context) -> None:
+        """Any connection will do."""
+
+    def still(self, context: Context) -> None:
         """Any connection will do."""
 
 
@@ -129,6 +139,9 @@ class UsersDoor:
         return rule.changes
 
     def admit(self, context: Context) -> None:
+        """All that it asks was asked a moment ago, as the method was looked up."""
+
+    def still(self, context: Context) -> None:
         """Raises NotKnown, Away where the caller is not any more who it was as its method was looked up."""
         if (error := self.changed(callers.current())) is not None:
             raise error

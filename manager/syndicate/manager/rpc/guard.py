@@ -22,7 +22,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from ..core.access import Caller
-from ..core.errors import BadRequest, CoreError, NotKnown
+from ..core.errors import BadRequest, CoreError, NotKnown, TooLate
 from . import caller as callers
 from .audit import AuditLog
 from .doors import Door
@@ -35,11 +35,15 @@ from .types import Context, Handler
 _OPEN: Final = "/grpc.health.v1.Health/Check"
 _BEARER: Final = "Bearer "
 _FIRST_WORD_WITHIN_S: Final = 1.0
+# How soon after a call reads as ended gRPC says that its peer has cancelled it.
+_CANCELLED_WITHIN_S: Final = 0.01
 _LONGEST_ID: Final = 64
 # What the audit log has in the place of a method that is none of the listener's.
 _NO_METHOD: Final = "unknown"
 # Of each method that takes no credential, at once: some connections' worth.
 _MOST_OF_STRANGERS: Final = 4_096
+# Those who take their places and do not say what for give them up again.
+_STRANGERS_REQUEST_WITHIN_S: Final = 10.0
 
 _log = structlog.get_logger()
 
@@ -177,6 +181,8 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
     `door` is None where a caller needs nothing to come in.
     """
     admit: Callable[[Context], None] = _nobody_asks if door is None else door.admit
+    still: Callable[[Context], None] = _nobody_asks if door is None else door.still
+    decode = _strict(handler.request_deserializer)
     behaviour: Any = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
@@ -184,9 +190,6 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
     if inspect.isasyncgenfunction(behaviour):
         behaviour = _writing(behaviour)
 
-    read: Callable[[Any], Any] = (
-        (lambda request: request) if handler.request_streaming else _strict(handler.request_deserializer)
-    )
     usage = watch.usage
 
     async def unexpected(context: Context, error: Exception, request: object) -> None:
@@ -201,23 +204,35 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         token_id = caller.token_id if caller is not None else ""
         _tell_denied(watch, error, caller, token_id, method, context, request)
 
-    async def enter(context: Context) -> None:
+    async def enter(data: Any, context: Context) -> Any:
+        """Lets the call in, and gives what it asks."""
         try:
             admit(context)
         except CoreError:
-            # A stream that is refused before its first message was read meets the peer in the midst of
+            # A call that is refused before its first message was read meets the peer in the midst of
             # writing: gRPC then tells that peer of a broken stream instead of the reason.
-            if handler.request_streaming:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_FIRST_WORD_WITHIN_S):
-                        await context.read()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_WORD_WITHIN_S):
+                    await context.read()
             raise
+        if handler.request_streaming:
+            return data
+        if door is None:
+            request = await _of_a_stranger(context)
+        else:
+            request = await context.read()
+        if request is grpc.aio.EOF:
+            # So reads a call that its peer cancelled, too: gRPC ends that a moment later, and would keep the
+            # memory of an answer for good.
+            await asyncio.sleep(_CANCELLED_WITHIN_S)
+            raise BadRequest("BAD_FIELD", "the call ended before its request came")
+        still(context)
+        return decode(request)
 
     async def call(data: Any, context: Context) -> Any:
         request = None
         try:
-            await enter(context)
-            request = read(data)
+            request = await enter(data, context)
             return await behaviour(request, context)
         except CoreError as error:
             if error.denied:
@@ -236,8 +251,7 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
             with usage.stream(callers.current()) as live:
                 try:
                     async with live.deadline:
-                        await enter(context)
-                        request = read(data)
+                        request = await enter(data, context)
                         return await behaviour(request, context)
                 except TimeoutError:
                     if live.ended is None:
@@ -252,12 +266,14 @@ def _told(handler: Handler, method: str, watch: Watch, door: Door | None) -> Han
         except Exception as error:  # noqa: BLE001 - as above
             await unexpected(context, error, request)
 
-    make = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[bool(handler.request_streaming), bool(handler.response_streaming)]
+    # Also a method of one request is served as a stream of them, which on the wire is the same: gRPC's own
+    # reading of one leaves a call that ends without it open, and answered by nobody. What follows the first
+    # is not read.
+    make = (
+        grpc.stream_stream_rpc_method_handler
+        if handler.response_streaming
+        else grpc.stream_unary_rpc_method_handler
+    )
     streams = handler.request_streaming or handler.response_streaming
     told = counted if streams and usage is not None else call
     # One request is decoded in the call, where the error can be told; gRPC would answer UNKNOWN with its own
@@ -283,6 +299,16 @@ def _ids_of(request: object) -> dict[str, object]:
     found = {name: getattr(request, name, None) for name in names}
     texts = {name: value[:_LONGEST_ID] for name, value in found.items() if isinstance(value, str)}
     return {name: value for name, value in {**found, **texts}.items() if value}
+
+
+async def _of_a_stranger(context: Context) -> Any:
+    """The first message of a call without a credential, or EOF. Raises TooLate (REQUEST_LATE)."""
+    limit_s = _STRANGERS_REQUEST_WITHIN_S
+    try:
+        async with asyncio.timeout(limit_s):
+            return await context.read()
+    except TimeoutError:
+        raise TooLate("REQUEST_LATE", f"no request came within {limit_s:g} s") from None
 
 
 def _nobody_asks(_context: Context) -> None:
