@@ -153,7 +153,7 @@ async def test_who_comes_while_the_disk_is_busy_waits_for_the_answers_of_the_oth
 
 
 async def test_so_many_wait_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are handled while the disk is busy: who opens a thousand calls holds nobody up by a commit for each."""
+    """They are handled while the disk is busy: a thousand open calls cost nobody several commits."""
     monkeypatch.setattr(crowd, "MOST", 10)
     async with callers() as found:
         await found.come(7 + 8 + 25)
@@ -167,7 +167,7 @@ async def test_so_many_wait_for_nothing_else(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_many_records_are_told_when_the_last_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch may be more than one submission to the store; nobody of it is expected before all of it is there."""
+    """A batch may be more than one submission to the store; nobody is expected before all of it is there."""
     monkeypatch.setattr(engine, "_MOST_GATHERED", 6)
     async with callers() as found:
         calls = await found.come(7 + 8)

@@ -21,8 +21,8 @@ CROWD_WITHIN_S: Final = 0.004
 # How long those who are expected may take: so long each, and no longer than this together.
 EACH_S: Final = 0.0002
 LONGEST_S: Final = 0.012
-# So many are handled without a break, which takes some 4 ms where none of them starts; more never wait, also not
-# for a slow disk.
+# So many are handled without a break, which takes some 4 ms where none of them starts; more never wait, not
+# even for a slow disk.
 MOST: Final = 128
 
 
