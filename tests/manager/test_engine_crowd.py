@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from syndicate.manager import crowd, engine
@@ -144,16 +144,16 @@ async def test_who_comes_while_the_disk_is_busy_waits_for_the_answers_of_the_oth
     """However many they are: what they are handled for cannot be written yet."""
     async with callers() as found:
         await found.come(7 + 8)
-        await found.come(100)
+        await found.come(50)
         assert len(found.written) == 8
 
         found.disk.sync()
         await found.come(8)
-        assert found.written[8:] == [numbers(16, 123)]
+        assert found.written[8:] == [numbers(16, 73)]
 
 
 async def test_so_many_wait_for_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are handled while the disk is busy: a thousand open calls cost nobody several commits."""
+    """They are handled while the disk is busy: a thousand open calls are no row of commits."""
     monkeypatch.setattr(crowd, "MOST", 10)
     async with callers() as found:
         await found.come(7 + 8 + 25)
@@ -167,7 +167,7 @@ async def test_so_many_wait_for_nothing_else(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_many_records_are_told_when_the_last_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch may be more than one submission to the store; nobody is expected before all of it is there."""
+    """A batch may be more than one submission to the store: all of it is answered before others go."""
     monkeypatch.setattr(engine, "_MOST_GATHERED", 6)
     async with callers() as found:
         calls = await found.come(7 + 8)
@@ -183,9 +183,12 @@ async def test_many_records_are_told_when_the_last_is_durable(monkeypatch: pytes
         assert found.machine.asked == numbers(1, 31)
 
 
-async def test_those_who_stay_away_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bound", "s"), [("EACH_S", 0.0001), ("LONGEST_S", 0.001)])
+async def test_those_who_stay_away_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, bound: str, s: float
+) -> None:
     """Some milliseconds later those who are there are handled, and the crowd is over."""
-    monkeypatch.setattr(crowd, "EACH_S", 0.0001)
+    monkeypatch.setattr(crowd, bound, s)
     async with callers() as found:
         await found.come(7 + 8 + 3)
         found.disk.came.clear()
@@ -193,9 +196,42 @@ async def test_those_who_stay_away_are_not_waited_for(monkeypatch: pytest.Monkey
 
         await found.disk.came.wait()
         assert found.written[8:] == [numbers(16, 18)]
+        monkeypatch.setattr(crowd, bound, WAIT_S)
         found.disk.sync()
         await found.come(1)
         assert found.written[9:] == [[19]]
+
+
+async def test_what_others_write_keeps_nobody_waiting() -> None:
+    """Nor does it let anybody go: only the answers of a crowd say who is expected, once."""
+    async with callers() as found:
+        await found.come(7 + 8)
+        found.disk.sync()
+        await found.come(4)
+        found.engine.handle(cast(Event, Ask(100)))
+        found.disk.sync()
+        await found.come(4)
+        assert found.written[8:] == [[100], numbers(16, 23)]
+
+
+async def test_a_crowd_that_is_handled_has_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would let the next one go before its time."""
+    loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
+    later = loop.call_later
+
+    def noted(delay: float, call: Callable[..., object], *told: Any, **more: Any) -> asyncio.TimerHandle:
+        timer = later(delay, call, *told, **more)
+        if isinstance(getattr(call, "__self__", None), crowd.Crowd):
+            timers.append(timer)
+        return timer
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    async with callers() as found:
+        for count in (7 + 8, 8):
+            await found.come(count)
+            assert all(timer.cancelled() for timer in timers)
+            found.disk.sync()
+            assert [timer.cancelled() for timer in timers[-2:]] == [True, False]
 
 
 async def test_refusals_hold_nobody_up() -> None:

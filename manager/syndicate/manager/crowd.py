@@ -21,9 +21,9 @@ CROWD_WITHIN_S: Final = 0.004
 # How long those who are expected may take: so long each, and no longer than this together.
 EACH_S: Final = 0.0002
 LONGEST_S: Final = 0.012
-# So many are handled without a break, which takes some 4 ms where none of them starts; more never wait, not
-# even for a slow disk.
-MOST: Final = 128
+# So many are handled without a break, which takes some 2 ms where their jobs wait, 20 where each can start.
+# As soon as so many are there they go on, also while the disk is busy: nothing is gained by more.
+MOST: Final = 64
 
 
 class Crowd:
