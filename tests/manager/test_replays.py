@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from syndicate.client_api import Chaos, Nemesis, NotInReplay, SchedulerClient, nemesis
+from syndicate.manager.core.effects import Answer
+from syndicate.manager.core.events import Event, SubmitJob
+from syndicate.manager.engine import Engine
 from syndicate.v1 import common_pb2 as common
 from syndicate.v1 import scheduler_pb2 as pb
 
@@ -157,6 +161,32 @@ async def test_who_may_not_run_a_job_may_not_replay_it(manager: Running) -> None
         assert await refused(alice, -1) == (grpc.StatusCode.NOT_FOUND, "NO_SUCH_JOB")
         tutor = await join(manager, "tutor", STAFF)
         assert await replay(tutor, job_id)
+
+
+async def test_a_replay_does_not_wait_for_other_submissions(
+    manager: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To plan one takes up to 0.1 s: sixty in a row would hold everybody up for seconds."""
+    call, waits = Engine.call, list[bool]()
+
+    async def noted(
+        engine: Engine, make: Callable[[int], Event], within_s: float | None = None, in_crowd: bool = False
+    ) -> Answer:
+        def made(number: int) -> Event:
+            event = make(number)
+            if isinstance(event, SubmitJob):
+                waits.append(in_crowd)
+            return event
+
+        return await call(engine, made, within_s, in_crowd)
+
+    monkeypatch.setattr(Engine, "call", noted)
+    alice = await join(manager, "alice")
+    async with manager.volunteer(slots=4).attached():
+        job_id = await broken(manager, alice)
+        await replay(alice, job_id)
+
+    assert waits == [True, False]
 
 
 async def test_a_team_mate_may(manager: Running) -> None:

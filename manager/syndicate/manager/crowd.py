@@ -1,7 +1,7 @@
 """Submissions of many callers at once: handled one right after the other, and made durable by one commit.
 
 Each of a crowd asks again as soon as it is answered. So those who come after a commit wait until as many are
-there as are known to come, or until that takes too long. It costs each some milliseconds and saves a fifth of
+there as are known to come, or until that takes too long. It costs each some milliseconds and saves a sixth of
 the processor time of a submission: what has just run for another one is in the processor's caches. Who is
 alone never waits. (PostgreSQL's commit_delay and commit_siblings, a step earlier.)
 """

@@ -27,8 +27,8 @@ class OpenCalls:
     """How many calls are open of those that are counted together.
 
     A call is open from when its method is looked up until all of its answer is on its way: also while its
-    request does not come, which of callers without a credential is waited for so long, or nobody reads the
-    answer. Nothing else ends such a call, and each takes some 25 kB of memory.
+    request does not come (the guard waits 10 s for those of callers without a credential), or nobody reads
+    the answer. Nothing else ends such a call, and each takes some 25 kB of memory.
     """
 
     count: int = 0
